@@ -1,0 +1,19 @@
+PYTHON ?= python
+
+.PHONY: check test test-all smoke
+
+check:  ## What a reader would complain about: format, lint, types, import direction, spelling.
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	lint-imports
+	codespell
+
+test:  ## A minute or two on two cores: no processes, no network, no accelerator.
+	$(PYTHON) -m pytest
+
+test-all: test  ## Also the tests that start Ray and Redis, and the slow ones.
+	$(PYTHON) -m pytest -m "(ray or redis or slow) and not gpu and not soak"
+
+smoke:  ## The whole system on this machine for a few minutes.
+	$(PYTHON) launch/multitask.py --preset smoke

@@ -1,0 +1,1 @@
+"""Acting: one game and a vector of environments per actor, and the evaluator."""

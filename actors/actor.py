@@ -1,0 +1,285 @@
+"""Acting: plays one game with a copy of the student, labels every state, feeds replay.
+
+Knows neither Ray nor Redis: weights come from a WeightSource, chunks go to a ReplayWriter.
+
+    weights.poll -> network acts, teacher labels -> environments step -> chunk -> replay.add
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from actors.policy import EpsilonGreedy, annealed
+from actors.priorities import PriorityRule
+from actors.rows import RowWindow
+from games.env import VectorEnv
+from networks.weights import WeightSnapshot, WeightSource, WeightsVersion, apply_snapshot
+from replay.client import ReplayWriter
+from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
+from teachers.expert import Expert
+
+_EXPLORATION = 3
+"""Keeps the generator that explores apart from others that start from the run's seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorConfig:
+    """How an actor plays."""
+
+    num_envs: int = 16
+    """Environments in one actor's vector."""
+    chunk_steps: int = 16
+    """Steps of every environment in one chunk."""
+    epsilon: float = 0.1
+    """Exploration rate (paper: 0.1, constant)."""
+    exploration: Literal["constant", "ladder"] = "constant"
+    """`constant`: every environment explores with `epsilon`; `ladder`: Ape-X's spread over all
+    environments of a game."""
+    anneal_steps: int = 0
+    """Steps of one environment over which exploration falls from 1 (0: at once)."""
+    act_with: Literal["student", "teacher"] = "student"
+    """Whose best action is played (paper: the student's)."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        for name in ("num_envs", "chunk_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"actor.{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_envs > 1 << STREAMS_PER_ACTOR_BITS:
+            raise ValueError(
+                f"actor.num_envs must be at most {1 << STREAMS_PER_ACTOR_BITS}, got {self.num_envs}"
+            )
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise ValueError(f"actor.epsilon must lie between 0 and 1, got {self.epsilon}")
+        if self.anneal_steps < 0:
+            raise ValueError(f"actor.anneal_steps must not be negative, got {self.anneal_steps}")
+
+
+@dataclass(slots=True)
+class ActorCounts:
+    """What an actor has done since it was made."""
+
+    steps: int = 0
+    """Steps played, all environments together."""
+    episodes: int = 0
+    """Games ended, really or by truncation."""
+    chunks: int = 0
+    """Chunks that replay took."""
+    returns: list[tuple[float, float]] = field(default_factory=list)
+    """(raw return, exploration rate) of the episodes that ended since `drain_returns`."""
+
+
+class _EpisodeReturns:
+    """Sums raw rewards per environment until its episode ends."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._running = np.zeros(num_envs)
+
+    def add(self, rewards: NDArray[np.float32], ended: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Returns of the episodes that ended with this step, in the order of the environments."""
+        self._running += rewards
+        finished = self._running[ended].copy()
+        self._running[ended] = 0.0
+        return finished
+
+
+class Actor:
+    """Plays a vector of environments of one game and cuts the experience into chunks."""
+
+    def __init__(
+        self,
+        config: ActorConfig,
+        *,
+        env: VectorEnv,
+        network: nn.Module,
+        teacher: Expert | None,
+        store_features: bool,
+        priority_rule: PriorityRule,
+        epsilons: NDArray[np.float32],
+        life_loss_ends_return: bool,
+        replay: ReplayWriter,
+        weights: WeightSource,
+        serial: int,
+        seed: int,
+        start_step: int = 0,
+    ) -> None:
+        """Reset the environments; nothing is played yet.
+
+        Args:
+            config: how to play.
+            env: this actor's environments, as many as in `config`; closed by `close`.
+            network: gets the weights from `weights` and acts (with a teacher at hand, the
+                student; without, the network that learns to play).
+            teacher: labels every state; None when nothing is distilled.
+            store_features: whether the teacher's features go into the chunks.
+            priority_rule: initial priorities.
+            epsilons: exploration rates [num_envs], from the game's ladder or constant.
+            life_loss_ends_return: whether a lost life sets a transition's discount to 0.
+            replay: takes the chunks.
+            weights: gives the newest weights.
+            serial: number of this actor, never used twice in a run.
+            seed: of exploration.
+            start_step: steps every environment of this game had played before (a resumed run).
+
+        Raises:
+            ValueError: the teacher is to act, and there is none.
+        """
+        if config.act_with == "teacher" and teacher is None:
+            raise ValueError(
+                f"actor.act_with is teacher, but {env.spec.name!r} has no teacher in this run; "
+                "use student"
+            )
+        self._config = config
+        self._env = env
+        self._network = network.eval()
+        self._teacher = teacher
+        self._priority_rule = priority_rule
+        self._final_epsilons = epsilons
+        self._life_loss_ends_return = life_loss_ends_return
+        self._replay = replay
+        self._weights = weights
+        self._serial = serial
+        self._policy = EpsilonGreedy(
+            env.spec.legal_mask(), np.random.default_rng([seed, serial, _EXPLORATION])
+        )
+        self._version: WeightsVersion | None = None
+        self._steps_per_env = start_step
+        self._stopped = threading.Event()
+        self._is_running = False
+        self._rows = RowWindow(
+            num_envs=env.num_envs,
+            chunk_steps=config.chunk_steps,
+            num_lookahead=priority_rule.num_lookahead,
+            frame_shape=env.spec.frame_shape,
+            num_actions=env.spec.num_actions,
+            num_teacher_actions=env.spec.num_actions if teacher else 0,
+            num_teacher_features=teacher.num_features if teacher and store_features else 0,
+        )
+        self._returns = _EpisodeReturns(env.num_envs)
+        self._observations = env.reset()
+        self._is_first = np.ones(env.num_envs, np.bool_)
+        self._ended = np.zeros(env.num_envs, np.bool_)
+        self._truncated = np.zeros(env.num_envs, np.bool_)
+        self.counts = ActorCounts()
+
+    @property
+    def version(self) -> WeightsVersion | None:
+        """Version of the weights that act now."""
+        return self._version
+
+    def run(self, *, wait_s: float = 1.0, on_chunk: Callable[[], None] = lambda: None) -> None:
+        """Play until `close`, calling `on_chunk` after each chunk that replay took.
+
+        Waits only for replay, `wait_s` at a time: ended by the learner's sampling or by `close`.
+        The chunk at hand is lost then. The environments are closed in the end.
+        """
+        self._is_running = True
+        try:
+            while not self._stopped.is_set():
+                self.pull_weights()
+                if self._send(self.collect(), wait_s):
+                    on_chunk()
+        finally:
+            self._env.close()
+
+    def _send(self, chunk: Chunk, wait_s: float) -> bool:
+        """Offer a chunk until replay takes it (True) or the actor is closed."""
+        while not self._stopped.is_set():
+            if self._replay.add(chunk, timeout_s=wait_s):
+                self.counts.chunks += 1
+                return True
+        return False
+
+    def pull_weights(self) -> None:
+        """Act with the newest weights from now on, if there are newer ones."""
+        snapshot: WeightSnapshot | None = self._weights.poll(self._version)
+        if snapshot is not None:
+            apply_snapshot(self._network, snapshot)
+            self._version = snapshot.version
+
+    def collect(self) -> Chunk:
+        """Play `chunk_steps` steps of every environment."""
+        rows = self._rows
+        rows.advance()
+        for row in range(rows.num_lookahead, rows.num_lookahead + rows.chunk_steps):
+            self._step(row)
+        return rows.take_chunk(
+            game=self._env.spec.name,
+            actor_serial=self._serial,
+            priorities=self._priority_rule(rows),
+            weights_version=0 if self._version is None else self._version.encode(),
+        )
+
+    def drain_returns(self) -> list[tuple[float, float]]:
+        """(raw return, exploration rate) of the episodes that ended since the last call.
+
+        May be called while another thread is in `run`.
+        """
+        # Copy, then cut off what was copied: what is appended in between is kept for the next call.
+        returns = self.counts.returns.copy()
+        del self.counts.returns[: len(returns)]
+        return returns
+
+    def close(self) -> None:
+        """Make `run` return at the next chunk; nothing is sent or played from then on.
+
+        The environments are closed by `run` if it is under way, by this call otherwise.
+        """
+        # In this order: a `run` that begins after the question below finds itself stopped.
+        self._stopped.set()
+        if not self._is_running:
+            self._env.close()
+
+    def _step(self, row: int) -> None:
+        rows = self._rows
+        self._label(row)
+        epsilons = annealed(
+            self._final_epsilons, step=self._steps_per_env, anneal_steps=self._config.anneal_steps
+        )
+        acting = rows.teacher_logits if self._config.act_with == "teacher" else rows.student_logits
+        actions = self._policy(acting[row], epsilons)
+        step = self._env.step(actions)
+        ends_return = step.terminated
+        if self._life_loss_ends_return:
+            ends_return = ends_return | step.life_lost
+        channels = rows.frames.shape[2]
+        rows.frames[row] = self._observations[:, -channels:]
+        rows.is_first[row] = self._is_first
+        rows.is_entry[row] = ~self._ended | self._truncated
+        rows.is_transition[row] = ~self._ended
+        rows.actions[row] = actions
+        rows.rewards[row] = step.rewards
+        rows.discounts[row] = ~ends_return
+        rows.epsilons[row] = epsilons
+        self._observations = step.observations
+        self._is_first = step.restarted
+        self._truncated = step.truncated
+        self._ended = step.terminated | step.truncated
+        self._steps_per_env += 1
+        self.counts.steps += int(np.count_nonzero(~step.restarted))
+        self.counts.episodes += int(np.count_nonzero(self._ended))
+        finished = self._returns.add(step.rewards, self._ended)
+        self.counts.returns.extend(
+            zip(finished.tolist(), epsilons[self._ended].tolist(), strict=True)
+        )
+
+    def _label(self, row: int) -> None:
+        """Both networks' view of the current observations."""
+        with torch.inference_mode():
+            logits = self._network(torch.from_numpy(self._observations))
+        self._rows.student_logits[row] = logits.numpy()
+        if self._teacher is None:
+            return
+        labels = self._teacher.label(torch.from_numpy(self._observations))
+        self._rows.teacher_logits[row] = labels.logits_BA.numpy()
+        self._rows.teacher_values[row] = labels.values_B.numpy()
+        if self._rows.teacher_features.shape[-1]:
+            self._rows.teacher_features[row] = labels.features_BF.numpy()

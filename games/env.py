@@ -1,0 +1,255 @@
+"""Many copies of one game, stepped together: the interface, and the rules they are played by.
+
+Nothing here plays: games/atari.py, games/gym.py and games/minatar.py do.
+
+Shape letters: N environments of the vector, S stacked frames, C channels, H, W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from games.spec import GameSpec, get_make_env
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStep:
+    """What N environments answered to N actions. The arrays are fresh; the caller may keep them."""
+
+    observations: NDArray[np.uint8]
+    """[N, S*C, H, W] after the step, newest frame last; zeros before an episode's first frame."""
+
+    rewards: NDArray[np.float32]
+    """[N] as the game gives them: never clipped or scaled."""
+
+    terminated: NDArray[np.bool_]
+    """[N] the game really ended with this step."""
+
+    truncated: NDArray[np.bool_]
+    """[N] the episode was cut by its length limit; never together with `terminated`."""
+
+    life_lost: NDArray[np.bool_]
+    """[N] a life was lost with this step; also True at the real end. The game plays on."""
+
+    restarted: NDArray[np.bool_]
+    """[N] this step did not play: it only fetched the first observation of a new episode, because
+    the step before ended one. Its action was ignored and its reward is 0; never store it."""
+
+
+class VectorEnv(Protocol):
+    """N copies of one game. After the end of an episode, the next step only restarts it."""
+
+    @property
+    def spec(self) -> GameSpec:
+        """The game that is played."""
+        ...
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+        ...
+
+    def reset(self) -> NDArray[np.uint8]:
+        """Start N new episodes; returns their observations [N, S*C, H, W].
+
+        The first call starts the random streams from the seed, later ones go on with them.
+        """
+        ...
+
+    def step(self, actions: NDArray[np.int64]) -> VectorStep:
+        """Play one step in every environment.
+
+        Args:
+            actions: [N] joint action ids.
+
+        Raises:
+            ValueError: for an action that is not legal in this game, or actions of a wrong shape
+                or type. Nothing has been played then, and the next step may follow.
+            RuntimeError: before the first reset() or after close().
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the environments; a second call does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvProtocol:
+    """The rules under which a game is played, spelled out in one place.
+
+    All families honour `repeat_action_probability` and `max_episode_frames`. `noop_max` is for
+    Atari alone: other games bring their own randomness, or do not survive doing nothing.
+
+    Raises:
+        ValueError: for a value out of its range.
+    """
+
+    name: str
+
+    noop_max: int
+    """Most no-op frames at the start of an episode; the number is drawn uniformly from
+    0..noop_max. They do not count towards max_episode_frames."""
+
+    repeat_action_probability: float
+    """Sticky actions: chance that the previous action is played instead of the chosen one. In
+    Atari it is drawn anew at every frame (Machado et al. 2018), elsewhere at every step."""
+
+    life_loss_ends_return: bool
+    """Whether training cuts the return (discount 0) at a life loss. The environments do not act
+    on it: they report `life_lost` and play on, so that all lives are seen."""
+
+    max_episode_frames: int
+    """An episode is truncated after this many frames."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.noop_max < 0:
+            raise ValueError(f"noop_max must be 0 or more, not {self.noop_max}")
+        if not 0.0 <= self.repeat_action_probability < 1.0:
+            raise ValueError(
+                "repeat_action_probability must be at least 0 and below 1, "
+                f"not {self.repeat_action_probability}"
+            )
+        if self.max_episode_frames < 1:
+            raise ValueError(f"max_episode_frames must be positive, not {self.max_episode_frames}")
+
+
+PROTOCOLS: Mapping[str, EnvProtocol] = MappingProxyType(
+    {
+        # Mnih et al. 2015: random no-op starts, a life loss ends the return in training.
+        "classic": EnvProtocol(
+            name="classic",
+            noop_max=30,
+            repeat_action_probability=0.0,
+            life_loss_ends_return=True,
+            max_episode_frames=108_000,
+        ),
+        # Machado et al. 2018: sticky actions, only the end of the game ends the return.
+        "modern": EnvProtocol(
+            name="modern",
+            noop_max=0,
+            repeat_action_probability=0.25,
+            life_loss_ends_return=False,
+            max_episode_frames=108_000,
+        ),
+    }
+)
+"""Both cap an episode at 108,000 frames, 30 minutes of play at 60 frames per second."""
+
+
+def get_protocol(name: str) -> EnvProtocol:
+    """The protocol of that name.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+class MakeVectorEnv(Protocol):
+    """Builds the environments of a registered game."""
+
+    def __call__(
+        self,
+        spec: GameSpec,
+        *,
+        num_envs: int,
+        protocol: EnvProtocol,
+        seed: int,
+        num_threads: int,
+    ) -> VectorEnv:
+        """See make_vector_env()."""
+        ...
+
+
+def make_vector_env(
+    spec: GameSpec,
+    *,
+    num_envs: int,
+    protocol: EnvProtocol | str,
+    seed: int,
+    num_threads: int = 1,
+) -> VectorEnv:
+    """Build N environments of one game.
+
+    Args:
+        spec: a registered game.
+        num_envs: N.
+        protocol: an EnvProtocol or the name of one in PROTOCOLS.
+        seed: any non-negative integer. The same seed plays the same; different seeds, and the
+            environments of one vector, have unrelated random streams.
+        num_threads: threads that step the emulators; families in Python use one, whatever is said.
+
+    Raises:
+        ValueError: for a game that is not registered in this process, an unknown protocol, or a
+            number out of range.
+    """
+    if isinstance(protocol, str):
+        protocol = get_protocol(protocol)
+    if num_envs < 1 or num_threads < 1:
+        raise ValueError(
+            f"num_envs and num_threads must be at least 1, not {num_envs} and {num_threads}"
+        )
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more, not {seed}")
+    make_env = get_make_env(spec.name)
+    # int(): the emulator refuses NumPy integers.
+    return make_env(
+        spec,
+        num_envs=int(num_envs),
+        protocol=protocol,
+        seed=int(seed),
+        num_threads=int(num_threads),
+    )
+
+
+def local_action_table(spec: GameSpec) -> NDArray[np.int64]:
+    """Int64 [num_actions]: joint action id -> its index among the legal ones, -1 if illegal."""
+    table = np.full(spec.num_actions, -1, dtype=np.int64)
+    table[list(spec.legal_actions)] = np.arange(len(spec.legal_actions))
+    return table
+
+
+def to_local_actions(
+    actions: NDArray[np.int64], table: NDArray[np.int64], spec: GameSpec, num_envs: int
+) -> NDArray[np.int64]:
+    """Translate joint action ids into the game's own, refusing everything else.
+
+    Args:
+        actions: [N] joint action ids.
+        table: from local_action_table(); an argument because it is built once.
+        spec: for the message.
+        num_envs: N.
+
+    Returns:
+        Int64 [N], a fresh array with values in 0..len(legal_actions) - 1.
+
+    Raises:
+        ValueError: for a wrong type or shape, or an action that is not legal.
+    """
+    actions = np.asarray(actions)
+    if actions.shape != (num_envs,) or not np.issubdtype(actions.dtype, np.integer):
+        raise ValueError(
+            f"actions for {spec.name!r} must be {num_envs} integers in one dimension, "
+            f"not {actions.dtype} {list(actions.shape)}"
+        )
+    # The range comes first: a negative id would index the table from its end.
+    in_range = (actions >= 0) & (actions < spec.num_actions)
+    local = table[np.where(in_range, actions, 0)]
+    illegal = ~in_range | (local < 0)
+    if illegal.any():
+        index = int(illegal.argmax())
+        raise ValueError(
+            f"action {int(actions[index])} of environment {index} is not legal in "
+            f"{spec.name!r}; choose one of the joint actions {spec.legal_actions}"
+        )
+    return local

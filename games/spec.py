@@ -1,0 +1,186 @@
+"""What a game is, apart from playing it: its actions, its frames, its reference scores.
+
+A GameSpec is a plain value that every process can hold and send. How to make an environment for
+it is kept beside it in the registry, so that this module (and everybody who only needs masks and
+shapes) stays free of emulators.
+
+Units: 1 step = one decision of the agent = `frames_per_step` frames (4 in Atari).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from games.env import MakeVectorEnv
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GameSpec:
+    """One game: what goes in, what comes out, and the scores it is measured against.
+
+    Raises:
+        ValueError: if a field contradicts another one.
+    """
+
+    name: str
+    """Lower snake case, "space_invaders"; unique over all families and usable as a file name."""
+
+    family: str
+    """"atari", "minatar", or what a user registers. One family shares one joint action set."""
+
+    num_actions: int
+    """Size of the family's joint action set: 18 for Atari."""
+
+    legal_actions: tuple[int, ...]
+    """Joint action ids that this game accepts, ascending."""
+
+    frame_shape: tuple[int, int, int]
+    """One stored frame, uint8 [C, H, W]: (1, 84, 84) for Atari."""
+
+    num_stack: int
+    """Frames in one observation: 4 for Atari, 1 for MinAtar."""
+
+    frames_per_step: int
+    """Frames that pass in one step: 4 for Atari, 1 elsewhere."""
+
+    random_score: float | None
+    """Mean return of uniformly random play, None if unknown."""
+
+    human_score: float | None
+    """Mean return of a human tester, None if unknown."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that contradict each other."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise ValueError(f"game name {self.name!r} must be lower snake case, like 'pong'")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.family):
+            raise ValueError(f"game family {self.family!r} must be lower snake case, like 'atari'")
+        legal = self.legal_actions
+        if not legal or list(legal) != sorted(set(legal)):
+            raise ValueError(
+                f"legal_actions of {self.name!r} must be ascending, without repeats and not "
+                f"empty, not {legal}"
+            )
+        if legal[0] < 0 or legal[-1] >= self.num_actions:
+            raise ValueError(
+                f"legal_actions of {self.name!r} must lie in 0..{self.num_actions - 1} "
+                f"(num_actions is {self.num_actions}), not {legal}"
+            )
+        if len(self.frame_shape) != 3 or min(self.frame_shape) < 1:
+            raise ValueError(
+                f"frame_shape of {self.name!r} must be three positive sizes (C, H, W), "
+                f"not {self.frame_shape}"
+            )
+        if self.num_stack < 1 or self.frames_per_step < 1:
+            raise ValueError(
+                f"num_stack and frames_per_step of {self.name!r} must be at least 1, "
+                f"not {self.num_stack} and {self.frames_per_step}"
+            )
+
+    @property
+    def observation_shape(self) -> tuple[int, int, int]:
+        """One observation, uint8 [num_stack * C, H, W], newest frame last along channels."""
+        channels, height, width = self.frame_shape
+        return (self.num_stack * channels, height, width)
+
+    def legal_mask(self) -> NDArray[np.bool_]:
+        """Bool [num_actions], True for the legal joint actions; a fresh array at every call."""
+        mask = np.zeros(self.num_actions, dtype=np.bool_)
+        mask[list(self.legal_actions)] = True
+        return mask
+
+
+_REGISTRY: dict[str, tuple[GameSpec, MakeVectorEnv]] = {}
+
+
+def register_game(spec: GameSpec, make_env: MakeVectorEnv) -> None:
+    """Make `spec` known by its name, with the function that builds its environments.
+
+    A registration lives in this process only: a module that registers games has to be imported in
+    every process that plays them.
+
+    Args:
+        spec: its name must be new; registering an equal spec again replaces `make_env`.
+        make_env: called as `make_env(spec, num_envs=, protocol=, seed=, num_threads=)`.
+
+    Raises:
+        ValueError: if another game has this name, or the family has another joint action set.
+    """
+    known = _REGISTRY.get(spec.name)
+    if known is not None and known[0] != spec:
+        raise ValueError(
+            f"a different game {spec.name!r} is already registered (family {known[0].family!r}); "
+            "choose another name"
+        )
+    for other, _ in _REGISTRY.values():
+        if other.family == spec.family and other.num_actions != spec.num_actions:
+            raise ValueError(
+                f"game {spec.name!r} has {spec.num_actions} joint actions, but family "
+                f"{spec.family!r} has {other.num_actions} (from {other.name!r}); give every game "
+                "of a family the same joint action set"
+            )
+    _REGISTRY[spec.name] = (spec, make_env)
+
+
+def get_game(name: str) -> GameSpec:
+    """The spec registered under `name`.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known ones.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name][0]
+    close = difflib.get_close_matches(name.lower(), _REGISTRY, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else _families_hint()
+    raise ValueError(f"unknown game {name!r}; {hint}")
+
+
+def known_games(family: str | None = None) -> tuple[str, ...]:
+    """Names of all registered games, or of one family, in alphabetical order.
+
+    Raises:
+        ValueError: for a family without games.
+    """
+    names = sorted(n for n, (s, _) in _REGISTRY.items() if family is None or s.family == family)
+    if family is not None and not names:
+        raise ValueError(f"unknown game family {family!r}; {_families_hint()}")
+    return tuple(names)
+
+
+def get_make_env(name: str) -> MakeVectorEnv:
+    """The function that builds environments for the game `name`; use make_vector_env() instead.
+
+    Raises:
+        ValueError: for a name that is not registered in this process.
+    """
+    get_game(name)
+    return _REGISTRY[name][1]
+
+
+def normalized_score(score: float, low: float | None, high: float | None) -> float | None:
+    """(score - low) / (high - low), or None where that is undefined.
+
+    Undefined means a bound that is missing or not finite, equal bounds, or a score that is not
+    finite.
+    """
+    if low is None or high is None or not all(map(math.isfinite, (score, low, high))):
+        return None
+    return None if high == low else (score - low) / (high - low)
+
+
+def human_normalized_score(score: float, spec: GameSpec) -> float | None:
+    """0 at random play, 1 at the human tester; None for a game without both reference scores."""
+    return normalized_score(score, spec.random_score, spec.human_score)
+
+
+def _families_hint() -> str:
+    families = sorted({spec.family for spec, _ in _REGISTRY.values()})
+    return f"known families are {', '.join(families)} (known_games() lists the games)"

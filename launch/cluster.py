@@ -1,0 +1,259 @@
+"""Every role as a Ray process, on one page: what each is given and what it can be asked.
+
+    ActorProcess  --chunks-->  ShardProcess  --batches-->  LearnerProcess
+         ^                          ^----- new priorities -------'
+         '------ versioned weights, through Redis ---------------'
+
+This is the only module that knows `ray.remote`; launch/ray_engine.py places, watches and restarts
+these processes. The roles themselves are plain classes, and launch/local.py runs them in one
+process.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+import torch
+
+from actors.actor import ActorCounts
+from launch.ray_clients import (
+    ADD_GROUP,
+    CONTROL_GROUP,
+    SAMPLE_GROUP,
+    RayReplayReader,
+    RayReplayWriter,
+)
+from launch.recipe import MultitaskRecipe, Recipe, build_actor, build_learner, build_shard
+from launch.redis_bus import RedisWeightSink, RedisWeightSource
+from launch.testing import StudentTest, run_test
+from networks.weights import WeightSnapshot, take_snapshot
+from replay.shard import ShardStats
+from replay.types import Chunk, PriorityUpdate, SampleBatch
+
+RUN_GROUP = "run"
+"""Ray concurrency group in which a role's loop runs, beside the calls that ask about it."""
+
+CALL_TIMEOUT_S = 30.0
+"""Longest wait for a role to answer a question; roles answer between two steps of their loop."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where a run's weights are."""
+
+    redis_url: str
+    """Never logged: it may hold a password."""
+    run: str
+    """Prefix of the run's keys."""
+
+
+class ShardProcess:
+    """A ReplayShard in a process of its own."""
+
+    def __init__(self, recipe: Recipe, shard: int) -> None:
+        """Start empty."""
+        self._shard = build_shard(recipe, shard=shard)
+
+    def add(self, chunk: Chunk, timeout_s: float) -> bool:
+        """See ReplayShard."""
+        return self._shard.add(chunk, timeout_s=timeout_s)
+
+    def sample(self, timeout_s: float) -> SampleBatch | None:
+        """See ReplayShard."""
+        return self._shard.sample(timeout_s=timeout_s)
+
+    def update_priorities(self, update: PriorityUpdate) -> None:
+        """See ReplayShard."""
+        self._shard.update_priorities(update)
+
+    def stats(self) -> tuple[int, ShardStats]:
+        """(process id, statistics)."""
+        return os.getpid(), self._shard.stats()
+
+    def check_valid(self) -> None:
+        """See ReplayShard."""
+        self._shard.check_valid()
+
+
+class ActorProcess:
+    """An Actor in a process of its own."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        game: str,
+        *,
+        rank: int,
+        num_ranks: int,
+        serial: int,
+        shards: list[Any],
+        link: Link,
+        start_step: int,
+    ) -> None:
+        """Build everything; `run` plays."""
+        torch.set_num_threads(1)
+        self._replay = RayReplayWriter(shards)
+        self._weights = RedisWeightSource(link.redis_url, link.run)
+        self._actor = build_actor(
+            recipe,
+            game,
+            rank=rank,
+            num_ranks=num_ranks,
+            serial=serial,
+            replay=self._replay,
+            weights=self._weights,
+            start_step=start_step,
+        )
+
+    def run(self) -> None:
+        """Play until `stop`."""
+        self._actor.run()
+        self._replay.flush(timeout_s=1.0)
+        self._weights.close()
+
+    def report(self) -> tuple[int, ActorCounts, int]:
+        """(process id, counts with the returns since the last report, chunks lost)."""
+        returns = self._actor.drain_returns()
+        counts = self._actor.counts
+        return (
+            os.getpid(),
+            ActorCounts(
+                steps=counts.steps, episodes=counts.episodes, chunks=counts.chunks, returns=returns
+            ),
+            self._replay.chunks_lost,
+        )
+
+    def stop(self) -> None:
+        """Make `run` return."""
+        self._actor.close()
+
+
+class LearnerProcess:
+    """A Learner in a process of its own."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        shards: list[Any],
+        link: Link,
+        device: str,
+        state: dict[str, Any] | None,
+    ) -> None:
+        """Build or restore the learner and publish its weights, so that the actors can begin."""
+        # The actors need the other half: threads that outnumber idle cores wait for each other.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+        self._num_updates = recipe.config.num_updates
+        self._replay = RayReplayReader(shards)
+        self._sink = RedisWeightSink(link.redis_url, link.run)
+        self._learner = build_learner(
+            recipe, replay=self._replay, weights=self._sink, device=torch.device(device)
+        )
+        if state is not None:
+            self._learner.load_state(state)
+        self._learner.publish()
+        self._questions: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
+            queue.SimpleQueue()
+        )
+        self._stopped = threading.Event()
+        self._finished = False
+
+    def run(self) -> None:
+        """Update until the run's end or `stop`; waits only for replay, half a second at a time."""
+        while self._learner.num_updates < self._num_updates and not self._stopped.is_set():
+            self._answer()
+            batch = self._replay.sample(timeout_s=0.5)
+            if batch is not None:
+                self._learner.update(self._learner.load_batch(batch))
+        self._learner.flush_priorities()
+        self._learner.publish()
+        self._finished = True
+        self._answer()
+
+    def report(self) -> tuple[int, int, dict[str, float]]:
+        """(process id, updates made, mean metrics since the last report)."""
+        return self._ask(
+            lambda: (os.getpid(), self._learner.num_updates, self._learner.drain_metrics())
+        )
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return self._ask(self._learner.state)
+
+    def snapshot(self) -> WeightSnapshot:
+        """The acting weights in full precision."""
+        return self._ask(
+            lambda: take_snapshot(self._learner.network, self._learner.version, half=False)
+        )
+
+    def stop(self) -> None:
+        """Make `run` return after the update at hand."""
+        self._stopped.set()
+
+    def _ask(self, question: Callable[[], Result]) -> Result:
+        """Have the loop answer between two updates; after its end, answer at once."""
+        future: Future[Result] = Future()
+        self._questions.put((question, future))
+        if self._finished:
+            self._answer()
+        return future.result(timeout=CALL_TIMEOUT_S)
+
+    def _answer(self) -> None:
+        while not self._questions.empty():
+            question, future = self._questions.get()
+            future.set_result(question())
+
+
+class RayTester:
+    """Tests students in tasks beside the run, one for each game; implements launch.testing.Tester."""
+
+    def __init__(self, recipe: MultitaskRecipe) -> None:
+        """Test by the recipe's evaluation settings."""
+        self._recipe = recipe
+        self._running: list[Any] = []
+
+    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
+        """See Tester; tests of older weights that still run go on."""
+        weights = ray.put(snapshot)
+        for game in games:
+            self._running.append(_remote_test.remote(self._recipe, game, weights, steps))
+
+    def finished(self) -> list[StudentTest]:
+        """See Tester."""
+        if not self._running:
+            return []
+        ready, self._running = ray.wait(
+            self._running, num_returns=len(self._running), timeout=0
+        )
+        return [ray.get(reference) for reference in ready]
+
+    def wait(self) -> list[StudentTest]:
+        """See Tester."""
+        running, self._running = self._running, []
+        return [ray.get(reference) for reference in running]
+
+
+def _test_with_one_thread(
+    recipe: MultitaskRecipe, game: str, snapshot: WeightSnapshot, steps: int
+) -> StudentTest:
+    torch.set_num_threads(1)
+    return run_test(recipe, game, snapshot, steps)
+
+
+RemoteShard = ray.remote(
+    num_cpus=1,
+    max_restarts=-1,
+    concurrency_groups={ADD_GROUP: 64, SAMPLE_GROUP: 4, CONTROL_GROUP: 2},
+)(ShardProcess)
+_remote_test = ray.remote(_test_with_one_thread)
+RemoteActor = ray.remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 1})(ActorProcess)
+RemoteLearner = ray.remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(LearnerProcess)

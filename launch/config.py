@@ -1,0 +1,324 @@
+"""Configuration of a run: defaults, then a preset, then the command line.
+
+A component's own config dataclass lives beside the component; here they are composed. All counts
+of steps are agent decisions; 1 step = 4 frames in Atari.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+import yaml
+
+from actors.actor import ActorConfig
+from games.env import get_protocol
+from games.spec import get_game
+from launch.per_game import any_text, parse_per_game, positive_float, positive_int
+from learner.learner import LearnerConfig
+from learner.objectives import DqnConfig, MimicConfig
+from networks.build import NetworkConfig
+from replay.shard import ReplayConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationConfig:
+    """How networks are tested."""
+
+    num_episodes: int = 20
+    """Whole episodes per game."""
+    epsilon: float = 0.05
+    """Probability of a random action (paper: 0.05)."""
+    num_envs: int = 10
+    """Episodes played at the same time."""
+    period_steps: int = 0
+    """Steps of the run, all games together, between two tests while it runs; 0: only at the end."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        for name in ("num_episodes", "num_envs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise ValueError(f"evaluation.epsilon must lie between 0 and 1, got {self.epsilon}")
+        if self.period_steps < 0:
+            raise ValueError(
+                f"evaluation.period_steps must not be negative, got {self.period_steps}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    """What is kept of a run while it goes on."""
+
+    period_s: float = 300.0
+    """Seconds between two checkpoints; one more is written at the end."""
+    keep: int = 2
+    """Newest checkpoints kept."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        if self.period_s <= 0:
+            raise ValueError(f"checkpoint.period_s must be positive, got {self.period_s}")
+        if self.keep < 1:
+            raise ValueError(f"checkpoint.keep must be at least 1, got {self.keep}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonConfig:
+    """What every kind of training has."""
+
+    games: tuple[str, ...]
+    """Names of the games."""
+    num_steps: int
+    """Steps played while learning, all games of one network together."""
+    run_dir: str = ""
+    """Folder of the run; default runs/PRESET-DATE-TIME."""
+    resume: str = ""
+    """Folder of a run to go on with."""
+    seed: int = 1
+    """Of networks, environments, exploration and replay."""
+    engine: Literal["ray", "local"] = "ray"
+    """`ray`: a process for each role, on this machine or a cluster; `local`: the same roles in
+    one process and a fixed order, the same every time."""
+    protocol: Literal["classic", "modern"] = "classic"
+    """Rules of the emulator, for acting and testing (games/env.py)."""
+    actors: tuple[str, ...] = ("1",)
+    """Actors of each game: a number for all, or `game=number`."""
+    redis_url: str = ""
+    """Redis server that carries the weights (redis://, rediss:// or unix://); without one the
+    launcher starts a private one. Only for the Ray engine."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the learner computes; `auto` takes a GPU if there is one."""
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    report_period_s: float = 2.0
+    """Seconds between two lines of metrics."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        if not self.games:
+            raise ValueError("games is empty; name at least one, for example: --games pong boxing")
+        if len(set(self.games)) != len(self.games):
+            raise ValueError(f"games names one twice: {' '.join(self.games)}")
+        for game in self.games:
+            get_game(game)
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.report_period_s <= 0:
+            raise ValueError(f"report_period_s must be positive, got {self.report_period_s}")
+        get_protocol(self.protocol)
+        _ = self.actors_of
+
+    @property
+    def actors_of(self) -> dict[str, int]:
+        """Number of actors of each game."""
+        return parse_per_game("actors", self.actors, self.games, default=1, convert=positive_int)
+
+    @property
+    def num_updates(self) -> int:
+        """Learner updates of the whole run: samples per insert times steps, in batches."""
+        samples = self.num_steps * self.replay.samples_per_insert
+        return math.ceil(samples / self.replay.batch_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultitaskConfig(CommonConfig):
+    """Teach one student network to play several games (launch/multitask.py)."""
+
+    teachers: tuple[str, ...] = ()
+    """`game=path/to/GAME.safetensors`; games not named use the expert that comes with the package."""
+    temperatures: tuple[str, ...] = ()
+    """`game=tau` where a game's tau differs from mimic.temperature."""
+    shares: tuple[str, ...] = ()
+    """`game=weight` of the game in every batch; 1 for games not named."""
+    mimic: MimicConfig = field(default_factory=MimicConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        # Named in full: the zero-argument form does not work in a dataclass with slots.
+        CommonConfig.__post_init__(self)
+        if self.network.dueling:
+            raise ValueError("network.dueling is for experts; a student has no value to separate")
+        _ = self.temperature_of, self.share_of, self.teacher_of
+
+    @property
+    def temperature_of(self) -> dict[str, float]:
+        """tau of each game."""
+        return parse_per_game(
+            "temperatures",
+            self.temperatures,
+            self.games,
+            default=self.mimic.temperature,
+            convert=positive_float,
+        )
+
+    @property
+    def share_of(self) -> dict[str, float]:
+        """Relative part of each game in the batch."""
+        return parse_per_game(
+            "shares", self.shares, self.games, default=1.0, convert=positive_float
+        )
+
+    @property
+    def teacher_of(self) -> dict[str, str]:
+        """Reference of each game's teacher: a path, or the game's name for the shipped one."""
+        given = parse_per_game("teachers", self.teachers, self.games, default="", convert=any_text)
+        return {game: reference or game for game, reference in given.items()}
+
+
+def _expert_actor() -> ActorConfig:
+    return ActorConfig(num_envs=16, chunk_steps=16, exploration="ladder", anneal_steps=4_000)
+
+
+def _expert_replay() -> ReplayConfig:
+    return ReplayConfig(
+        batch_size=128,
+        capacity_per_game=200_000,
+        min_size_per_game=10_000,
+        samples_per_insert=4.0,
+        samples_per_insert_cap=16.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertsConfig(CommonConfig):
+    """Train an expert for each of several games, one after the other (launch/experts.py)."""
+
+    actor: ActorConfig = field(default_factory=_expert_actor)
+    replay: ReplayConfig = field(default_factory=_expert_replay)
+    learner: LearnerConfig = field(
+        default_factory=lambda: LearnerConfig(learning_rate=2.5e-4, publish_period=20)
+    )
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(torso="nature_quarter", dueling=True)
+    )
+    evaluation: EvaluationConfig = field(
+        default_factory=lambda: EvaluationConfig(num_episodes=30, period_steps=100_000)
+    )
+    dqn: DqnConfig = field(default_factory=lambda: DqnConfig(target_period=500))
+    num_steps: int = 2_000_000
+    """Steps played while learning, for each game."""
+    engine: Literal["ray", "local"] = "local"
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        CommonConfig.__post_init__(self)
+        if self.network.per_game_heads:
+            raise ValueError("network.per_game_heads is for students; an expert plays one game")
+
+
+ConfigT = TypeVar("ConfigT", bound=CommonConfig)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Presets that come with the package."""
+    entries = files("launch").joinpath("presets").iterdir()
+    return tuple(sorted(e.name.removesuffix(".yaml") for e in entries if e.name.endswith(".yaml")))
+
+
+def load_config(
+    config_class: type[ConfigT], argv: Sequence[str], *, preset_text: str = "", prog: str = ""
+) -> ConfigT:
+    """Defaults, then the preset, then the command line; each overrides the one before.
+
+    The preset is turned into command-line words instead of being read by a second parser, so an
+    unknown key or a wrong type in a file fails with the same message as a mistyped option.
+
+    Args:
+        config_class: what to make.
+        argv: options, without the program's name.
+        preset_text: YAML.
+        prog: name of the program, for messages.
+
+    Raises:
+        SystemExit: with status 2 and a message for anything that is wrong.
+    """
+    try:
+        words = _as_words(_read_yaml(preset_text)) if preset_text else []
+    except ValueError as error:
+        fail(str(error))
+    return tyro.cli(
+        config_class,
+        args=[*words, *argv],
+        prog=prog or None,
+        config=(tyro.conf.FlagConversionOff,),
+    )
+
+
+def load_preset(name_or_path: str) -> str:
+    """Text of a preset: one that comes with the package, or a file.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if name_or_path in preset_names():
+        return files("launch").joinpath("presets", f"{name_or_path}.yaml").read_text()
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path.read_text()
+    raise ValueError(
+        f"unknown preset {name_or_path!r}; choose one of {', '.join(preset_names())}, "
+        "or give the path of a YAML file"
+    )
+
+
+def dump_config(config: CommonConfig) -> str:
+    """A config as YAML that is itself a valid preset."""
+    document = asdict(config)
+    for name in ("run_dir", "resume", "redis_url"):
+        # Where a run lies is not part of what it is, and a URL may hold a password.
+        document.pop(name, None)
+    text: str = yaml.safe_dump(_plain(document), sort_keys=False)
+    return text
+
+
+def fail(message: str) -> Any:
+    """Print one line to standard error and leave with status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _read_yaml(text: str) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the preset is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ValueError("the preset must be a mapping of option names to values")
+    return document
+
+
+def _as_words(node: dict[str, Any], prefix: str = "--") -> list[str]:
+    """{"replay": {"batch_size": 5}} -> ["--replay.batch-size", "5"]."""
+    words: list[str] = []
+    for key, value in node.items():
+        option = f"{prefix}{key}".replace("_", "-")
+        if isinstance(value, dict):
+            words += _as_words(value, f"{option}.")
+        elif isinstance(value, list):
+            words += [option, *map(str, value)] if value else []
+        elif value not in ("", None):
+            words += [option, str(value)]
+    return words
+
+
+def _plain(node: Any) -> Any:
+    """Tuples as lists, which is all that YAML knows."""
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return node

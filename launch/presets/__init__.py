@@ -1,0 +1,1 @@
+"""Presets: YAML files whose settings the command line may override."""

@@ -1,0 +1,322 @@
+"""Carries a run on Ray: starts every role, watches them, replaces the ones that die.
+
+| role    | on death                                                                             |
+|---------|--------------------------------------------------------------------------------------|
+| actor   | a new one with fresh environments; the chunk under way is lost                       |
+| shard   | Ray starts it again, empty; actors and learner go on with the others, or wait        |
+| learner | a new incarnation from the newest checkpoint's state                                 |
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from actors.actor import ActorCounts
+from launch.cluster import (
+    CALL_TIMEOUT_S,
+    RUN_GROUP,
+    Link,
+    RemoteActor,
+    RemoteLearner,
+    RemoteShard,
+)
+from launch.engine import Played, Progress, summarize
+from launch.ray_clients import CONTROL_GROUP
+from launch.recipe import Recipe
+from networks.weights import WeightSnapshot
+from replay.shard import ShardStats
+
+_MAX_DEATHS_PER_MINUTE = 10
+"""Above it something is wrong that a restart does not mend, and the run stops with the cause."""
+
+
+@dataclass(slots=True)
+class _LiveActor:
+    """One running actor process."""
+
+    game: str
+    rank: int
+    handle: Any
+    running: Any
+    """Reference that becomes ready when its loop ends."""
+    pid: int = 0
+    counts: ActorCounts | None = None
+
+
+@dataclass(slots=True)
+class _LiveShard:
+    """One replay process, and what it did before it last died."""
+
+    handle: Any
+    pid: int = 0
+    stats: ShardStats | None = None
+
+
+class RayEngine:
+    """The roles as Ray processes; see launch/cluster.py for how they are wired."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        link: Link,
+        device: torch.device,
+        state: dict[str, Any] | None = None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Start all roles on the Ray that this process is connected to.
+
+        Args:
+            recipe: what to train.
+            link: the run's Redis.
+            device: the learner's.
+            state: a checkpoint's, of a run to go on with.
+            note: told about deaths and restarts.
+        """
+        self._recipe = recipe
+        self._link = link
+        self._device = device
+        self._note = note
+        self._learner_state: dict[str, Any] | None = state["learner"] if state else None
+        self._steps_before: dict[str, int] = dict(state["steps"]) if state else {}
+        self._next_serial = int(state["next_serial"]) if state else 0
+        self._faults = {"actor_restarts": 0, "shard_restarts": 0, "learner_restarts": 0}
+        self._chunks_lost = 0
+        self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS_PER_MINUTE)
+        self._retired: dict[str, ActorCounts] = {game: ActorCounts() for game in recipe.games}
+        self._dead_shards: list[ShardStats] = []
+        self._updates = 0
+        self._finished = False
+        self._shards = [
+            _LiveShard(RemoteShard.remote(recipe, shard))
+            for shard in range(recipe.config.replay.num_shards)
+        ]
+        self._start_learner()
+        self._actors = [
+            self._start_actor(game, rank, num_actors)
+            for game, num_actors in recipe.num_actors.items()
+            for rank in range(num_actors)
+        ]
+
+    def _start_learner(self) -> None:
+        options = {"num_gpus": 1} if self._device.type == "cuda" else {}
+        self._learner = RemoteLearner.options(**options).remote(
+            self._recipe,
+            shards=[shard.handle for shard in self._shards],
+            link=self._link,
+            device=self._device.type,
+            state=self._learner_state,
+        )
+        self._learning = self._learner.run.options(concurrency_group=RUN_GROUP).remote()
+        self._learner_pid = 0
+
+    def _start_actor(self, game: str, rank: int, num_ranks: int) -> _LiveActor:
+        serial = self._next_serial
+        self._next_serial += 1
+        envs = num_ranks * self._recipe.config.actor.num_envs
+        handle = RemoteActor.remote(
+            self._recipe,
+            game,
+            rank=rank,
+            num_ranks=num_ranks,
+            serial=serial,
+            shards=[shard.handle for shard in self._shards],
+            link=self._link,
+            start_step=self._steps(game) // envs,
+        )
+        running = handle.run.options(concurrency_group=RUN_GROUP).remote()
+        return _LiveActor(game, rank, handle, running)
+
+    def advance(self, seconds: float) -> bool:
+        """Watch the roles for this long, or until the learner has made its updates."""
+        deadline = time.monotonic() + seconds
+        while not self._finished:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            loops = [self._learning, *(actor.running for actor in self._actors)]
+            ready, _ = ray.wait(loops, timeout=remaining)
+            for loop in ready:
+                self._loop_ended(loop)
+        return not self._finished
+
+    def _loop_ended(self, loop: Any) -> None:
+        """The learner is done, or a process has died."""
+        try:
+            ray.get(loop)
+        except RayActorError as error:
+            self._count_death(error)
+            if loop == self._learning:
+                self._replace_learner()
+            else:
+                self._replace_actor(loop)
+        except RayTaskError as error:
+            # An error in the role itself: doing the same again would end the same way.
+            raise error.cause if isinstance(error.cause, ValueError) else error from None
+        else:
+            self._finished = self._finished or loop == self._learning
+
+    def _count_death(self, error: RayActorError) -> None:
+        now = time.monotonic()
+        self._deaths.append(now)
+        if len(self._deaths) == self._deaths.maxlen and now - self._deaths[0] < 60.0:
+            raise RuntimeError(
+                f"{len(self._deaths)} processes of the run died within a minute; the last one: "
+                f"{error}"
+            ) from error
+
+    def _replace_learner(self) -> None:
+        self._faults["learner_restarts"] += 1
+        updates = self._learner_state["num_updates"] if self._learner_state else 0
+        self._note(f"the learner died; going on from update {updates}")
+        self._start_learner()
+
+    def _replace_actor(self, loop: Any) -> None:
+        self._faults["actor_restarts"] += 1
+        index = next(i for i, actor in enumerate(self._actors) if actor.running == loop)
+        dead = self._actors[index]
+        self._retire(dead)
+        self._note(f"an actor of {dead.game} died; starting another")
+        self._actors[index] = self._start_actor(
+            dead.game, dead.rank, self._recipe.num_actors[dead.game]
+        )
+
+    def _retire(self, actor: _LiveActor) -> None:
+        """Keep what a dead actor had reported."""
+        if actor.counts is not None:
+            kept = self._retired[actor.game]
+            kept.steps += actor.counts.steps
+            kept.episodes += actor.counts.episodes
+
+    def progress(self) -> Progress:
+        """See Engine; a role that does not answer in time is left out."""
+        metrics = self._ask_learner()
+        returns = self._ask_actors()
+        self._ask_shards()
+        stats = [shard.stats for shard in self._shards if shard.stats]
+        return summarize(
+            updates=self._updates,
+            metrics=metrics,
+            played={game: self._played(game, returns[game]) for game in self._recipe.games},
+            shards=[*self._dead_shards, *stats],
+            faults={**self._faults, "chunks_lost": self._chunks_lost},
+        )
+
+    def _ask_learner(self) -> dict[str, float]:
+        answer = _answer(self._learner.report.options(concurrency_group=CONTROL_GROUP).remote())
+        if answer is None:
+            return {}
+        self._learner_pid, self._updates, metrics = answer
+        return dict(metrics)
+
+    def _ask_actors(self) -> dict[str, list[tuple[float, float]]]:
+        asked = [
+            (actor, actor.handle.report.options(concurrency_group=CONTROL_GROUP).remote())
+            for actor in self._actors
+        ]
+        returns: dict[str, list[tuple[float, float]]] = {game: [] for game in self._recipe.games}
+        lost = 0
+        for actor, reference in asked:
+            answer = _answer(reference)
+            if answer is None:
+                continue
+            actor.pid, actor.counts, chunks_lost = answer
+            returns[actor.game].extend(answer[1].returns)
+            lost += chunks_lost
+        self._chunks_lost = max(self._chunks_lost, lost)
+        return returns
+
+    def _ask_shards(self) -> None:
+        asked = [
+            (shard, shard.handle.stats.options(concurrency_group=CONTROL_GROUP).remote())
+            for shard in self._shards
+        ]
+        for shard, reference in asked:
+            answer = _answer(reference)
+            if answer is None:
+                continue
+            pid, stats = answer
+            if shard.pid not in (0, pid):
+                self._shard_restarted(shard)
+            shard.pid, shard.stats = pid, stats
+
+    def _shard_restarted(self, shard: _LiveShard) -> None:
+        self._faults["shard_restarts"] += 1
+        self._note("a replay shard died and came back empty")
+        if shard.stats is not None:
+            empty = {
+                game: replace(table, size=0, ready=0) for game, table in shard.stats.tables.items()
+            }
+            self._dead_shards.append(replace(shard.stats, tables=empty))
+
+    def _played(self, game: str, returns: list[tuple[float, float]]) -> Played:
+        live = [actor for actor in self._actors if actor.game == game]
+        episodes = sum(actor.counts.episodes for actor in live if actor.counts)
+        return Played(
+            steps=self._steps(game),
+            episodes=self._retired[game].episodes + episodes,
+            actors=len(live),
+            returns=tuple(returns),
+        )
+
+    def _steps(self, game: str) -> int:
+        live = [a for a in getattr(self, "_actors", []) if a.game == game and a.counts]
+        playing = sum(actor.counts.steps for actor in live if actor.counts)
+        return self._steps_before.get(game, 0) + self._retired[game].steps + playing
+
+    def snapshot(self) -> WeightSnapshot:
+        """See Engine."""
+        reference = self._learner.snapshot.options(concurrency_group=CONTROL_GROUP).remote()
+        snapshot: WeightSnapshot = ray.get(reference, timeout=CALL_TIMEOUT_S)
+        return snapshot
+
+    def state(self) -> dict[str, Any]:
+        """See Engine; also what a learner that dies is restarted from."""
+        reference = self._learner.state.options(concurrency_group=CONTROL_GROUP).remote()
+        self._learner_state = ray.get(reference, timeout=CALL_TIMEOUT_S)
+        return {
+            "learner": self._learner_state,
+            "steps": {game: self._steps(game) for game in self._recipe.games},
+            "next_serial": self._next_serial,
+        }
+
+    def pids(self) -> dict[str, list[int]]:
+        """Process ids by role, as of the last `progress`; 0 for one that has not answered yet."""
+        return {
+            "learner": [self._learner_pid],
+            "shard": [shard.pid for shard in self._shards],
+            **{
+                f"actor/{game}": [a.pid for a in self._actors if a.game == game]
+                for game in self._recipe.games
+            },
+        }
+
+    def close(self) -> None:
+        """Ask all loops to end, wait a little, then end the processes."""
+        for actor in self._actors:
+            actor.handle.stop.options(concurrency_group=CONTROL_GROUP).remote()
+        self._learner.stop.options(concurrency_group=CONTROL_GROUP).remote()
+        loops = [self._learning, *(actor.running for actor in self._actors)]
+        ray.wait(loops, num_returns=len(loops), timeout=5.0)
+        for handle in (
+            *(actor.handle for actor in self._actors),
+            self._learner,
+            *(shard.handle for shard in self._shards),
+        ):
+            ray.kill(handle)
+
+
+def _answer(reference: Any) -> Any:
+    """A role's answer, or None if it has died or is too busy."""
+    try:
+        return ray.get(reference, timeout=CALL_TIMEOUT_S)
+    except (RayActorError, GetTimeoutError):
+        return None

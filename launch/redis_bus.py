@@ -1,0 +1,676 @@
+"""What goes through Redis: weights, wanted actors per game, run status, live metrics.
+
+Redis holds what must outlive a process or be seen from outside the job; bulk data never comes here.
+Keys of one run start with `am:RUN:`. Every value is msgpack, never pickle, so that whoever can
+write to Redis cannot run code in this program; what does not decode is refused and counted.
+
+    am:RUN:weights:newest       encoded version of the newest weights
+    am:RUN:weights:versions     list of the stored versions, newest first
+    am:RUN:weights:VERSION      one snapshot, for the two newest versions
+    am:RUN:weights              channel: each new version, nothing but its number
+    am:RUN:wanted               hash: game -> number of actors
+    am:RUN:status               one map
+    am:RUN:metrics              list of maps, newest first, capped
+
+Redis may stop, restart or come back empty at any time. Nothing here waits for it for longer than a
+socket timeout: after a failure each client leaves Redis alone for a while that grows with every
+further failure, readers go on with what they have, and owners rewrite what was lost.
+"""
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeGuard, TypeVar
+
+import msgpack
+import redis
+
+from launch.redis_server import build_client, hide_password
+from networks.weights import WeightSnapshot, WeightsVersion
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+NUM_KEPT_VERSIONS = 2
+"""Two, so that a reader that has just read the newest version can still fetch it."""
+
+_UNFINISHED_TTL_S = 600
+"""A snapshot whose writer died before pointing to it disappears after this time."""
+
+
+class RedisUnavailableError(ConnectionError):
+    """Redis did not answer, or did not lately and is being left alone for a moment."""
+
+
+class RedisLink:
+    """One client that outlives its server. Thread-safe.
+
+    A lost connection is tried again once at once, since after a restart of the server every open
+    connection is stale. After that each failure doubles the time during which calls fail without
+    touching the network.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        first_pause_s: float = 0.05,
+        max_pause_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connect nothing yet.
+
+        Args:
+            url: See redis_server.connect.
+            timeout_s: Of one socket operation.
+            first_pause_s: How long to leave Redis alone after the first failure.
+            max_pause_s: The longest pause.
+            clock: Seconds; injected by tests.
+
+        Raises:
+            ValueError: The URL is malformed.
+        """
+        self._client = build_client(url, timeout_s=timeout_s, num_retries=0)
+        self._shown_url = hide_password(url)
+        self._first_pause_s = first_pause_s
+        self._max_pause_s = max_pause_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pause_s = 0.0
+        self._paused_until = -float("inf")
+        self._lost = False
+        self.num_reconnects = 0
+        self.num_failures = 0
+
+    def call(self, operation: Callable[[redis.Redis], _T]) -> _T:
+        """Run an operation on the client.
+
+        Args:
+            operation: May run twice.
+
+        Raises:
+            RedisUnavailableError: It failed twice, or Redis is being left alone at the moment.
+        """
+        with self._lock:
+            if self._clock() < self._paused_until:
+                raise RedisUnavailableError(f"Redis at {self._shown_url} is not reachable")
+        try:
+            try:
+                result = operation(self._client)
+            except (redis.ConnectionError, redis.TimeoutError):
+                self._note_lost()
+                result = operation(self._client)
+        except (redis.RedisError, OSError) as error:
+            self._note_failure()
+            raise RedisUnavailableError(
+                f"Redis at {self._shown_url} is not usable: {error}"
+            ) from error
+        self._note_success()
+        return result
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def _note_lost(self) -> None:
+        with self._lock:
+            self._lost = True
+
+    def _note_failure(self) -> None:
+        with self._lock:
+            self.num_failures += 1
+            self._lost = True
+            self._pause_s = min(max(2.0 * self._pause_s, self._first_pause_s), self._max_pause_s)
+            self._paused_until = self._clock() + self._pause_s
+            first = self._pause_s == self._first_pause_s
+        if first:
+            _LOG.warning("Redis at %s is lost; going on without it", self._shown_url)
+
+    def _note_success(self) -> None:
+        with self._lock:
+            if not self._lost:
+                return
+            self._lost = False
+            self._pause_s = 0.0
+            self._paused_until = -float("inf")
+            self.num_reconnects += 1
+        _LOG.warning("Redis at %s is back", self._shown_url)
+
+
+class RedisBus:
+    """The state of one run in Redis, each call at once and in the caller's thread.
+
+    The one place that knows keys and encodings. Actors and learner use RedisWeightSource and
+    RedisWeightSink, which keep Redis out of their loops.
+    """
+
+    def __init__(
+        self, url: str, run: str, *, max_metrics: int = 2000, link: RedisLink | None = None
+    ) -> None:
+        """Connect nothing yet: a process may start while Redis is down.
+
+        Args:
+            url: See redis_server.connect, which is also the way to find out early whether anybody
+                answers.
+            run: Name of the run; runs with different names can share a server.
+            max_metrics: How many of the newest metrics are kept.
+            link: For other pauses than the usual ones; its URL replaces `url`.
+
+        Raises:
+            ValueError: The URL is malformed, or the name is not letters, digits, `.`, `_` and `-`.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", run):
+            raise ValueError(
+                f"{run!r} cannot be the name of a run: use up to 200 letters, digits, '.', '_', '-'"
+            )
+        self._link = link or RedisLink(url)
+        self._prefix = f"am:{run}:"
+        self._max_metrics = max_metrics
+        self._lock = threading.Lock()
+        self._known_wanted: dict[str, int] = {}
+        self._num_damaged = 0
+        self._num_refused_publishes = 0
+
+    def publish_weights(self, snapshot: WeightSnapshot) -> bool:
+        """Store a snapshot, make it the newest, and drop all but the two newest.
+
+        Nobody sees a version before all of it is stored.
+
+        Returns:
+            False when a newer version is there already: then another incarnation of the learner
+            has taken over, and this one should stop.
+
+        Raises:
+            RedisUnavailableError: Nothing, or all of it, may have been stored; publish again.
+        """
+        version = snapshot.version.encode()
+        data = snapshot.to_bytes()
+        if self._link.call(lambda client: self._store_weights(client, version, data)):
+            return True
+        with self._lock:
+            self._num_refused_publishes += 1
+        return False
+
+    def newest_version(self) -> WeightsVersion | None:
+        """The newest published version that can be fetched, None if there is none.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+
+        def read(client: redis.Redis) -> WeightsVersion | None:
+            version = self._read_newest(client)
+            if version is None or not client.exists(self._weights_key(version.encode())):
+                return None
+            return version
+
+        return self._link.call(read)
+
+    def fetch_weights(
+        self, newer_than: WeightsVersion | None, *, except_for: WeightsVersion | None = None
+    ) -> WeightSnapshot | None:
+        """The newest snapshot if it is newer, else None.
+
+        Args:
+            newer_than: None takes any.
+            except_for: A version known to be damaged, not to be fetched again.
+
+        Raises:
+            DamagedWeightsError: What is stored is not the snapshot it should be; counted.
+            RedisUnavailableError: Redis does not answer.
+        """
+        version = self._link.call(self._read_newest)
+        if version is None or version == except_for:
+            return None
+        if newer_than is not None and version <= newer_than:
+            return None
+        data: bytes | None = self._link.call(
+            lambda client: _bytes_or_none(client.get(self._weights_key(version.encode())))
+        )
+        if data is None:  # Overtaken by two newer versions since; the next call finds those.
+            return None
+        try:
+            snapshot = WeightSnapshot.from_bytes(data)
+        except ValueError as error:
+            self._count_damaged(f"weights {tuple(version)}: {error}")
+            raise DamagedWeightsError(version) from error
+        if snapshot.version != version:
+            self._count_damaged(f"weights {tuple(version)} hold {tuple(snapshot.version)}")
+            raise DamagedWeightsError(version)
+        return snapshot
+
+    def set_wanted(self, wanted: Mapping[str, int]) -> None:
+        """Say how many actors some games should have; the other games keep their numbers.
+
+        Raises:
+            ValueError: A number is negative or no whole number.
+            RedisUnavailableError: Redis does not answer; nothing is changed.
+        """
+        for game, number in wanted.items():
+            if not _is_count(number):
+                raise ValueError(
+                    f"{game!r} cannot have {number!r} actors: give a whole number, 0 or more"
+                )
+        if not wanted:
+            return
+        fields: dict[Any, Any] = {game: msgpack.packb(int(n)) for game, n in wanted.items()}
+        self._link.call(lambda client: client.hset(self._prefix + "wanted", mapping=fields))
+        with self._lock:
+            self._known_wanted |= {game: int(number) for game, number in wanted.items()}
+
+    def wanted(self) -> dict[str, int]:
+        """The wanted number of actors of every game that has one.
+
+        What this object has read or set before is kept: it is the answer while Redis does not, and
+        it is written back for games that Redis has lost. A game is never taken off the list; give
+        it 0 actors instead.
+        """
+        key = self._prefix + "wanted"
+        known = self._last_wanted()
+        try:
+            fields = self._link.call(lambda client: _as_bytes_map(client.hgetall(key)))
+            lost = {game: n for game, n in known.items() if game.encode() not in fields}
+            for game, number in lost.items():
+                self._restore_wanted(key, game, msgpack.packb(number))
+        except RedisUnavailableError:
+            return known
+        for game_bytes, data in fields.items():
+            number = self._unpack(data, key, _is_count)
+            if number is not None:
+                known[game_bytes.decode(errors="replace")] = number
+        with self._lock:
+            self._known_wanted |= known
+        return known
+
+    def set_status(self, status: Mapping[str, Any]) -> None:
+        """Replace the run's status. Its owner calls this every few seconds, also unchanged.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        data = _pack(status)
+        self._link.call(lambda client: client.set(self._prefix + "status", data))
+
+    def status(self) -> dict[str, Any] | None:
+        """The run's status; None if there is none or it is damaged.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        key = self._prefix + "status"
+        data = self._link.call(lambda client: _bytes_or_none(client.get(key)))
+        return None if data is None else self._unpack(data, key, _is_map)
+
+    def push_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Append one record to the live metrics; the oldest ones beyond the cap fall out.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; live metrics are not kept for later.
+        """
+        key = self._prefix + "metrics"
+        data = _pack(metrics)
+
+        def push(client: redis.Redis) -> None:
+            with client.pipeline(transaction=True) as pipeline:
+                pipeline.lpush(key, data)
+                pipeline.ltrim(key, 0, self._max_metrics - 1)
+                pipeline.execute()
+
+        self._link.call(push)
+
+    def latest_metrics(self, count: int = 1) -> list[dict[str, Any]]:
+        """The newest records, oldest of them first; damaged ones are left out.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        if count <= 0:
+            return []
+        key = self._prefix + "metrics"
+        values = self._link.call(lambda client: _as_bytes_list(client.lrange(key, 0, count - 1)))
+        records = [self._unpack(data, key, _is_map) for data in reversed(values)]
+        return [record for record in records if record is not None]
+
+    def forget_run(self) -> None:
+        """Delete everything this run has in Redis.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        with self._lock:
+            self._known_wanted = {}
+
+        def forget(client: redis.Redis) -> None:
+            for key in list(client.scan_iter(match=self._prefix + "*", count=1000)):
+                client.delete(key)
+
+        self._link.call(forget)
+
+    def counters(self) -> dict[str, int]:
+        """Failures and recoveries since the start, for the run's metrics.
+
+        A restart of the server that falls between two calls is neither: the client connects again
+        by itself.
+        """
+        with self._lock:
+            return {
+                "redis_reconnects": self._link.num_reconnects,
+                "redis_failures": self._link.num_failures,
+                "redis_damaged_values": self._num_damaged,
+                "redis_refused_publishes": self._num_refused_publishes,
+            }
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._link.close()
+
+    def _restore_wanted(self, key: str, game: str, data: bytes) -> None:
+        # Only if still missing: somebody may have set a new number in between.
+        self._link.call(lambda client: client.hsetnx(key, game, data))
+
+    def _weights_key(self, version: int) -> str:
+        return f"{self._prefix}weights:{version}"
+
+    def _read_newest(self, client: redis.Redis) -> WeightsVersion | None:
+        key = self._prefix + "weights:newest"
+        data = _bytes_or_none(client.get(key))
+        if data is None:
+            return None
+        number = self._unpack(data, key, _is_encoded_version)
+        return None if number is None else WeightsVersion.decode(number)
+
+    def _store_weights(self, client: redis.Redis, version: int, data: bytes) -> bool:
+        newest_key = self._prefix + "weights:newest"
+        versions_key = self._prefix + "weights:versions"
+        weights_key = self._weights_key(version)
+        packed_version = msgpack.packb(version)
+        while True:
+            with client.pipeline(transaction=True) as pipeline:
+                # Two learners may publish at once while one replaces the other; the watch makes
+                # reading and replacing the newest version one step.
+                pipeline.watch(newest_key)  # type: ignore[no-untyped-call]
+                newest = self._read_newest(pipeline)
+                if newest is not None and newest.encode() > version:
+                    return False
+                # Outside the transaction and before it: nobody looks for it yet.
+                pipeline.set(weights_key, data, ex=_UNFINISHED_TTL_S)
+                stored = _as_bytes_list(pipeline.lrange(versions_key, 0, -1))
+                kept, dropped = self._choose_kept(stored, version)
+                pipeline.multi()
+                pipeline.persist(weights_key)
+                pipeline.set(newest_key, packed_version)
+                pipeline.delete(versions_key, *map(self._weights_key, dropped))
+                pipeline.rpush(versions_key, *map(msgpack.packb, kept))
+                pipeline.publish(self._prefix + "weights", packed_version)
+                with contextlib.suppress(redis.WatchError):
+                    pipeline.execute()
+                    return True
+
+    def _choose_kept(self, stored: Sequence[bytes], version: int) -> tuple[list[int], list[int]]:
+        """(versions to keep, newest first; versions to delete)."""
+        known = {self._unpack(data, "versions", _is_encoded_version) for data in stored}
+        ordered = sorted((known | {version}) - {None}, reverse=True)
+        return ordered[:NUM_KEPT_VERSIONS], ordered[NUM_KEPT_VERSIONS:]
+
+    def _last_wanted(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._known_wanted)
+
+    def _unpack(self, data: bytes, key: str, is_valid: Callable[[Any], bool]) -> Any:
+        """What was packed; None, counted, if it does not decode or is not what it should be."""
+        try:
+            value = msgpack.unpackb(data)
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            self._count_damaged(f"{key}: {error!r}")
+            return None
+        if is_valid(value):
+            return value
+        self._count_damaged(f"{key}: unexpected {type(value).__name__}")
+        return None
+
+    def _count_damaged(self, what: str) -> None:
+        with self._lock:
+            self._num_damaged += 1
+            first = self._num_damaged == 1
+        if first:  # A damaged value that stays is read again and again: once is enough to say so.
+            _LOG.warning("refused a damaged value in Redis: %s", what)
+
+
+class DamagedWeightsError(ValueError):
+    """A published snapshot that is not one."""
+
+    def __init__(self, version: WeightsVersion) -> None:
+        super().__init__(f"the published weights {tuple(version)} are damaged")
+        self.version = version
+
+
+class RedisWeightSource:
+    """Follows the newest published weights in a thread; implements networks.weights.WeightSource.
+
+    The version never decreases: a snapshot of a newer incarnation is followed even with fewer
+    updates, an older one never. While Redis is away, `poll` keeps giving what was fetched last.
+    """
+
+    def __init__(self, url: str, run: str, *, poll_period_s: float = 0.2) -> None:
+        """Start following.
+
+        Args:
+            url: See redis_server.connect.
+            run: Name of the run.
+            poll_period_s: How often the newest version, a few bytes, is looked at.
+
+        Raises:
+            ValueError: The URL or the name is malformed.
+        """
+        self._bus = RedisBus(url, run)
+        self._poll_period_s = poll_period_s
+        self._changed = threading.Condition()
+        self._newest: WeightSnapshot | None = None
+        self._damaged: WeightsVersion | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="redis-weights", daemon=True)
+        self._thread.start()
+
+    def poll(self, newer_than: WeightsVersion | None) -> WeightSnapshot | None:
+        """The newest snapshot if it is newer (any, for None), else None. Never blocks."""
+        with self._changed:
+            return self._newest if self._has_newer(newer_than) else None
+
+    def wait(self, newer_than: WeightsVersion | None, timeout_s: float) -> WeightSnapshot | None:
+        """Like `poll`, but waits for a newer one; ended by its arrival, the timeout, or `close`."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._has_newer(newer_than) or self._closed.is_set(), timeout_s
+            )
+            return self._newest if self._has_newer(newer_than) else None
+
+    def counters(self) -> dict[str, int]:
+        """See RedisBus.counters."""
+        return self._bus.counters()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Stop following; the last snapshot stays available."""
+        self._closed.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        self._bus.close()
+
+    def _has_newer(self, newer_than: WeightsVersion | None) -> bool:
+        if self._newest is None:
+            return False
+        return newer_than is None or self._newest.version > newer_than
+
+    def _follow(self) -> None:
+        while not self._closed.is_set():
+            self._fetch()
+            self._closed.wait(self._poll_period_s)
+
+    def _fetch(self) -> None:
+        held = None if self._newest is None else self._newest.version
+        reconnects_before = self._bus.counters()["redis_reconnects"]
+        try:
+            snapshot = self._bus.fetch_weights(held, except_for=self._damaged)
+        except RedisUnavailableError:
+            return
+        except DamagedWeightsError as error:
+            # Fetching the same bytes again would not mend them.
+            self._damaged = error.version
+            return
+        if self._bus.counters()["redis_reconnects"] > reconnects_before:
+            self._damaged = None  # Whoever owns the weights may have rewritten them since.
+        if snapshot is not None:
+            with self._changed:
+                self._newest = snapshot
+                self._changed.notify_all()
+
+
+class RedisWeightSink:
+    """Publishes weights from a thread; implements networks.weights.WeightSink.
+
+    The learner never waits for Redis. Only the newest snapshot is kept for publishing: while Redis
+    is slow or away, the ones in between are skipped. When Redis has lost the weights, by a restart
+    for instance, the newest snapshot is written again.
+    """
+
+    def __init__(self, url: str, run: str, *, check_period_s: float = 0.5) -> None:
+        """Start the thread.
+
+        Args:
+            url: See redis_server.connect.
+            run: Name of the run.
+            check_period_s: How often to look whether the weights are still there.
+
+        Raises:
+            ValueError: The URL or the name is malformed.
+        """
+        self._bus = RedisBus(url, run)
+        self._check_period_s = check_period_s
+        self._changed = threading.Condition()
+        self._newest: WeightSnapshot | None = None
+        self._settled: WeightsVersion | None = None
+        self._closed = False
+        self._overtaken = False
+        self._num_rewrites = 0
+        self._thread = threading.Thread(target=self._serve, name="redis-publish", daemon=True)
+        self._thread.start()
+
+    def publish(self, snapshot: WeightSnapshot) -> None:
+        """Hand over the newest snapshot; one that is not newer is dropped. Never blocks."""
+        with self._changed:
+            if self._newest is None or snapshot.version > self._newest.version:
+                self._newest = snapshot
+                self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the newest snapshot is stored, or refused as overtaken.
+
+        Ended by that, by the timeout, or by `close`.
+
+        Returns:
+            Whether nothing is left to do.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_settled() or self._closed, timeout_s)
+            return self._is_settled()
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether a newer incarnation of the learner publishes: then this one should stop."""
+        with self._changed:
+            return self._overtaken
+
+    def counters(self) -> dict[str, int]:
+        """See RedisBus.counters, and how often lost weights were written again."""
+        return self._bus.counters() | {"redis_rewrites": self._num_rewrites}
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Publish what is left if Redis takes it in time, then stop."""
+        self.flush(timeout_s)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        self._bus.close()
+
+    def _is_settled(self) -> bool:
+        return self._newest is None or self._settled == self._newest.version
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                # Unpublished weights do not wait, except for a Redis that is away.
+                self._changed.wait_for(
+                    lambda: self._closed or not self._is_settled(), self._check_period_s
+                )
+                if self._closed:
+                    return
+                snapshot, settled = self._newest, self._is_settled()
+            if snapshot is None:
+                continue
+            try:
+                self._publish_or_check(snapshot, settled)
+            except RedisUnavailableError:
+                self._wait_for_redis()
+
+    def _publish_or_check(self, snapshot: WeightSnapshot, settled: bool) -> None:
+        if settled:
+            stored = self._bus.newest_version()
+            if stored is not None and stored >= snapshot.version:
+                return
+            self._num_rewrites += 1
+        stored_it = self._bus.publish_weights(snapshot)
+        if not stored_it and not self._overtaken:
+            _LOG.warning(
+                "weights %s are not published: a newer learner has taken over",
+                tuple(snapshot.version),
+            )
+        with self._changed:
+            self._overtaken = not stored_it
+            self._settled = snapshot.version
+            self._changed.notify_all()
+
+    def _wait_for_redis(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, min(self._check_period_s, 0.1))
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_encoded_version(value: object) -> bool:
+    return _is_count(value) and value < 2**63
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+# The client never decodes, but its types cannot say so.
+def _bytes_or_none(value: Any) -> bytes | None:
+    return value if isinstance(value, bytes) else None
+
+
+def _as_bytes_list(values: Any) -> list[bytes]:
+    return list(values)
+
+
+def _as_bytes_map(fields: Any) -> dict[bytes, bytes]:
+    return dict(fields)
+
+
+def _pack(value: Mapping[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(dict(value), default=_plain)
+    return packed
+
+
+def _plain(value: Any) -> Any:
+    """NumPy and torch scalars as Python's."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{value!r} cannot go into Redis: use numbers, strings, lists and maps")

@@ -1,0 +1,159 @@
+"""Watches over a run from start to summary, whichever engine carries it.
+
+    advance -> look (metrics, console) -> maybe test -> maybe checkpoint -> ... -> test -> summary
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from games.spec import get_game
+from launch.console import Console
+from launch.engine import Engine, Progress
+from launch.recipe import MultitaskRecipe
+from launch.recorder import Recorder
+from launch.run_dir import RunDir
+from launch.summary import build_summary
+from launch.testing import StudentTest, Tester
+from learner.checkpoint import save_checkpoint
+from networks.student_file import save_student
+from networks.weights import WeightSnapshot
+
+
+class Supervisor:
+    """Drives an engine and keeps the run's record."""
+
+    def __init__(
+        self,
+        recipe: MultitaskRecipe,
+        *,
+        engine: Engine,
+        tester: Tester,
+        run_dir: RunDir,
+        recorder: Recorder,
+        console: Console,
+        started: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take over an engine that has been started.
+
+        Args:
+            recipe: what is trained.
+            engine: closed by `run`.
+            tester: plays the tests.
+            run_dir: takes checkpoints, the student and the summary.
+            recorder: takes metrics.
+            console: shows them.
+            started: when the command began, by `clock`.
+            clock: seconds.
+        """
+        self._recipe = recipe
+        self._config = recipe.config
+        self._engine = engine
+        self._tester = tester
+        self._run_dir = run_dir
+        self._recorder = recorder
+        self._console = console
+        self._started = started
+        self._clock = clock
+        self._saved = clock()
+        self._next_test_steps = self._config.evaluation.period_steps
+        self._results: dict[str, StudentTest] = {}
+        self._progress: Progress | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Carry the run to its end and write its summary.
+
+        When interrupted, a checkpoint and a summary of what was reached are written before
+        KeyboardInterrupt goes on.
+        """
+        try:
+            try:
+                while self._engine.advance(self._config.report_period_s):
+                    self._look()
+                self._look()
+            finally:
+                # Also when interrupted: what was learned is on disk before anything else happens.
+                snapshot = self._save()
+        except KeyboardInterrupt:
+            self._engine.close()
+            self._console.note("interrupted; the checkpoint and the summary are written")
+            self._write_summary()
+            raise
+        except BaseException:
+            self._engine.close()
+            raise
+        self._engine.close()
+        self._tester.start(snapshot, self._config.games, steps=self._steps)
+        self._console.note("the run has reached its end; playing the last test")
+        self._take(self._tester.wait())
+        return self._write_summary()
+
+    @property
+    def _steps(self) -> int:
+        return self._progress.steps if self._progress else 0
+
+    def _look(self) -> None:
+        """One report; every now and then a test and a checkpoint."""
+        progress = self._engine.progress()
+        self._progress = progress
+        self._recorder.record(progress)
+        self._console.show(self._recorder.latest)
+        self._take(self._tester.finished())
+        period = self._config.evaluation.period_steps
+        if period and progress.steps >= self._next_test_steps:
+            self._next_test_steps = progress.steps + period
+            snapshot = self._engine.snapshot()
+            with self._recorder.paused():  # A test in this process stops the training meanwhile.
+                self._tester.start(snapshot, self._config.games, steps=progress.steps)
+        if self._clock() - self._saved >= self._config.checkpoint.period_s:
+            self._save()
+
+    def _take(self, tests: list[StudentTest]) -> None:
+        for test in tests:
+            self._results[test.game] = test
+            self._recorder.record_evaluation(
+                test.game, steps=test.steps, updates=test.updates, result=test.result
+            )
+
+    def _save(self) -> WeightSnapshot:
+        """Checkpoint the run and write the student."""
+        state = self._engine.state()
+        state["seconds"] = self._seconds
+        save_checkpoint(
+            self._run_dir.checkpoints,
+            state,
+            num_updates=state["learner"]["num_updates"],
+            keep=self._config.checkpoint.keep,
+        )
+        snapshot = self._engine.snapshot()
+        save_student(
+            self._run_dir.student,
+            snapshot,
+            network=self._config.network,
+            games=self._config.games,
+        )
+        self._saved = self._clock()
+        return snapshot
+
+    @property
+    def _seconds(self) -> float:
+        return self._clock() - self._started
+
+    def _write_summary(self) -> dict[str, Any]:
+        games = self._config.games
+        summary = build_summary(
+            preset=self._run_dir.preset,
+            seed=self._config.seed,
+            games=[get_game(game) for game in games],
+            wall_seconds=self._seconds,
+            progress=self._progress,
+            throughput=self._recorder.overall(),
+            students={game: test.result for game, test in self._results.items()},
+            teachers={game: self._recipe.load_teacher(game).card.score for game in games},
+        )
+        self._run_dir.write_summary(summary)
+        self._console.finish(summary)
+        return summary

@@ -1,0 +1,95 @@
+"""Tests of a student while and after it learns: whole episodes, off the training path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from actors.evaluator import EvaluationResult, evaluate
+from launch.config import MultitaskConfig
+from launch.recipe import MultitaskRecipe, build_env, evaluation_seed
+from networks.weights import WeightSnapshot, apply_snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class StudentTest:
+    """One game's result for one version of the weights."""
+
+    game: str
+    updates: int
+    steps: int
+    """Steps of the run, all games together, when the weights were taken."""
+    result: EvaluationResult
+
+
+class Tester(Protocol):
+    """Tests students in some process."""
+
+    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
+        """Begin to test these weights in every game of `games`."""
+        ...
+
+    def finished(self) -> list[StudentTest]:
+        """Tests that have ended since the last call."""
+        ...
+
+    def wait(self) -> list[StudentTest]:
+        """Wait for all tests under way; each ends by itself, as episodes are bounded."""
+        ...
+
+
+class InProcessTester:
+    """Tests at once, in the calling process."""
+
+    def __init__(self, recipe: MultitaskRecipe) -> None:
+        """Test by the recipe's evaluation settings."""
+        self._recipe = recipe
+        self._finished: list[StudentTest] = []
+
+    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
+        """See Tester; returns when the tests have ended."""
+        for game in games:
+            self._finished.append(run_test(self._recipe, game, snapshot, steps))
+
+    def finished(self) -> list[StudentTest]:
+        """See Tester."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def wait(self) -> list[StudentTest]:
+        """See Tester."""
+        return self.finished()
+
+
+def run_test(
+    recipe: MultitaskRecipe, game: str, snapshot: WeightSnapshot, steps: int
+) -> StudentTest:
+    """Play one game with these weights, comparing every state with the teacher."""
+    config: MultitaskConfig = recipe.config
+    settings = config.evaluation
+    updates = snapshot.version.updates
+    network = recipe.build_acting_network(game).eval()
+    apply_snapshot(network, snapshot)
+    network.to(memory_format=torch.channels_last)
+    env = build_env(
+        config,
+        game,
+        num_envs=min(settings.num_envs, settings.num_episodes),
+        seed=evaluation_seed(config, updates),
+    )
+    try:
+        result = evaluate(
+            network,
+            env,
+            num_episodes=settings.num_episodes,
+            epsilon=settings.epsilon,
+            seed=evaluation_seed(config, updates),
+            teacher=recipe.load_teacher(game),
+            temperature=config.temperature_of[game],
+        )
+    finally:
+        env.close()
+    return StudentTest(game, updates, steps, result)

@@ -1,0 +1,104 @@
+"""A replay batch as tensors on the learner's device.
+
+Shape suffixes:
+    B  transitions in the batch, all games mixed
+    A  joint action set
+    D  features of the widest teacher
+    G  games
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from replay.n_step import n_step_returns
+from replay.types import ItemKeys, SampleBatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporalDifferenceBatch:
+    """What value learning needs besides: n-step returns with clipped rewards."""
+
+    returns_B: Tensor
+    bootstrap_discounts_B: Tensor
+    bootstrap_observations_BCHW: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceBatch:
+    """Tensors of one SampleBatch, and the keys to send its new priorities back with."""
+
+    games: tuple[str, ...]
+    keys: ItemKeys
+    game_counts: tuple[int, ...]
+    """[G] Rows of each game; the rows are ordered by game."""
+    observations_BCHW: Tensor
+    actions_B: Tensor
+    game_index_B: Tensor
+    teacher_logits_BA: Tensor
+    teacher_features_BD: Tensor
+    inverse_probabilities_B: Tensor
+    loss_weights_B: Tensor
+    temporal_difference: TemporalDifferenceBatch | None
+
+
+class BatchLoader:
+    """Moves batches to the device; on a GPU through pinned memory, without waiting for the copy."""
+
+    def __init__(self, device: torch.device, *, gamma: float, reward_clip: float) -> None:
+        """Load to `device`; `gamma` and `reward_clip` make the n-step returns."""
+        self._device = device
+        self._gamma = gamma
+        self._reward_clip = reward_clip
+
+    def __call__(self, batch: SampleBatch) -> DeviceBatch:
+        """Copy a batch to the device."""
+        counts = np.bincount(batch.game_index, minlength=len(batch.games))
+        return DeviceBatch(
+            games=batch.games,
+            keys=batch.keys,
+            game_counts=tuple(counts.tolist()),
+            observations_BCHW=self._images(batch.observations),
+            actions_B=self._tensor(batch.actions),
+            game_index_B=self._tensor(batch.game_index),
+            teacher_logits_BA=self._tensor(batch.teacher_logits).float(),
+            teacher_features_BD=self._tensor(batch.teacher_features).float(),
+            inverse_probabilities_B=self._tensor(batch.inverse_probabilities),
+            loss_weights_B=self._tensor(batch.loss_weights),
+            temporal_difference=self._temporal_difference(batch),
+        )
+
+    def _temporal_difference(self, batch: SampleBatch) -> TemporalDifferenceBatch | None:
+        successors = batch.successors
+        if successors is None:
+            return None
+        returns, discounts = n_step_returns(
+            np.clip(successors.rewards, -self._reward_clip, self._reward_clip),
+            successors.discounts,
+            successors.lengths,
+            gamma=self._gamma,
+        )
+        return TemporalDifferenceBatch(
+            returns_B=self._tensor(returns),
+            bootstrap_discounts_B=self._tensor(discounts),
+            bootstrap_observations_BCHW=self._images(successors.bootstrap_observations),
+        )
+
+    def _images(self, array: NDArray[np.uint8]) -> Tensor:
+        # Convolutions read channels last faster, and the bytes are a quarter of the floats.
+        return self._tensor(array).contiguous(memory_format=torch.channels_last)
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        # Arrays out of shared memory are read-only, which torch.from_numpy does not respect; the
+        # tensor made here is only ever read.
+        if not array.flags.writeable:
+            array = array.copy()
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor

@@ -1,0 +1,267 @@
+"""Learning: takes batches from replay, updates the network, sends priorities and weights back.
+
+Knows neither Ray nor Redis, and does not know which objective it minimizes.
+
+    replay.sample -> loader -> objective -> optimizer -> replay.update_priorities
+                                                      -> weights.publish
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from learner.batch import DeviceBatch
+from learner.objectives import Objective
+from networks.weights import WeightSink, WeightsVersion, take_snapshot
+from replay.client import ReplayReader
+from replay.types import ItemKeys, PriorityUpdate, SampleBatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerConfig:
+    """How the network is updated."""
+
+    optimizer: Literal["adam", "actor_mimic_adam", "centered_rmsprop"] = "adam"
+    """`adam` is PyTorch's; the other two are the papers' own."""
+    learning_rate: float = 3e-4
+    """Step size (paper: 2.5e-4 for its own Adam)."""
+    adam_epsilon: float = 1e-5
+    """Added to the root of Adam's second moment; only for `adam`."""
+    max_gradient_norm: float = 10.0
+    """Gradients are scaled down to this norm; 0 leaves them alone (paper: 0)."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of convolutions and hidden layers; weights, heads and losses are always float32."""
+    publish_period: int = 50
+    """Updates between two publications of the weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        for name in ("learning_rate", "adam_epsilon"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"learner.{name} must be positive, got {getattr(self, name)}")
+        if self.max_gradient_norm < 0:
+            raise ValueError(
+                f"learner.max_gradient_norm must not be negative, got {self.max_gradient_norm}"
+            )
+        if self.publish_period < 1:
+            raise ValueError(
+                f"learner.publish_period must be at least 1, got {self.publish_period}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _PendingPriorities:
+    """Priorities of the last batch, on their way from the device."""
+
+    keys: ItemKeys
+    priorities_B: Tensor
+    """In the host's memory; not to be read before `copied`."""
+    copied: torch.cuda.Event | None
+    """When the copy has arrived; None where nothing needs to be copied."""
+
+
+class Learner:
+    """One network, one objective, one optimizer."""
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        *,
+        network: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        load_batch: Callable[[SampleBatch], DeviceBatch],
+        replay: ReplayReader,
+        weights: WeightSink,
+        device: torch.device,
+        incarnation: int = 0,
+    ) -> None:
+        """Nothing is published yet.
+
+        Args:
+            config: how to update.
+            network: on `device`; what the objective was built with.
+            objective: gives loss and priorities.
+            optimizer: of the network's parameters.
+            load_batch: to the device.
+            replay: gives batches and takes priorities.
+            weights: takes the weights.
+            device: where all this happens.
+            incarnation: above that of any learner this run has had; `load_state` may raise it.
+        """
+        self._config = config
+        self._network = network
+        self._objective = objective
+        self._optimizer = optimizer
+        self._load_batch = load_batch
+        self._replay = replay
+        self._weights = weights
+        self._device = device
+        self._incarnation = incarnation
+        self._pending: _PendingPriorities | None = None
+        self._metric_sums: dict[str, Tensor] = {}
+        self._num_summed = 0
+        self._policy_lag_sum = 0.0
+        self._lag_count = 0
+        self.num_updates = 0
+
+    @property
+    def network(self) -> nn.Module:
+        """What is learned."""
+        return self._network
+
+    @property
+    def version(self) -> WeightsVersion:
+        """Of the weights as they are now."""
+        return WeightsVersion(self._incarnation, self.num_updates)
+
+    def load_batch(self, batch: SampleBatch) -> DeviceBatch:
+        """Bring a batch to the device and note how old the policies are that made it."""
+        lag = self.num_updates - _updates(batch.weights_versions)
+        self._policy_lag_sum += float(np.maximum(lag, 0).mean())
+        self._lag_count += 1
+        return self._load_batch(batch)
+
+    def update(self, batch: DeviceBatch) -> None:
+        """One optimizer step; publishes the weights when their period is over."""
+        with self._autocast():
+            result = self._objective(batch)
+        priorities = self._start_copy(batch.keys, result.priorities_B)
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(result.loss)
+        if self._config.max_gradient_norm:
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._config.max_gradient_norm)
+        self._optimizer.step()
+        self.num_updates += 1
+        self._objective.after_update(self.num_updates)
+        # One update late: reading this batch's priorities now would wait for the device.
+        self.flush_priorities()
+        self._pending = priorities
+        self._add_metrics(result.metrics)
+        if self.num_updates % self._config.publish_period == 0:
+            self.publish()
+
+    def flush_priorities(self) -> None:
+        """Send the priorities of the last batch to replay, if they have not been sent yet.
+
+        Raises:
+            ValueError: they are not finite, because training has diverged.
+        """
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        if pending.copied is not None:
+            pending.copied.synchronize()
+        priorities = pending.priorities_B.numpy()
+        if not np.isfinite(priorities).all():
+            raise ValueError(
+                f"training has diverged by update {self.num_updates}: new priorities are not "
+                "finite; lower learner.learning_rate or look at the rewards' scale"
+            )
+        self._replay.update_priorities(PriorityUpdate(keys=pending.keys, priorities=priorities))
+
+    def publish(self) -> None:
+        """Give the acting weights to everyone; ValueError if they are not finite."""
+        self._weights.publish(take_snapshot(self._network, self.version))
+
+    def drain_metrics(self) -> dict[str, float]:
+        """Means over what came since the last call: the objective's metrics and `policy_lag`.
+
+        `policy_lag` is in updates; policies of an incarnation that had got further than this one
+        count as 0. Nothing is in it that nothing came for.
+        """
+        metrics = {
+            name: float(total) / self._num_summed for name, total in self._metric_sums.items()
+        }
+        if self._lag_count:
+            metrics["policy_lag"] = self._policy_lag_sum / self._lag_count
+        self._metric_sums, self._num_summed = {}, 0
+        self._policy_lag_sum, self._lag_count = 0.0, 0
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint must keep: tensors, numbers and strings only.
+
+        A copy in the host's memory: later updates do not reach it, and a process without a GPU
+        can receive it.
+        """
+        state: dict[str, Any] = _copy_to_host(
+            {
+                "num_updates": self.num_updates,
+                "incarnation": self._incarnation,
+                "network": self._network.state_dict(),
+                "objective": self._objective.state(),
+                "optimizer": self._optimizer.state_dict(),
+            }
+        )
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave, as a later incarnation.
+
+        The constructor's incarnation counts if it is above the next one: two learners that are
+        restarted from the same checkpoint must not publish under the same versions.
+
+        Raises:
+            ValueError: the state is of another network, objective or optimizer.
+        """
+        try:
+            self._network.load_state_dict(state["network"])
+            self._objective.load_state(state["objective"])
+            # Copied: an optimizer goes on with the tensors that it is given.
+            self._optimizer.load_state_dict(_copy_to_host(state["optimizer"]))
+            self.num_updates = int(state["num_updates"])
+            self._incarnation = max(self._incarnation, int(state["incarnation"]) + 1)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                "the checkpoint does not fit this run; go on with the network, games and optimizer "
+                f"it was started with ({' '.join(str(error).split())})"
+            ) from error
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+    def _add_metrics(self, metrics: dict[str, Tensor]) -> None:
+        # Summed on the device: reading each value at once would wait for it.
+        for name, value in metrics.items():
+            previous = self._metric_sums.get(name)
+            self._metric_sums[name] = value if previous is None else previous + value
+        self._num_summed += 1
+
+    def _start_copy(self, keys: ItemKeys, priorities_B: Tensor) -> _PendingPriorities:
+        """Begin to copy priorities to the host, behind the work they come from.
+
+        Copied only when they are sent, they would queue behind the update that follows.
+        """
+        on_host_B = priorities_B.float().to("cpu", non_blocking=True)
+        if self._device.type != "cuda":
+            return _PendingPriorities(keys, on_host_B, None)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+        return _PendingPriorities(keys, on_host_B, copied)
+
+
+def _updates(encoded_versions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of updates in encoded versions, as WeightsVersion.decode would say, vectorised."""
+    return encoded_versions & ((1 << 40) - 1)
+
+
+def _copy_to_host(value: Any) -> Any:
+    """Nested containers with every tensor copied to the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copy_to_host(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copy_to_host(item) for item in value)
+    return value

@@ -1,0 +1,146 @@
+"""Losses of the student and of value-learning networks.
+
+Pure functions of tensors: no modules, devices or logging in here, so that each one can be checked
+against a plain NumPy loop (tests/learner/test_losses.py). Nothing is averaged: every loss comes
+back per transition, because weights differ per transition.
+
+Shape suffixes:
+    B  transitions in the batch, all games mixed
+    A  joint action set (18 for Atari)
+    D  width of one teacher's last hidden layer
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from networks.masking import masked_argmax, masked_log_softmax, masked_softmax
+
+
+def policy_mimic_loss(
+    student_logits_BA: Tensor,
+    teacher_logits_BA: Tensor,
+    legal_BA: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+) -> Tensor:
+    """Cross-entropy from the expert's softened policy to the student's policy.
+
+    Policy regression objective of Actor-Mimic (Parisotto et al. 2016,
+    https://arxiv.org/abs/1511.06342), with both softmaxes over the legal actions only:
+
+        pi_E(a|s) = softmax_a(Q_E(s, a) / temperature)
+        loss(s)   = - sum_a pi_E(a|s) * log pi_S(a|s)
+
+    Only the expert is divided by the temperature. Dividing the student as well is the
+    knowledge-distillation convention (Hinton et al. 2015) and would scale the gradient.
+
+    Args:
+        student_logits_BA: Unmasked; illegal entries get exactly zero gradient.
+        teacher_logits_BA: Q minus its maximum over legal actions, in units of clipped discounted
+            reward. Any float type; detached here. Illegal entries may hold anything, nan too.
+        legal_BA: bool, True for the game's legal actions; never all False in a row.
+        temperature: Same unit as the Q-values, above zero; lower is greedier. One number, or a
+            tensor [B] when games in the batch have temperatures of their own.
+
+    Returns:
+        float32 [B] in nats. Its minimum is the entropy of pi_E, not zero.
+    """
+    if isinstance(temperature, Tensor):
+        temperature = temperature.unsqueeze(1)
+    teacher_policy_BA = masked_softmax(teacher_logits_BA.detach().float() / temperature, legal_BA)
+    student_log_policy_BA = masked_log_softmax(student_logits_BA.float(), legal_BA)
+    # 0 * -inf is nan, so illegal entries are zeroed before the product, not after it.
+    student_log_policy_BA = student_log_policy_BA.masked_fill(~legal_BA, 0.0)
+    return -(teacher_policy_BA * student_log_policy_BA).sum(1)
+
+
+def feature_mimic_loss(regressed_BD: Tensor, teacher_features_BD: Tensor) -> Tensor:
+    """Squared distance between the regressed student features and the expert's features.
+
+    Feature regression objective of Actor-Mimic (Parisotto et al. 2016, section 3.2):
+
+        loss(s) = || f_i(h_S(s)) - h_E(s) ||^2        summed over D, weighted by beta = 0.01
+
+    This is the formula as printed. The released code injects f - h_E as the gradient and so
+    minimizes half of it: to train as that code does, weight this loss by 0.005.
+
+    Args:
+        regressed_BD: Output of the game's linear map; the gradient goes on into the trunk.
+        teacher_features_BD: Any float type; detached here.
+
+    Returns:
+        float32 [B].
+    """
+    difference_BD = regressed_BD.float() - teacher_features_BD.detach().float()
+    return difference_BD.square().sum(1)
+
+
+def double_q_loss(
+    q_BA: Tensor,
+    actions_B: Tensor,
+    returns_B: Tensor,
+    bootstrap_discounts_B: Tensor,
+    q_next_online_BA: Tensor,
+    q_next_target_BA: Tensor,
+    legal_BA: Tensor,
+    *,
+    huber_delta: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Double Q-learning loss (van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461).
+
+        a*     = argmax over legal a of q_next_online(a)
+        target = return + bootstrap_discount * q_next_target(a*)
+        delta  = target - q(action)
+        loss   = 0.5 * delta^2                               where |delta| <= huber_delta
+                 huber_delta * (|delta| - 0.5 * huber_delta)   elsewhere
+
+    With huber_delta = 1 the gradient is the TD error clipped to [-1, 1] of Nature DQN. Passing the
+    target network's values as both next arguments gives plain DQN.
+
+    Args:
+        q_BA: The only argument that gets a gradient.
+        actions_B: int64 joint action ids that were taken.
+        returns_B: Discounted n-step reward sums (n = 1: the reward).
+        bootstrap_discounts_B: discount^n; 0 where the return ends with its episode.
+        q_next_online_BA: Online network's values n steps later. Always finite, also where the
+            bootstrap discount is 0.
+        q_next_target_BA: Target network's values of the same observations.
+        legal_BA: bool; one mask serves both times, as an n-step return stays in one game.
+        huber_delta: Same unit as the returns; `math.inf` gives the plain squared loss.
+
+    Returns:
+        (loss, td_error): float32 [B] each; td_error is delta, detached, signed and unclipped.
+    """
+    with torch.no_grad():
+        best_actions_B = masked_argmax(q_next_online_BA, legal_BA)
+        bootstrap_B = _pick(q_next_target_BA, best_actions_B)
+        target_B = returns_B.float() + bootstrap_discounts_B.float() * bootstrap_B
+    chosen_B = _pick(q_BA, actions_B)
+    loss_B = functional.huber_loss(chosen_B, target_B, reduction="none", delta=huber_delta)
+    return loss_B, (target_B - chosen_B).detach()
+
+
+def importance_weights(inverse_probabilities_B: Tensor, exponent: float) -> Tensor:
+    """Importance-sampling weights of prioritized replay, at most 1.
+
+    Schaul et al. 2016 (https://arxiv.org/abs/1511.05952), section 3.4, with beta = exponent:
+
+        w_i = (1 / (N * P(i)))^beta,  divided by max_j w_j of the batch
+
+    N cancels in the division, so it is not an argument. The maximum is taken over this batch.
+
+    Args:
+        inverse_probabilities_B: 1 / P(i), above zero.
+        exponent: 0 gives all ones, 1 corrects fully.
+
+    Returns:
+        float32 [B] in (0, 1]; no gradient.
+    """
+    # Dividing before the power keeps the largest intermediate value at 1.
+    inverse_B = inverse_probabilities_B.detach().double()
+    return (inverse_B / inverse_B.max()).pow(exponent).float()
+
+
+def _pick(values_BA: Tensor, actions_B: Tensor) -> Tensor:
+    return values_BA.float().gather(1, actions_B.unsqueeze(1)).squeeze(1)

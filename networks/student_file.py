@@ -1,0 +1,70 @@
+"""A trained student on disk: safetensors beside a small JSON file that says how to build it.
+
+    student/
+        weights.safetensors   float32, without feature regressors
+        config.json           architecture, games in order, version
+
+Reading one runs no code from it.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from games.spec import get_game
+from networks.build import NetworkConfig, build_student
+from networks.student import MultitaskStudent
+from networks.weights import WeightSnapshot, copy_arrays
+
+_WEIGHTS = "weights.safetensors"
+_CONFIG = "config.json"
+
+
+def save_student(
+    folder: Path, snapshot: WeightSnapshot, *, network: NetworkConfig, games: tuple[str, ...]
+) -> None:
+    """Write the acting weights in `snapshot`, of a student for `games` in this order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        "format": 1,
+        "network": asdict(network),
+        "games": list(games),
+        "updates": snapshot.version.updates,
+    }
+    _replace(folder / _WEIGHTS, save_safetensors(snapshot.arrays))
+    _replace(folder / _CONFIG, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def load_student(folder: Path) -> MultitaskStudent:
+    """The student in `folder`, on the CPU.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    config, weights = folder / _CONFIG, folder / _WEIGHTS
+    for path in (config, weights):
+        if not path.is_file():
+            raise ValueError(f"{folder} holds no student: {path.name} is missing")
+    try:
+        document = json.loads(config.read_text())
+        network = NetworkConfig(**document["network"])
+        games = tuple(document["games"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{config} does not describe a student ({error})") from error
+    student = build_student(network, [get_game(game) for game in games])
+    try:
+        copy_arrays(student, load_safetensors(weights.read_bytes()))
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{weights} does not hold this student's weights ({error})") from error
+    return student
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".partial")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

@@ -1,0 +1,236 @@
+"""Convolutional torsos: from stacked uint8 frames to the last hidden layer.
+
+A torso ends after its last hidden layer's ReLU, because that vector is what Actor-Mimic calls the
+features of a network. Heads are put on top by q_network.py and student.py. Weights keep PyTorch's
+default initialisation.
+
+Shape suffixes:
+    B  observations in the batch
+    C  channels of one observation: stacked frames times channels of a frame
+    H, W  height and width of a frame
+    F  features: width of the torso's last hidden layer
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+ObservationShape = tuple[int, int, int]
+"""(C, H, W) of one observation."""
+
+
+class Torso(nn.Module):
+    """Convolutions, then dense layers; the input is uint8 and is divided by 255 inside."""
+
+    def __init__(
+        self,
+        convolutions: nn.Sequential,
+        dense: nn.Sequential,
+        *,
+        observation_shape: ObservationShape,
+        num_features: int,
+    ) -> None:
+        """Wrap layers that fit together; `build_torso` is the usual way to get one."""
+        super().__init__()
+        self.convolutions = convolutions
+        self.dense = dense
+        self.observation_shape = observation_shape
+        self.num_features = num_features
+
+    def forward(self, observations_BCHW: Tensor) -> Tensor:
+        """Features after the last ReLU.
+
+        Args:
+            observations_BCHW: uint8, 0 to 255.
+
+        Returns:
+            features_BF, float32, or the autocast type where autocast is on.
+
+        Raises:
+            ValueError: another dtype (an observation that is divided by 255 already would silently
+                become black) or another shape.
+        """
+        if observations_BCHW.dtype != torch.uint8:
+            raise ValueError(
+                f"observations have dtype {observations_BCHW.dtype}; pass the uint8 frames, "
+                "the network divides them by 255 itself"
+            )
+        if observations_BCHW.ndim != 4 or observations_BCHW.shape[1:] != self.observation_shape:
+            raise ValueError(
+                f"observations have shape {tuple(observations_BCHW.shape)}; this network was built "
+                f"for [B, {', '.join(map(str, self.observation_shape))}]"
+            )
+        # In place: the conversion has made a new tensor already.
+        dtype = self._compute_dtype(observations_BCHW.device)
+        pixels_BCHW = observations_BCHW.to(dtype).div_(255)
+        # flatten() reads in logical order, so channels_last weights meet the same dense inputs.
+        features_BF: Tensor = self.dense(self.convolutions(pixels_BCHW).flatten(1))
+        return features_BF
+
+    def _compute_dtype(self, device: torch.device) -> torch.dtype:
+        if torch.is_autocast_enabled(device.type):
+            return torch.get_autocast_dtype(device.type)
+        return next(self.dense.parameters()).dtype
+
+
+def build_torso(name: str, observation_shape: ObservationShape) -> Torso:
+    """Build the torso called `name` for observations of this shape.
+
+    Raises:
+        ValueError: unknown name, or frames too small for the torso's strides.
+    """
+    if name not in TORSOS:
+        raise ValueError(f"unknown torso {name!r}; known torsos: {', '.join(TORSOS)}")
+    if len(observation_shape) != 3 or min(observation_shape) < 1:
+        raise ValueError(
+            f"observation_shape is {observation_shape}; it must be (channels, height, width), "
+            "all positive"
+        )
+    # A list would compare unequal to the shape of a tensor, and cards store lists.
+    channels, height, width = observation_shape
+    try:
+        return TORSOS[name]((channels, height, width))
+    except _FramesTooSmall:
+        raise ValueError(
+            f"torso {name!r} does not fit frames of {height}x{width}; choose a torso with fewer "
+            "strides, for example 'minatar'"
+        ) from None
+
+
+class _FramesTooSmall(Exception):
+    """A convolution would have no output left."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Convolution:
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+    def output_size(self, size: int) -> int:
+        output = (size + 2 * self.padding - self.kernel) // self.stride + 1
+        if output < 1:
+            raise _FramesTooSmall
+        return output
+
+
+def _build_plain(
+    observation_shape: ObservationShape,
+    convolutions: Sequence[_Convolution],
+    dense_widths: Sequence[int],
+) -> Torso:
+    """Convolutions and dense layers with a ReLU after each."""
+    channels, height, width = observation_shape
+    layers: list[nn.Module] = []
+    for conv in convolutions:
+        layers += [
+            nn.Conv2d(channels, conv.channels, conv.kernel, conv.stride, conv.padding),
+            nn.ReLU(inplace=True),
+        ]
+        channels = conv.channels
+        height, width = conv.output_size(height), conv.output_size(width)
+    return Torso(
+        nn.Sequential(*layers),
+        _dense(channels * height * width, dense_widths),
+        observation_shape=observation_shape,
+        num_features=dense_widths[-1],
+    )
+
+
+def _dense(num_inputs: int, widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Linear(num_inputs, width), nn.ReLU(inplace=True)]
+        num_inputs = width
+    return nn.Sequential(*layers)
+
+
+def _nature(observation_shape: ObservationShape) -> Torso:
+    """Network of Mnih et al. 2015 (https://doi.org/10.1038/nature14236), also the small AMN.
+
+    The padding of 1 in the first layer is not in the text; it is in their released code and in
+    Actor-Mimic's. For 84x84 frames it changes no layer's size.
+    """
+    return _build_plain(
+        observation_shape,
+        [_Convolution(32, 8, 4, 1), _Convolution(64, 4, 2), _Convolution(64, 3)],
+        [512],
+    )
+
+
+def _nature_quarter(observation_shape: ObservationShape) -> Torso:
+    """The student with 25 % of the parameters in Rusu et al. 2015 (arXiv:1511.06295)."""
+    return _build_plain(
+        observation_shape,
+        [_Convolution(16, 8, 4, 1), _Convolution(32, 4, 2), _Convolution(32, 3)],
+        [256],
+    )
+
+
+def _large(observation_shape: ObservationShape) -> Torso:
+    """The wide network of Actor-Mimic's transfer experiment (arXiv:1511.06342, appendix)."""
+    return _build_plain(
+        observation_shape,
+        [
+            _Convolution(256, 8, 4, 1),
+            _Convolution(512, 4, 2),
+            _Convolution(512, 3),
+            _Convolution(512, 3),
+        ],
+        [2048, 1024],
+    )
+
+
+def _minatar(observation_shape: ObservationShape) -> Torso:
+    """Network of the MinAtar paper (Young and Tian 2019, arXiv:1903.03176) for 10x10 frames."""
+    return _build_plain(observation_shape, [_Convolution(16, 3)], [128])
+
+
+class _ResidualBlock(nn.Module):
+    """relu, conv 3x3, relu, conv 3x3, plus the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, maps_BCHW: Tensor) -> Tensor:
+        # The first ReLU must not work in place: the skip connection still needs its input.
+        hidden_BCHW = self.conv1(maps_BCHW.relu())
+        result_BCHW: Tensor = maps_BCHW + self.conv2(hidden_BCHW.relu())
+        return result_BCHW
+
+
+def _impala(observation_shape: ObservationShape) -> Torso:
+    """Residual network of IMPALA (Espeholt et al. 2018, arXiv:1802.01561, figure 3), no LSTM."""
+    channels, height, width = observation_shape
+    layers: list[nn.Module] = []
+    for stage_channels in (16, 32, 32):
+        layers += [
+            nn.Conv2d(channels, stage_channels, 3, padding=1),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            _ResidualBlock(stage_channels),
+            _ResidualBlock(stage_channels),
+        ]
+        channels = stage_channels
+        height, width = (height + 1) // 2, (width + 1) // 2
+    layers.append(nn.ReLU(inplace=True))
+    return Torso(
+        nn.Sequential(*layers),
+        _dense(channels * height * width, [256]),
+        observation_shape=observation_shape,
+        num_features=256,
+    )
+
+
+TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
+    "nature": _nature,
+    "nature_quarter": _nature_quarter,
+    "large": _large,
+    "impala": _impala,
+    "minatar": _minatar,
+}
+"""Every torso by the name used in configurations and on teachers' cards."""

@@ -1,0 +1,264 @@
+"""Weights on their way from the learner to whoever acts: versioned, checked, often in half.
+
+Nothing here knows how a snapshot travels. A learner hands it to a `WeightSink`, actors ask a
+`WeightSource`; the in-process pair is `LocalWeights`.
+"""
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, Self
+
+import msgpack
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+_MAGIC = b"AMNWTS01"
+_DIGEST_BYTES = 32
+_UPDATES_BITS = 40
+_MAX_INCARNATION = 2**23 - 1
+"""Keeps an encoded version inside a signed 64-bit integer, which is what Redis compares."""
+
+_DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint8", "bool")
+
+REGRESSOR_PREFIX = "feature_regressors."
+"""Parameters only the learner needs; they are left out of what travels."""
+
+
+class WeightsVersion(NamedTuple):
+    """How far the weights have been trained, ordered; a restarted learner is always newer."""
+
+    incarnation: int
+    """Starts of the learner in this run; a start from a checkpoint counts."""
+    updates: int
+    """Optimiser updates behind these weights."""
+
+    def encode(self) -> int:
+        """One integer in the same order: incarnation << 40 | updates.
+
+        Raises:
+            ValueError: a field is negative or does not fit.
+        """
+        if not 0 <= self.incarnation <= _MAX_INCARNATION:
+            raise ValueError(f"incarnation {self.incarnation} is not in 0..{_MAX_INCARNATION}")
+        if not 0 <= self.updates < 2**_UPDATES_BITS:
+            raise ValueError(f"updates {self.updates} is not in 0..2**{_UPDATES_BITS} - 1")
+        return self.incarnation << _UPDATES_BITS | self.updates
+
+    @classmethod
+    def decode(cls, encoded: int) -> Self:
+        """Inverse of `encode`.
+
+        Raises:
+            ValueError: the integer is no encoded version.
+        """
+        if not 0 <= encoded < 2**63:
+            raise ValueError(f"{encoded} is not an encoded weights version")
+        return cls(encoded >> _UPDATES_BITS, encoded & (2**_UPDATES_BITS - 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightSnapshot:
+    """The named arrays of a module at one version, independent of the module's own memory."""
+
+    version: WeightsVersion
+    arrays: dict[str, NDArray[Any]]
+    """By the names of the module's state_dict. Treat them as read-only: they are shared."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all arrays together."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def to_bytes(self) -> bytes:
+        """Magic, blake2b of the payload, payload: msgpack of version, names, dtypes, shapes, data.
+
+        Numbers are little-endian, arrays in C order.
+        """
+        payload: bytes = msgpack.packb(
+            {
+                "incarnation": self.version.incarnation,
+                "updates": self.version.updates,
+                "arrays": {name: _pack_array(name, array) for name, array in self.arrays.items()},
+            }
+        )
+        return b"".join((_MAGIC, _digest(payload), payload))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Inverse of `to_bytes`; the arrays are read-only.
+
+        Raises:
+            ValueError: not a snapshot, cut short, or changed on the way.
+        """
+        view = memoryview(data)
+        header_bytes = len(_MAGIC) + _DIGEST_BYTES
+        if len(view) < header_bytes or view[: len(_MAGIC)] != _MAGIC:
+            raise ValueError("these bytes are not a weight snapshot of this program's version")
+        payload = view[header_bytes:]
+        if view[len(_MAGIC) : header_bytes] != _digest(payload):
+            raise ValueError("the weight snapshot is damaged: its checksum does not match")
+        try:
+            content = msgpack.unpackb(payload)
+            version = WeightsVersion(int(content["incarnation"]), int(content["updates"]))
+            arrays = {str(name): _unpack_array(*item) for name, item in content["arrays"].items()}
+        except (KeyError, TypeError, AttributeError, ValueError, msgpack.UnpackException) as error:
+            raise ValueError(f"the weight snapshot is malformed: {error}") from error
+        return cls(version, arrays)
+
+
+def _digest(payload: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(payload, digest_size=_DIGEST_BYTES).digest()
+
+
+def _pack_array(name: str, array: NDArray[Any]) -> tuple[str, list[int], bytes]:
+    if array.dtype.name not in _DTYPES:
+        raise ValueError(f"weights {name!r} have dtype {array.dtype}; known: {', '.join(_DTYPES)}")
+    little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return array.dtype.name, list(array.shape), little_endian.tobytes()
+
+
+def _unpack_array(dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
+    if dtype not in _DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}")
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape)
+
+
+def take_snapshot(
+    module: nn.Module,
+    version: WeightsVersion,
+    *,
+    half: bool = True,
+    exclude_prefixes: tuple[str, ...] = (REGRESSOR_PREFIX,),
+) -> WeightSnapshot:
+    """Copy a module's parameters and buffers; later updates of the module do not reach the copy.
+
+    Args:
+        module: on any device.
+        version: stamped on the snapshot.
+        half: floating point goes as float16, else as float32. Conversion happens on the module's
+            device, before the transfer.
+        exclude_prefixes: names that stay behind.
+
+    Raises:
+        ValueError: a weight is nan or infinite, or too large for float16.
+    """
+    dtype = torch.float16 if half else torch.float32
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, tensor in module.state_dict().items():
+        if not name.startswith(exclude_prefixes):
+            arrays[name] = _to_array(name, tensor, dtype)
+    return WeightSnapshot(version, arrays)
+
+
+def _to_array(name: str, tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
+    if tensor.is_floating_point():
+        tensor = tensor.to(dtype)
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"weights {name!r} are not finite in {str(dtype).removeprefix('torch.')}: training "
+                "has diverged; lower the learning rate or look at the rewards' scale"
+            )
+    # The copy matters: on a CPU the array would otherwise be the live parameter itself.
+    array: NDArray[Any] = np.array(tensor.cpu().numpy(), order="C", copy=True)
+    return array
+
+
+def apply_snapshot(
+    module: nn.Module,
+    snapshot: WeightSnapshot,
+    *,
+    exclude_prefixes: tuple[str, ...] = (REGRESSOR_PREFIX,),
+) -> None:
+    """Overwrite a module's weights in place; nothing is written unless everything fits.
+
+    Args:
+        module: on any device, of any floating type.
+        snapshot: from a module of the same architecture.
+        exclude_prefixes: names that may be missing from the snapshot and then keep their values.
+
+    Raises:
+        ValueError: a name is missing or unknown, or a shape or the kind of a dtype differs.
+    """
+    copy_arrays(module, snapshot.arrays, optional_prefixes=exclude_prefixes)
+
+
+def copy_arrays(
+    module: nn.Module,
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    optional_prefixes: tuple[str, ...] = (),
+) -> None:
+    """Overwrite a module's state with named arrays after checking all of them.
+
+    Raises:
+        ValueError: as `apply_snapshot`.
+    """
+    state = module.state_dict()
+    _check_names(state, arrays, optional_prefixes)
+    for name, array in arrays.items():
+        target = state[name]
+        if tuple(target.shape) != array.shape:
+            raise ValueError(
+                f"weights {name!r} have shape {list(array.shape)}, the network has "
+                f"{list(target.shape)}; they belong to another architecture"
+            )
+        if target.is_floating_point() != np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"weights {name!r} are {array.dtype}, the network has {target.dtype}")
+    with torch.no_grad():
+        for name, array in arrays.items():
+            # np.array: torch refuses to share a read-only buffer, and shared ones are read-only.
+            state[name].copy_(
+                torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
+            )
+
+
+def _check_names(
+    state: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]], optional: tuple[str, ...]
+) -> None:
+    missing = [name for name in state if name not in arrays and not name.startswith(optional)]
+    unknown = [name for name in arrays if name not in state]
+    if missing or unknown:
+        parts = [f"missing {', '.join(missing)}"] if missing else []
+        parts += [f"unknown {', '.join(unknown)}"] if unknown else []
+        raise ValueError(f"weights do not belong to this network: {'; '.join(parts)}")
+
+
+class WeightSource(Protocol):
+    """Where actors get weights from."""
+
+    def poll(self, newer_than: WeightsVersion | None) -> WeightSnapshot | None:
+        """The newest snapshot if it is newer (any, for None), else None; never blocks for long."""
+
+
+class WeightSink(Protocol):
+    """Where the learner puts weights."""
+
+    def publish(self, snapshot: WeightSnapshot) -> None:
+        """Make this snapshot the newest; one that is not newer than the newest is dropped."""
+
+
+class LocalWeights:
+    """Source and sink within one process; keeps only the newest snapshot. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Start empty: `poll` gives None until the first `publish`."""
+        self._lock = threading.Lock()
+        self._newest: WeightSnapshot | None = None
+
+    def publish(self, snapshot: WeightSnapshot) -> None:
+        """See `WeightSink.publish`."""
+        with self._lock:
+            if self._newest is None or snapshot.version > self._newest.version:
+                self._newest = snapshot
+
+    def poll(self, newer_than: WeightsVersion | None) -> WeightSnapshot | None:
+        """See `WeightSource.poll`."""
+        with self._lock:
+            newest = self._newest
+        if newest is None or (newer_than is not None and newest.version <= newer_than):
+            return None
+        return newest

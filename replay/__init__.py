@@ -1,0 +1,1 @@
+"""The meeting point of actors and learner: prioritized replay without torch and without Ray."""

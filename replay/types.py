@@ -1,0 +1,183 @@
+"""Wire format between actors, replay and learner.
+
+Plain frozen dataclasses of NumPy arrays: they travel through Ray's object store without a copy
+and through a function call as they are. Arrays that arrive from Ray are read-only views of shared
+memory, so whoever keeps one beyond the call copies it.
+
+An *entry* is one observation of a stream (one environment's consecutive steps) together with what
+was done there. All entries but one kind are transitions: the last observation of a truncated
+episode has no action and exists only so that the step before it can bootstrap.
+
+Shape letters:
+    E  entries of a chunk, ordered by stream, then by time
+    R  runs: stretches of consecutive entries of one stream
+    B  transitions of a batch, ordered by game
+    N  steps of an n-step return (0 when the objective needs no successors)
+    C, H, W  one frame;  S  frames per observation
+    A  joint actions;  D  teacher features (0 when they are not stored)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8Array: TypeAlias = NDArray[np.uint8]
+Int64Array: TypeAlias = NDArray[np.int64]
+Float16Array: TypeAlias = NDArray[np.float16]
+Float32Array: TypeAlias = NDArray[np.float32]
+Float64Array: TypeAlias = NDArray[np.float64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+STREAMS_PER_ACTOR_BITS = 16
+"""A stream's number is its actor's serial number, shifted, plus the environment's index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What an actor sends at once: runs of consecutive entries of some of its streams."""
+
+    game: str
+    streams: Int64Array
+    """[R] Stream of each run. Unique over all actors, for ever: a restarted actor takes new ones."""
+    first_steps: Int64Array
+    """[R] Position of each run's first entry in its stream; a jump means that a chunk was lost."""
+    lengths: Int64Array
+    """[R] Entries in each run; they sum to E."""
+    frames: UInt8Array
+    """[E, C, H, W] The newest frame of each observation. Older ones are earlier entries."""
+    is_first: BoolArray
+    """[E] First observation of an episode: frames before it are zeros."""
+    is_transition: BoolArray
+    """[E] False for the last observation of a truncated episode, which is never sampled."""
+    actions: Int64Array
+    """[E] Joint action ids (ALE ids for Atari)."""
+    rewards: Float32Array
+    """[E] Raw, after the action."""
+    discounts: Float32Array
+    """[E] 0 where the return ends after the action (game over; a lost life when training), else 1."""
+    epsilons: Float32Array
+    """[E] Exploration rate of the policy that acted."""
+    student_logits: Float16Array
+    """[E, A] Outputs of the acting student (Q-values when a DQN acts)."""
+    teacher_logits: Float16Array
+    """[E, A] Teacher Q minus its maximum over legal actions, illegal entries 0; A = 0: no teacher."""
+    teacher_features: Float16Array
+    """[E, D]"""
+    teacher_values: Float32Array
+    """[E] Maximum over legal actions of the teacher's Q-values."""
+    priorities: Float32Array
+    """[E] Initial priority, as the actor sees it; non-negative."""
+    weights_version: int
+    """Encoded version of the weights that acted (networks.weights.WeightsVersion.encode)."""
+
+    @property
+    def num_entries(self) -> int:
+        """E."""
+        return len(self.frames)
+
+    @property
+    def num_transitions(self) -> int:
+        """Entries that can be sampled one day."""
+        return int(np.count_nonzero(self.is_transition))
+
+    def check(self) -> None:
+        """Raises ValueError if the arrays do not fit each other."""
+        num_entries = self.num_entries
+        if int(self.lengths.sum()) != num_entries:
+            raise ValueError(
+                f"chunk of {self.game}: run lengths sum to {int(self.lengths.sum())}, "
+                f"but there are {num_entries} frames"
+            )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("streams", "first_steps", "lengths"):
+                expected = len(self.lengths)
+            elif isinstance(value, np.ndarray):
+                expected = num_entries
+            else:
+                continue
+            if len(value) != expected:
+                raise ValueError(
+                    f"chunk of {self.game}: {field.name} has {len(value)} rows, expected {expected}"
+                )
+        if not np.all(np.isfinite(self.priorities)) or np.any(self.priorities < 0):
+            raise ValueError(f"chunk of {self.game}: priorities must be finite and not negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Successors:
+    """The n steps that follow each sampled transition, for n-step returns."""
+
+    rewards: Float32Array
+    """[B, N] Raw rewards of the transition itself and its successors; 0 from `lengths` on."""
+    discounts: Float32Array
+    """[B, N] 0 where the return ends; unspecified from `lengths` on."""
+    lengths: Int64Array
+    """[B] Steps until the bootstrap observation: N, or fewer before a truncation."""
+    bootstrap_observations: UInt8Array
+    """[B, S*C, H, W] Observation after `lengths` steps; zeros where the return ended before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemKeys:
+    """Where sampled transitions lie, and which ones they are: stale keys are recognised."""
+
+    shard: int
+    game_index: Int64Array
+    """[B] Index into the shard's games."""
+    slots: Int64Array
+    """[B]"""
+    generations: Int64Array
+    """[B] Serial number of the entry that was in the slot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleBatch:
+    """What the learner gets: transitions of all games, ordered by game."""
+
+    games: tuple[str, ...]
+    keys: ItemKeys
+    observations: UInt8Array
+    """[B, S*C, H, W] Oldest frame first."""
+    actions: Int64Array
+    """[B]"""
+    student_logits: Float16Array
+    """[B, A] As they were when acting."""
+    teacher_logits: Float16Array
+    """[B, A]"""
+    teacher_features: Float16Array
+    """[B, D] D of the widest game, zeros behind a narrower game's features."""
+    teacher_values: Float32Array
+    """[B]"""
+    inverse_probabilities: Float32Array
+    """[B] 1 / (N * P): N sampleable transitions of the game, P this one's probability among them."""
+    loss_weights: Float32Array
+    """[B] Restore the configured balance of the games when one yielded part of its share; mean 1."""
+    weights_versions: Int64Array
+    """[B] Encoded version of the weights that acted."""
+    ages: Int64Array
+    """[B] Entries of the same game inserted since."""
+    successors: Successors | None
+
+    @property
+    def game_index(self) -> Int64Array:
+        """[B] Index into `games`."""
+        return self.keys.game_index
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return len(self.actions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityUpdate:
+    """New priorities for transitions that were sampled earlier."""
+
+    keys: ItemKeys
+    priorities: Float32Array
+    """[B] Non-negative and finite."""

@@ -1,0 +1,1 @@
+"""Experts: frozen networks for one game each, the cards that describe them, and their policies."""

@@ -1,0 +1,291 @@
+"""Experts: a frozen Q-network with its game and its card; loading and saving them.
+
+Weights are safetensors in half precision, so reading them runs no code. Loading checks the file
+against its card and the card against the game, because a teacher that is subtly wrong spoils a
+training run without any error.
+
+Shape suffixes:
+    B  observations in the batch
+    C, H, W  channels, height and width of one observation
+    F  features of the expert
+    A  joint action set
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+from torch import Tensor, nn
+
+from games.spec import GameSpec, get_game
+from networks.q_network import QNetwork
+from networks.weights import WeightsVersion, copy_arrays, take_snapshot
+from teachers.card import (
+    CARD_FORMAT,
+    Architecture,
+    TeacherCard,
+    dump_card,
+    load_card,
+    parse_card,
+    write_atomically,
+)
+
+_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """What an expert says about a batch of states; float32, without gradient."""
+
+    logits_BA: Tensor
+    """Q minus its maximum over legal actions: 0 for the greedy action, below it for other legal
+    ones, exactly 0 for illegal ones (mask them). softmax(logits / tau) is the softened policy."""
+    features_BF: Tensor
+    """The expert's last hidden layer after its ReLU."""
+    values_B: Tensor
+    """The largest legal Q-value: what the expert expects to collect from here."""
+
+
+class Expert(nn.Module):
+    """A frozen network that plays and labels one game; acts like any network."""
+
+    legal_A: Tensor
+
+    def __init__(self, spec: GameSpec, card: TeacherCard, network: QNetwork) -> None:
+        """Freeze `network` and take it over.
+
+        Raises:
+            ValueError: network, card and game do not fit together.
+        """
+        super().__init__()
+        _check_fits(card, spec, source=f"the card of {card.game!r}")
+        if architecture_of(network) != card.architecture:
+            raise ValueError(
+                f"the network of {card.game!r} is {architecture_of(network)}, "
+                f"its card says {card.architecture}"
+            )
+        self.spec = spec
+        self.card = card
+        self.network = network.eval().requires_grad_(False)
+        self.num_features = network.num_features
+        # A buffer follows .to(device); not persistent, because it is the game's, not a weight.
+        self.register_buffer("legal_A", torch.from_numpy(spec.legal_mask()), persistent=False)
+
+    def forward(self, observations_BCHW: Tensor) -> Tensor:
+        """q_BA, float32; illegal actions have meaningless values."""
+        return self.q_values(observations_BCHW)
+
+    def q_values(self, observations_BCHW: Tensor) -> Tensor:
+        """q_BA, float32, from uint8 observations; illegal actions have meaningless values."""
+        with torch.inference_mode():
+            q_BA: Tensor = self.network(observations_BCHW)
+        return q_BA.clone()
+
+    def label(self, observations_BCHW: Tensor) -> Labels:
+        """Judge every action of every state.
+
+        Args:
+            observations_BCHW: uint8, on the expert's device.
+        """
+        with torch.inference_mode():
+            q_BA, features_BF = self.network.forward_with_features(observations_BCHW)
+            values_B = q_BA.masked_fill(~self.legal_A, -torch.inf).amax(1)
+            logits_BA = (q_BA - values_B.unsqueeze(1)).masked_fill(~self.legal_A, 0.0)
+        # Clones made outside are ordinary tensors; autograd refuses to save those made inside,
+        # and a loss on labels would fail in its backward pass.
+        return Labels(logits_BA.clone(), features_BF.clone(), values_B.clone())
+
+
+def architecture_of(network: QNetwork) -> Architecture:
+    """What a card has to say about this network."""
+    return Architecture(
+        torso=network.torso_name,
+        dueling=network.dueling,
+        num_actions=network.num_actions,
+        observation_shape=network.observation_shape,
+        num_features=network.num_features,
+    )
+
+
+def shipped_experts() -> tuple[str, ...]:
+    """Games whose expert comes with the package, in alphabetical order."""
+    names = (entry.name for entry in _shipped_folder().iterdir())
+    return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
+
+
+def load_expert(reference: str | Path, game: str | None = None) -> Expert:
+    """Load an expert in float32 on the CPU.
+
+    Args:
+        reference: path to GAME.safetensors with its card GAME.json beside it, or the name of a
+            game whose expert is shipped. A string is a path if it ends in .safetensors or has a
+            path separator in it.
+        game: the game it is needed for, if that is known already.
+
+    Raises:
+        ValueError: weights or card are missing; the weights are damaged, of another architecture
+            or not finite; the card is wrong, or for another game or action set.
+    """
+    weights = _find_weights(reference)
+    card_file = _card_beside(weights)
+    card = load_card(card_file)
+    wanted = game if game is not None or _is_path(reference) else str(reference)
+    if wanted is not None and card.game != wanted:
+        raise ValueError(f"{card_file}: the expert is for {card.game!r}, not for {wanted!r}")
+    spec = get_game(card.game)
+    _check_fits(card, spec, source=str(card_file))
+    network = _build_network(card.architecture, source=str(card_file))
+    arrays = _read_weights(weights, card.sha256)
+    try:
+        copy_arrays(network, arrays)
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from error
+    return Expert(spec, card, network)
+
+
+def save_expert(
+    network: QNetwork, card_fields: Mapping[str, object], path: str | Path
+) -> TeacherCard:
+    """Write GAME.safetensors in half precision and its card GAME.json beside it.
+
+    Each file is replaced in one step, the weights first. Should the program die in between, the
+    old card does not match the new weights and loading says so.
+
+    Args:
+        network: on any device; it is not changed.
+        card_fields: the card's JSON fields without "format", "architecture" and "sha256", which
+            are filled in here. Scores may be `ScoreRecord`s.
+        path: ends in .safetensors; its folder is made if needed.
+
+    Raises:
+        ValueError: a wrong suffix or card field, a network that does not fit the game, or weights
+            that are not finite in half precision.
+    """
+    path = Path(path)
+    if path.suffix != _SUFFIX:
+        raise ValueError(f"experts are saved as GAME{_SUFFIX}, not as {path.name!r}")
+    snapshot = take_snapshot(network, WeightsVersion(0, 0), half=True)
+    data: bytes = save_safetensors(snapshot.arrays)
+    filled = {
+        "format": CARD_FORMAT,
+        "architecture": asdict(architecture_of(network)),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    if doubled := sorted(filled.keys() & card_fields.keys()):
+        raise ValueError(f"card_fields holds {doubled[0]!r}, which is filled in from the network")
+    card = parse_card({**_plain(card_fields), **filled}, source=f"card fields for {path.name}")
+    _check_fits(card, get_game(card.game), source=f"card fields for {path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+    dump_card(card, path.with_suffix(".json"))
+    return card
+
+
+def _plain(card_fields: Mapping[str, object]) -> dict[str, object]:
+    """Card fields with score records turned into JSON objects."""
+    plain = dict(card_fields)
+    scores = plain.get("scores")
+    if isinstance(scores, list | tuple):
+        plain["scores"] = [
+            asdict(item) if is_dataclass(item) and not isinstance(item, type) else item
+            for item in scores
+        ]
+    return plain
+
+
+def _check_fits(card: TeacherCard, spec: GameSpec, *, source: str) -> None:
+    """Raise ValueError unless the card describes a network for this very game."""
+    if card.game != spec.name:
+        raise ValueError(f"{source}: the expert is for {card.game!r}, not for {spec.name!r}")
+    architecture = card.architecture
+    if architecture.num_actions != spec.num_actions:
+        raise ValueError(
+            f"{source}: field 'architecture.num_actions' is {architecture.num_actions}, but "
+            f"{spec.name!r} has {spec.num_actions} joint actions"
+        )
+    if architecture.observation_shape != spec.observation_shape:
+        raise ValueError(
+            f"{source}: field 'architecture.observation_shape' is "
+            f"{list(architecture.observation_shape)}, but {spec.name!r} has "
+            f"{list(spec.observation_shape)}"
+        )
+
+
+def _build_network(architecture: Architecture, *, source: str) -> QNetwork:
+    try:
+        network = QNetwork(
+            torso=architecture.torso,
+            observation_shape=architecture.observation_shape,
+            num_actions=architecture.num_actions,
+            dueling=architecture.dueling,
+        )
+    except ValueError as error:
+        raise ValueError(f"{source}: field 'architecture': {error}") from error
+    if network.num_features != architecture.num_features:
+        raise ValueError(
+            f"{source}: field 'architecture.num_features' is {architecture.num_features}, but "
+            f"torso {architecture.torso!r} has {network.num_features}"
+        )
+    return network
+
+
+def _read_weights(weights: Traversable, sha256: str) -> dict[str, NDArray[Any]]:
+    data = weights.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(
+            f"{weights} is damaged or is not the file its card describes: its SHA-256 is not the "
+            "card's; fetch both files again"
+        )
+    try:
+        arrays: dict[str, NDArray[Any]] = load_safetensors(data)
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{weights} is not a whole safetensors file: {error}") from error
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{weights}: weights {name!r} are not finite; train this expert again")
+    return arrays
+
+
+def _find_weights(reference: str | Path) -> Traversable:
+    if _is_path(reference):
+        path = Path(reference)
+        if path.suffix != _SUFFIX:
+            raise ValueError(f"{path} is not an expert; name its GAME{_SUFFIX} file")
+        if not path.is_file():
+            raise ValueError(f"expert {path} is missing")
+        return path
+    if reference not in shipped_experts():
+        raise ValueError(
+            f"no expert for {reference!r} is shipped (shipped: "
+            f"{', '.join(shipped_experts()) or 'none'}); give the path of a GAME{_SUFFIX} file"
+        )
+    return _shipped_folder().joinpath(f"{reference}{_SUFFIX}")
+
+
+def _is_path(reference: str | Path) -> bool:
+    if isinstance(reference, Path):
+        return True
+    separators = {os.sep, os.altsep or os.sep}
+    return reference.endswith(_SUFFIX) or not separators.isdisjoint(reference)
+
+
+def _card_beside(weights: Traversable) -> Traversable:
+    name = weights.name.removesuffix(_SUFFIX) + ".json"
+    if isinstance(weights, Path):
+        return weights.with_name(name)
+    return _shipped_folder().joinpath(name)
+
+
+def _shipped_folder() -> Traversable:
+    return files("teachers").joinpath("weights")

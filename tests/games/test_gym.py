@@ -1,0 +1,262 @@
+"""What is particular to Gymnasium environments; test_contract.py checks the rest."""
+
+import dataclasses
+
+import gymnasium
+import numpy as np
+import pytest
+
+from games import PROTOCOLS, make_vector_env
+from games import spec as spec_module
+from games.gym import image_to_frame, register_gym_game
+from games.spec import GameSpec
+
+SPEC = GameSpec(
+    name="counter",
+    family="counters",
+    num_actions=6,
+    legal_actions=(1, 2, 5),
+    frame_shape=(2, 3, 4),
+    num_stack=2,
+    frames_per_step=1,
+    random_score=None,
+    human_score=None,
+)
+PLAIN = dataclasses.replace(PROTOCOLS["modern"], name="plain", repeat_action_probability=0.0)
+
+
+class Counter(gymnasium.Env):
+    """Shows how many steps were played; keeps the actions it was given; can lose lives."""
+
+    def __init__(self, *, actions=None, length=1000, lives=None, cut_at=None):
+        self.action_space = actions or gymnasium.spaces.Discrete(3)
+        self.length, self.lives, self.cut_at = length, lives, cut_at
+        self.given, self.seeds, self.closed = [], [], False
+
+    def reset(self, *, seed=None, options=None):
+        self.seeds.append(seed)
+        self.count = 0
+        return self.image(), self.info()
+
+    def step(self, action):
+        self.given.append(int(action))
+        self.count += 1
+        return (
+            self.image(),
+            float(10 * self.count),
+            self.count == self.length,
+            self.count == self.cut_at,
+            self.info(),
+        )
+
+    def close(self):
+        self.closed = True
+
+    def image(self):
+        return np.full((3, 4, 2), min(self.count + 1, 255), dtype=np.uint8)
+
+    def info(self):
+        return {} if self.lives is None else {"lives": self.lives[self.count]}
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    monkeypatch.setattr(spec_module, "_REGISTRY", dict(spec_module._REGISTRY))
+
+
+def make(*made, num_envs=None, protocol=PLAIN, spec=SPEC, seed=0):
+    """A vector of exactly the given environments."""
+    waiting = list(made)
+    register_gym_game(spec, lambda: waiting.pop(0))
+    return make_vector_env(spec, num_envs=num_envs or len(made), protocol=protocol, seed=seed)
+
+
+def test_frames_are_stacked_newest_last_and_padded_with_zeros():
+    env = make(Counter())
+    assert env.reset()[0, :, 0, 0].tolist() == [0, 0, 1, 1]
+    assert env.step(np.array([1])).observations[0, :, 0, 0].tolist() == [1, 1, 2, 2]
+    assert env.step(np.array([1])).observations[0, :, 0, 0].tolist() == [2, 2, 3, 3]
+
+
+def test_environment_with_one_action_per_legal_one_is_given_their_index():
+    counter = Counter()
+    env = make(counter)
+    env.reset()
+    for action in (5, 1, 2):
+        env.step(np.array([action]))
+    assert counter.given == [2, 0, 1]
+
+
+def test_environment_with_the_joint_action_set_is_given_joint_actions():
+    counter = Counter(actions=gymnasium.spaces.Discrete(6))
+    env = make(counter)
+    env.reset()
+    for action in (5, 1, 2):
+        env.step(np.array([action]))
+    assert counter.given == [5, 1, 2]
+
+
+@pytest.mark.parametrize(("num_actions", "given"), [(3, 9), (6, 12)])
+def test_actions_are_shifted_where_the_environments_own_do_not_start_at_zero(num_actions, given):
+    counter = Counter(actions=gymnasium.spaces.Discrete(num_actions, start=7))
+    env = make(counter)
+    env.reset()
+    env.step(np.array([5]))
+    assert counter.given == [given]
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (gymnasium.spaces.Discrete(4), "has 4 actions, but its spec has 3 legal ones out of 6"),
+        (gymnasium.spaces.Box(0, 1), "needs a Discrete action space"),
+    ],
+)
+def test_action_space_that_does_not_fit_is_refused(actions, message):
+    with pytest.raises(ValueError, match=message):
+        make(Counter(actions=actions))
+
+
+def test_environments_end_and_restart_each_for_itself():
+    short, long = Counter(length=2), Counter(length=5)
+    env = make(short, long)
+    env.reset()
+    steps = [env.step(np.array([1, 1])) for _ in range(7)]
+    assert [step.terminated.tolist() for step in steps] == [
+        [False, False],
+        [True, False],
+        [False, False],
+        [False, False],
+        [True, True],
+        [False, False],
+        [False, False],
+    ]
+    restarted = [step.restarted.tolist() for step in steps]
+    assert restarted[2] == [True, False]
+    assert restarted[5] == [True, True]
+    assert sum(map(sum, restarted)) == 3
+    # A restarting step reached neither the environment nor the rewards.
+    assert [step.rewards.tolist() for step in steps[:4]] == [[10, 10], [20, 20], [0, 30], [10, 40]]
+    assert len(short.given) == 5
+    assert all((step.life_lost == step.terminated).all() for step in steps)
+
+
+def test_real_end_at_the_limit_is_terminated_only():
+    at_limit = dataclasses.replace(PLAIN, max_episode_frames=2)
+    env = make(Counter(length=2), Counter(length=3), protocol=at_limit)
+    env.reset()
+    env.step(np.array([1, 1]))
+    step = env.step(np.array([1, 1]))
+    assert step.terminated.tolist() == [True, False]
+    assert step.truncated.tolist() == [False, True]
+    assert step.life_lost.tolist() == [True, False]
+
+
+def test_environments_own_length_limit_is_truncation():
+    env = make(Counter(cut_at=2))
+    env.reset()
+    env.step(np.array([1]))
+    assert env.step(np.array([1])).truncated.tolist() == [True]
+    assert env.step(np.array([1])).restarted.tolist() == [True]
+
+
+def test_limit_is_counted_in_frames():
+    spec = dataclasses.replace(SPEC, name="fast_counter", family="fast", frames_per_step=4)
+    env = make(Counter(), spec=spec, protocol=dataclasses.replace(PLAIN, max_episode_frames=9))
+    env.reset()
+    # Frames 4, 8 and 12: the third step reaches the limit.
+    assert [bool(env.step(np.array([1])).truncated[0]) for _ in range(3)] == [False, False, True]
+
+
+def test_only_fewer_lives_are_a_life_loss():
+    env = make(Counter(lives=[3, 3, 2, 4, 4, 3], length=5))
+    env.reset()
+    steps = [env.step(np.array([1])) for _ in range(6)]
+    assert [bool(step.life_lost[0]) for step in steps] == [False, True, False, False, True, False]
+
+
+def test_sticky_actions_repeat_the_action_that_was_played_at_the_given_rate():
+    counter = Counter(length=10**6)
+    sticky = dataclasses.replace(PLAIN, repeat_action_probability=0.25, max_episode_frames=10**6)
+    env = make(counter, protocol=sticky)
+    env.reset()
+    chosen = [(0, 1, 2)[index % 3] for index in range(4000)]
+    for index in chosen:
+        env.step(np.array([SPEC.legal_actions[index]]))
+    given = counter.given
+    assert given[0] == chosen[0]
+    assert all(g in (c, p) for g, c, p in zip(given[1:], chosen[1:], given[:-1], strict=True))
+    # After two repeats in a row the chosen action equals the repeated one again, and cannot be
+    # told from it; what is left is 0.25 * (1 - 0.25**2 + 0.25**3 - ...), which is 0.238 or so.
+    changed = np.mean([g != c for g, c in zip(given, chosen, strict=True)])
+    assert 0.21 < changed < 0.26
+
+
+def test_sticky_actions_do_not_reach_over_the_start_of_an_episode():
+    counters = [Counter(length=1) for _ in range(50)]
+    sticky = dataclasses.replace(PLAIN, repeat_action_probability=0.9)
+    env = make(*counters, protocol=sticky)
+    env.reset()
+    env.step(np.full(50, 1))
+    env.step(np.full(50, 1))
+    env.step(np.full(50, 5))
+    assert all(counter.given == [0, 2] for counter in counters)
+
+
+def test_environments_are_seeded_once_and_differently():
+    counters = [Counter(), Counter()]
+    env = make(*counters)
+    env.reset()
+    env.reset()
+    first = [counter.seeds[0] for counter in counters]
+    assert all(isinstance(seed, int) for seed in first)
+    assert first[0] != first[1]
+    assert [counter.seeds[1:] for counter in counters] == [[None], [None]]
+
+
+def test_close_closes_every_environment():
+    counters = [Counter(), Counter()]
+    make(*counters).close()
+    assert all(counter.closed for counter in counters)
+
+
+def test_frame_that_differs_from_the_spec_is_refused():
+    env = make(Counter(), spec=dataclasses.replace(SPEC, frame_shape=(2, 4, 3)))
+    with pytest.raises(ValueError, match=r"is uint8 \[2, 3, 4\], but its spec says uint8 \[2, 4"):
+        env.reset()
+
+
+def test_images_become_frames_with_channels_first():
+    image = np.arange(24, dtype=np.uint8).reshape(3, 4, 2)
+    frame = image_to_frame(image)
+    assert frame.shape == (2, 3, 4)
+    assert frame[1, 2, 3] == image[2, 3, 1]
+    assert image_to_frame(image[:, :, 0]).shape == (1, 3, 4)
+
+
+@pytest.mark.parametrize("observation", [np.zeros(4, dtype=np.uint8), np.zeros((3, 4))])
+def test_observation_that_is_no_image_asks_for_a_function(observation):
+    with pytest.raises(ValueError, match="to_frame"):
+        image_to_frame(observation)
+
+
+def test_environment_of_gymnasium_itself_is_played_through_to_frame():
+    spec = dataclasses.replace(
+        SPEC,
+        name="cart_pole",
+        family="classic_control",
+        num_actions=2,
+        legal_actions=(0, 1),
+        frame_shape=(4, 1, 1),
+        num_stack=1,
+    )
+
+    def to_frame(observation):
+        return np.clip(128 + 50 * observation, 0, 255).astype(np.uint8).reshape(4, 1, 1)
+
+    register_gym_game(spec, lambda: gymnasium.make("CartPole-v1"), to_frame=to_frame)
+    env = make_vector_env(spec, num_envs=2, protocol="classic", seed=0)
+    env.reset()
+    ended = [env.step(np.array([0, 1])).terminated.any() for _ in range(30)]
+    assert any(ended)
+    env.close()

@@ -1,0 +1,194 @@
+"""The optimizers against plain loops, and the conversion from summed to averaged losses."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from learner.optim import ActorMimicAdam, CenteredRmsProp, build_optimizer
+
+
+def gradients(seed: int, num_steps: int, size: int, scale: float = 1.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return scale * rng.normal(size=(num_steps, size))
+
+
+def run(optimizer_class, start, grads, **options):
+    """Parameters after each step, when the gradient is given."""
+    param = torch.nn.Parameter(torch.tensor(start))
+    optimizer = optimizer_class([param], **options)
+    history = []
+    for grad in grads:
+        param.grad = torch.tensor(grad)
+        optimizer.step()
+        history.append(param.detach().numpy().copy())
+    return np.array(history)
+
+
+def slow_actor_mimic_adam(start, grads, lr, beta1, beta2, constant):
+    w, m, v = list(start), [0.0] * len(start), [0.0] * len(start)
+    history = []
+    for grad in grads:
+        for i, g in enumerate(grad):
+            m[i] = beta1 * m[i] + (1 - beta1) * g
+            v[i] = beta2 * v[i] + (1 - beta2) * g * g
+            step = lr * math.sqrt(1 - beta2) / (1 - beta1)
+            w[i] -= step * m[i] / math.sqrt(v[i] + constant)
+        history.append(list(w))
+    return np.array(history)
+
+
+def slow_centered_rmsprop(start, grads, lr, decay, constant):
+    w, m, v = list(start), [0.0] * len(start), [0.0] * len(start)
+    history = []
+    for grad in grads:
+        for i, g in enumerate(grad):
+            m[i] = decay * m[i] + (1 - decay) * g
+            v[i] = decay * v[i] + (1 - decay) * g * g
+            w[i] -= lr * g / math.sqrt(v[i] - m[i] * m[i] + constant)
+        history.append(list(w))
+    return np.array(history)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_actor_mimic_adam_equals_a_plain_loop_over_several_steps(scale):
+    start = np.array([1.0, -2.0, 0.5])
+    grads = gradients(1, num_steps=8, size=3, scale=scale)
+    expected = slow_actor_mimic_adam(start, grads, 2.5e-4, 0.95, 0.95, 0.01)
+    np.testing.assert_allclose(run(ActorMimicAdam, start, grads), expected, rtol=1e-12)
+
+
+def test_actor_mimic_adam_keeps_its_two_decays_apart():
+    start, grads = np.array([1.0, 2.0]), gradients(2, num_steps=6, size=2)
+    expected = slow_actor_mimic_adam(start, grads, 0.1, 0.5, 0.9, 0.2)
+    actual = run(ActorMimicAdam, start, grads, lr=0.1, betas=(0.5, 0.9), epsilon=0.2)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+def test_first_step_of_actor_mimic_adam_worked_out_by_hand():
+    # m = 0.05 * 2, v = 0.05 * 4 = 0.2: step = lr * sqrt(0.05) / 0.05 * 0.1 / sqrt(0.21).
+    after = run(ActorMimicAdam, np.array([0.0]), np.array([[2.0]]), lr=1.0)
+    assert after[0, 0] == pytest.approx(-math.sqrt(0.05) * 2.0 / math.sqrt(0.21))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_centered_rmsprop_equals_a_plain_loop_over_several_steps(scale):
+    start = np.array([1.0, -2.0, 0.5])
+    grads = gradients(3, num_steps=8, size=3, scale=scale)
+    expected = slow_centered_rmsprop(start, grads, 2.5e-4, 0.95, 0.01)
+    np.testing.assert_allclose(run(CenteredRmsProp, start, grads), expected, rtol=1e-12)
+
+
+def test_first_step_of_centered_rmsprop_worked_out_by_hand():
+    # m = 0.1, v = 0.2: step = lr * 2 / sqrt(0.2 - 0.01 + 0.01).
+    after = run(CenteredRmsProp, np.array([0.0]), np.array([[2.0]]), lr=1.0)
+    assert after[0, 0] == pytest.approx(-2.0 / math.sqrt(0.2))
+
+
+@pytest.mark.parametrize("name", ["actor_mimic_adam", "centered_rmsprop"])
+def test_a_mean_loss_with_its_batch_size_takes_the_steps_of_the_summed_loss(name):
+    inputs = torch.tensor(gradients(4, num_steps=32, size=5))
+    weights = {}
+    for reduction, mean_over in (("sum", None), ("mean", 32)):
+        layer = torch.nn.Linear(5, 1, dtype=torch.float64)
+        torch.nn.init.ones_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+        optimizer = build_optimizer(name, layer.parameters(), mean_over=mean_over)
+        for _ in range(5):
+            optimizer.zero_grad()
+            losses = layer(inputs).square()
+            (losses.sum() if reduction == "sum" else losses.mean()).backward()
+            optimizer.step()
+        weights[reduction] = layer.weight.detach()
+    torch.testing.assert_close(weights["mean"], weights["sum"], rtol=1e-12, atol=1e-14)
+    assert not torch.equal(weights["sum"], torch.ones(1, 5, dtype=torch.float64))
+
+
+def test_centered_rmsprop_stays_finite_under_a_steady_gradient():
+    param = torch.nn.Parameter(torch.zeros(64))
+    optimizer = CenteredRmsProp([param], lr=1e-6, epsilon=1e-20)
+    for _ in range(600):
+        param.grad = torch.linspace(0.1, 9.7, 64)
+        optimizer.step()
+    assert torch.isfinite(param).all()
+
+
+@pytest.mark.parametrize("name", ["actor_mimic_adam", "centered_rmsprop", "adam"])
+def test_resuming_from_a_saved_state_equals_an_uninterrupted_run(name):
+    grads = [torch.tensor(grad) for grad in gradients(5, num_steps=6, size=4)]
+
+    def steps(param, optimizer, some_grads):
+        for grad in some_grads:
+            param.grad = grad.clone()
+            optimizer.step()
+
+    whole = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
+    steps(whole, build_optimizer(name, [whole]), grads)
+
+    first = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
+    before = build_optimizer(name, [first])
+    steps(first, before, grads[:3])
+    second = torch.nn.Parameter(first.detach().clone())
+    after = build_optimizer(name, [second])
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    steps(second, after, grads[3:])
+    assert torch.equal(second, whole)
+
+
+@pytest.mark.parametrize("name", ["actor_mimic_adam", "centered_rmsprop", "adam"])
+def test_a_parameter_without_gradient_is_left_alone(name):
+    used, unused = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    used.grad = torch.ones(2)
+    build_optimizer(name, [used, unused]).step()
+    assert unused.tolist() == [1.0, 1.0]
+    assert used.tolist() != [1.0, 1.0]
+
+
+def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned():
+    param = torch.nn.Parameter(torch.tensor([3.0]))
+
+    def closure() -> float:
+        param.grad = None
+        loss = param.square().sum()
+        loss.backward()
+        return loss.item()
+
+    assert ActorMimicAdam([param]).step(closure) == 9.0
+    assert param.item() < 3.0
+
+
+def test_channels_last_weights_are_updated_like_any_other():
+    weight = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(6))
+    grad = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(7))
+    results = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        param = torch.nn.Parameter(weight.clone(memory_format=memory_format))
+        optimizer = CenteredRmsProp([param])
+        for _ in range(2):
+            param.grad = grad.clone(memory_format=memory_format)
+            optimizer.step()
+        results.append(param.detach())
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_published_learning_rates_are_the_defaults():
+    param = torch.nn.Parameter(torch.zeros(1))
+    rates = {
+        name: build_optimizer(name, [param]).param_groups[0]["lr"]
+        for name in ("actor_mimic_adam", "centered_rmsprop", "adam")
+    }
+    assert rates == {"actor_mimic_adam": 2.5e-4, "centered_rmsprop": 2.5e-4, "adam": 6.25e-5}
+
+
+def test_an_unknown_optimizer_is_refused_with_the_known_names():
+    with pytest.raises(ValueError, match=r"unknown optimizer 'rmsporp'.*centered_rmsprop"):
+        build_optimizer("rmsporp", [torch.nn.Parameter(torch.zeros(1))])
+
+
+@pytest.mark.parametrize("name", ["actor_mimic_adam", "centered_rmsprop", "adam"])
+@pytest.mark.parametrize("lr", [0.0, -1e-4, math.nan])
+def test_a_learning_rate_that_is_not_positive_is_refused(name, lr):
+    with pytest.raises(ValueError, match="lr must be a positive number"):
+        build_optimizer(name, [torch.nn.Parameter(torch.zeros(1))], lr)

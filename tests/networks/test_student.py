@@ -1,0 +1,220 @@
+"""The multitask student's heads, regressors and refusals, and building networks for games."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from games.spec import GameSpec, get_game
+from networks.build import NetworkConfig, build_q_network, build_student
+from networks.student import MultitaskStudent
+
+GAMES = ("pong", "breakout", "seaquest")
+SHAPE = (2, 10, 10)
+
+
+def student_of(
+    *, per_game_heads: bool = False, games: tuple[str, ...] = GAMES, torso: str = "minatar"
+) -> MultitaskStudent:
+    torch.manual_seed(0)
+    return MultitaskStudent(
+        torso=torso,
+        observation_shape=SHAPE,
+        num_actions=6,
+        games=games,
+        per_game_heads=per_game_heads,
+        teacher_feature_sizes=dict(zip(games, (7, 9, 11), strict=False)),
+    )
+
+
+def observations(batch: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch, *SHAPE), dtype=torch.uint8, generator=generator)
+
+
+def toy_spec(name: str = "toy") -> GameSpec:
+    return GameSpec(
+        name=name,
+        family="toy",
+        num_actions=6,
+        legal_actions=(0, 5),
+        frame_shape=SHAPE,
+        num_stack=1,
+        frames_per_step=1,
+        random_score=None,
+        human_score=None,
+    )
+
+
+@pytest.mark.parametrize(("torso", "count"), [("nature", 1_693_362), ("large", 35_216_146)])
+def test_acting_part_has_the_papers_number_of_parameters(torso: str, count: int) -> None:
+    with torch.device("meta"):
+        student = MultitaskStudent(
+            torso=torso,
+            observation_shape=(4, 84, 84),
+            num_actions=18,
+            games=GAMES,
+            teacher_feature_sizes={"pong": 512},
+        )
+    acting = {
+        name: parameter.numel()
+        for name, parameter in student.named_parameters()
+        if not name.startswith("feature_regressors.")
+    }
+    regressors = sum(p.numel() for p in student.parameters()) - sum(acting.values())
+    assert sum(acting.values()) == count
+    assert regressors == student.num_features * 512 + 512
+
+
+def test_shared_head_does_not_care_about_the_game() -> None:
+    student = student_of()
+    expected = student(observations())
+    assert expected.shape == (4, 6)
+    assert torch.equal(student(observations(), torch.tensor([0, 1, 2, 0])), expected)
+    assert torch.equal(student.act_as("seaquest")(observations()), expected)
+
+
+def test_shared_head_is_linear_in_the_features() -> None:
+    student = student_of()
+    logits, features = student.forward_with_features(observations())
+    assert (features >= 0).all()
+    assert features.shape == (4, student.num_features)
+    torch.testing.assert_close(logits, features @ student.head.weight.T + student.head.bias)
+
+
+def test_every_row_gets_the_head_of_its_own_game() -> None:
+    student = student_of(per_game_heads=True)
+    game_index = torch.tensor([2, 0, 1, 2])
+    logits, features = student.forward_with_features(observations(), game_index)
+    for row, game in enumerate(game_index.tolist()):
+        weight = student.head.weight[game * 6 : (game + 1) * 6]
+        bias = student.head.bias[game * 6 : (game + 1) * 6]
+        torch.testing.assert_close(logits[row], weight @ features[row] + bias)
+
+
+def test_gradient_reaches_only_the_heads_that_were_picked() -> None:
+    student = student_of(per_game_heads=True)
+    student(observations(2), torch.tensor([1, 1])).square().sum().backward()
+    gradient = student.head.weight.grad
+    assert gradient is not None
+    per_game = gradient.reshape(3, 6, -1).abs().sum((1, 2))
+    assert per_game[1] > 0
+    assert per_game[[0, 2]].tolist() == [0.0, 0.0]
+
+
+def test_an_actor_names_its_game_once_and_then_calls_with_observations_only() -> None:
+    student = student_of(per_game_heads=True)
+    expected = student(observations(), torch.full((4,), 1))
+    assert torch.equal(student.act_as("breakout")(observations()), expected)
+    assert not torch.equal(student.act_as("pong")(observations()), expected)
+
+
+def test_given_game_index_wins_over_the_game_that_is_acted() -> None:
+    student = student_of(per_game_heads=True).act_as("pong")
+    index = torch.tensor([2, 2, 2, 2])
+    assert torch.equal(student(observations(), index), student.act_as("seaquest")(observations()))
+
+
+def test_per_game_heads_without_a_game_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"act_as"):
+        student_of(per_game_heads=True)(observations())
+
+
+def test_a_student_of_one_game_needs_no_game_named() -> None:
+    student = student_of(per_game_heads=True, games=("pong",))
+    assert torch.equal(student(observations()), student(observations(), torch.zeros(4).long()))
+
+
+def test_acting_a_game_the_student_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'enduro'.*pong, breakout, seaquest"):
+        student_of().act_as("enduro")
+
+
+def test_naming_the_game_adds_nothing_to_the_weights() -> None:
+    student = student_of(per_game_heads=True)
+    before = set(student.state_dict())
+    assert set(student.act_as("pong").state_dict()) == before
+
+
+def test_regressor_is_one_affine_map_per_game_and_trains_the_torso() -> None:
+    student = student_of()
+    _, features = student.forward_with_features(observations())
+    regressed = student.regress_features(features, "breakout")
+    layer = student.feature_regressors["breakout"]
+    assert regressed.shape == (4, 9)
+    torch.testing.assert_close(regressed, features @ layer.weight.T + layer.bias)
+    regressed.square().sum().backward()
+    first = student.torso.convolutions[0].weight.grad
+    assert first is not None
+    assert first.abs().sum() > 0
+    assert layer.bias.grad is not None
+    assert student.feature_regressors["pong"].bias.grad is None
+
+
+def test_regressing_a_game_without_regressor_is_refused() -> None:
+    student = MultitaskStudent(torso="minatar", observation_shape=SHAPE, num_actions=6, games=GAMES)
+    with pytest.raises(ValueError, match="no feature regressor for 'pong'"):
+        student.regress_features(torch.zeros(1, 128), "pong")
+
+
+def test_logits_and_regressed_features_stay_in_float32_under_autocast() -> None:
+    student = student_of(per_game_heads=True).act_as("pong")
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, features = student.forward_with_features(observations())
+        regressed = student.regress_features(features, "pong")
+    assert {logits.dtype, features.dtype, regressed.dtype} == {torch.float32}
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    ("games", "message"),
+    [((), "at least one"), ("pong", "at least one"), (("pong", "pong"), "named twice")],
+)
+def test_impossible_lists_of_games_are_refused(games: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultitaskStudent(torso="minatar", observation_shape=SHAPE, num_actions=6, games=games)
+
+
+def test_feature_size_for_an_absent_game_is_refused() -> None:
+    with pytest.raises(ValueError, match="announced for enduro"):
+        MultitaskStudent(
+            torso="minatar",
+            observation_shape=SHAPE,
+            num_actions=6,
+            games=GAMES,
+            teacher_feature_sizes={"enduro": 512},
+        )
+
+
+def test_networks_built_from_specs_fit_the_games() -> None:
+    q_network = build_q_network(NetworkConfig(dueling=True), get_game("pong"))
+    assert q_network.dueling
+    assert q_network(torch.zeros(1, 4, 84, 84, dtype=torch.uint8)).shape == (1, 18)
+    specs = [toy_spec("a"), toy_spec("b")]
+    config = NetworkConfig(torso="minatar", per_game_heads=True)
+    student = build_student(config, specs, {"b": 3})
+    assert student.games == ("a", "b")
+    assert student(observations(), torch.zeros(4).long()).shape == (4, 6)
+    assert student.regress_features(torch.zeros(1, 128), "b").shape == (1, 3)
+
+
+def test_games_that_do_not_fit_into_one_student_are_refused() -> None:
+    config = NetworkConfig(torso="minatar")
+    for other in (
+        replace(toy_spec("other"), num_actions=7),
+        replace(toy_spec("other"), frame_shape=(3, 10, 10)),
+    ):
+        with pytest.raises(ValueError, match=r"'other'.*'toy'.*do not fit into one student"):
+            build_student(config, [toy_spec(), other])
+
+
+def test_settings_without_meaning_are_refused_not_ignored() -> None:
+    with pytest.raises(ValueError, match="dueling"):
+        build_student(NetworkConfig(torso="minatar", dueling=True), [toy_spec()])
+    with pytest.raises(ValueError, match="per_game_heads"):
+        build_q_network(NetworkConfig(torso="minatar", per_game_heads=True), toy_spec())
+    with pytest.raises(ValueError, match="drop one"):
+        NetworkConfig(dueling=True, per_game_heads=True)
+    with pytest.raises(ValueError, match="unknown torso 'huge'"):
+        NetworkConfig(torso="huge")

@@ -1,0 +1,215 @@
+"""Sizes, input scaling, memory format and heads of the single-game networks."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from networks.q_network import QNetwork
+from networks.torso import build_torso
+
+ATARI = (4, 84, 84)
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def random_observations(batch: int, shape: tuple[int, int, int] = ATARI, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
+
+
+def build_q(torso: str = "nature_quarter", dueling: bool = False, seed: int = 0) -> QNetwork:
+    torch.manual_seed(seed)
+    return QNetwork(torso=torso, observation_shape=ATARI, num_actions=18, dueling=dueling)
+
+
+@pytest.mark.parametrize(
+    ("torso", "count", "num_features"),
+    [
+        ("nature", 1_693_362, 512),
+        ("nature_quarter", 427_874, 256),
+        ("large", 35_216_146, 1024),
+        ("impala", 1_093_858, 256),
+    ],
+)
+def test_q_network_for_18_actions_has_the_published_number_of_parameters(
+    torso: str, count: int, num_features: int
+) -> None:
+    # The meta device allocates nothing: counting needs no memory for 35 million weights.
+    with torch.device("meta"):
+        network = QNetwork(torso=torso, observation_shape=ATARI, num_actions=18)
+    assert num_parameters(network) == count
+    assert network.num_features == num_features
+
+
+def test_minatar_torso_has_one_convolution_and_128_features() -> None:
+    torso = build_torso("minatar", (10, 10, 10))
+    assert torso.num_features == 128
+    assert num_parameters(torso) == (10 * 9 + 1) * 16 + (16 * 8 * 8 + 1) * 128
+    assert torso(random_observations(3, (10, 10, 10))).shape == (3, 128)
+
+
+@pytest.mark.parametrize("torso", ["nature", "nature_quarter", "impala"])
+def test_features_are_non_negative_and_as_wide_as_announced(torso: str) -> None:
+    torch.manual_seed(0)
+    network = build_torso(torso, ATARI)
+    features = network(random_observations(2))
+    assert features.shape == (2, network.num_features)
+    assert features.dtype == torch.float32
+    assert (features >= 0).all()
+    assert (features > 0).any()
+
+
+def test_nature_torso_equals_its_layers_written_out_on_pixels_divided_by_255() -> None:
+    torch.manual_seed(1)
+    torso = build_torso("nature", ATARI)
+    observations = random_observations(2)
+    conv1, conv2, conv3 = (torso.convolutions[index] for index in (0, 2, 4))
+    hidden = observations.double().numpy() / 255
+    x = torch.from_numpy(hidden).float()
+    x = nn.functional.conv2d(x, conv1.weight, conv1.bias, stride=4, padding=1).relu()
+    x = nn.functional.conv2d(x, conv2.weight, conv2.bias, stride=2).relu()
+    x = nn.functional.conv2d(x, conv3.weight, conv3.bias).relu()
+    x = nn.functional.linear(x.reshape(2, -1), torso.dense[0].weight, torso.dense[0].bias).relu()
+    torch.testing.assert_close(torso(observations), x, rtol=1e-5, atol=1e-6)
+
+
+def test_white_pixels_enter_as_exactly_one() -> None:
+    torso = build_torso("minatar", (1, 3, 3))
+    with torch.no_grad():
+        for parameter in torso.parameters():
+            parameter.fill_(0)
+        torso.convolutions[0].weight.fill_(1)
+        torso.dense[0].weight.fill_(1 / 16)
+    white = torch.full((1, 1, 3, 3), 255, dtype=torch.uint8)
+    assert torso(white).unique().tolist() == [9.0]
+
+
+def test_observations_are_not_changed() -> None:
+    observations = random_observations(2)
+    before = observations.clone()
+    build_q()(observations)
+    assert torch.equal(observations, before)
+
+
+def test_residual_block_keeps_its_input_for_the_skip_connection() -> None:
+    torch.manual_seed(0)
+    torso = build_torso("impala", (4, 16, 16))
+    block = torso.convolutions[2]
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.fill_(0)
+    maps = torch.randn(1, 16, 8, 8)
+    assert torch.equal(block(maps.clone()), maps)
+
+
+@pytest.mark.parametrize("torso", ["nature_quarter", "impala"])
+def test_channels_last_weights_give_the_same_values_and_gradients(torso: str) -> None:
+    plain = build_q(torso)
+    channels_last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    observations = random_observations(3)
+    for network in (plain, channels_last):
+        network(observations).square().sum().backward()
+    torch.testing.assert_close(channels_last(observations), plain(observations))
+    for expected, got in zip(plain.parameters(), channels_last.parameters(), strict=True):
+        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_channels_last_observations_give_the_same_values() -> None:
+    network = build_q()
+    observations = random_observations(3)
+    strided = observations.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(network(strided), network(observations))
+
+
+def test_float_observations_are_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        build_q()(random_observations(1).float() / 255)
+
+
+@pytest.mark.parametrize("shape", [(1, 84, 84), (4, 80, 84), (84, 84, 4)])
+def test_observations_of_another_shape_are_refused(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"built for \[B, 4, 84, 84\]"):
+        build_q()(random_observations(1, shape))
+
+
+def test_a_single_observation_without_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="built for"):
+        build_q()(random_observations(1)[0])
+
+
+def test_unknown_torso_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ValueError, match=r"'natur'.*nature, nature_quarter"):
+        build_torso("natur", ATARI)
+
+
+def test_frames_too_small_for_the_strides_are_refused_with_advice() -> None:
+    with pytest.raises(ValueError, match=r"'nature' does not fit frames of 10x10.*minatar"):
+        build_torso("nature", (4, 10, 10))
+
+
+def test_frames_just_large_enough_are_accepted() -> None:
+    torso = build_torso("nature", (1, 34, 34))
+    assert torso(random_observations(1, (1, 34, 34))).shape == (1, 512)
+
+
+def test_dueling_q_is_value_plus_centred_advantage() -> None:
+    network = build_q(dueling=True)
+    q, features = network.forward_with_features(random_observations(5))
+    value = features @ network.value.weight.T + network.value.bias
+    advantage = features @ network.advantage.weight.T + network.advantage.bias
+    expected = value + advantage - advantage.mean(1, keepdim=True)
+    torch.testing.assert_close(q, expected)
+    torch.testing.assert_close(q.mean(1, keepdim=True), value)
+
+
+def test_plain_q_is_linear_in_the_features() -> None:
+    network = build_q()
+    q, features = network.forward_with_features(random_observations(5))
+    torch.testing.assert_close(q, features @ network.head.weight.T + network.head.bias)
+    assert torch.equal(network(random_observations(5)), q)
+
+
+def test_heads_stay_in_float32_under_autocast() -> None:
+    network = build_q()
+    observations = random_observations(8)
+    with torch.autocast("cpu", torch.bfloat16):
+        q, features = network.forward_with_features(observations)
+    assert q.dtype == features.dtype == torch.float32
+    # The torso did run in bfloat16, and the head did not round its sums to it.
+    assert torch.equal(features, features.bfloat16().float())
+    torch.testing.assert_close(q, features @ network.head.weight.T + network.head.bias)
+    assert not torch.equal(q, q.bfloat16().float())
+
+
+def test_same_seed_gives_the_same_network_and_another_seed_another() -> None:
+    observations = random_observations(1)
+    assert torch.equal(build_q(seed=3)(observations), build_q(seed=3)(observations))
+    assert not torch.equal(build_q(seed=3)(observations), build_q(seed=4)(observations))
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    for torso in ("nature_quarter", "impala"):
+        network = build_q(torso, dueling=True)
+        network(random_observations(4)).square().sum().backward()
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_q_network_without_actions_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one action"):
+        QNetwork(torso="minatar", observation_shape=(1, 10, 10), num_actions=0)
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_same_values_in_channels_last() -> None:
+    network = build_q("nature")
+    observations = random_observations(16)
+    expected = network(observations)
+    network = network.cuda().to(memory_format=torch.channels_last)
+    got = network(observations.cuda()).cpu()
+    torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-3)

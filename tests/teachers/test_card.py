@@ -1,0 +1,194 @@
+"""Cards: what is kept, and that a wrong field is refused by name."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from teachers.card import TeacherCard, dump_card, load_card, parse_card, write_atomically
+
+SCORE = {
+    "mean": 19.5,
+    "std": 1.25,
+    "max": 21.0,
+    "episodes": 30,
+    "protocol": "classic",
+    "epsilon": 0.05,
+    "precision": "half",
+}
+DOCUMENT: dict[str, object] = {
+    "format": 1,
+    "game": "pong",
+    "algorithm": "double dqn, 3-step",
+    "architecture": {
+        "torso": "nature",
+        "dueling": False,
+        "num_actions": 18,
+        "observation_shape": [4, 84, 84],
+        "num_features": 512,
+    },
+    "protocol": "classic",
+    "trained_steps": 1_000_000,
+    "scores": [SCORE, {**SCORE, "protocol": "modern", "mean": 18.0, "precision": "full"}],
+    "sha256": "0" * 63 + "a",
+    "origin": "trained with launch/experts.py",
+    "licence": "Apache-2.0",
+    "command": "python -m launch.experts --games pong",
+    "created": "2025-01-31T12:00:00Z",
+    "wall_seconds": 5400.5,
+    "hardware": "2 cores",
+    "notes": None,
+}
+
+
+def changed(path: str, value: object) -> dict[str, object]:
+    """The document with one field replaced; path like "scores.0.mean"."""
+    document = copy.deepcopy(DOCUMENT)
+    *parents, last = path.split(".")
+    node: object = document
+    for key in parents:
+        node = node[int(key)] if isinstance(node, list) else node[key]  # type: ignore[index]
+    node[last] = value  # type: ignore[index]
+    return document
+
+
+def test_card_survives_a_roundtrip_through_its_file(tmp_path: Path) -> None:
+    card = parse_card(DOCUMENT, source="here")
+    dump_card(card, tmp_path / "pong.json")
+    assert load_card(tmp_path / "pong.json") == card
+    assert json.loads((tmp_path / "pong.json").read_text()) == DOCUMENT
+    assert [path.name for path in tmp_path.iterdir()] == ["pong.json"]
+
+
+def test_whoever_reads_a_file_while_it_is_replaced_gets_the_whole_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "pong.json"
+    write_atomically(path, b"old content")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old content"
+    assert path.read_bytes() == b"new"
+
+
+def test_card_file_is_readable_line_by_line(tmp_path: Path) -> None:
+    dump_card(parse_card(DOCUMENT, source="here"), tmp_path / "pong.json")
+    lines = (tmp_path / "pong.json").read_text().splitlines()
+    assert '  "game": "pong",' in lines
+    assert '      "mean": 19.5,' in lines
+
+
+def test_fields_have_their_types() -> None:
+    card = parse_card(DOCUMENT, source="here")
+    assert card.architecture.observation_shape == (4, 84, 84)
+    assert card.scores[0].episodes == 30
+    assert hash(card) == hash(parse_card(DOCUMENT, source="there"))
+
+
+def test_scores_are_found_by_protocol_and_precision() -> None:
+    card = parse_card(DOCUMENT, source="here")
+    assert card.score is card.scores[0]
+    assert card.find_score(protocol="modern") is card.scores[1]
+    assert card.find_score(precision="full") is card.scores[1]
+    assert card.find_score(protocol="classic", precision="full") is None
+
+
+def test_an_unmeasured_teacher_has_no_score() -> None:
+    card = parse_card(changed("scores", []), source="here")
+    assert card.score is None
+    assert card.find_score() is None
+
+
+@pytest.mark.parametrize(
+    "name", ["trained_steps", "command", "created", "wall_seconds", "hardware", "notes"]
+)
+def test_what_a_source_does_not_say_may_be_null_or_absent(name: str) -> None:
+    absent = {key: value for key, value in DOCUMENT.items() if key != name}
+    for document in (changed(name, None), absent):
+        assert getattr(parse_card(document, source="here"), name) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("format", 2, "'format' is 2; this program reads 1"),
+        ("game", "", "'game' must be a text"),
+        ("algorithm", 3, "'algorithm' must be a text that is not empty, not 3"),
+        ("architecture", [], "'architecture' must be an object"),
+        ("architecture.dueling", 0, "'architecture.dueling' must be true or false, not 0"),
+        ("architecture.num_actions", "18", "'architecture.num_actions' must be an integer"),
+        ("architecture.num_actions", 0, "'architecture.num_actions' must be .* at least 1"),
+        ("architecture.num_features", True, "'architecture.num_features' must be an integer"),
+        ("architecture.observation_shape", [4, 84], "'architecture.observation_shape' must be"),
+        ("architecture.observation_shape", [4, 84, 0], "'architecture.observation_shape' must be"),
+        ("architecture.depth", 3, "unknown field 'architecture.depth'; known: dueling"),
+        ("protocol", None, "'protocol' must be a text"),
+        ("trained_steps", -1, "'trained_steps' must be an integer of at least 0, not -1"),
+        ("trained_steps", 1.5, "'trained_steps' must be an integer"),
+        ("scores", {}, "'scores' must be a list"),
+        ("scores", ["19.5"], r"'scores\[0\]' must be an object"),
+        ("scores.0.mean", float("nan"), r"'scores\[0\].mean' must be a finite number, not nan"),
+        ("scores.1.std", -1, r"'scores\[1\].std' must be a number of at least 0"),
+        ("scores.0.max", True, r"'scores\[0\].max' must be a finite number"),
+        ("scores.0.episodes", 0, r"'scores\[0\].episodes' must be an integer of at least 1"),
+        ("scores.0.epsilon", 1.5, r"'scores\[0\].epsilon' must be a number from 0 to 1"),
+        ("scores.0.precision", "float16", r"'scores\[0\].precision' must be 'half' or 'full'"),
+        ("scores.0.median", 1.0, r"unknown field 'scores\[0\].median'"),
+        ("sha256", "A" * 64, "'sha256' must be 64 lower-case"),
+        ("sha256", "0" * 63, "'sha256' must be 64 lower-case"),
+        ("licence", " ", "'licence' must be a text"),
+        ("created", "yesterday", "'created' must be a date"),
+        ("created", "2025-01-31 noon", "'created' must be a date"),
+        ("wall_seconds", -0.5, "'wall_seconds' must be a number of at least 0"),
+        ("license", "MIT", "unknown field 'license'; known: .*licence"),
+    ],
+)
+def test_a_wrong_field_is_refused_with_file_and_field(
+    path: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^some/pong.json: .*{message}"):
+        parse_card(changed(path, value), source="some/pong.json")
+
+
+@pytest.mark.parametrize(
+    ("parent", "name"),
+    [("", "game"), ("", "format"), ("", "scores"), ("", "sha256"), ("architecture", "torso")],
+)
+def test_a_missing_field_is_refused_by_name(parent: str, name: str) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    node = document[parent] if parent else document
+    del node[name]  # type: ignore[attr-defined]
+    path = f"{parent}.{name}" if parent else name
+    with pytest.raises(ValueError, match=rf"pong.json: field '{path}' is missing"):
+        parse_card(document, source="pong.json")
+
+
+def test_a_missing_card_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"card .*pong\.json is missing"):
+        load_card(tmp_path / "pong.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_a_card_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pong.json").write_text(text)
+    with pytest.raises(ValueError, match=r"pong\.json"):
+        load_card(tmp_path / "pong.json")
+
+
+def test_a_card_that_could_not_be_loaded_again_is_not_written(tmp_path: Path) -> None:
+    good = parse_card(DOCUMENT, source="here")
+    path = tmp_path / "pong.json"
+    dump_card(good, path)
+    bad = TeacherCard(
+        game="pong",
+        algorithm="",
+        architecture=good.architecture,
+        protocol="classic",
+        trained_steps=0,
+        scores=(),
+        sha256=good.sha256,
+        origin="here",
+        licence="MIT",
+    )
+    with pytest.raises(ValueError, match="'algorithm'"):
+        dump_card(bad, path)
+    assert load_card(path) == good
