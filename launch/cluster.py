@@ -16,7 +16,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import ray
@@ -54,6 +54,28 @@ class Link:
     """Never logged: it may hold a password."""
     run: str
     """Prefix of the run's keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorReport:
+    """What an actor process says of itself."""
+
+    pid: int
+    counts: ActorCounts
+    """With the returns since the last report."""
+    chunks_lost: int
+    redis_reconnects: int
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerReport:
+    """What the learner process says of itself."""
+
+    pid: int
+    updates: int
+    metrics: dict[str, float]
+    """Means since the last report."""
+    redis_reconnects: int
 
 
 class ShardProcess:
@@ -120,16 +142,13 @@ class ActorProcess:
         self._replay.flush(timeout_s=1.0)
         self._weights.close()
 
-    def report(self) -> tuple[int, ActorCounts, int]:
-        """(process id, counts with the returns since the last report, chunks lost)."""
-        returns = self._actor.drain_returns()
-        counts = self._actor.counts
-        return (
-            os.getpid(),
-            ActorCounts(
-                steps=counts.steps, episodes=counts.episodes, chunks=counts.chunks, returns=returns
-            ),
-            self._replay.chunks_lost,
+    def report(self) -> ActorReport:
+        """Answered while `run` plays on."""
+        return ActorReport(
+            pid=os.getpid(),
+            counts=replace(self._actor.counts, returns=self._actor.drain_returns()),
+            chunks_lost=self._replay.chunks_lost,
+            redis_reconnects=self._weights.counters()["redis_reconnects"],
         )
 
     def stop(self) -> None:
@@ -179,10 +198,15 @@ class LearnerProcess:
         self._finished = True
         self._answer()
 
-    def report(self) -> tuple[int, int, dict[str, float]]:
-        """(process id, updates made, mean metrics since the last report)."""
+    def report(self) -> LearnerReport:
+        """Answered between two updates."""
         return self._ask(
-            lambda: (os.getpid(), self._learner.num_updates, self._learner.drain_metrics())
+            lambda: LearnerReport(
+                pid=os.getpid(),
+                updates=self._learner.num_updates,
+                metrics=self._learner.drain_metrics(),
+                redis_reconnects=self._sink.counters()["redis_reconnects"],
+            )
         )
 
     def state(self) -> dict[str, Any]:
@@ -214,7 +238,7 @@ class LearnerProcess:
 
 
 class RayTester:
-    """Tests students in tasks beside the run, one for each game; implements launch.testing.Tester."""
+    """Tests students in tasks beside the run, one for each game; see launch.testing.Tester."""
 
     def __init__(self, recipe: MultitaskRecipe) -> None:
         """Test by the recipe's evaluation settings."""
@@ -231,9 +255,7 @@ class RayTester:
         """See Tester."""
         if not self._running:
             return []
-        ready, self._running = ray.wait(
-            self._running, num_returns=len(self._running), timeout=0
-        )
+        ready, self._running = ray.wait(self._running, num_returns=len(self._running), timeout=0)
         return [ray.get(reference) for reference in ready]
 
     def wait(self) -> list[StudentTest]:
@@ -249,11 +271,16 @@ def _test_with_one_thread(
     return run_test(recipe, game, snapshot, steps)
 
 
-RemoteShard = ray.remote(
+# Ray's own typing does not know concurrency groups.
+_remote: Any = ray.remote
+
+RemoteShard = _remote(
     num_cpus=1,
     max_restarts=-1,
     concurrency_groups={ADD_GROUP: 64, SAMPLE_GROUP: 4, CONTROL_GROUP: 2},
 )(ShardProcess)
-_remote_test = ray.remote(_test_with_one_thread)
-RemoteActor = ray.remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 1})(ActorProcess)
-RemoteLearner = ray.remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(LearnerProcess)
+_remote_test = _remote(_test_with_one_thread)
+RemoteActor = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 1})(ActorProcess)
+RemoteLearner = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(
+    LearnerProcess
+)

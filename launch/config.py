@@ -139,7 +139,7 @@ class MultitaskConfig(CommonConfig):
     """Teach one student network to play several games (launch/multitask.py)."""
 
     teachers: tuple[str, ...] = ()
-    """`game=path/to/GAME.safetensors`; games not named use the expert that comes with the package."""
+    """`game=path/to/GAME.safetensors`; other games use the expert that comes with the package."""
     temperatures: tuple[str, ...] = ()
     """`game=tau` where a game's tau differs from mimic.temperature."""
     shares: tuple[str, ...] = ()
@@ -156,7 +156,7 @@ class MultitaskConfig(CommonConfig):
 
     @property
     def temperature_of(self) -> dict[str, float]:
-        """tau of each game."""
+        """Tau of each game."""
         return parse_per_game(
             "temperatures",
             self.temperatures,

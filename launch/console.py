@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 import rich.console
-from rich.box import SIMPLE
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -47,7 +46,11 @@ class Console:
         self._pace = _Pace(config.num_updates)
         self._file = file or sys.stdout
         is_terminal = _is_terminal(self._file)
-        self._rich = _RichConsole(file=self._file, width=None if is_terminal else _PLAIN_WIDTH)
+        self._rich = (
+            _RichConsole(file=self._file)
+            if is_terminal
+            else _RichConsole(file=self._file, force_terminal=False, width=_PLAIN_WIDTH)
+        )
         self._is_live = is_terminal and self._rich.is_terminal and not self._rich.is_dumb_terminal
         self._live: Live | None = None
         self._tests_shown: dict[str, dict[str, float]] = {}
@@ -141,21 +144,21 @@ class _Pace:
         self.num_updates = num_updates
         self.updates = 0
         self._seconds = 0.0
-        self._first: tuple[float, int] | None = None
+        self._start: tuple[float, int] | None = None
 
     def update(self, latest: Mapping[str, float]) -> None:
         self.updates = int(latest.get("updates", 0))
         self._seconds = latest.get("seconds", 0.0)
-        # Filling replay before the first update says nothing about the pace of updates.
-        if self._first is None and self.updates > 0:
-            self._first = (self._seconds, self.updates)
+        # Moves on while replay is filled, which says nothing about the pace of updates.
+        if self._start is None or self.updates <= self._start[1]:
+            self._start = (self._seconds, self.updates)
 
     @property
     def left_s(self) -> float | None:
         """None as long as there is no pace."""
-        if self._first is None or self.updates <= self._first[1]:
+        if self._start is None or self.updates <= self._start[1]:
             return None
-        pace = (self._seconds - self._first[0]) / (self.updates - self._first[1])
+        pace = (self._seconds - self._start[0]) / (self.updates - self._start[1])
         return max(0, self.num_updates - self.updates) * pace
 
     @property
@@ -185,13 +188,11 @@ def rates(latest: Mapping[str, float]) -> list[str]:
 
 def games_table(games: Sequence[str], latest: Mapping[str, float], capacity: int) -> Table:
     """One row a game: how it is played, stored and learned; the last test."""
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("game", no_wrap=True)
-    for heading in (
-        "actors", "steps/s", "episodes", "return", "replay", "samples/\ninsert",
-        "test", "teacher", "agreement",
-    ):  # fmt: skip
-        table.add_column(heading, justify="right", no_wrap=True)
+    # Ten columns that fit into a terminal of 80.
+    table = _table(
+        ["actors", "steps/s", "epi-\nsodes", "return", "replay", "samples\n/insert", "test",
+         "teacher", "agree-\nment"]
+    )  # fmt: skip
     for game in games:
         play, test = _under(f"game/{game}/", latest), _under(f"test/{game}/", latest)
         table.add_row(
@@ -199,13 +200,21 @@ def games_table(games: Sequence[str], latest: Mapping[str, float], capacity: int
             number(play.get("actors")),
             number(play.get("steps_per_second")),
             number(play.get("episodes")),
-            number(play.get("return"), 1),
+            score(play.get("return")),
             percent(play.get("replay_size", 0) / capacity),
             number(play.get("samples_per_insert"), 2),
-            number(test.get("mean"), 1),
-            number(test.get("teacher_mean"), 1),
+            score(test.get("mean")),
+            score(test.get("teacher_mean")),
             percent(test.get("agreement")),
         )
+    return table
+
+
+def _table(headings: Sequence[str], *, gap: int = 1) -> Table:
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    table.add_column("game", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
@@ -214,7 +223,7 @@ def describe_test(game: str, latest: Mapping[str, float]) -> str:
     test = _under(f"test/{game}/", latest)
     return (
         f"test of {game}: student {spread(test.get('mean'), test.get('std'))}, "
-        f"teacher {number(test.get('teacher_mean'), 1)}, agreement {percent(test.get('agreement'))}"
+        f"teacher {score(test.get('teacher_mean'))}, agreement {percent(test.get('agreement'))}"
     )
 
 
@@ -225,10 +234,7 @@ def _under(prefix: str, latest: Mapping[str, float]) -> dict[str, float]:
 
 def result_table(summary: Mapping[str, Any]) -> Table:
     """One row a game: student against teacher."""
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("game", no_wrap=True)
-    for heading in ("student", "teacher", "teacher-normalized", "agreement"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table(["student", "teacher", "teacher-\nnormalized", "agree-\nment"], gap=3)
     for game, row in summary["games"].items():
         table.add_row(
             game,
@@ -263,9 +269,14 @@ def number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
+def score(value: float | None) -> str:
+    """One decimal where it matters."""
+    return number(value, 1 if value is None or abs(value) < 1000 else 0)
+
+
 def spread(mean: float | None, std: float | None) -> str:
     """A mean over episodes and their standard deviation."""
-    return "-" if mean is None else f"{number(mean, 1)} +- {number(std, 1)}"
+    return "-" if mean is None else f"{score(mean)} +- {score(std)}"
 
 
 def percent(value: float | None) -> str:

@@ -65,9 +65,7 @@ def open_engine(
     from launch.ray_session import ray_session
 
     stack.enter_context(ray_session(recipe))
-    return RayEngine(
-        recipe, link=Link(redis_url, link_name), device=device, state=state, note=note
-    )
+    return RayEngine(recipe, link=Link(redis_url, link_name), device=device, state=state, note=note)
 
 
 def open_tester(recipe: MultitaskRecipe) -> Tester:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Test a run's student or an expert by the paper's protocol: whole episodes, raw scores.
 
-    python launch/evaluate.py runs/latest --episodes 30
-    python launch/evaluate.py pong --episodes 30 --json
-    python launch/evaluate.py path/to/GAME.safetensors --protocol modern
+python launch/evaluate.py runs/latest --episodes 30
+python launch/evaluate.py pong --episodes 30 --json
+python launch/evaluate.py path/to/GAME.safetensors --protocol modern
 """
 
 from __future__ import annotations
@@ -70,8 +70,16 @@ def main(argv: Sequence[str]) -> None:
         if not options.json:
             print(_line(game, rows[game]), flush=True)
     if options.json:
-        print(json.dumps({"target": options.target, "protocol": options.protocol,
-                          "epsilon": options.epsilon, "games": rows}))
+        print(
+            json.dumps(
+                {
+                    "target": options.target,
+                    "protocol": options.protocol,
+                    "epsilon": options.epsilon,
+                    "games": rows,
+                }
+            )
+        )
 
 
 def _networks(options: EvaluateOptions) -> Iterator[tuple[str, nn.Module, Expert | None]]:

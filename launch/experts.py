@@ -5,120 +5,171 @@
     python launch/experts.py --resume runs/experts
 
 Each game gets a folder in the run's: checkpoints, metrics, and GAME.safetensors with its card, the
-best weights so far by test score, kept apart from the newest.
+best weights so far by test score, kept apart from the newest. At the end these are tested afresh,
+so that the card's scores are not the lucky ones they were chosen by.
 """
 
 from __future__ import annotations
 
-import json
+import shlex
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from actors.evaluator import EvaluationResult, evaluate
-from launch.config import ExpertsConfig
-from launch.engine import Progress
-from launch.local import LocalEngine
-from launch.recipe import ExpertRecipe, build_env, choose_device, evaluation_seed
+from games.env import get_protocol, make_vector_env
+from games.spec import get_game
+from launch.cli import build_config, parse_invocation, run_command
+from launch.config import ExpertsConfig, dump_config
+from launch.console import Console
+from launch.engine import Engine, Progress
+from launch.engines import open_engine, open_redis
+from launch.recipe import ExpertRecipe, check_replay_fits, choose_device, evaluation_seed
+from launch.recorder import Recorder
+from launch.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
 from learner.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
-from networks.q_network import QNetwork
 from networks.weights import apply_snapshot
-from teachers.card import ScoreRecord
-from teachers.expert import load_expert, save_expert
+from teachers.card import Precision, ScoreRecord
+from teachers.expert import Expert, load_expert, save_expert
+
+_FINAL_TEST = 1_000_000
+"""Number of the test after training; its seed must be none that the best weights were chosen by."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train every game to its end, one after the other."""
+    invocation = parse_invocation(argv, default_preset="")
+    config = build_config(ExpertsConfig, invocation, prog="experts.py")
+    choose_device(config)
+    for game in config.games:
+        check_replay_fits(ExpertRecipe(config, game), available_bytes=available_memory_bytes())
+    run = invocation.resumed or RunDir.create(
+        config.run_dir, preset="experts", config_text=dump_config(config), seed=config.seed
+    )
+    command = shlex.join(["python", "launch/experts.py", *hide_secrets(argv)])
+    for game in config.games:
+        with ExitStack() as stack:
+            ExpertTraining(config, game, run, command=command, stack=stack).run()
 
 
 class ExpertTraining:
     """Trains one game's expert, tests it now and then, keeps the best."""
 
-    def __init__(self, config: ExpertsConfig, game: str, folder: Path, *, command: str) -> None:
-        """Go on from the newest checkpoint in `folder`, if there is one."""
+    def __init__(
+        self, config: ExpertsConfig, game: str, run: RunDir, *, command: str, stack: ExitStack
+    ) -> None:
+        """Go on from the newest checkpoint in the game's folder, if there is one."""
         self._config = config
         self._game = game
-        self._folder = folder
-        self._command = command
+        folder = run.path / game
         self._checkpoints = folder / "checkpoints"
-        self._metrics = folder / "metrics.jsonl"
         self._best = folder / f"{game}.safetensors"
         self._recipe = ExpertRecipe(config, game)
-        self._device = choose_device(config)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         found = list_checkpoints(self._checkpoints)
         state = load_checkpoint(found[-1]) if found else None
-        self._seconds_before = float(state["seconds"]) if state else 0.0
         self._num_tests = int(state["num_tests"]) if state else 0
-        self._engine = LocalEngine(self._recipe, device=self._device, state=state)
-        self._started = time.monotonic()
-        self._saved = self._started
-        self._next_test_steps = 0
+        # The card shows the command that began the training, not the one that went on with it.
+        self._command = str(state["command"]) if state else command
+        self._started = time.monotonic() - (float(state["seconds"]) if state else 0.0)
+        self._saved = time.monotonic()
+        self._console = stack.enter_context(Console(config, games=[game]))
+        self._recorder = stack.enter_context(_build_recorder(folder, game, self._started))
+        self._engine: Engine = open_engine(
+            self._recipe,
+            stack,
+            device=choose_device(config),
+            state=state,
+            link_name=f"{run.name}-{game}",
+            redis_url=open_redis(config, stack),
+            note=self._console.note,
+        )
+        self._next_test_steps = (sum(state["steps"].values()) if state else 0) + self._test_period
 
     @property
-    def seconds(self) -> float:
-        """Time spent on training, over all runs of this program."""
-        return self._seconds_before + time.monotonic() - self._started
+    def _test_period(self) -> int:
+        return self._config.evaluation.period_steps
+
+    @property
+    def _seconds(self) -> float:
+        """Time spent on this game, over all sessions."""
+        return time.monotonic() - self._started
 
     def run(self) -> None:
         """Train to the end; leaves a checkpoint behind also when interrupted."""
+        if self._is_verified():
+            self._engine.close()
+            self._console.note(describe_expert(load_expert(self._best)))
+            return
         try:
             while self._engine.advance(self._config.report_period_s):
-                self._look(self._engine.progress())
-            self._look(self._engine.progress())
-            self._test(self._engine.progress())
+                self._look()
+            self._test(self._look())
         finally:
             self._save()
             self._engine.close()
+        self._console.note(describe_expert(self._verify_best()))
 
-    def _look(self, progress: Progress) -> None:
-        self._report(progress)
-        period = self._config.evaluation.period_steps
-        if not self._next_test_steps:
-            self._next_test_steps = progress.steps + period
-        if period and progress.steps >= self._next_test_steps:
-            self._next_test_steps = progress.steps + period
+    def _is_verified(self) -> bool:
+        """Whether an earlier session has brought this game to its end."""
+        if self._engine.progress().updates < self._config.num_updates or not self._best.is_file():
+            return False
+        score = load_expert(self._best).card.score
+        return score is not None and score.precision == "half"
+
+    def _look(self) -> Progress:
+        """One report; every now and then a test and a checkpoint."""
+        progress = self._engine.progress()
+        self._recorder.record(progress)
+        self._console.show(self._recorder.latest)
+        if self._test_period and progress.steps >= self._next_test_steps:
+            self._next_test_steps = progress.steps + self._test_period
             self._test(progress)
         if time.monotonic() - self._saved >= self._config.checkpoint.period_s:
             self._save()
-
-    def _report(self, progress: Progress) -> None:
-        game = progress.games[self._game]
-        greedy = [value for value, epsilon in game.returns if epsilon < 0.05]
-        row: dict[str, object] = {
-            "seconds": round(self.seconds, 1),
-            "steps": game.steps,
-            "updates": progress.updates,
-            **progress.metrics,
-        }
-        if greedy:
-            row["return_low_epsilon"] = sum(greedy) / len(greedy)
-        self._write(row)
-
-    def _write(self, row: dict[str, object]) -> None:
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(f"{self._game}: " + "  ".join(f"{k} {_short(v)}" for k, v in row.items()), flush=True)
+        return progress
 
     def _test(self, progress: Progress) -> None:
         """Play by the test protocol; keep the weights if they are the best so far."""
         network = self._recipe.build_network()
         apply_snapshot(network, self._engine.snapshot())
         self._num_tests += 1
-        result = self._play(network, seed=self._num_tests)
-        self._write(
-            {"seconds": round(self.seconds, 1), "steps": progress.steps, "test_mean": result.mean,
-             "test_std": result.std, "test_episodes": len(result.returns)}
+        with self._recorder.paused():
+            result = self._play(network, self._config.protocol, test=self._num_tests)
+        self._recorder.record_evaluation(
+            self._game, steps=progress.steps, updates=progress.updates, result=result
         )
-        best = load_expert(self._best).card.score.mean if self._best.is_file() else -float("inf")
-        if result.mean > best:
-            self._keep(network, result, progress.steps)
+        if result.mean > self._best_mean():
+            score = self._score(result, self._config.protocol, precision="full")
+            save_expert(network, self._card([score], progress.steps), self._best)
 
-    def _play(self, network: QNetwork, *, seed: int) -> EvaluationResult:
+    def _best_mean(self) -> float:
+        score = load_expert(self._best).card.score if self._best.is_file() else None
+        return score.mean if score else -float("inf")
+
+    def _verify_best(self) -> Expert:
+        """Test the best weights as they lie on disk, by both protocols, with seeds of their own."""
+        best = load_expert(self._best)
+        scores = [
+            self._score(self._play(best, protocol, test=_FINAL_TEST), protocol, precision="half")
+            for protocol in (self._config.protocol, "modern")
+        ]
+        card = self._card(scores, best.card.trained_steps or 0)
+        save_expert(best.network, card, self._best)
+        return load_expert(self._best)
+
+    def _play(self, network: nn.Module, protocol: str, *, test: int) -> EvaluationResult:
         settings = self._config.evaluation
-        env = build_env(
-            self._config,
-            self._game,
-            num_envs=settings.num_envs,
-            seed=evaluation_seed(self._config, seed),
+        seed = evaluation_seed(self._config, test)
+        env = make_vector_env(
+            get_game(self._game),
+            num_envs=min(settings.num_envs, settings.num_episodes),
+            protocol=get_protocol(protocol),
+            seed=seed,
         )
         try:
             return evaluate(
@@ -131,40 +182,40 @@ class ExpertTraining:
         finally:
             env.close()
 
-    def _keep(self, network: QNetwork, result: EvaluationResult, steps: int) -> None:
-        save_expert(network, self._card(result, steps), self._best)
-
-    def _card(self, result: EvaluationResult, steps: int) -> dict[str, object]:
-        score = ScoreRecord(
+    def _score(
+        self, result: EvaluationResult, protocol: str, *, precision: Precision
+    ) -> ScoreRecord:
+        return ScoreRecord(
             mean=result.mean,
             std=result.std,
             max=result.max,
             episodes=len(result.returns),
-            protocol=self._config.protocol,
+            protocol=protocol,
             epsilon=self._config.evaluation.epsilon,
-            precision="full",
+            precision=precision,
         )
-        dqn, replay = self._config.dqn, self._config.replay
+
+    def _card(self, scores: list[ScoreRecord], steps: int) -> dict[str, object]:
+        replay = "prioritized" if self._config.replay.priority_exponent else "uniform"
         return {
             "game": self._game,
-            "algorithm": f"double DQN, {dqn.num_steps}-step, "
-            + ("prioritized replay" if replay.priority_exponent else "uniform replay"),
+            "algorithm": f"double DQN, {self._config.dqn.num_steps}-step, {replay} replay",
             "protocol": self._config.protocol,
             "trained_steps": steps,
-            "scores": [score],
+            "scores": scores,
             "origin": "trained by this project",
             "licence": "Apache-2.0",
             "command": self._command,
             "created": datetime.now(UTC).date().isoformat(),
-            "wall_seconds": round(self.seconds),
-            "hardware": _cpu(),
-            "notes": "best test score of the training so far; selected by it, so slightly optimistic",
+            "wall_seconds": round(self._seconds),
+            "hardware": describe_hardware(),
         }
 
     def _save(self) -> None:
         state = self._engine.state()
-        state["seconds"] = self.seconds
+        state["seconds"] = self._seconds
         state["num_tests"] = self._num_tests
+        state["command"] = self._command
         save_checkpoint(
             self._checkpoints,
             state,
@@ -174,18 +225,21 @@ class ExpertTraining:
         self._saved = time.monotonic()
 
 
-def _cpu() -> str:
-    return "1 core of an AMD EPYC at 2.6 GHz, no GPU"
+def describe_expert(expert: Expert) -> str:
+    """One line about an expert: its scores beside those of random play and of a human."""
+    spec = expert.spec
+    scores = ", ".join(
+        f"{score.mean:.1f} +- {score.std:.1f} over {score.episodes} episodes ({score.protocol})"
+        for score in expert.card.scores
+    )
+    return f"{spec.name}: {scores}; random {spec.random_score}, human {spec.human_score}"
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _build_recorder(folder: Path, game: str, started: float) -> Recorder:
+    return Recorder(
+        folder / "metrics.jsonl", folder / "tensorboard", [get_game(game)], started=started
+    )
 
 
 if __name__ == "__main__":
-    import sys
-    from launch.config import load_config
-    torch.set_num_threads(1)
-    config = load_config(ExpertsConfig, sys.argv[1:])
-    for name in config.games:
-        ExpertTraining(config, name, Path(config.run_dir) / name, command="python launch/experts.py " + " ".join(sys.argv[1:])).run()
+    run_command(main)

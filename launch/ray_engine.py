@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -23,6 +23,8 @@ from actors.actor import ActorCounts
 from launch.cluster import (
     CALL_TIMEOUT_S,
     RUN_GROUP,
+    ActorReport,
+    LearnerReport,
     Link,
     RemoteActor,
     RemoteLearner,
@@ -44,11 +46,12 @@ class _LiveActor:
 
     game: str
     rank: int
+    serial: int
     handle: Any
     running: Any
     """Reference that becomes ready when its loop ends."""
     pid: int = 0
-    counts: ActorCounts | None = None
+    counts: ActorCounts = field(default_factory=ActorCounts)
 
 
 @dataclass(slots=True)
@@ -89,7 +92,8 @@ class RayEngine:
         self._steps_before: dict[str, int] = dict(state["steps"]) if state else {}
         self._next_serial = int(state["next_serial"]) if state else 0
         self._faults = {"actor_restarts": 0, "shard_restarts": 0, "learner_restarts": 0}
-        self._chunks_lost = 0
+        self._chunks_lost: dict[int, int] = {}
+        self._redis_reconnects: dict[str, int] = {}
         self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS_PER_MINUTE)
         self._retired: dict[str, ActorCounts] = {game: ActorCounts() for game in recipe.games}
         self._dead_shards: list[ShardStats] = []
@@ -100,7 +104,8 @@ class RayEngine:
             for shard in range(recipe.config.replay.num_shards)
         ]
         self._start_learner()
-        self._actors = [
+        self._actors: list[_LiveActor] = []
+        self._actors += [
             self._start_actor(game, rank, num_actors)
             for game, num_actors in recipe.num_actors.items()
             for rank in range(num_actors)
@@ -133,7 +138,7 @@ class RayEngine:
             start_step=self._steps(game) // envs,
         )
         running = handle.run.options(concurrency_group=RUN_GROUP).remote()
-        return _LiveActor(game, rank, handle, running)
+        return _LiveActor(game, rank, serial, handle, running)
 
     def advance(self, seconds: float) -> bool:
         """Watch the roles for this long, or until the learner has made its updates."""
@@ -191,10 +196,9 @@ class RayEngine:
 
     def _retire(self, actor: _LiveActor) -> None:
         """Keep what a dead actor had reported."""
-        if actor.counts is not None:
-            kept = self._retired[actor.game]
-            kept.steps += actor.counts.steps
-            kept.episodes += actor.counts.episodes
+        kept = self._retired[actor.game]
+        kept.steps += actor.counts.steps
+        kept.episodes += actor.counts.episodes
 
     def progress(self) -> Progress:
         """See Engine; a role that does not answer in time is left out."""
@@ -207,31 +211,38 @@ class RayEngine:
             metrics=metrics,
             played={game: self._played(game, returns[game]) for game in self._recipe.games},
             shards=[*self._dead_shards, *stats],
-            faults={**self._faults, "chunks_lost": self._chunks_lost},
+            faults={
+                **self._faults,
+                "chunks_lost": sum(self._chunks_lost.values()),
+                "redis_reconnects": sum(self._redis_reconnects.values()),
+            },
         )
 
     def _ask_learner(self) -> dict[str, float]:
-        answer = _answer(self._learner.report.options(concurrency_group=CONTROL_GROUP).remote())
-        if answer is None:
+        report: LearnerReport | None = _answer(
+            self._learner.report.options(concurrency_group=CONTROL_GROUP).remote()
+        )
+        if report is None:
             return {}
-        self._learner_pid, self._updates, metrics = answer
-        return dict(metrics)
+        self._learner_pid, self._updates = report.pid, report.updates
+        self._redis_reconnects["learner"] = report.redis_reconnects
+        return report.metrics
 
     def _ask_actors(self) -> dict[str, list[tuple[float, float]]]:
+        """Returns of the episodes that ended since the last time, by game."""
         asked = [
             (actor, actor.handle.report.options(concurrency_group=CONTROL_GROUP).remote())
             for actor in self._actors
         ]
         returns: dict[str, list[tuple[float, float]]] = {game: [] for game in self._recipe.games}
-        lost = 0
         for actor, reference in asked:
-            answer = _answer(reference)
-            if answer is None:
+            report: ActorReport | None = _answer(reference)
+            if report is None:
                 continue
-            actor.pid, actor.counts, chunks_lost = answer
-            returns[actor.game].extend(answer[1].returns)
-            lost += chunks_lost
-        self._chunks_lost = max(self._chunks_lost, lost)
+            actor.pid, actor.counts = report.pid, report.counts
+            self._chunks_lost[actor.serial] = report.chunks_lost
+            self._redis_reconnects[str(actor.serial)] = report.redis_reconnects
+            returns[actor.game].extend(report.counts.returns)
         return returns
 
     def _ask_shards(self) -> None:
@@ -259,7 +270,7 @@ class RayEngine:
 
     def _played(self, game: str, returns: list[tuple[float, float]]) -> Played:
         live = [actor for actor in self._actors if actor.game == game]
-        episodes = sum(actor.counts.episodes for actor in live if actor.counts)
+        episodes = sum(actor.counts.episodes for actor in live)
         return Played(
             steps=self._steps(game),
             episodes=self._retired[game].episodes + episodes,
@@ -268,9 +279,8 @@ class RayEngine:
         )
 
     def _steps(self, game: str) -> int:
-        live = [a for a in getattr(self, "_actors", []) if a.game == game and a.counts]
-        playing = sum(actor.counts.steps for actor in live if actor.counts)
-        return self._steps_before.get(game, 0) + self._retired[game].steps + playing
+        playing = [actor.counts.steps for actor in self._actors if actor.game == game]
+        return self._steps_before.get(game, 0) + self._retired[game].steps + sum(playing)
 
     def snapshot(self) -> WeightSnapshot:
         """See Engine."""

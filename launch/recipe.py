@@ -24,7 +24,7 @@ from learner.batch import BatchLoader
 from learner.learner import Learner
 from learner.objectives import ActorMimicObjective, DqnObjective, Objective
 from learner.optim import build_optimizer
-from networks.build import build_q_network, build_student
+from networks.build import build_q_network, build_student, use_channels_last
 from networks.masking import legal_matrix
 from networks.q_network import QNetwork
 from networks.student import MultitaskStudent
@@ -270,7 +270,8 @@ def build_learner(
     """The learner on `device`, with freshly initialised weights."""
     config = recipe.config
     torch.manual_seed(config.seed)
-    network = recipe.build_network().to(device, memory_format=torch.channels_last)
+    network = recipe.build_network().to(device)
+    use_channels_last(network)
     gamma, reward_clip = _return_settings(config)
     return Learner(
         config.learner,

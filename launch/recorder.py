@@ -117,14 +117,14 @@ class Recorder:
         look = _Look(self._clock() - self._paused_s, progress)
         if self._looks and not look.follows(self._looks[-1]):
             self._looks.clear()
+        while len(self._looks) > 1 and look.seconds - self._looks[1].seconds >= _RATIO_WINDOW_S:
+            self._looks.popleft()
         row = self._counts(progress)
         if self._looks:
             row |= _rates(self._looks[-1], look)
             row |= _samples_per_insert(self._looks[0], look)
             self._overall.add(self._looks[-1], look)
         self._looks.append(look)
-        while len(self._looks) > 1 and look.seconds - self._looks[1].seconds >= _RATIO_WINDOW_S:
-            self._looks.popleft()
         self.latest |= row
         self._write(row)
         return row

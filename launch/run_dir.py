@@ -204,6 +204,13 @@ def hide_secrets(argv: Iterable[str]) -> list[str]:
     return shown
 
 
+def describe_hardware() -> str:
+    """This machine in one line."""
+    gpus = ", ".join(_gpu_names()) or "no GPU"
+    memory = _total_memory_bytes() / 2**30
+    return f"{_usable_cores()} cores of {_cpu_model()}, {memory:.0f} GiB of memory, {gpus}"
+
+
 def available_memory_bytes() -> int:
     """Memory that this program could still use: what the machine has free, or its container."""
     available = _read_meminfo().get("MemAvailable", _total_memory_bytes())

@@ -27,7 +27,7 @@ MENDED_FAULTS = (
 
 
 class ScoreFigures(Protocol):
-    """Raw scores of a teacher's whole episodes, as a card's ScoreRecord has them."""
+    """Raw scores of a teacher's whole episodes, as a card's `ScoreRecord` has them."""
 
     @property
     def mean(self) -> float:

@@ -1,6 +1,6 @@
 """Watches over a run from start to summary, whichever engine carries it.
 
-    advance -> look (metrics, console) -> maybe test -> maybe checkpoint -> ... -> test -> summary
+advance -> look (metrics, console) -> maybe test -> maybe checkpoint -> ... -> test -> summary
 """
 
 from __future__ import annotations

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-
 from actors.evaluator import EvaluationResult, evaluate
 from launch.config import MultitaskConfig
 from launch.recipe import MultitaskRecipe, build_env, evaluation_seed
+from networks.build import use_channels_last
 from networks.weights import WeightSnapshot, apply_snapshot
 
 
@@ -73,7 +72,7 @@ def run_test(
     updates = snapshot.version.updates
     network = recipe.build_acting_network(game).eval()
     apply_snapshot(network, snapshot)
-    network.to(memory_format=torch.channels_last)
+    use_channels_last(network)
     env = build_env(
         config,
         game,

@@ -61,7 +61,9 @@ def summarize(games, students, teachers, **overrides):
         "progress": progress({game.name: 100 for game in games}),
         "throughput": Throughput(),
     }
-    document = build_summary(games=games, students=students, teachers=teachers, **fields | overrides)
+    document = build_summary(
+        games=games, students=students, teachers=teachers, **fields | overrides
+    )
     check_summary(document)
     return document
 

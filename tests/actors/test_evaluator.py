@@ -1,0 +1,154 @@
+"""Evaluation: which episodes count, and over which states agreement and KL are taken."""
+
+import counting
+import numpy as np
+import pytest
+import torch
+from counting import CountingEnvs, Schedule, expected_entries, expected_returns
+from fakes import Tape, TapedEnv
+from players import TagNetwork, TagTeacher, build_expert, build_q_network
+
+from actors.evaluator import EvaluationResult, evaluate
+
+SPEC = counting.ENDS
+# Environment 1 plays short episodes and would be done long before environment 0.
+UNEVEN = Schedule(lengths=(9, 2, 5), cut_every=3, life_steps=2)
+SEED = 5
+
+
+def build_env(num_envs, schedule=UNEVEN):
+    return CountingEnvs(SPEC, schedule, num_envs=num_envs, seed=SEED)
+
+
+def run(network=None, *, num_envs=3, num_episodes=7, epsilon=0.0, seed=1, **kwargs):
+    return evaluate(
+        network or TagNetwork(),
+        build_env(num_envs),
+        num_episodes=num_episodes,
+        epsilon=epsilon,
+        seed=seed,
+        **kwargs,
+    )
+
+
+def counted_clocks(env, num_episodes):
+    """Clocks of the states that environment `env` acts in during its first episodes."""
+    entries = expected_entries(UNEVEN, env, num_rows=500)
+    return [e.clock for e in entries if e.is_transition and e.episode < num_episodes]
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "num_episodes", "per_env"),
+    [(1, 1, [1]), (1, 4, [4]), (3, 7, [3, 2, 2]), (3, 3, [1, 1, 1]), (4, 2, [1, 1, 0, 0])],
+)
+def test_every_environment_plays_its_own_number_of_episodes(num_envs, num_episodes, per_env):
+    result = run(num_envs=num_envs, num_episodes=num_episodes)
+    expected = [
+        value
+        for env, count in enumerate(per_env)
+        for value in expected_returns(UNEVEN, SPEC.name, SEED, env, count)
+        if count
+    ]
+    assert sorted(result.returns) == sorted(expected)
+    assert len(result.returns) == num_episodes
+    assert result.steps == sum(len(counted_clocks(env, count)) for env, count in enumerate(per_env))
+
+
+def test_truncated_episodes_count_and_lost_lives_do_not_end_one():
+    result = run(num_envs=1, num_episodes=3)
+    assert result.returns == tuple(expected_returns(UNEVEN, SPEC.name, SEED, 0, 3))
+
+
+def test_mean_spread_and_maximum_are_over_episodes():
+    result = EvaluationResult(returns=(1.0, 2.0, 6.0), steps=9, agreement=None, kl=None)
+    assert result.mean == pytest.approx(3.0)
+    assert result.std == pytest.approx(np.sqrt((4 + 1 + 9) / 3))
+    assert result.max == 6.0
+
+
+def slow_comparison(network, teacher, num_envs, per_env, temperature):
+    legal = list(SPEC.legal_actions)
+    same, kl = [], []
+    for env in range(num_envs):
+        for clock in counted_clocks(env, per_env[env]):
+            ours = network.scores(clock)[legal].astype(float)
+            theirs = teacher.network.scores(clock)[legal].astype(float) / temperature
+            same.append(ours.argmax() == theirs.argmax())
+            p = np.exp(theirs - theirs.max())
+            p /= p.sum()
+            log_q = ours - ours.max() - np.log(np.exp(ours - ours.max()).sum())
+            log_p = np.log(np.where(p > 0, p, 1.0))
+            kl.append(float((p * (log_p - log_q)).sum()))
+    return np.mean(same), np.mean(kl)
+
+
+@pytest.mark.parametrize(("num_envs", "per_env"), [(1, [4]), (3, [3, 2, 2]), (4, [1, 1, 0, 0])])
+def test_agreement_and_kl_are_means_over_the_states_of_counted_episodes(num_envs, per_env):
+    network, teacher = TagNetwork(), TagTeacher(SPEC)
+    result = run(
+        network,
+        num_envs=num_envs,
+        num_episodes=sum(per_env),
+        teacher=teacher,
+        temperature=1.5,
+    )
+    agreement, kl = slow_comparison(network, teacher, num_envs, per_env, 1.5)
+    assert 0 < agreement < 1
+    assert result.agreement == pytest.approx(agreement)
+    assert result.kl == pytest.approx(kl, rel=1e-4)
+
+
+def test_a_network_agrees_with_itself():
+    network = build_q_network(SPEC, seed=4)
+    expert = build_expert(SPEC, network)
+    result = run(network, teacher=expert, temperature=1.0)
+    assert result.agreement == 1.0
+    assert result.kl == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_teacher_agrees_with_itself_though_it_is_compared_over_legal_actions_only():
+    expert = build_expert(SPEC)
+    assert run(expert, teacher=expert).agreement == 1.0
+
+
+def test_without_a_teacher_nothing_is_compared():
+    result = run()
+    assert result.agreement is None
+    assert result.kl is None
+
+
+def played_actions(**kwargs):
+    tape = Tape()
+    evaluate(
+        TagNetwork(), TapedEnv(build_env(2), tape), num_episodes=40, **{"epsilon": 0.3, **kwargs}
+    )
+    return np.stack(tape.details("step"))
+
+
+def test_same_seed_plays_the_same_other_seed_plays_otherwise():
+    one, again, other = (played_actions(seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_epsilon_is_the_share_of_random_actions():
+    network = TagNetwork()
+    actions = played_actions(seed=3, epsilon=0.3)[:, 0]
+    legal = list(SPEC.legal_actions)
+    best = np.array([legal[int(network.scores(c)[legal].argmax())] for c in range(len(actions))])
+    # A random action is the best one in a quarter of the cases.
+    assert (actions != best).mean() == pytest.approx(0.3 * 3 / 4, abs=0.08)
+
+
+def test_an_evaluation_without_episodes_is_refused():
+    with pytest.raises(ValueError, match="at least one episode, got 0"):
+        run(num_episodes=0)
+
+
+def test_evaluation_leaves_no_trace_in_the_network():
+    network = build_q_network(SPEC)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    run(network, teacher=build_expert(SPEC))
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert all(parameter.grad is None for parameter in network.parameters())

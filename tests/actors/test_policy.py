@@ -1,0 +1,101 @@
+"""Exploration: the ladder's rungs, annealing, and how often which action is drawn."""
+
+import numpy as np
+import pytest
+
+from actors.policy import EpsilonGreedy, annealed, epsilon_ladder
+
+LEGAL = np.array([True, False, True, True, False, False])
+
+
+def test_the_ladder_equals_a_loop_from_the_paper():
+    expected = [0.4 ** (1 + 7 * i / 15) for i in range(16)]
+    np.testing.assert_allclose(epsilon_ladder(16), expected, rtol=1e-6)
+    assert epsilon_ladder(16).dtype == np.float32
+
+
+def test_the_ladder_goes_from_0_4_down_to_0_4_to_the_eighth():
+    ladder = epsilon_ladder(5)
+    assert ladder[0] == pytest.approx(0.4)
+    assert ladder[-1] == pytest.approx(0.4**8)
+    assert (np.diff(ladder) < 0).all()
+
+
+def test_a_ladder_of_one_rung_is_the_middle_of_a_longer_one():
+    assert epsilon_ladder(1).tolist() == epsilon_ladder(3)[1:2].tolist()
+
+
+def test_a_ladder_without_rungs_is_refused():
+    with pytest.raises(ValueError, match="at least one rung, got 0"):
+        epsilon_ladder(0)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, [1.0, 1.0]), (5, [0.6, 0.5]), (10, [0.2, 0.0]), (11, [0.2, 0.0])]
+)
+def test_exploration_falls_linearly_from_one(step, expected):
+    epsilons = np.array([0.2, 0.0], np.float32)
+    result = annealed(epsilons, step=step, anneal_steps=10)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    assert result.dtype == np.float32
+
+
+def test_without_annealing_exploration_is_as_configured_from_the_start():
+    epsilons = np.array([0.2, 0.7], np.float32)
+    assert annealed(epsilons, step=0, anneal_steps=0).tolist() == epsilons.tolist()
+
+
+def draw(epsilons, num_draws, *, best=2, seed=0):
+    """[num_draws, N] actions; the best score of all is at an illegal action."""
+    policy = EpsilonGreedy(LEGAL, np.random.default_rng(seed))
+    scores = np.zeros((len(epsilons), len(LEGAL)), np.float32)
+    scores[:, best] = 1.0
+    scores[:, 4] = 9.0
+    return np.stack([policy(scores, epsilons) for _ in range(num_draws)])
+
+
+def test_without_exploration_the_best_legal_action_is_played():
+    assert (draw(np.zeros(3, np.float32), 50) == 2).all()
+
+
+def test_with_full_exploration_all_legal_actions_come_equally_often():
+    actions = draw(np.ones(1, np.float32), 30_000)
+    frequencies = [(actions == action).mean() for action in range(6)]
+    # Three standard deviations of a third over 30,000 draws are 0.008.
+    np.testing.assert_allclose(frequencies, [1 / 3, 0, 1 / 3, 1 / 3, 0, 0], atol=0.01)
+
+
+def test_each_environment_explores_at_its_own_rate_and_over_legal_actions_only():
+    epsilons = np.array([0.0, 0.3, 0.9], np.float32)
+    actions = draw(epsilons, 20_000)
+    for env, epsilon in enumerate(epsilons.tolist()):
+        frequencies = [(actions[:, env] == action).mean() for action in range(6)]
+        # The random draw may hit the best action, too.
+        expected = [epsilon / 3, 0, 1 - epsilon + epsilon / 3, epsilon / 3, 0, 0]
+        np.testing.assert_allclose(frequencies, expected, atol=0.012)
+
+
+def test_environments_explore_independently_of_each_other():
+    actions = draw(np.full(2, 0.5, np.float32), 20_000) != 2
+    together = (actions[:, 0] & actions[:, 1]).mean()
+    # Each leaves the best action with probability 1/3.
+    assert together == pytest.approx(1 / 9, abs=0.01)
+
+
+def test_what_is_best_does_not_change_who_explores_when():
+    # Runs with different weights stay comparable: the random numbers drawn are the same.
+    epsilons = np.full(4, 0.5, np.float32)
+    one, other = draw(epsilons, 200, best=2), draw(epsilons, 200, best=3)
+    assert ((one == other) | ((one == 2) & (other == 3))).all()
+
+
+def test_same_seed_same_actions_other_seed_others():
+    epsilons = np.full(4, 0.5, np.float32)
+    one, again, other = (draw(epsilons, 50, seed=seed) for seed in (1, 1, 2))
+    assert (one == again).all()
+    assert (one != other).any()
+
+
+def test_actions_are_joint_action_ids():
+    assert draw(np.zeros(2, np.float32), 1, best=3).dtype == np.int64
+    assert draw(np.zeros(2, np.float32), 1, best=3).tolist() == [[3, 3]]
