@@ -262,7 +262,7 @@ class PrivateRedis:
         )
         raise ValueError(f"{self._server} {what}; its log ends with:\n{self._log_tail()}")
 
-    def _stop(self, timeout_s: float = 5.0) -> None:
+    def _stop(self, timeout_s: float = 2.0) -> None:
         process = self._process
         if process is None:
             return

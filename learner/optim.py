@@ -10,7 +10,7 @@ over B transitions: since
 dividing the constant by B^2 gives exactly the steps that the summed loss would give, at the same
 learning rate.
 
-Neither keeps a step count, so a step is the same kernels every time and can go into a CUDA graph.
+Neither corrects for a cold start, so neither keeps a step count.
 """
 
 import math

@@ -1,0 +1,51 @@
+#!/usr/bin/env python
+"""Measure one part of the system against what it could do at best on this machine.
+
+    python launch/bench.py actor                        acting, one core
+    python launch/bench.py replay                       replay in this process
+    python launch/bench.py learner                      learning from replay in this process
+    python launch/bench.py system                       everything, on Ray
+    python launch/bench.py actor --games pong --num-envs 32
+
+The last line is one JSON object with "measured", "bound" and "ratio". The bound is put together
+from parts that are measured in the same run; benchmarks/README.md says from which.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+import tyro
+
+from launch.benchmarks import bench_actor, bench_learner, bench_replay, bench_system
+from launch.benchmarks.bench_report import complete_report, format_report
+from launch.benchmarks.bench_setup import BenchOptions, BenchSetup, prepare
+from launch.benchmarks.bench_timing import Result
+from launch.cli import run_command
+
+BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
+    "actor": bench_actor.run,
+    "replay": bench_replay.run,
+    "learner": bench_learner.run,
+    "system": bench_system.run,
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure and print."""
+    options = tyro.cli(BenchOptions, args=argv, prog="bench.py")
+    # As in the roles' own processes; the learner's measurement sets what its process would have.
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        setup = prepare(options, stack)
+        report: dict[str, Any] = complete_report(BENCHMARKS[options.benchmark](setup), setup)
+    print(format_report(report))
+    print(json.dumps(report, allow_nan=False))
+
+
+if __name__ == "__main__":
+    run_command(main)

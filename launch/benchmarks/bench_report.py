@@ -1,0 +1,68 @@
+"""The line that a benchmark ends with, and the lines for people before it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from launch.benchmarks.bench_setup import BenchSetup
+from launch.benchmarks.bench_timing import Result
+from launch.run_dir import describe_hardware
+
+_PACKAGES = ("distributed-actor-mimic", "torch", "ray", "numpy", "ale-py")
+
+
+def complete_report(result: Result, setup: BenchSetup) -> dict[str, Any]:
+    """Everything that is needed to read the result, or to measure it again."""
+    config = setup.recipe.config
+    return {
+        "benchmark": setup.options.benchmark,
+        "measured": _short(result.measured),
+        "bound": _short(result.bound),
+        "ratio": _short(result.ratio),
+        "target": result.target,
+        "unit": result.unit,
+        "parts": {name: _short(value) for name, value in result.parts.items()},
+        "rounds": result.rounds,
+        "teachers": setup.teachers,
+        "settings": {
+            "preset": setup.options.preset,
+            "games": list(config.games),
+            "num_envs": config.actor.num_envs,
+            "chunk_steps": config.actor.chunk_steps,
+            "batch_size": config.replay.batch_size,
+            "torso": config.network.torso,
+            "seed": config.seed,
+            **result.settings,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
+        "hardware": describe_hardware(),
+        # What else the machine was doing; above 0 when it began, it was not idle.
+        "load_before": _short(setup.load_before),
+        "nice": os.nice(0),
+    }
+
+
+def format_report(report: Mapping[str, Any]) -> str:
+    """A few lines for people."""
+    target = report["target"]
+    aim = "" if target is None else f" (target {target:g})"
+    lines = [f"{name:<24} {value:.5g}" for name, value in report["parts"].items()]
+    return "\n".join(
+        [
+            *lines,
+            f"{report['benchmark']}: {report['measured']:,.0f} of {report['bound']:,.0f} "
+            f"{report['unit']}, ratio {report['ratio']:.2f}{aim}",
+        ]
+    )
+
+
+def _short(value: float) -> float:
+    """Five digits: more are noise."""
+    return float(f"{value:.5g}")

@@ -1,0 +1,105 @@
+"""Timing on a machine that does other things as well: many short windows, in turn.
+
+All parts of a benchmark are measured in rounds, a short window of each after the other, so that
+whatever else the machine does hits them alike. The median over the rounds is robust against the
+windows that were hit by chance.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MIN_ROUNDS = 3
+"""Measured whatever time they take; a median of less says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One short measurement."""
+
+    seconds: float
+    units: float
+    """Work done: steps, samples, updates."""
+
+    @property
+    def seconds_per_unit(self) -> float:
+        """Infinite if nothing was done."""
+        return self.seconds / self.units if self.units else math.inf
+
+
+Part = Callable[[], Window]
+"""Does some work and says how long it took; what it prepares besides is not in the time."""
+
+Rounds = dict[str, list[float]]
+"""Seconds per unit of every window of every part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a benchmark found."""
+
+    measured: float
+    bound: float
+    """What the parts alone would allow."""
+    unit: str
+    target: float | None
+    """The ratio to aim at; None where none is set."""
+    parts: Mapping[str, float]
+    """What the bound is made of, and what else explains the difference."""
+    rounds: int
+    """Windows behind each part."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Those that only this benchmark has."""
+
+    def __post_init__(self) -> None:
+        """Refuse figures that cannot be."""
+        for name in ("measured", "bound"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(
+                    f"the benchmark came to {name} = {value}; measure longer with --seconds"
+                )
+
+    @property
+    def ratio(self) -> float:
+        """Measured / bound."""
+        return self.measured / self.bound
+
+
+def timed(
+    work: Callable[[], object], units: float, *, clock: Callable[[], float] = time.perf_counter
+) -> Window:
+    """Do something once."""
+    start = clock()
+    work()
+    return Window(clock() - start, units)
+
+
+def measure_rounds(
+    parts: Mapping[str, Part], *, seconds: float, clock: Callable[[], float] = time.monotonic
+) -> Rounds:
+    """A window of every part in turn, over and over, for about this long.
+
+    One more round goes before, to warm up, and is thrown away. The parts always come in the order
+    given: one may use what another has left.
+    """
+    for part in parts.values():
+        part()
+    rounds: Rounds = {name: [] for name in parts}
+    deadline = clock() + seconds
+    count = 0
+    while count < MIN_ROUNDS or clock() < deadline:
+        for name, part in parts.items():
+            rounds[name].append(part().seconds_per_unit)
+        count += 1
+    return rounds
+
+
+def medians(rounds: Rounds) -> dict[str, float]:
+    """Seconds per unit of each part."""
+    return {name: statistics.median(windows) for name, windows in rounds.items()}
