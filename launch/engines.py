@@ -15,6 +15,7 @@ from launch.config import CommonConfig
 from launch.engine import Engine
 from launch.local import LocalEngine
 from launch.recipe import MultitaskRecipe, Recipe
+from launch.redis_bus import RedisBus
 from launch.redis_server import PrivateRedis, connect
 from launch.testing import InProcessTester, Tester
 
@@ -64,6 +65,11 @@ def open_engine(
     from launch.ray_engine import RayEngine
     from launch.ray_session import ray_session
 
+    if state is None:
+        # A server that outlives runs may still hold a namesake's weights, which would seem newer.
+        bus = RedisBus(redis_url, link_name)
+        bus.forget_run()
+        bus.close()
     stack.enter_context(ray_session(recipe))
     return RayEngine(recipe, link=Link(redis_url, link_name), device=device, state=state, note=note)
 

@@ -83,7 +83,7 @@ def _build_recorder(recipe: MultitaskRecipe, run_dir: RunDir, started: float) ->
         run_dir.metrics_path,
         run_dir.tensorboard,
         [get_game(game) for game in recipe.games],
-        teachers={game: recipe.load_teacher(game).card.score for game in recipe.games},
+        teachers={game: recipe.teacher_score(game) for game in recipe.games},
         started=started,
     )
 

@@ -32,6 +32,7 @@ from networks.weights import WeightSink, WeightSource
 from replay.client import ReplayReader, ReplayWriter
 from replay.ring import TableSpec
 from replay.shard import ReplayConfig, ReplayShard
+from teachers.card import ScoreRecord
 from teachers.expert import Expert, load_expert
 
 
@@ -132,6 +133,11 @@ class MultitaskRecipe:
     def load_teacher(self, game: str) -> Expert:
         """The teacher named for the game, else the one that comes with the package."""
         return load_expert(self.config.teacher_of[game], game)
+
+    def teacher_score(self, game: str) -> ScoreRecord | None:
+        """What the teacher's card says of its score, under this run's protocol if it does."""
+        card = self.load_teacher(game).card
+        return card.find_score(protocol=self.config.protocol) or card.score
 
     def build_priority_rule(self, game: str) -> PolicyDistance:
         """Distance between the two policies."""

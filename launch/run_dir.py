@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from launch.redis_server import hide_password
+from networks.atomic_file import write_atomically
 
 LATEST = "latest"
 """Name of the link beside the runs that leads to the one started last."""
@@ -86,10 +87,10 @@ class RunDir:
         _check_name(folder)
         _make_empty(folder)
         run = cls(folder, preset)
-        _write_atomically(run.config_path, config_text)
+        write_atomically(run.config_path, config_text.encode())
         meta = _describe(preset, seed, sys.argv if argv is None else argv)
         # Last, since it is what makes the folder a run.
-        _write_atomically(run._meta_path, _to_json(meta))
+        write_atomically(run._meta_path, _to_json(meta).encode())
         _link_latest(folder)
         return run
 
@@ -180,7 +181,7 @@ class RunDir:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, whole or not at all. What is not finite becomes null."""
-        _write_atomically(self.summary_path, _to_json(summary))
+        write_atomically(self.summary_path, _to_json(summary).encode())
 
     @property
     def _meta_path(self) -> Path:
@@ -385,17 +386,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all, also when the machine stops."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

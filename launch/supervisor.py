@@ -152,7 +152,7 @@ class Supervisor:
             progress=self._progress,
             throughput=self._recorder.overall(),
             students={game: test.result for game, test in self._results.items()},
-            teachers={game: self._recipe.load_teacher(game).card.score for game in games},
+            teachers={game: self._recipe.teacher_score(game) for game in games},
         )
         self._run_dir.write_summary(summary)
         self._console.finish(summary)

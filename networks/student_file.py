@@ -8,7 +8,6 @@ Reading one runs no code from it.
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from games.spec import get_game
+from networks.atomic_file import write_atomically
 from networks.build import NetworkConfig, build_student
 from networks.student import MultitaskStudent
 from networks.weights import WeightSnapshot, copy_arrays
@@ -36,8 +36,8 @@ def save_student(
         "games": list(games),
         "updates": snapshot.version.updates,
     }
-    _replace(folder / _WEIGHTS, save_safetensors(snapshot.arrays))
-    _replace(folder / _CONFIG, (json.dumps(document, indent=2) + "\n").encode())
+    write_atomically(folder / _WEIGHTS, save_safetensors(snapshot.arrays))
+    write_atomically(folder / _CONFIG, (json.dumps(document, indent=2) + "\n").encode())
 
 
 def load_student(folder: Path) -> MultitaskStudent:
@@ -62,9 +62,3 @@ def load_student(folder: Path) -> MultitaskStudent:
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{weights} does not hold this student's weights ({error})") from error
     return student
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

@@ -8,14 +8,14 @@ Units: 1 step = one decision of the agent = 4 frames on Atari.
 
 import json
 import math
-import os
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal, TypeVar, cast
+
+from networks.atomic_file import write_atomically
 
 CARD_FORMAT = 1
 """Written into every card; a card of a later format is refused, not guessed at."""
@@ -184,19 +184,6 @@ def _parse_score(document: object, source: str, prefix: str) -> ScoreRecord:
         epsilon=reader.take("epsilon", _share),
         precision=reader.take("precision", _precision),
     )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file's content in one step; the data are on disk before the name points to them."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 T = TypeVar("T")

@@ -29,6 +29,7 @@ from safetensors.numpy import save as save_safetensors
 from torch import Tensor, nn
 
 from games.spec import GameSpec, get_game
+from networks.atomic_file import write_atomically
 from networks.q_network import QNetwork
 from networks.weights import WeightsVersion, copy_arrays, take_snapshot
 from teachers.card import (
@@ -38,7 +39,6 @@ from teachers.card import (
     dump_card,
     load_card,
     parse_card,
-    write_atomically,
 )
 
 _SUFFIX = ".safetensors"

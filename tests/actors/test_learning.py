@@ -24,6 +24,15 @@ CPU = torch.device("cpu")
 TEMPERATURE = 0.2
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The networks are so small that threads would wait for each other most of the time."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
 def build_student(features=None):
     torch.manual_seed(1)
     return MultitaskStudent(
@@ -96,7 +105,6 @@ def build_learner(network, objective, replay, weights):
 @pytest.mark.slow
 @pytest.mark.parametrize("feature_weight", [0.0, 0.01])
 def test_a_student_of_two_games_comes_to_agree_with_its_teachers(feature_weight):
-    torch.set_num_threads(1)
     experts = {}
     for index, spec in enumerate(signals.GAMES):
         experts[spec.name] = build_expert(spec, signals.fit_best_policy(spec, seed=10 + index))
@@ -164,7 +172,6 @@ def test_a_student_of_two_games_comes_to_agree_with_its_teachers(feature_weight)
 
 @pytest.mark.slow
 def test_value_learning_finds_the_best_policy_from_rewards_alone():
-    torch.set_num_threads(1)
     spec = signals.GAMES[1]
 
     def build_network():

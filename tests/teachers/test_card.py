@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from teachers.card import TeacherCard, dump_card, load_card, parse_card, write_atomically
+from networks.atomic_file import write_atomically
+from teachers.card import TeacherCard, dump_card, load_card, parse_card
 
 SCORE = {
     "mean": 19.5,
