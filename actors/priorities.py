@@ -77,8 +77,9 @@ class TdError:
         # [n, T, N] -> [T * N, n]
         rewards = np.clip(rows.rewards[ahead], -self._reward_clip, self._reward_clip)
         discounts = rows.discounts[ahead]
-        # A truncated episode's last observation ends the sum; it has no reward and bootstraps.
-        goes_on = np.cumprod(rows.is_transition[ahead] | ~rows.is_entry[ahead], axis=0)
+        # The sum ends where nothing was played: at a truncated episode's last observation, which
+        # it bootstraps from, or behind a real end, where its discount is 0 already.
+        goes_on = np.cumprod(rows.is_transition[ahead], axis=0)
         lengths = goes_on.sum(axis=0).reshape(-1).astype(np.int64)
         returns, bootstrap = n_step_returns(
             np.moveaxis(rewards, 0, -1).reshape(count * num_envs, -1),

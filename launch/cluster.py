@@ -16,6 +16,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -166,6 +167,7 @@ class LearnerProcess:
         shards: list[Any],
         link: Link,
         device: str,
+        incarnation: int,
         state: dict[str, Any] | None,
     ) -> None:
         """Build or restore the learner and publish its weights, so that the actors can begin."""
@@ -175,7 +177,11 @@ class LearnerProcess:
         self._replay = RayReplayReader(shards)
         self._sink = RedisWeightSink(link.redis_url, link.run)
         self._learner = build_learner(
-            recipe, replay=self._replay, weights=self._sink, device=torch.device(device)
+            recipe,
+            replay=self._replay,
+            weights=self._sink,
+            device=torch.device(device),
+            incarnation=incarnation,
         )
         if state is not None:
             self._learner.load_state(state)
@@ -188,15 +194,18 @@ class LearnerProcess:
 
     def run(self) -> None:
         """Update until the run's end or `stop`; waits only for replay, half a second at a time."""
-        while self._learner.num_updates < self._num_updates and not self._stopped.is_set():
+        try:
+            while self._learner.num_updates < self._num_updates and not self._stopped.is_set():
+                self._answer()
+                batch = self._replay.sample(timeout_s=0.5)
+                if batch is not None:
+                    self._learner.update(self._learner.load_batch(batch))
+            self._learner.flush_priorities()
+            self._learner.publish()
+        finally:
+            # Also after an error: from now on nobody waits for a loop that has ended.
+            self._finished = True
             self._answer()
-            batch = self._replay.sample(timeout_s=0.5)
-            if batch is not None:
-                self._learner.update(self._learner.load_batch(batch))
-        self._learner.flush_priorities()
-        self._learner.publish()
-        self._finished = True
-        self._answer()
 
     def report(self) -> LearnerReport:
         """Answered between two updates."""
@@ -232,9 +241,14 @@ class LearnerProcess:
         return future.result(timeout=CALL_TIMEOUT_S)
 
     def _answer(self) -> None:
-        while not self._questions.empty():
-            question, future = self._questions.get()
-            future.set_result(question())
+        # Without waiting: at the end of the loop, those who ask answer, too.
+        with suppress(queue.Empty):
+            while True:
+                question, future = self._questions.get_nowait()
+                try:
+                    future.set_result(question())
+                except Exception as error:
+                    future.set_exception(error)
 
 
 class RayTester:
@@ -279,7 +293,8 @@ RemoteShard = _remote(
     max_restarts=-1,
     concurrency_groups={ADD_GROUP: 64, SAMPLE_GROUP: 4, CONTROL_GROUP: 2},
 )(ShardProcess)
-_remote_test = _remote(_test_with_one_thread)
+# No CPU is asked for: a test that waited for a free one would wait for the end of the run.
+_remote_test = _remote(num_cpus=0)(_test_with_one_thread)
 RemoteActor = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 1})(ActorProcess)
 RemoteLearner = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(
     LearnerProcess

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -78,6 +78,8 @@ class CommonConfig:
     """Names of the games."""
     num_steps: int
     """Steps played while learning, all games of one network together."""
+    preset: str = ""
+    """Name of a preset, or path of a YAML file; its settings are overridden by other options."""
     run_dir: str = ""
     """Folder of the run; default runs/PRESET-DATE-TIME."""
     resume: str = ""
@@ -107,6 +109,7 @@ class CommonConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
+        _check_finite(self)
         if not self.games:
             raise ValueError("games is empty; name at least one, for example: --games pong boxing")
         if len(set(self.games)) != len(self.games):
@@ -120,7 +123,13 @@ class CommonConfig:
         if self.report_period_s <= 0:
             raise ValueError(f"report_period_s must be positive, got {self.report_period_s}")
         get_protocol(self.protocol)
-        _ = self.actors_of
+        fewest = min(self.actors_of.values())
+        if self.replay.num_shards > fewest:
+            # An actor's data go to one shard, and a shard without a game's data never begins.
+            raise ValueError(
+                f"replay.num_shards ({self.replay.num_shards}) must not exceed the actors of any "
+                f"game ({fewest}); use --actors {self.replay.num_shards} or fewer shards"
+            )
 
     @property
     def actors_of(self) -> dict[str, int]:
@@ -177,6 +186,16 @@ class MultitaskConfig(CommonConfig):
         """Reference of each game's teacher: a path, or the game's name for the shipped one."""
         given = parse_per_game("teachers", self.teachers, self.games, default="", convert=any_text)
         return {game: reference or game for game, reference in given.items()}
+
+
+def _check_finite(node: Any, prefix: str = "") -> None:
+    """Raises ValueError for a number that is none, or endless, in a config or one inside it."""
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if is_dataclass(value):
+            _check_finite(value, f"{prefix}{item.name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{prefix}{item.name} must be a finite number, got {value}")
 
 
 def _expert_actor() -> ActorConfig:
@@ -278,7 +297,7 @@ def load_preset(name_or_path: str) -> str:
 def dump_config(config: CommonConfig) -> str:
     """A config as YAML that is itself a valid preset."""
     document = asdict(config)
-    for name in ("run_dir", "resume", "redis_url"):
+    for name in ("preset", "run_dir", "resume", "redis_url"):
         # Where a run lies is not part of what it is, and a URL may hold a password.
         document.pop(name, None)
     text: str = yaml.safe_dump(_plain(document), sort_keys=False)

@@ -101,6 +101,16 @@ def summarize(
     )
 
 
+def claim_serial(unused: int, *, rank: int, num_shards: int) -> int:
+    """The first serial number, from `unused` on, for actor number `rank` of its game.
+
+    Serials decide which shard an actor feeds (replay.client.shard_of). The ranks of a game go to
+    the shards in turn, and an actor that replaces another one goes to the same shard, because a
+    shard without data of some game never starts.
+    """
+    return unused + (rank - unused) % num_shards
+
+
 class Engine(Protocol):
     """Carries a recipe's actors, replay and learner until the learner has made its updates."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,26 +15,68 @@ import torch
 from launch.config import CommonConfig
 from launch.engine import Engine
 from launch.local import LocalEngine
-from launch.recipe import MultitaskRecipe, Recipe
+from launch.recipe import MultitaskRecipe, Recipe, build_learner, build_shard, largest_chunk
 from launch.redis_bus import RedisBus
 from launch.redis_server import PrivateRedis, connect
 from launch.testing import InProcessTester, Tester
+from networks.weights import LocalWeights
+from replay.client import LocalReplayClient
 
 
-def open_redis(config: CommonConfig, stack: ExitStack) -> str:
-    """URL of the run's Redis: the configured one if it answers, else a private one's.
+@dataclass(frozen=True, slots=True)
+class RunRedis:
+    """The Redis of a run."""
 
-    The in-process engine needs none and gets an empty URL.
+    url: str
+    """Empty for the in-process engine, which needs none."""
+    keep_alive: Callable[[], bool]
+    """Starts a private server again if it has died; says whether it had."""
+
+
+def open_redis(config: CommonConfig, stack: ExitStack) -> RunRedis:
+    """The configured server if it answers, else a private one.
 
     Raises:
         ValueError: the configured server cannot be reached.
     """
     if config.engine == "local":
-        return ""
+        return RunRedis("", _leave_alone)
     if config.redis_url:
         connect(config.redis_url).close()
-        return config.redis_url
-    return stack.enter_context(PrivateRedis()).url
+        return RunRedis(config.redis_url, _leave_alone)
+    server = stack.enter_context(PrivateRedis())
+    return RunRedis(server.url, server.restart_if_dead)
+
+
+def _leave_alone() -> bool:
+    return False
+
+
+def check_roles(recipe: Recipe, state: dict[str, Any] | None) -> None:
+    """Build replay and learner once in this process, for nothing but their complaints.
+
+    What the settings or the checkpoint make impossible shows here, before anything is written, and
+    not as the end of a process somewhere.
+
+    Args:
+        recipe: what to train.
+        state: a checkpoint's, of a run to go on with.
+
+    Raises:
+        ValueError: tables too small, chunks too large for replay or for its pace, or a checkpoint
+            of another network, objective or optimizer.
+    """
+    shard = build_shard(recipe)
+    for game in recipe.games:
+        shard.add(largest_chunk(recipe, game))
+    learner = build_learner(
+        recipe,
+        replay=LocalReplayClient([shard]),
+        weights=LocalWeights(),
+        device=torch.device("cpu"),
+    )
+    if state is not None:
+        learner.load_state(state["learner"])
 
 
 def open_engine(
@@ -43,7 +86,7 @@ def open_engine(
     device: torch.device,
     state: dict[str, Any] | None,
     link_name: str,
-    redis_url: str,
+    redis: RunRedis,
     note: Callable[[str], None],
 ) -> Engine:
     """Start the roles.
@@ -54,7 +97,7 @@ def open_engine(
         device: the learner's.
         state: a checkpoint's, of a run to go on with.
         link_name: under which the run's weights lie in Redis.
-        redis_url: from `open_redis`.
+        redis: from `open_redis`.
         note: told about deaths and restarts.
     """
     if recipe.config.engine == "local":
@@ -65,13 +108,20 @@ def open_engine(
     from launch.ray_engine import RayEngine
     from launch.ray_session import ray_session
 
-    if state is None:
-        # A server that outlives runs may still hold a namesake's weights, which would seem newer.
-        bus = RedisBus(redis_url, link_name)
-        bus.forget_run()
-        bus.close()
+    # A server that outlives runs may still hold weights that would seem newer: a namesake's, or
+    # this run's own of a learner that was restarted more often than its checkpoint knows.
+    bus = RedisBus(redis.url, link_name)
+    bus.forget_run()
+    bus.close()
     stack.enter_context(ray_session(recipe))
-    return RayEngine(recipe, link=Link(redis_url, link_name), device=device, state=state, note=note)
+    return RayEngine(
+        recipe,
+        link=Link(redis.url, link_name),
+        device=device,
+        state=state,
+        keep_redis_alive=redis.keep_alive,
+        note=note,
+    )
 
 
 def open_tester(recipe: MultitaskRecipe) -> Tester:

@@ -23,6 +23,9 @@ from actors.evaluator import EvaluationResult, evaluate
 from games.env import get_protocol, make_vector_env
 from games.spec import get_game, human_normalized_score, normalized_score
 from launch.cli import run_command
+from launch.config import MultitaskConfig, load_config
+from launch.recipe import MultitaskRecipe
+from launch.run_dir import RunDir
 from networks.student_file import load_student
 from teachers.expert import Expert, load_expert
 
@@ -92,15 +95,21 @@ def _networks(options: EvaluateOptions) -> Iterator[tuple[str, nn.Module, Expert
         yield expert.spec.name, expert, None
         return
     for game in options.games or load_student(folder / "student").games:
-        yield game, load_student(folder / "student").act_as(game).eval(), _teacher(game)
+        yield game, load_student(folder / "student").act_as(game).eval(), _teacher(folder, game)
 
 
-def _teacher(game: str) -> Expert | None:
+def _teacher(folder: Path, game: str) -> Expert | None:
+    """The teacher that the run names for the game."""
     try:
-        return load_expert(game)
+        return MultitaskRecipe(_config_of(folder)).load_teacher(game)
     except ValueError as error:
         print(f"no comparison with a teacher: {error}", file=sys.stderr)
         return None
+
+
+def _config_of(folder: Path) -> MultitaskConfig:
+    text = RunDir.open_existing(folder).config_path.read_text()
+    return load_config(MultitaskConfig, (), preset_text=text, prog=str(folder))
 
 
 def _play(

@@ -85,7 +85,7 @@ class ExpertTraining:
             device=choose_device(config),
             state=state,
             link_name=f"{run.name}-{game}",
-            redis_url=open_redis(config, stack),
+            redis=open_redis(config, stack),
             note=self._console.note,
         )
         self._next_test_steps = (sum(state["steps"].values()) if state else 0) + self._test_period

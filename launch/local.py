@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from actors.actor import Actor
-from launch.engine import Played, Progress, summarize
+from launch.engine import Played, Progress, claim_serial, summarize
 from launch.recipe import Recipe, build_actor, build_learner, build_shard
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
 from replay.client import LocalReplayClient
@@ -48,8 +48,10 @@ class LocalEngine:
         self._waiting: dict[int, Chunk] = {}
 
     def _build_actor(self, game: str, rank: int, num_ranks: int) -> Actor:
-        serial = self._next_serial
-        self._next_serial += 1
+        serial = claim_serial(
+            self._next_serial, rank=rank, num_shards=self._recipe.config.replay.num_shards
+        )
+        self._next_serial = serial + 1
         return build_actor(
             self._recipe,
             game,

@@ -13,12 +13,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from games.spec import get_game
 from launch.cli import Invocation, build_config, parse_invocation, run_command
 from launch.config import MultitaskConfig, dump_config
 from launch.console import Console
-from launch.engines import open_engine, open_redis, open_tester
+from launch.engines import check_roles, open_engine, open_redis, open_tester
 from launch.recipe import MultitaskRecipe, check_replay_fits, choose_device
 from launch.recorder import Recorder
 from launch.run_dir import RunDir, available_memory_bytes
@@ -34,9 +35,9 @@ def main(argv: Sequence[str]) -> None:
     recipe = MultitaskRecipe(config)
     state = load_newest(invocation.resumed.checkpoints) if invocation.resumed else None
     device = choose_device(config)
-    check_recipe(recipe)
+    check_recipe(recipe, state)
     with ExitStack() as stack:
-        redis_url = open_redis(config, stack)
+        redis = open_redis(config, stack)
         run_dir = open_run_dir(config, invocation)
         console = stack.enter_context(Console(config))
         engine = open_engine(
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
             device=device,
             state=state,
             link_name=run_dir.name,
-            redis_url=redis_url,
+            redis=redis,
             note=console.note,
         )
         started -= state["seconds"] if state else 0.0
@@ -61,12 +62,12 @@ def main(argv: Sequence[str]) -> None:
         ).run()
 
 
-def check_recipe(recipe: MultitaskRecipe) -> None:
-    """Raises ValueError for a teacher that cannot be used, or replay that does not fit."""
+def check_recipe(recipe: MultitaskRecipe, state: dict[str, Any] | None) -> None:
+    """Raises ValueError for teachers, replay settings or a checkpoint that cannot be used."""
     for game in recipe.games:
         recipe.load_teacher(game)
-    recipe.build_network()
     check_replay_fits(recipe, available_bytes=available_memory_bytes())
+    check_roles(recipe, state)
 
 
 def open_run_dir(config: MultitaskConfig, invocation: Invocation) -> RunDir:

@@ -30,7 +30,7 @@ from launch.cluster import (
     RemoteLearner,
     RemoteShard,
 )
-from launch.engine import Played, Progress, summarize
+from launch.engine import Played, Progress, claim_serial, summarize
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
 from networks.weights import WeightSnapshot
@@ -73,6 +73,7 @@ class RayEngine:
         link: Link,
         device: torch.device,
         state: dict[str, Any] | None = None,
+        keep_redis_alive: Callable[[], bool] = lambda: False,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Start all roles on the Ray that this process is connected to.
@@ -82,13 +83,16 @@ class RayEngine:
             link: the run's Redis.
             device: the learner's.
             state: a checkpoint's, of a run to go on with.
+            keep_redis_alive: starts a private Redis again if it has died; says whether it had.
             note: told about deaths and restarts.
         """
+        self._keep_redis_alive = keep_redis_alive
         self._recipe = recipe
         self._link = link
         self._device = device
         self._note = note
         self._learner_state: dict[str, Any] | None = state["learner"] if state else None
+        self._incarnation = self._learner_state["incarnation"] + 1 if self._learner_state else 0
         self._steps_before: dict[str, int] = dict(state["steps"]) if state else {}
         self._next_serial = int(state["next_serial"]) if state else 0
         self._faults = {"actor_restarts": 0, "shard_restarts": 0, "learner_restarts": 0}
@@ -118,14 +122,17 @@ class RayEngine:
             shards=[shard.handle for shard in self._shards],
             link=self._link,
             device=self._device.type,
+            incarnation=self._incarnation,
             state=self._learner_state,
         )
         self._learning = self._learner.run.options(concurrency_group=RUN_GROUP).remote()
         self._learner_pid = 0
 
     def _start_actor(self, game: str, rank: int, num_ranks: int) -> _LiveActor:
-        serial = self._next_serial
-        self._next_serial += 1
+        serial = claim_serial(
+            self._next_serial, rank=rank, num_shards=self._recipe.config.replay.num_shards
+        )
+        self._next_serial = serial + 1
         envs = num_ranks * self._recipe.config.actor.num_envs
         handle = RemoteActor.remote(
             self._recipe,
@@ -143,6 +150,8 @@ class RayEngine:
     def advance(self, seconds: float) -> bool:
         """Watch the roles for this long, or until the learner has made its updates."""
         deadline = time.monotonic() + seconds
+        if self._keep_redis_alive():
+            self._note("Redis died and was started again; the learner rewrites the weights")
         while not self._finished:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
@@ -158,6 +167,8 @@ class RayEngine:
         try:
             ray.get(loop)
         except RayActorError as error:
+            if error.actor_init_failed:
+                raise
             self._count_death(error)
             if loop == self._learning:
                 self._replace_learner()
@@ -180,6 +191,7 @@ class RayEngine:
 
     def _replace_learner(self) -> None:
         self._faults["learner_restarts"] += 1
+        self._incarnation += 1
         updates = self._learner_state["num_updates"] if self._learner_state else 0
         self._note(f"the learner died; going on from update {updates}")
         self._start_learner()
@@ -284,19 +296,30 @@ class RayEngine:
 
     def snapshot(self) -> WeightSnapshot:
         """See Engine."""
-        reference = self._learner.snapshot.options(concurrency_group=CONTROL_GROUP).remote()
-        snapshot: WeightSnapshot = ray.get(reference, timeout=CALL_TIMEOUT_S)
+        snapshot: WeightSnapshot = self._ask_living_learner("snapshot")
         return snapshot
 
     def state(self) -> dict[str, Any]:
         """See Engine; also what a learner that dies is restarted from."""
-        reference = self._learner.state.options(concurrency_group=CONTROL_GROUP).remote()
-        self._learner_state = ray.get(reference, timeout=CALL_TIMEOUT_S)
+        self._learner_state = self._ask_living_learner("state")
         return {
             "learner": self._learner_state,
             "steps": {game: self._steps(game) for game in self._recipe.games},
             "next_serial": self._next_serial,
         }
+
+    def _ask_living_learner(self, question: str) -> Any:
+        """The answer of a learner; of the next one, if this one dies meanwhile."""
+        while True:
+            method = getattr(self._learner, question)
+            reference = method.options(concurrency_group=CONTROL_GROUP).remote()
+            try:
+                return ray.get(reference, timeout=CALL_TIMEOUT_S)
+            except RayActorError as error:
+                if error.actor_init_failed:
+                    raise
+                self._count_death(error)
+                self._replace_learner()
 
     def pids(self) -> dict[str, list[int]]:
         """Process ids by role, as of the last `progress`; 0 for one that has not answered yet."""
@@ -325,8 +348,16 @@ class RayEngine:
 
 
 def _answer(reference: Any) -> Any:
-    """A role's answer, or None if it has died or is too busy."""
+    """A role's answer, or None if it has died or is too busy.
+
+    Raises:
+        RayActorError: it could not even start, and so will no other one in its place.
+    """
     try:
         return ray.get(reference, timeout=CALL_TIMEOUT_S)
-    except (RayActorError, GetTimeoutError):
+    except RayActorError as error:
+        if error.actor_init_failed:
+            raise
+        return None
+    except GetTimeoutError:
         return None

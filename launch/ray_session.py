@@ -23,7 +23,9 @@ def ray_session(recipe: Recipe) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     else:
+        # Said, since Ray would else look for one that somebody has started on this machine.
         ray.init(
+            address="local",
             num_cpus=max(os.cpu_count() or 1, num_roles(recipe)),
             include_dashboard=False,
             log_to_driver=False,

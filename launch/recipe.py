@@ -17,6 +17,7 @@ from torch import nn
 from actors.actor import Actor
 from actors.policy import epsilon_ladder
 from actors.priorities import PolicyDistance, PriorityRule, TdError
+from actors.rows import RowWindow
 from games.env import VectorEnv, get_protocol, make_vector_env
 from games.spec import GameSpec, get_game
 from launch.config import CommonConfig, ExpertsConfig, MultitaskConfig
@@ -32,6 +33,7 @@ from networks.weights import WeightSink, WeightSource
 from replay.client import ReplayReader, ReplayWriter
 from replay.ring import TableSpec
 from replay.shard import ReplayConfig, ReplayShard
+from replay.types import Chunk
 from teachers.card import ScoreRecord
 from teachers.expert import Expert, load_expert
 
@@ -235,6 +237,23 @@ def build_shard(recipe: Recipe, *, shard: int = 0) -> ReplayShard:
     )
 
 
+def largest_chunk(recipe: Recipe, game: str) -> Chunk:
+    """A blank chunk of the greatest size that an actor may send."""
+    config, spec = recipe.config.actor, recipe.table_spec(game, 1)
+    rows = RowWindow(
+        num_envs=config.num_envs,
+        chunk_steps=config.chunk_steps,
+        num_lookahead=0,
+        frame_shape=spec.frame_shape,
+        num_actions=spec.num_actions,
+        num_teacher_actions=spec.num_teacher_actions,
+        num_teacher_features=spec.num_teacher_features,
+    )
+    rows.is_entry[:] = rows.is_transition[:] = True
+    priorities = np.zeros(rows.rewards.shape, np.float32)
+    return rows.take_chunk(game=game, actor_serial=0, priorities=priorities, weights_version=0)
+
+
 def build_actor(
     recipe: Recipe,
     game: str,
@@ -271,9 +290,17 @@ def build_actor(
 
 
 def build_learner(
-    recipe: Recipe, *, replay: ReplayReader, weights: WeightSink, device: torch.device
+    recipe: Recipe,
+    *,
+    replay: ReplayReader,
+    weights: WeightSink,
+    device: torch.device,
+    incarnation: int = 0,
 ) -> Learner:
-    """The learner on `device`, with freshly initialised weights."""
+    """The learner on `device`, with freshly initialised weights.
+
+    `incarnation` must be above that of any learner whose weights somebody may still have.
+    """
     config = recipe.config
     torch.manual_seed(config.seed)
     network = recipe.build_network().to(device)
@@ -294,6 +321,7 @@ def build_learner(
         replay=replay,
         weights=weights,
         device=device,
+        incarnation=incarnation,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from games.spec import get_game
@@ -70,26 +71,34 @@ class Supervisor:
         KeyboardInterrupt goes on.
         """
         try:
-            try:
-                while self._engine.advance(self._config.report_period_s):
-                    self._look()
-                self._look()
-            finally:
-                # Also when interrupted: what was learned is on disk before anything else happens.
-                snapshot = self._save()
+            snapshot = self._carry()
+            self._engine.close()
+            self._tester.start(snapshot, self._config.games, steps=self._steps)
+            self._console.note("the run has reached its end; playing the last test")
+            self._take(self._tester.wait())
         except KeyboardInterrupt:
-            self._engine.close()
-            self._console.note("interrupted; the checkpoint and the summary are written")
             self._write_summary()
+            self._console.note("interrupted; the checkpoint and the summary are written")
             raise
-        except BaseException:
+        finally:
             self._engine.close()
-            raise
-        self._engine.close()
-        self._tester.start(snapshot, self._config.games, steps=self._steps)
-        self._console.note("the run has reached its end; playing the last test")
-        self._take(self._tester.wait())
         return self._write_summary()
+
+    def _carry(self) -> WeightSnapshot:
+        """Go on to the end and save; whatever ends it, what was learned is saved before."""
+        try:
+            while self._engine.advance(self._config.report_period_s):
+                self._look()
+            self._look()
+        except Exception:
+            # Without hiding the cause: a learner that has failed may have nothing to save.
+            with suppress(Exception):
+                self._save()
+            raise
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        return self._save()
 
     @property
     def _steps(self) -> int:
@@ -119,7 +128,10 @@ class Supervisor:
             )
 
     def _save(self) -> WeightSnapshot:
-        """Checkpoint the run and write the student."""
+        """Checkpoint the run and write the student; ValueError for weights that are not finite."""
+        # The snapshot first: it is refused when training has diverged, and the checkpoint before
+        # that stays the newest.
+        snapshot = self._engine.snapshot()
         state = self._engine.state()
         state["seconds"] = self._seconds
         save_checkpoint(
@@ -128,7 +140,6 @@ class Supervisor:
             num_updates=state["learner"]["num_updates"],
             keep=self._config.checkpoint.keep,
         )
-        snapshot = self._engine.snapshot()
         save_student(
             self._run_dir.student,
             snapshot,

@@ -64,5 +64,9 @@ class LocalReplayClient:
 
 
 def shard_of(chunk: Chunk, num_shards: int) -> int:
-    """The shard that keeps a chunk: all streams of an actor stick to one shard."""
+    """The shard that keeps a chunk: all streams of an actor stick to one shard.
+
+    It follows from the actor's serial number alone, so the serials of each game's actors must
+    reach every shard: a shard without data of one game never starts.
+    """
     return int(chunk.streams[0] >> STREAMS_PER_ACTOR_BITS) % num_shards

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class SamplesPerInsertLimiter:
     """Decides whether inserting or sampling must wait, from counts alone.
@@ -17,10 +19,12 @@ class SamplesPerInsertLimiter:
 
     def __init__(self, samples_per_insert: float, error_buffer: float) -> None:
         """ValueError for a ratio or a buffer that is not positive."""
-        if samples_per_insert <= 0:
-            raise ValueError(f"samples_per_insert must be positive, got {samples_per_insert}")
-        if error_buffer <= 0:
-            raise ValueError(f"error_buffer must be positive, got {error_buffer}")
+        for name, value in (
+            ("samples_per_insert", samples_per_insert),
+            ("error_buffer", error_buffer),
+        ):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value}")
         self.samples_per_insert = samples_per_insert
         self.error_buffer = error_buffer
         self.started = False
@@ -41,9 +45,9 @@ class SamplesPerInsertLimiter:
         needed = insert_size * self.samples_per_insert + sample_size
         if 2 * self.error_buffer < needed:
             raise ValueError(
-                f"the samples-per-insert band is too narrow: inserting {insert_size} transitions at "
-                f"{self.samples_per_insert:g} samples per insert and sampling {sample_size} at once "
-                f"needs a band of {needed:g} samples, but 2 * error_buffer is "
+                f"the samples-per-insert band is too narrow: inserting {insert_size} transitions "
+                f"at {self.samples_per_insert:g} samples per insert and sampling {sample_size} at "
+                f"once needs a band of {needed:g} samples, but 2 * error_buffer is "
                 f"{2 * self.error_buffer:g}; raise error_buffer to at least {needed / 2:g}"
             )
 

@@ -57,8 +57,9 @@ class TableSpec:
 
 
 # Links 2 x 4, generation 8, stream 8, step 8, action 1, reward 4, discount 4, epsilon 4,
-# value 4, priority 4, version 8, samples 2, four flags, and 16 to 32 of the sum tree.
+# value 4, priority 4, version 8, times sampled 4, three flags, and 16 to 32 of the sum tree.
 _BOOKKEEPING_BYTES = 100
+_MAX_ACTIONS = 256  # An action is stored in one byte.
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,18 @@ class TransitionRing:
     """Storage and links of one game's entries; knows nothing of priorities."""
 
     def __init__(self, spec: TableSpec) -> None:
-        """Allocate the ring; its pages are touched only as they fill."""
+        """Allocate the ring; its pages are touched only as they fill.
+
+        ValueError for a capacity that is too small or more actions than a byte can tell apart.
+        """
         if spec.capacity < 2 * (spec.num_stack + spec.num_successors):
             raise ValueError(
                 f"replay capacity of {spec.game} is {spec.capacity}; it must be at least "
                 f"{2 * (spec.num_stack + spec.num_successors)}"
+            )
+        if not 1 <= spec.num_actions <= _MAX_ACTIONS:
+            raise ValueError(
+                f"{spec.game} has {spec.num_actions} actions; replay stores 1 to {_MAX_ACTIONS}"
             )
         self.spec = spec
         size = spec.capacity
@@ -113,33 +121,52 @@ class TransitionRing:
         """Entries held now."""
         return min(self._num_added, self.spec.capacity)
 
+    def check_fits(self, chunk: Chunk) -> None:
+        """Raises ValueError if the chunk is malformed or does not fit this ring."""
+        chunk.check()
+        spec = self.spec
+        if chunk.num_entries > spec.capacity // 2:
+            raise ValueError(
+                f"a chunk of {chunk.num_entries} entries is too large for {spec.game}'s replay "
+                f"capacity of {spec.capacity}; use chunks of at most half the capacity"
+            )
+        for name, array, expected in (
+            ("frames", chunk.frames, spec.frame_shape),
+            ("student_logits", chunk.student_logits, (spec.num_actions,)),
+            ("teacher_logits", chunk.teacher_logits, (spec.num_teacher_actions,)),
+            ("teacher_features", chunk.teacher_features, (spec.num_teacher_features,)),
+        ):
+            if array.shape[1:] != expected:
+                raise ValueError(
+                    f"chunk of {chunk.game}: a row of {name} has shape {array.shape[1:]}, "
+                    f"expected {expected}"
+                )
+        if np.any((chunk.actions < 0) | (chunk.actions >= spec.num_actions)):
+            raise ValueError(
+                f"chunk of {chunk.game}: actions must lie between 0 and {spec.num_actions - 1}"
+            )
+
     def claim(self, num_entries: int) -> tuple[Int64Array, Int64Array]:
-        """Free the next slots, as many as given.
+        """Free the next slots, as many as given (at most half the capacity).
 
         Returns:
             (slots that will be overwritten next, newer slots whose frame stack is broken by it).
         """
-        if num_entries > self.spec.capacity // 2:
-            raise ValueError(
-                f"a chunk of {num_entries} entries is too large for {self.spec.game}'s replay "
-                f"capacity of {self.spec.capacity}; use chunks of at most half the capacity"
-            )
-        slots = (self._num_added + np.arange(num_entries)) % self.spec.capacity
-        if self._num_added + num_entries <= self.spec.capacity:
+        stop = self._num_added + num_entries
+        slots = np.arange(self._num_added, stop, dtype=np.int64) % self.spec.capacity
+        if stop <= self.spec.capacity:
             return slots, np.zeros(0, np.int64)
-        broken = []
+        broken = [np.zeros(0, np.int64)]
         followers = slots
         for _ in range(self.spec.num_stack - 1):
-            followers = self._next[followers]
-            followers = followers[followers >= 0].astype(np.int64)
+            followers = self._next[followers].astype(np.int64)
+            followers = followers[followers >= 0]
             broken.append(followers)
         successors = self._next[slots]
         self._previous[successors[successors >= 0]] = _NO_STEP
         self._next[slots] = _NO_STEP
-        for stream in np.unique(self.streams[slots]).tolist():
-            self._forget_if_overwritten(stream, slots)
-        self.generations[slots] = -1
-        return slots, np.concatenate([np.zeros(0, np.int64), *broken])
+        self._forget_tails(slots, oldest_kept=stop - self.spec.capacity)
+        return slots, np.concatenate(broken)
 
     def write(self, slots: Int64Array, chunk: Chunk) -> None:
         """Store a chunk's entries in slots that `claim` gave and link them in time."""
@@ -162,38 +189,39 @@ class TransitionRing:
 
     def _link(self, slots: Int64Array, chunk: Chunk) -> None:
         """Connect each entry with the one before it, unless an episode starts or steps are lost."""
+        stops = np.cumsum(chunk.lengths)
+        starts = stops - chunk.lengths
+        self.streams[slots] = np.repeat(chunk.streams, chunk.lengths)
+        self.steps[slots] = np.repeat(chunk.first_steps - starts, chunk.lengths)
+        self.steps[slots] += np.arange(len(slots))
         previous = np.roll(slots, 1)
-        start = 0
-        for stream, first_step, length in zip(
-            chunk.streams.tolist(), chunk.first_steps.tolist(), chunk.lengths.tolist(), strict=True
+        for stream, start, stop in zip(
+            chunk.streams.tolist(), starts.tolist(), stops.tolist(), strict=True
         ):
-            stop = start + length
-            if length == 0:
+            if start == stop:
                 continue
-            previous[start] = self._tail_slot(stream, first_step)
-            self.streams[slots[start:stop]] = stream
-            self.steps[slots[start:stop]] = first_step + np.arange(length)
-            last = int(slots[stop - 1])
-            self._tails[stream] = _Tail(last, int(self.generations[last]), first_step + length - 1)
-            start = stop
-        previous[chunk.is_first] = _NO_STEP
-        self._previous[slots] = previous
+            first, last = int(slots[start]), int(slots[stop - 1])
+            previous[start] = self._tail_slot(stream, int(self.steps[first]))
+            self._tails[stream] = _Tail(last, int(self.generations[last]), int(self.steps[last]))
+        # Nothing follows the last observation of a truncated episode, whatever the chunk says.
+        follows = (previous >= 0) & ~chunk.is_first & self._is_transition[previous]
+        self._previous[slots] = np.where(follows, previous, _NO_STEP)
         self._next[slots] = _NO_STEP
-        linked = previous >= 0
-        self._next[previous[linked]] = slots[linked]
+        self._next[previous[follows]] = slots[follows]
 
     def _tail_slot(self, stream: int, first_step: int) -> int:
         """Slot of the step before `first_step` of the stream, if it is still here."""
         tail = self._tails.get(stream)
         if tail is None or tail.step + 1 != first_step:
             return _NO_STEP
-        return tail.slot if self.generations[tail.slot] == tail.generation else _NO_STEP
+        return tail.slot
 
-    def _forget_if_overwritten(self, stream: int, slots: Int64Array) -> None:
-        """Drop the tail of a stream that has sent nothing for a whole round of the ring."""
-        tail = self._tails.get(stream)
-        if tail is not None and tail.slot in slots and self.generations[tail.slot] == tail.generation:
-            del self._tails[stream]
+    def _forget_tails(self, slots: Int64Array, *, oldest_kept: int) -> None:
+        """Drop the tails of streams that have sent nothing for a whole round of the ring."""
+        for stream in np.unique(self.streams[slots]).tolist():
+            tail = self._tails.get(stream)
+            if tail is not None and tail.generation < oldest_kept:
+                del self._tails[stream]
 
     def history(self, slots: Int64Array) -> tuple[Int64Array, BoolArray]:
         """Slots of the frames of each observation.
@@ -217,7 +245,7 @@ class TransitionRing:
         return stack, complete
 
     def ready(self, slots: Int64Array) -> BoolArray:
-        """[B] Whether a transition can be sampled: its frames and the successors it needs are here."""
+        """[B] Whether each can be sampled: a transition whose frames and successors are here."""
         _, complete = self.history(slots)
         ready: BoolArray = complete & self._is_transition[slots] & (self.generations[slots] >= 0)
         current = slots
@@ -248,26 +276,28 @@ class TransitionRing:
         np.take(self.frames, np.where(missing, 0, stack), axis=0, out=frames, mode="clip")
         frames[missing] = 0
 
-    def gather_successors(self, slots: Int64Array) -> Successors:
-        """The next n steps of `slots`, which must be ready."""
+    def gather_successors(self, slots: Int64Array, out: UInt8Array | None = None) -> Successors:
+        """The next n steps of `slots`, which must be ready; the observations in `out`, if given."""
         count, num_steps = len(slots), self.spec.num_successors
         rewards = np.zeros((count, num_steps), np.float32)
         discounts = np.ones((count, num_steps), np.float32)
         lengths = np.zeros(count, np.int64)
         current = slots
         running = np.ones(count, np.bool_)
+        ended = np.zeros(count, np.bool_)
         for step in range(num_steps):
             running &= self._is_transition[current]
-            rewards[:, step] = np.where(running, self.rewards[current], 0.0)
-            discounts[:, step] = np.where(running, self.discounts[current], 1.0)
+            rewards[running, step] = self.rewards[current[running]]
+            discounts[running, step] = self.discounts[current[running]]
             lengths += running
-            running = running & (discounts[:, step] > 0)
+            ended |= discounts[:, step] == 0
+            running &= ~ended
             current = np.where(running, self._next[current], current)
-        bootstrap = np.zeros((count, *self.spec.observation_shape), np.uint8)
-        alive = np.flatnonzero(discounts.prod(axis=1) > 0)
-        observations = np.empty((len(alive), *self.spec.observation_shape), np.uint8)
-        self.gather_observations(current[alive].astype(np.int64), observations)
-        bootstrap[alive] = observations
+        bootstrap = (
+            np.empty((count, *self.spec.observation_shape), np.uint8) if out is None else out
+        )
+        self.gather_observations(current, bootstrap)
+        bootstrap[ended] = 0
         return Successors(
             rewards=rewards,
             discounts=discounts,
@@ -283,13 +313,27 @@ class TransitionRing:
         expected = np.arange(self._num_added - self.num_entries, self._num_added)
         if not np.array_equal(np.sort(self.generations[held]), expected):
             raise ValueError(f"{self.spec.game}: the ring does not hold the last entries added")
+        self._check_links(held)
+        for stream, tail in self._tails.items():
+            if (
+                self.generations[tail.slot] != tail.generation
+                or self.streams[tail.slot] != stream
+                or self.steps[tail.slot] != tail.step
+            ):
+                raise ValueError(f"{self.spec.game}: the newest entry of a stream is mistaken")
+
+    def _check_links(self, held: Int64Array) -> None:
         before = self._previous[held].astype(np.int64)
         linked = before >= 0
         if not np.array_equal(self._next[before[linked]], held[linked]):
             raise ValueError(f"{self.spec.game}: links forward and backward disagree")
+        if np.count_nonzero(self._next >= 0) != np.count_nonzero(linked):
+            raise ValueError(f"{self.spec.game}: a link leads forward only")
+        if np.any(self.generations[before[linked]] >= self.generations[held[linked]]):
+            raise ValueError(f"{self.spec.game}: a link leads back to a newer entry")
         if np.any(self.streams[before[linked]] != self.streams[held[linked]]):
             raise ValueError(f"{self.spec.game}: a link joins two streams")
         if np.any(self.steps[before[linked]] + 1 != self.steps[held[linked]]):
             raise ValueError(f"{self.spec.game}: a link skips steps")
-        if np.any(self._is_first[held[linked]]):
-            raise ValueError(f"{self.spec.game}: a link crosses the start of an episode")
+        if np.any(self._is_first[held[linked]]) or not np.all(self._is_transition[before[linked]]):
+            raise ValueError(f"{self.spec.game}: a link joins two episodes")

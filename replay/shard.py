@@ -6,17 +6,20 @@ A plain class; `launch` turns it into a process. Any number of threads may call 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replay.allotment import BatchAllotment
+from replay.draw import check_tables, draw_batch
 from replay.rate_limiter import SamplesPerInsertLimiter
-from replay.ring import TableSpec, TransitionRing
+from replay.ring import TableSpec
 from replay.table import PrioritizedTable, TableCounts
-from replay.types import Chunk, Int64Array, ItemKeys, PriorityUpdate, SampleBatch, Successors
+from replay.types import Chunk, Int64Array, PriorityUpdate, SampleBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +31,21 @@ class ReplayConfig:
     capacity_per_game: int = 100_000
     """Transitions kept of each game (paper: 100,000)."""
     min_size_per_game: int = 2_000
-    """Learning starts when every game has this many transitions (paper: 10,000)."""
+    """Learning starts when every game has this many transitions, or can hold no more (paper:
+    10,000)."""
     samples_per_insert: float = 2.0
     """Transitions drawn per transition stored, all games together (paper: 2; Nature DQN: 8)."""
     samples_per_insert_cap: float = 8.0
-    """The most one game's transitions are drawn, on average, however short of data it is."""
+    """The most one game's transitions are drawn, on average, however short of data it is; without
+    meaning when every game is pinned."""
     error_buffer: float = 8_192.0
-    """Samples that the learner may be ahead or behind before it, or the actors, must wait."""
+    """Samples that the learner may be ahead or behind before it, or the actors, must wait; of each
+    replay process, and of each game when every game is pinned."""
     pin_every_game: bool = False
     """Hold each game by itself to `samples_per_insert` instead of only their sum (the paper's
     lock-step)."""
     priority_exponent: float = 0.6
-    """0 draws uniformly (paper: uniform; Ape-X: 0.6)."""
+    """Between 0, which draws uniformly, and 1 (paper: uniform; Ape-X: 0.6)."""
     num_shards: int = 1
     """Replay processes; each holds a slice of every game's table."""
 
@@ -48,18 +54,19 @@ class ReplayConfig:
         for name in ("batch_size", "capacity_per_game", "min_size_per_game", "num_shards"):
             if getattr(self, name) < 1:
                 raise ValueError(f"replay.{name} must be at least 1, got {getattr(self, name)}")
-        if self.samples_per_insert <= 0:
+        for name in ("samples_per_insert", "error_buffer"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"replay.{name} must be positive and finite, got {getattr(self, name)}"
+                )
+        if not self.samples_per_insert <= self.samples_per_insert_cap < math.inf:
             raise ValueError(
-                f"replay.samples_per_insert must be positive, got {self.samples_per_insert}"
+                f"replay.samples_per_insert_cap ({self.samples_per_insert_cap}) must be finite and "
+                f"not below replay.samples_per_insert ({self.samples_per_insert})"
             )
-        if self.samples_per_insert_cap < self.samples_per_insert:
+        if not 0.0 <= self.priority_exponent <= 1.0:
             raise ValueError(
-                f"replay.samples_per_insert_cap ({self.samples_per_insert_cap}) must not be below "
-                f"replay.samples_per_insert ({self.samples_per_insert})"
-            )
-        if self.priority_exponent < 0:
-            raise ValueError(
-                f"replay.priority_exponent must not be negative, got {self.priority_exponent}"
+                f"replay.priority_exponent must lie between 0 and 1, got {self.priority_exponent}"
             )
         if self.min_size_per_game > self.capacity_per_game:
             raise ValueError(
@@ -68,9 +75,10 @@ class ReplayConfig:
             )
 
     def per_shard(self) -> ReplayConfig:
-        """The part of one shard."""
+        """The part of one shard, as the config of a run with that shard alone."""
         return replace(
             self,
+            num_shards=1,
             capacity_per_game=-(-self.capacity_per_game // self.num_shards),
             min_size_per_game=-(-self.min_size_per_game // self.num_shards),
         )
@@ -98,6 +106,18 @@ class ShardStats:
     """Time that callers of `add` have waited, summed over callers."""
     sample_wait_s: float
     """Time that callers of `sample` have waited."""
+    num_adds_waiting: int
+    """Callers of `add` that wait now."""
+    num_samples_waiting: int
+    """Callers of `sample` that wait now."""
+
+
+@dataclass(slots=True)
+class _Waits:
+    """Callers of one method that wait for the limiter."""
+
+    num_waiting: int = 0
+    total_s: float = 0.0
 
 
 class ReplayShard:
@@ -120,7 +140,12 @@ class ReplayShard:
             shares: relative part of the batch for each game; equal without.
             shard: number of this shard, stamped on every key.
             seed: of the draws.
+
+        Raises:
+            ValueError: no tables, two for one game, tables whose transitions do not fit into one
+                batch, or shares of other games or not positive.
         """
+        check_tables(tables)
         self._config = config
         self._shard = shard
         self._games = tuple(spec.game for spec in tables)
@@ -129,17 +154,23 @@ class ReplayShard:
             PrioritizedTable(spec, priority_exponent=config.priority_exponent, rng=self._rng)
             for spec in tables
         ]
-        weights = np.array([(shares or {}).get(game, 1.0) for game in self._games])
-        self._shares = weights / weights.sum()
-        self._num_feature_columns = max(spec.num_teacher_features for spec in tables)
-        self._total_limiter = SamplesPerInsertLimiter(config.samples_per_insert, config.error_buffer)
+        share_of = dict.fromkeys(self._games, 1.0) | dict(shares or {})
+        if len(share_of) > len(tables):
+            raise ValueError(
+                f"shares name {', '.join(sorted(set(share_of) - set(self._games)))}, but this "
+                f"replay holds {', '.join(self._games)}"
+            )
+        self._allotment = BatchAllotment([share_of[g] for g in self._games], config.batch_size)
+        self._total_limiter = SamplesPerInsertLimiter(
+            config.samples_per_insert, config.error_buffer
+        )
         self._game_limiters = [
             SamplesPerInsertLimiter(config.samples_per_insert, config.error_buffer) for _ in tables
         ]
         self._condition = threading.Condition()
         self._closed = False
-        self._insert_wait_s = 0.0
-        self._sample_wait_s = 0.0
+        self._adds = _Waits()
+        self._samples = _Waits()
 
     @property
     def games(self) -> tuple[str, ...]:
@@ -155,18 +186,18 @@ class ReplayShard:
             Whether the chunk was stored; if not, the caller keeps it and tries again.
         """
         index = self._index_of(chunk.game)
+        # Refused before waiting: a chunk that can never be stored is not tried again and again.
+        self._tables[index].check_fits(chunk)
         size = chunk.num_transitions
+        self._check_can_progress(index, size)
         with self._condition:
-            self._check_can_progress(index, size)
-            start = time.monotonic()
-            self._condition.wait_for(lambda: self._closed or self._can_insert(index, size), timeout_s)
-            self._insert_wait_s += time.monotonic() - start
-            if self._closed or not self._can_insert(index, size):
+            if not self._wait_until(lambda: self._can_insert(index, size), timeout_s, self._adds):
                 return False
             self._tables[index].add(chunk)
-            self._maybe_start()
             self._total_limiter.count_insert(size)
             self._game_limiters[index].count_insert(size)
+            # After counting: the limiters count from the start, and this chunk came before it.
+            self._maybe_start()
             self._condition.notify_all()
             return True
 
@@ -179,40 +210,70 @@ class ReplayShard:
             None if there is no batch yet.
         """
         with self._condition:
-            start = time.monotonic()
-            self._condition.wait_for(lambda: self._closed or self._can_sample(), timeout_s)
-            self._sample_wait_s += time.monotonic() - start
-            if self._closed or not self._can_sample():
+            if not self._wait_until(self._can_sample, timeout_s, self._samples):
                 return None
-            counts = self._allot()
-            batch = self._draw(counts)
+            counts = self._allotment.allot(self._allowances())
+            batch = draw_batch(
+                self._tables,
+                counts,
+                loss_weights=self._allotment.loss_weights(counts),
+                shard=self._shard,
+            )
+            self._allotment.advance()
             self._total_limiter.count_sample(self._config.batch_size)
             for limiter, count in zip(self._game_limiters, counts.tolist(), strict=True):
                 limiter.count_sample(count)
             self._condition.notify_all()
             return batch
 
+    def _wait_until(self, is_let: Callable[[], bool], timeout_s: float, waits: _Waits) -> bool:
+        """Whether the limiter lets the caller through in time; never once the shard is closed."""
+        if not self._closed and is_let():
+            return True
+        start = time.monotonic()
+        waits.num_waiting += 1
+        try:
+            self._condition.wait_for(lambda: self._closed or is_let(), timeout_s)
+        finally:
+            waits.num_waiting -= 1
+            waits.total_s += time.monotonic() - start
+        return not self._closed and is_let()
+
     def update_priorities(self, update: PriorityUpdate) -> None:
-        """Set priorities of transitions drawn earlier; those overwritten since are only counted."""
+        """Set priorities of transitions drawn earlier; those overwritten since are only counted.
+
+        ValueError for keys of another shard or malformed ones, before any priority is set.
+        """
         keys = update.keys
         if keys.shard != self._shard:
             raise ValueError(f"keys of replay shard {keys.shard} were sent to shard {self._shard}")
+        columns = (keys.slots, keys.generations, update.priorities)
+        if any(column.shape != keys.game_index.shape for column in columns):
+            raise ValueError("keys and priorities of an update must have the same number of rows")
+        if np.any((keys.game_index < 0) | (keys.game_index >= len(self._tables))):
+            raise ValueError(f"keys name a game beyond the {len(self._tables)} of this replay")
+        parts = []
+        for index in np.unique(keys.game_index).tolist():
+            rows = keys.game_index == index
+            part = keys.slots[rows], keys.generations[rows], update.priorities[rows]
+            # All parts are checked before the first is set.
+            self._tables[index].check_update(*part)
+            parts.append((self._tables[index], part))
         with self._condition:
-            for index, table in enumerate(self._tables):
-                rows = keys.game_index == index
-                table.update_priorities(
-                    keys.slots[rows], keys.generations[rows], update.priorities[rows]
-                )
+            for table, part in parts:
+                table.update_priorities(*part)
 
     def can_add(self, chunk: Chunk) -> bool:
         """Whether `add` would store the chunk at once."""
         with self._condition:
-            return self._can_insert(self._index_of(chunk.game), chunk.num_transitions)
+            return not self._closed and self._can_insert(
+                self._index_of(chunk.game), chunk.num_transitions
+            )
 
     def can_sample(self) -> bool:
         """Whether `sample` would give a batch at once."""
         with self._condition:
-            return self._can_sample()
+            return not self._closed and self._can_sample()
 
     def stats(self) -> ShardStats:
         """A snapshot of all counters."""
@@ -227,8 +288,10 @@ class ReplayShard:
                     for game, table in zip(self._games, self._tables, strict=True)
                 },
                 limiter_error=self._total_limiter.error,
-                insert_wait_s=self._insert_wait_s,
-                sample_wait_s=self._sample_wait_s,
+                insert_wait_s=self._adds.total_s,
+                sample_wait_s=self._samples.total_s,
+                num_adds_waiting=self._adds.num_waiting,
+                num_samples_waiting=self._samples.num_waiting,
             )
 
     def check_valid(self) -> None:
@@ -250,18 +313,41 @@ class ReplayShard:
             raise ValueError(f"this replay holds {', '.join(self._games)}; not {game!r}") from None
 
     def _maybe_start(self) -> None:
-        if self._total_limiter.started:
-            return
-        if all(table.num_ready >= self._config.min_size_per_game for table in self._tables):
+        if not self._total_limiter.started and all(self._has_enough(t) for t in self._tables):
             for limiter in (self._total_limiter, *self._game_limiters):
                 limiter.start()
 
+    def _has_enough(self, table: PrioritizedTable) -> bool:
+        """Whether learning may start, as far as this game is concerned."""
+        # Some entries of a full table are never ready, so it may not reach a minimum close to its
+        # capacity; waiting for it would have no end.
+        is_full = table.ring.num_entries == table.spec.capacity
+        return table.num_ready >= self._config.min_size_per_game or (
+            is_full and table.num_ready > 0
+        )
+
     def _check_can_progress(self, index: int, insert_size: int) -> None:
-        if self._config.pin_every_game:
-            limiter, sample_size = self._game_limiters[index], int(self._wanted()[index])
-        else:
-            limiter, sample_size = self._total_limiter, self._config.batch_size
-        limiter.check_can_progress(insert_size=insert_size, sample_size=sample_size)
+        """Raises ValueError if both sides could wait for each other for ever."""
+        config = self._config
+        if config.pin_every_game:
+            self._game_limiters[index].check_can_progress(
+                insert_size=insert_size, sample_size=int(self._allotment.most_wanted[index])
+            )
+            return
+        self._total_limiter.check_can_progress(
+            insert_size=insert_size, sample_size=config.batch_size
+        )
+        # Inserting waits when more than error_buffer - insert_size * samples_per_insert samples
+        # are due. Of those, and of what came before the start, the caps must leave a whole batch.
+        due = config.error_buffer - insert_size * config.samples_per_insert
+        before_start = config.samples_per_insert_cap * config.min_size_per_game * len(self._tables)
+        if due + before_start < config.batch_size:
+            raise ValueError(
+                f"replay could wait for ever: inserting {insert_size} transitions may have to wait "
+                f"while the caps on samples per insert leave {due + before_start:g} samples, less "
+                f"than a batch of {config.batch_size}; raise error_buffer to at least "
+                f"{config.error_buffer + config.batch_size - due - before_start:g}"
+            )
 
     def _can_insert(self, index: int, size: int) -> bool:
         if self._config.pin_every_game:
@@ -269,102 +355,25 @@ class ReplayShard:
         return self._total_limiter.can_insert(size)
 
     def _can_sample(self) -> bool:
-        if not self._total_limiter.can_sample(self._config.batch_size):
+        size = self._config.batch_size
+        # Pinned games bound their sum by themselves; a second bound would let them wait for it.
+        if not self._config.pin_every_game and not self._total_limiter.can_sample(size):
             return False
-        return int(self._allowances().sum()) >= self._config.batch_size
+        return self._total_limiter.started and int(self._allowances().sum()) >= size
 
     def _allowances(self) -> Int64Array:
         """[G] The most that may be drawn of each game now."""
-        if self._config.pin_every_game:
-            wanted = self._wanted()
-            allowed = [
-                int(count) if limiter.can_sample(int(count)) else 0
-                for limiter, count in zip(self._game_limiters, wanted, strict=True)
-            ]
-            return np.array(allowed, np.int64)
-        # A game may also draw on what it stored before learning started, hence the table's counts.
-        cap = self._config.samples_per_insert_cap
         allowed = [
-            min(self._config.batch_size, max(0, int(cap * t.counts.inserted) - t.counts.sampled))
-            if t.num_ready
-            else 0
-            for t in self._tables
+            self._allowance(index) if table.num_ready else 0
+            for index, table in enumerate(self._tables)
         ]
         return np.array(allowed, np.int64)
 
-    def _wanted(self) -> Int64Array:
-        """[G] The configured shares of one batch in whole transitions; the odd ones rotate."""
-        exact = self._shares * self._config.batch_size
-        wanted = np.floor(exact).astype(np.int64)
-        odd = self._config.batch_size - int(wanted.sum())
-        first = self._total_limiter.num_samples // self._config.batch_size
-        order = np.argsort(-(exact - wanted), kind="stable")
-        candidates = order[: max(odd, int(np.count_nonzero(exact > wanted)))]
-        for turn in range(odd):
-            wanted[candidates[(first + turn) % len(candidates)]] += 1
-        return wanted
-
-    def _allot(self) -> Int64Array:
-        """[G] Transitions of each game in the next batch: its share, unless it is short of data."""
-        allowed = self._allowances()
-        counts = np.minimum(self._wanted(), allowed)
-        missing = self._config.batch_size - int(counts.sum())
-        while missing > 0:
-            room = allowed - counts
-            open_games = np.flatnonzero(room)
-            take = np.minimum(room[open_games], -(-missing // len(open_games)))
-            for game, count in zip(open_games.tolist(), take.tolist(), strict=True):
-                given = min(count, missing)
-                counts[game] += given
-                missing -= given
-        return counts
-
-    def _draw(self, counts: Int64Array) -> SampleBatch:
-        """Gather a batch with `counts` transitions of each game."""
-        stop = np.cumsum(counts)
-        ranges = [slice(int(b - n), int(b)) for n, b in zip(counts, stop, strict=True)]
-        drawn = [
-            (table, *table.sample(int(count)), rows)
-            for table, count, rows in zip(self._tables, counts, ranges, strict=True)
-            if count
-        ]
-        spec = self._tables[0].spec
-        size = self._config.batch_size
-        observations = np.empty((size, *spec.observation_shape), np.uint8)
-        features = np.zeros((size, self._num_feature_columns), np.float16)
-        for table, slots, _, rows in drawn:
-            table.ring.gather_observations(slots, observations[rows])
-            width = table.spec.num_teacher_features
-            features[rows, :width] = table.ring.teacher_features[slots]
-        rings = [(table.ring, slots) for table, slots, _, _ in drawn]
-        balance = self._shares * size / np.maximum(counts, 1)
-        return SampleBatch(
-            games=self._games,
-            keys=ItemKeys(
-                shard=self._shard,
-                game_index=np.repeat(np.arange(len(counts)), counts),
-                slots=np.concatenate([slots for _, slots in rings]),
-                generations=np.concatenate([ring.generations[slots] for ring, slots in rings]),
-            ),
-            observations=observations,
-            actions=np.concatenate([r.actions[slots] for r, slots in rings]).astype(np.int64),
-            student_logits=np.concatenate([r.student_logits[slots] for r, slots in rings]),
-            teacher_logits=np.concatenate([r.teacher_logits[slots] for r, slots in rings]),
-            teacher_features=features,
-            teacher_values=np.concatenate([r.teacher_values[slots] for r, slots in rings]),
-            inverse_probabilities=np.concatenate([inverse for _, _, inverse, _ in drawn]),
-            loss_weights=np.repeat(balance, counts).astype(np.float32),
-            weights_versions=np.concatenate([r.weights_versions[slots] for r, slots in rings]),
-            ages=np.concatenate([r.num_added - 1 - r.generations[slots] for r, slots in rings]),
-            successors=self._successors(rings) if spec.num_successors else None,
-        )
-
-    @staticmethod
-    def _successors(rings: Sequence[tuple[TransitionRing, Int64Array]]) -> Successors:
-        parts = [ring.gather_successors(slots) for ring, slots in rings]
-        return Successors(
-            rewards=np.concatenate([part.rewards for part in parts]),
-            discounts=np.concatenate([part.discounts for part in parts]),
-            lengths=np.concatenate([part.lengths for part in parts]),
-            bootstrap_observations=np.concatenate([p.bootstrap_observations for p in parts]),
-        )
+    def _allowance(self, index: int) -> int:
+        if self._config.pin_every_game:
+            wanted = int(self._allotment.wanted[index])
+            return wanted if self._game_limiters[index].can_sample(wanted) else 0
+        # A game may also draw on what it stored before learning started, hence the table's counts.
+        counts = self._tables[index].counts
+        left = math.ceil(self._config.samples_per_insert_cap * counts.inserted) - counts.sampled
+        return min(self._config.batch_size, max(0, left))

@@ -34,7 +34,12 @@ class SumTree:
         return self._nodes[self._first_leaf + indices]
 
     def set(self, indices: Int64Array, values: Float64Array | float) -> None:
-        """Set leaves and all sums above them. Of an index given twice the last value counts."""
+        """Set leaves and all sums above them. Of an index given twice the last value counts.
+
+        ValueError for a value that is negative or not finite, before anything is set.
+        """
+        if not np.all((np.asarray(values) >= 0.0) & (np.asarray(values) < np.inf)):
+            raise ValueError("values in a sum tree must be finite and not negative")
         nodes = self._first_leaf + np.asarray(indices, np.int64)
         self._nodes[nodes] = values
         for _ in range(self._num_levels):

@@ -8,7 +8,9 @@ import numpy as np
 
 from replay.ring import TableSpec, TransitionRing
 from replay.sum_tree import SumTree
-from replay.types import Chunk, Float32Array, Int64Array
+from replay.types import Chunk, Float32Array, Float64Array, Int64Array
+
+_MIN_PRIORITY = 1e-6
 
 
 @dataclass(slots=True)
@@ -20,9 +22,9 @@ class TableCounts:
     sampled: int = 0
     """Transitions drawn."""
     overwritten_unsampled: int = 0
-    """Transitions that were ready but overwritten before they were ever drawn."""
+    """Transitions that were ready but overwritten (or a frame of theirs) before they were drawn."""
     stale_updates: int = 0
-    """Priority updates dropped because their transition had been overwritten."""
+    """Priority updates dropped because their transition could no longer be drawn."""
 
 
 class PrioritizedTable:
@@ -36,9 +38,9 @@ class PrioritizedTable:
     def __init__(
         self, spec: TableSpec, *, priority_exponent: float, rng: np.random.Generator
     ) -> None:
-        """ValueError for a negative exponent or a capacity that is too small."""
-        if priority_exponent < 0:
-            raise ValueError(f"priority_exponent must not be negative, got {priority_exponent}")
+        """ValueError for an exponent outside [0, 1] or a spec that cannot be."""
+        if not 0.0 <= priority_exponent <= 1.0:
+            raise ValueError(f"priority_exponent must lie between 0 and 1, got {priority_exponent}")
         self.spec = spec
         self.ring = TransitionRing(spec)
         self.counts = TableCounts()
@@ -54,33 +56,22 @@ class PrioritizedTable:
         """Transitions that can be sampled now."""
         return self._num_ready
 
+    def check_fits(self, chunk: Chunk) -> None:
+        """Raises ValueError if `add` would refuse the chunk."""
+        self.ring.check_fits(chunk)
+
     def add(self, chunk: Chunk) -> None:
-        """Store a chunk, overwriting the oldest entries; ValueError if it does not fit the table."""
-        self._check_fits(chunk)
+        """Store a chunk, overwriting the oldest entries.
+
+        ValueError if it does not fit the table, which is then left as it was.
+        """
+        self.check_fits(chunk)
         slots, broken = self.ring.claim(chunk.num_entries)
         self._retire(np.concatenate([slots, broken]))
         self.ring.write(slots, chunk)
         self._times_sampled[slots] = 0
         self.counts.inserted += chunk.num_transitions
         self._admit(self.ring.completed_by(slots))
-
-    def _check_fits(self, chunk: Chunk) -> None:
-        chunk.check()
-        for name, array, width in (
-            ("student_logits", chunk.student_logits, self.spec.num_actions),
-            ("teacher_logits", chunk.teacher_logits, self.spec.num_teacher_actions),
-            ("teacher_features", chunk.teacher_features, self.spec.num_teacher_features),
-        ):
-            if array.shape[1:] != (width,):
-                raise ValueError(
-                    f"chunk of {chunk.game}: {name} has shape {array.shape}, "
-                    f"expected [{chunk.num_entries}, {width}]"
-                )
-        if chunk.frames.shape[1:] != self.spec.frame_shape:
-            raise ValueError(
-                f"chunk of {chunk.game}: frames have shape {chunk.frames.shape[1:]}, "
-                f"expected {self.spec.frame_shape}"
-            )
 
     def _retire(self, slots: Int64Array) -> None:
         """Take slots out of the draw for good."""
@@ -98,10 +89,10 @@ class PrioritizedTable:
         self._num_ready += len(ready)
         self._tree.set(ready, self._weights(self.ring.priorities[ready]))
 
-    def _weights(self, priorities: Float32Array) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def _weights(self, priorities: Float32Array) -> Float64Array:
         # The floor keeps every ready transition drawable, so that no float rounds it away.
-        weights: np.ndarray[tuple[int], np.dtype[np.float64]] = (
-            np.maximum(priorities.astype(np.float64), 1e-6) ** self._exponent
+        weights: Float64Array = (
+            np.maximum(priorities.astype(np.float64), _MIN_PRIORITY) ** self._exponent
         )
         return weights
 
@@ -110,6 +101,9 @@ class PrioritizedTable:
 
         Returns:
             (slots [B], 1 / (N * P) [B]).
+
+        Raises:
+            ValueError: nothing can be drawn yet.
         """
         if self._num_ready == 0:
             raise ValueError(f"no transition of {self.spec.game} can be sampled yet")
@@ -120,17 +114,34 @@ class PrioritizedTable:
         inverse = self._tree.total / (self._num_ready * self._tree.get(slots))
         return slots, inverse.astype(np.float32)
 
+    def check_update(
+        self, slots: Int64Array, generations: Int64Array, priorities: Float32Array
+    ) -> None:
+        """Raises ValueError if `update_priorities` would refuse these keys or priorities."""
+        if not slots.shape == generations.shape == priorities.shape:
+            raise ValueError(
+                f"priorities for {self.spec.game}: {slots.shape} slots, {generations.shape} "
+                f"generations and {priorities.shape} priorities do not fit each other"
+            )
+        if np.any((slots < 0) | (slots >= self.spec.capacity)):
+            raise ValueError(f"priorities for {self.spec.game}: a key lies outside the table")
+        if not np.all((priorities >= 0) & (priorities <= np.finfo(np.float32).max)):
+            raise ValueError(f"priorities for {self.spec.game} must be finite and not negative")
+
     def update_priorities(
         self, slots: Int64Array, generations: Int64Array, priorities: Float32Array
     ) -> None:
-        """Set new priorities; keys whose transition was overwritten meanwhile are counted, dropped."""
-        if not np.all(np.isfinite(priorities)) or np.any(priorities < 0):
-            raise ValueError(f"priorities for {self.spec.game} must be finite and not negative")
+        """Set new priorities; of a key given twice the last counts.
+
+        Keys whose transition can no longer be drawn (overwritten, or a frame of it) are dropped
+        and counted. ValueError for malformed ones, before any is set.
+        """
+        self.check_update(slots, generations, priorities)
         current = (self.ring.generations[slots] == generations) & self._is_ready[slots]
         self.counts.stale_updates += int(np.count_nonzero(~current))
-        slots, priorities = slots[current], priorities[current]
-        self.ring.priorities[slots] = priorities
-        self._tree.set(slots, self._weights(priorities))
+        slots = slots[current]
+        self.ring.priorities[slots] = priorities[current]
+        self._tree.set(slots, self._weights(self.ring.priorities[slots]))
 
     def check_valid(self) -> None:
         """Raises ValueError if ring, tree and readiness contradict each other."""
@@ -140,7 +151,7 @@ class PrioritizedTable:
         expected = np.zeros(self.spec.capacity, np.bool_)
         expected[held[self.ring.ready(held)]] = True
         if not np.array_equal(expected, self._is_ready):
-            raise ValueError(f"{self.spec.game}: a transition is ready and not drawn, or drawn unready")
+            raise ValueError(f"{self.spec.game}: the draw is not among the ready transitions")
         if self._num_ready != np.count_nonzero(self._is_ready):
             raise ValueError(f"{self.spec.game}: the number of ready transitions is wrong")
         weights = self._tree.get(np.arange(self.spec.capacity))

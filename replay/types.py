@@ -19,7 +19,7 @@ Shape letters:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -42,7 +42,7 @@ class Chunk:
 
     game: str
     streams: Int64Array
-    """[R] Stream of each run. Unique over all actors, for ever: a restarted actor takes new ones."""
+    """[R] Stream of each run, all of one actor. A restarted actor takes new ones, never old."""
     first_steps: Int64Array
     """[R] Position of each run's first entry in its stream; a jump means that a chunk was lost."""
     lengths: Int64Array
@@ -58,13 +58,13 @@ class Chunk:
     rewards: Float32Array
     """[E] Raw, after the action."""
     discounts: Float32Array
-    """[E] 0 where the return ends after the action (game over; a lost life when training), else 1."""
+    """[E] 0 where the return ends after the action (game over; a lost life in training), else 1."""
     epsilons: Float32Array
     """[E] Exploration rate of the policy that acted."""
     student_logits: Float16Array
     """[E, A] Outputs of the acting student (Q-values when a DQN acts)."""
     teacher_logits: Float16Array
-    """[E, A] Teacher Q minus its maximum over legal actions, illegal entries 0; A = 0: no teacher."""
+    """[E, A] Teacher Q minus its maximum over legal actions, illegal entries 0; A = 0 without."""
     teacher_features: Float16Array
     """[E, D]"""
     teacher_values: Float32Array
@@ -85,27 +85,66 @@ class Chunk:
         return int(np.count_nonzero(self.is_transition))
 
     def check(self) -> None:
-        """Raises ValueError if the arrays do not fit each other."""
-        num_entries = self.num_entries
-        if int(self.lengths.sum()) != num_entries:
+        """Raises ValueError if the arrays do not fit each other or hold what must not be stored."""
+        self._check_arrays()
+        if not len(self.lengths) or np.any(self.lengths < 0) or np.any(self.first_steps < 0):
+            raise ValueError(
+                f"chunk of {self.game}: it needs at least one run, and no run may have a negative "
+                "length or first step"
+            )
+        if int(self.lengths.sum()) != self.num_entries:
             raise ValueError(
                 f"chunk of {self.game}: run lengths sum to {int(self.lengths.sum())}, "
-                f"but there are {num_entries} frames"
+                f"but there are {self.num_entries} frames"
             )
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("streams", "first_steps", "lengths"):
-                expected = len(self.lengths)
-            elif isinstance(value, np.ndarray):
-                expected = num_entries
-            else:
-                continue
-            if len(value) != expected:
-                raise ValueError(
-                    f"chunk of {self.game}: {field.name} has {len(value)} rows, expected {expected}"
-                )
-        if not np.all(np.isfinite(self.priorities)) or np.any(self.priorities < 0):
+        actors = self.streams >> STREAMS_PER_ACTOR_BITS
+        if np.any(actors != actors[0]):
+            raise ValueError(f"chunk of {self.game}: its streams belong to more than one actor")
+        if not 0 <= self.weights_version < 1 << 63:
+            raise ValueError(f"chunk of {self.game}: weights_version must fit 63 bits")
+        # Written so that nan fails too: a single one would spoil the sum tree or the student.
+        if not np.all((self.priorities >= 0) & (self.priorities < np.inf)):
             raise ValueError(f"chunk of {self.game}: priorities must be finite and not negative")
+        if not np.all(np.isfinite(self.rewards)):
+            raise ValueError(f"chunk of {self.game}: rewards must be finite")
+        if not np.all((self.discounts >= 0) & (self.discounts <= 1)):
+            raise ValueError(f"chunk of {self.game}: discounts must lie between 0 and 1")
+
+    def _check_arrays(self) -> None:
+        for name, (dtype, num_axes) in _CHUNK_ARRAYS.items():
+            array = getattr(self, name)
+            expected = len(self.lengths) if name in _RUN_ARRAYS else self.num_entries
+            if array.ndim != num_axes or len(array) != expected:
+                raise ValueError(
+                    f"chunk of {self.game}: {name} has shape {array.shape}, expected {expected} "
+                    f"rows and {num_axes} axes"
+                )
+            if not np.can_cast(array.dtype, dtype, "safe"):
+                raise ValueError(
+                    f"chunk of {self.game}: {name} has type {array.dtype}, expected "
+                    f"{np.dtype(dtype)}"
+                )
+
+
+_RUN_ARRAYS = ("streams", "first_steps", "lengths")
+# Type and number of axes of a chunk's arrays.
+_CHUNK_ARRAYS: dict[str, tuple[type[np.generic], int]] = {
+    "streams": (np.int64, 1),
+    "first_steps": (np.int64, 1),
+    "lengths": (np.int64, 1),
+    "frames": (np.uint8, 4),
+    "is_first": (np.bool_, 1),
+    "is_transition": (np.bool_, 1),
+    "actions": (np.int64, 1),
+    "rewards": (np.float32, 1),
+    "discounts": (np.float32, 1),
+    "epsilons": (np.float32, 1),
+    "student_logits": (np.float16, 2),
+    "teacher_logits": (np.float16, 2),
+    "teacher_features": (np.float16, 2),
+    "teacher_values": (np.float32, 1),
+    "priorities": (np.float32, 1),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +193,14 @@ class SampleBatch:
     teacher_values: Float32Array
     """[B]"""
     inverse_probabilities: Float32Array
-    """[B] 1 / (N * P): N sampleable transitions of the game, P this one's probability among them."""
+    """[B] 1 / (N * P): N transitions of the game can be drawn, this one with probability P."""
     loss_weights: Float32Array
-    """[B] Restore the configured balance of the games when one yielded part of its share; mean 1."""
+    """[B] Restore the configured balance of the games present when one yielded part of its share;
+    mean 1."""
     weights_versions: Int64Array
     """[B] Encoded version of the weights that acted."""
     ages: Int64Array
-    """[B] Entries of the same game inserted since."""
+    """[B] Entries of the same game that this shard has stored since."""
     successors: Successors | None
 
     @property

@@ -109,9 +109,7 @@ class _Acting:
 
     def _forward(self, network: nn.Module) -> Window:
         with torch.inference_mode():
-            return timed(
-                _each(network, self._observations), sum(map(len, self._observations))
-            )
+            return timed(_each(network, self._observations), sum(map(len, self._observations)))
 
     def close(self) -> None:
         """End the emulators."""

@@ -133,10 +133,12 @@ class _Replay:
             )
             for batch in self._batches
         ]
-        return timed(
-            lambda: [self._shard.update_priorities(update) for update in updates],
-            sum(len(update.priorities) for update in updates),
-        )
+
+        def send() -> None:
+            for update in updates:
+                self._shard.update_priorities(update)
+
+        return timed(send, sum(len(update.priorities) for update in updates))
 
     def _draw(self) -> list[SampleBatch]:
         batches = []

@@ -21,7 +21,7 @@ from networks.weights import LocalWeights
 from replay.types import Chunk
 from teachers.expert import save_expert, shipped_experts
 
-_DEFAULT_SECONDS = {"actor": 20.0, "replay": 10.0, "learner": 20.0, "system": 40.0}
+_DEFAULT_SECONDS = {"actor": 20.0, "replay": 10.0, "learner": 20.0, "system": 35.0}
 _PLAYED_STEPS = 1_000
 """Real steps of each game behind replay's contents."""
 _UNLIMITED = 1e15
@@ -32,9 +32,7 @@ _UNLIMITED = 1e15
 class BenchOptions:
     """Measure one part of the system against what it could do at best on this machine."""
 
-    benchmark: Annotated[
-        Literal["actor", "replay", "learner", "system"], tyro.conf.Positional
-    ]
+    benchmark: Annotated[Literal["actor", "replay", "learner", "system"], tyro.conf.Positional]
     """What is measured."""
     preset: str = "quickstart"
     """Where the settings come from: a preset's name or a YAML file."""

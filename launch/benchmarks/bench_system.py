@@ -5,7 +5,10 @@
 with CPU seconds of one thread: `act` of an actor for a step, `learn` of the learner for a sample,
 `gather` of replay for a sample, `insert` of replay for a transition. They are measured in this
 process before Ray is there and again after it has gone. What is lost to processes talking to each
-other, to waiting, and to cores that slow each other down, is the difference.
+other, to waiting, and to cores that slow each other down, is the difference. The CPU time that the
+run's processes really spent tells these apart, on a busy machine too:
+
+    ratio = (cores used / cores) * (CPU seconds of a step in the bound / CPU seconds spent)
 """
 
 from __future__ import annotations
@@ -13,41 +16,52 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
-from launch.benchmarks.bench_setup import BenchSetup
-from launch.benchmarks.bench_timing import Result, medians
-from launch.engine import Progress
+import torch
+
+from launch.benchmarks.bench_cpu import cpu_seconds
+from launch.benchmarks.bench_learner import draw_batch, fill_replay
+from launch.benchmarks.bench_setup import BenchSetup, without_pacing
+from launch.benchmarks.bench_timing import Result, Rounds, Window, measure_rounds, medians, timed
+from launch.engine import Engine, Progress
 from launch.engines import open_engine, open_redis
-from launch.recipe import MultitaskRecipe
+from launch.recipe import MultitaskRecipe, build_actor, build_learner
+from networks.weights import LocalWeights
+from replay.types import Chunk
 
-_PARTS_S = 6.0
+_PARTS_S = 5.0
 """Of measuring the parts, before and again after the run."""
 _MAX_START_S = 60.0
 """From the start of the roles to the first update."""
-_MAX_SETTLING_S = 20.0
+_MAX_SETTLING_S = 15.0
 """From there to the measurement."""
 _MIN_WAIT_S = 0.5
 """Time that one side has waited for the other when the slower one sets the pace."""
 
 
 def run(setup: BenchSetup) -> Result:
-    """Measure the parts, the run, and the parts again."""
+    """Measure the parts, the run, and the parts again.
+
+    Raises:
+        ValueError: RAY_ADDRESS names a cluster, whose cores are not this machine's.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        raise ValueError("the system is measured on this machine alone; unset RAY_ADDRESS")
     recipe = _endless(setup.recipe)
     before = _measure_parts(recipe, setup.device)
-    first, last, seconds = _measure_run(recipe, setup)
+    look = _measure_run(recipe, setup)
     after = _measure_parts(recipe, setup.device)
     cost = medians({name: before[name] + after[name] for name in before})
     replay = recipe.config.replay
     per_step = (
-        cost["act"]
-        + replay.samples_per_insert * (cost["learn"] + cost["gather"])
-        + cost["insert"]
+        cost["act"] + replay.samples_per_insert * (cost["learn"] + cost["gather"]) + cost["insert"]
     )
-    samples = (last.updates - first.updates) * replay.batch_size
     return Result(
-        measured=(last.steps - first.steps) / seconds,
+        measured=look.steps / look.seconds,
         bound=_cores() / per_step,
         unit="steps/s",
         target=0.6,
@@ -57,21 +71,74 @@ def run(setup: BenchSetup) -> Result:
             "gather_cpu_s_per_sample": cost["gather"],
             "insert_cpu_s_per_step": cost["insert"],
             "samples_per_insert": replay.samples_per_insert,
+            "bound_cpu_s_per_step": per_step,
+            **look.spent(),
             "cores": float(_cores()),
             # Equal to `measured` when neither side has run ahead of the other.
-            "steps_per_s_by_samples": samples / replay.samples_per_insert / seconds,
-            "actors_waiting": (last.insert_wait_s - first.insert_wait_s) / seconds,
-            "learner_waiting": (last.sample_wait_s - first.sample_wait_s) / seconds,
+            "steps_per_s_by_samples": look.updates
+            * replay.batch_size
+            / replay.samples_per_insert
+            / look.seconds,
+            "actors_waiting": look.insert_wait_s / look.seconds,
+            "learner_waiting": look.sample_wait_s / look.seconds,
         },
         rounds=len(before["act"]) + len(after["act"]),
         settings={
-            "seconds": round(seconds, 1),
+            "seconds": round(look.seconds, 1),
             "actors": sum(recipe.num_actors.values()),
             "shards": replay.num_shards,
             "device": setup.device.type,
             "precision": recipe.config.learner.precision,
         },
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """Counters of a run at one moment, or the differences between two."""
+
+    seconds: float
+    steps: int
+    updates: int
+    insert_wait_s: float
+    sample_wait_s: float
+    cpu_s: dict[str, float]
+
+    @classmethod
+    def take(cls, engine: Engine) -> Self:
+        """As they are now."""
+        progress = engine.progress()
+        return cls(
+            seconds=time.monotonic(),
+            steps=progress.steps,
+            updates=progress.updates,
+            insert_wait_s=progress.insert_wait_s,
+            sample_wait_s=progress.sample_wait_s,
+            cpu_s=cpu_seconds(),
+        )
+
+    def since(self, earlier: Self) -> Self:
+        """What has come since."""
+        return replace(
+            self,
+            seconds=self.seconds - earlier.seconds,
+            steps=self.steps - earlier.steps,
+            updates=self.updates - earlier.updates,
+            insert_wait_s=self.insert_wait_s - earlier.insert_wait_s,
+            sample_wait_s=self.sample_wait_s - earlier.sample_wait_s,
+            cpu_s={role: cpu - earlier.cpu_s.get(role, 0.0) for role, cpu in self.cpu_s.items()},
+        )
+
+    def spent(self) -> dict[str, float]:
+        """CPU time of each role for a step, and cores that were used; empty if it is unknown."""
+        if not self.cpu_s or not self.steps:
+            return {}
+        total = sum(self.cpu_s.values())
+        return {
+            **{f"{role}_cpu_s_per_step": cpu / self.steps for role, cpu in self.cpu_s.items()},
+            "spent_cpu_s_per_step": total / self.steps,
+            "cores_used": total / self.seconds,
+        }
 
 
 def _endless(recipe: MultitaskRecipe) -> MultitaskRecipe:
@@ -83,8 +150,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _measure_run(recipe: MultitaskRecipe, setup: BenchSetup) -> tuple[Progress, Progress, float]:
-    """(progress at the start and at the end of the measurement, seconds in between)."""
+def _measure_run(recipe: MultitaskRecipe, setup: BenchSetup) -> _Look:
+    """What happens in the time that is measured."""
     with ExitStack() as stack:
         engine = open_engine(
             recipe,
@@ -92,16 +159,14 @@ def _measure_run(recipe: MultitaskRecipe, setup: BenchSetup) -> tuple[Progress, 
             device=setup.device,
             state=None,
             link_name="bench",
-            redis_url=open_redis(recipe.config, stack),
+            redis=open_redis(recipe.config, stack),
             note=lambda text: print(text, file=sys.stderr),
         )
         stack.callback(engine.close)
         _settle(engine)
-        start = time.monotonic()
-        first = engine.progress()
+        first = _Look.take(engine)
         engine.advance(setup.options.measuring_s)
-        last = engine.progress()
-        return first, last, time.monotonic() - start
+        return _Look.take(engine).since(first)
 
 
 def _settle(engine: Engine) -> None:

@@ -1,0 +1,341 @@
+"""The in-process engine: the same every time, resumable, and complete from command to summary."""
+
+import dataclasses
+import math
+
+import pytest
+import signals
+import torch
+from runs import read_metrics, read_summary, save_random_expert, teacher_options
+
+from actors.actor import ActorConfig
+from launch.config import CheckpointConfig, EvaluationConfig, MultitaskConfig
+from launch.local import LocalEngine
+from launch.multitask import main
+from launch.recipe import MultitaskRecipe
+from launch.summary import check_summary
+from learner.checkpoint import load_newest, save_checkpoint
+from learner.learner import LearnerConfig
+from networks.build import NetworkConfig
+from networks.student_file import load_student
+from replay.shard import ReplayConfig
+
+CPU = torch.device("cpu")
+GAMES = tuple(spec.name for spec in signals.GAMES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="session")
+def teachers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teachers")
+    for seed, game in enumerate(GAMES):
+        save_random_expert(folder, game, torso="minatar", seed=seed)
+    return folder
+
+
+@pytest.fixture
+def config(teachers):
+    return MultitaskConfig(
+        games=GAMES,
+        num_steps=400,
+        engine="local",
+        seed=3,
+        actors=("1", f"{GAMES[1]}=2"),
+        teachers=tuple(f"{game}={teachers / game}.safetensors" for game in GAMES),
+        actor=ActorConfig(num_envs=2, chunk_steps=8),
+        replay=ReplayConfig(
+            batch_size=16,
+            capacity_per_game=200,
+            min_size_per_game=40,
+            samples_per_insert=2.0,
+            samples_per_insert_cap=4.0,
+            error_buffer=100.0,
+            num_shards=2,
+        ),
+        learner=LearnerConfig(publish_period=5),
+        network=NetworkConfig(torso="minatar"),
+        evaluation=EvaluationConfig(num_episodes=2, num_envs=2),
+        checkpoint=CheckpointConfig(keep=2),
+    )
+
+
+def endless(engine, *, until=math.inf):
+    """Play to the end, or until so many updates are made."""
+    while engine.advance(0.002) and engine.progress().updates < until:
+        pass
+
+
+class TracedLosses:
+    """An objective that keeps every loss."""
+
+    def __init__(self, objective, losses):
+        self.num_successors = objective.num_successors
+        self.state = objective.state
+        self.load_state = objective.load_state
+        self.after_update = objective.after_update
+        self._objective = objective
+        self._losses = losses
+
+    def __call__(self, batch):
+        result = self._objective(batch)
+        self._losses.append(result.loss.item())
+        return result
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedRecipe(MultitaskRecipe):
+    """Keeps every loss."""
+
+    losses: list = dataclasses.field(default_factory=list)
+
+    def build_objective(self, network, device):
+        objective = MultitaskRecipe.build_objective(self, network, device)
+        return TracedLosses(objective, self.losses)
+
+
+def loss_trace(config) -> list[float]:
+    recipe = TracedRecipe(config)
+    engine = LocalEngine(recipe, device=CPU)
+    endless(engine)
+    engine.close()
+    assert len(recipe.losses) == config.num_updates == 50
+    return recipe.losses
+
+
+# The same every time
+
+
+def test_the_same_seed_gives_the_same_losses_and_another_seed_others(config):
+    first = loss_trace(config)
+    assert loss_trace(config) == first
+    other = loss_trace(dataclasses.replace(config, seed=4))
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_how_the_time_is_cut_does_not_change_the_run(config):
+    in_one_piece = LocalEngine(MultitaskRecipe(config), device=CPU)
+    assert not in_one_piece.advance(math.inf)
+    in_pieces = LocalEngine(MultitaskRecipe(config), device=CPU)
+    endless(in_pieces)
+    assert same(in_pieces.state(), in_one_piece.state())
+    assert in_pieces.progress().steps == in_one_piece.progress().steps > 0
+
+
+def same(left, right) -> bool:
+    """Whether nested containers hold equal tensors and values."""
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+def test_a_run_makes_its_updates_and_keeps_to_samples_per_insert(config):
+    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    endless(engine)
+    progress = engine.progress()
+    assert progress.updates == 50
+    sampled = sum(game.sampled for game in progress.games.values())
+    assert sampled == 50 * 16
+    # What was stored before learning began does not count; 100 is the error buffer.
+    inserted = sum(game.inserted for game in progress.games.values())
+    assert abs(2.0 * (inserted - 2 * 40) - sampled) <= 2 * (2 * 100 + 2 * 2 * 16 + 2 * 40)
+    assert {name: game.actors for name, game in progress.games.items()} == {GAMES[0]: 1, GAMES[1]: 2}
+    assert all(0 < game.replay_size <= 200 for game in progress.games.values())
+    assert progress.faults == {}
+
+
+# Going on from a checkpoint
+
+
+@pytest.fixture
+def halfway(config, tmp_path):
+    """An engine stopped after about 20 updates, and what its checkpoint gives back."""
+    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    endless(engine, until=20)
+    save_checkpoint(tmp_path, engine.state(), num_updates=20, keep=1)
+    return engine, load_newest(tmp_path)
+
+
+def test_a_resumed_run_begins_where_its_checkpoint_was_written(config, halfway):
+    before, state = halfway
+    after = LocalEngine(MultitaskRecipe(config), device=CPU, state=state)
+    old, new = before.progress(), after.progress()
+    assert new.updates == old.updates >= 20
+    assert {g: p.steps for g, p in new.games.items()} == {g: p.steps for g, p in old.games.items()}
+    learner = after.state()["learner"]
+    assert learner["num_updates"] == old.updates
+    assert same(learner["network"], before.state()["learner"]["network"])
+    optimizer = learner["optimizer"]
+    assert same(optimizer, before.state()["learner"]["optimizer"])
+    assert any(value["step"] == old.updates for value in optimizer["state"].values())
+    assert learner["incarnation"] == before.state()["learner"]["incarnation"] + 1
+
+
+def test_a_resumed_run_gives_its_actors_numbers_that_were_never_used(config, halfway):
+    before, state = halfway
+    assert state["next_serial"] == 3
+    after = LocalEngine(MultitaskRecipe(config), device=CPU, state=state)
+    assert after.state()["next_serial"] == 6
+
+
+def test_a_resumed_run_learns_on_to_the_end(config, halfway):
+    before, state = halfway
+    done = before.progress().updates
+    recipe = TracedRecipe(config)
+    engine = LocalEngine(recipe, device=CPU, state=state)
+    endless(engine)
+    assert engine.progress().updates == 50
+    assert len(recipe.losses) == 50 - done
+    assert engine.progress().steps > before.progress().steps
+
+
+def test_a_finished_run_that_is_resumed_makes_no_more_updates(config):
+    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    endless(engine)
+    again = LocalEngine(MultitaskRecipe(config), device=CPU, state=engine.state())
+    assert not again.advance(math.inf)
+    assert again.progress().updates == 50
+    assert same(again.state()["learner"]["network"], engine.state()["learner"]["network"])
+
+
+def test_a_run_can_be_resumed_with_other_numbers_of_actors_and_shards(config, halfway):
+    before, state = halfway
+    replay = dataclasses.replace(config.replay, num_shards=1)
+    wider = dataclasses.replace(config, actors=("3",), replay=replay)
+    engine = LocalEngine(MultitaskRecipe(wider), device=CPU, state=state)
+    endless(engine)
+    progress = engine.progress()
+    assert progress.updates == 50
+    assert [game.actors for game in progress.games.values()] == [3, 3]
+    assert progress.steps > before.progress().steps
+
+
+# The command
+
+
+@pytest.fixture
+def options(teachers, tmp_path, monkeypatch):
+    """A smoke run of the signal games, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return [
+        *("--preset", "smoke", "--engine", "local", "--games", *GAMES),
+        *teacher_options(teachers, GAMES),
+        *("--network.torso", "minatar", "--num-steps", "300", "--report-period-s", "0.05"),
+        *("--evaluation.num-episodes", "3", "--evaluation.num-envs", "3"),
+        *("--evaluation.period-steps", "200", "--seed", "5"),
+    ]
+
+
+def test_a_whole_run_in_one_process_ends_with_a_valid_summary(options, tmp_path, capsys):
+    main([*options, "--run-dir", "run"])
+    run = tmp_path / "run"
+    summary = read_summary(run)
+    check_summary(summary)
+    assert (summary["preset"], summary["seed"], summary["updates"]) == ("smoke", 5, 19)
+    assert set(summary["games"]) == set(GAMES)
+    for game in GAMES:
+        row = summary["games"][game]
+        assert row["student"]["episodes"] == row["teacher"]["episodes"] == 3
+        assert 0.0 <= row["agreement"] <= 1.0
+        assert summary["steps"][game] > 0
+    assert not any(summary["faults"].values())
+    assert "the run has reached its end" in capsys.readouterr().out
+
+
+def test_a_run_leaves_metrics_checkpoint_and_student(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    run = tmp_path / "run"
+    rows = read_metrics(run)
+    updates = [row["updates"] for row in rows]
+    assert updates == sorted(updates)
+    assert updates[-1] == 19
+    tests = [row["steps"] for row in rows if f"test/{GAMES[0]}/mean" in row]
+    assert len(tests) >= 2, "no test while the run went on"
+    assert load_newest(run / "checkpoints")["learner"]["num_updates"] == 19
+    assert load_student(run / "student").games == GAMES
+
+
+def test_a_run_without_a_name_gets_one_of_its_preset_and_the_time(options, tmp_path):
+    main(options)
+    (run,) = (path for path in (tmp_path / "runs").iterdir() if not path.is_symlink())
+    assert run.name.startswith("smoke-")
+    assert (tmp_path / "runs" / "latest").resolve() == run
+
+
+def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    first = read_summary(tmp_path / "run")
+    main(["--resume", "run", "--num-steps", "600", "--actors", "2"])
+    second = read_summary(tmp_path / "run")
+    check_summary(second)
+    assert second["updates"] == 38
+    assert all(second["steps"][game] > first["steps"][game] for game in GAMES)
+    assert second["wall_seconds"] > first["wall_seconds"]
+    assert second["preset"] == "smoke"
+    rows = read_metrics(tmp_path / "run")
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds), "the clock of a resumed run goes on"
+    assert {row["updates"] for row in rows} >= {19, 38}
+
+
+def test_an_interrupted_run_leaves_a_checkpoint_and_a_summary(options, tmp_path, monkeypatch):
+    """Also in the middle of the last test, when nothing is learned any more."""
+    rounds = []
+
+    def interrupt(engine, seconds):
+        rounds.append(seconds)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        return advance(engine, 0.01)
+
+    advance = LocalEngine.advance
+    monkeypatch.setattr(LocalEngine, "advance", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main([*options, "--num-steps", "100000", "--run-dir", "run"])
+    run = tmp_path / "run"
+    summary = read_summary(run)
+    check_summary(summary)
+    assert summary["games"][GAMES[0]]["student"]["mean"] is None
+    state = load_newest(run / "checkpoints")
+    assert state["learner"]["num_updates"] >= summary["updates"]
+    assert sum(state["steps"].values()) >= sum(summary["steps"].values()) > 0
+
+
+def test_a_run_interrupted_during_its_last_test_still_has_a_summary(
+    options, tmp_path, monkeypatch
+):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    options = [*options, "--evaluation.period-steps", "0", "--run-dir", "run"]
+    monkeypatch.setattr("launch.testing.run_test", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main(options)
+    summary = read_summary(tmp_path / "run")
+    check_summary(summary)
+    assert summary["updates"] == 19
+
+
+def test_training_that_diverges_says_so_and_keeps_the_good_checkpoint(options, tmp_path):
+    options = [*options, "--learner.precision", "float32", "--run-dir", "run"]
+    main(options)
+    good = load_newest(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match="diverged"):
+        main(["--resume", "run", "--num-steps", "3000", "--learner.learning-rate", "1e30"])
+    kept = load_newest(tmp_path / "run" / "checkpoints")
+    assert all(
+        value.isfinite().all()
+        for value in kept["learner"]["network"].values()
+        if value.is_floating_point()
+    )
+    assert kept["learner"]["num_updates"] == good["learner"]["num_updates"]

@@ -1,0 +1,61 @@
+"""N-step returns against a loop written from the formula, and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from replay.n_step import n_step_returns
+
+
+def slow_n_step_returns(rewards, discounts, lengths, gamma):
+    """R = r_0 + gamma r_1 + ... as in Ape-X, one transition and one step at a time."""
+    returns, bootstraps = [], []
+    for row, length in enumerate(lengths):
+        total, factor = 0.0, 1.0
+        for step in range(length):
+            total += factor * float(rewards[row, step])
+            factor *= gamma * float(discounts[row, step])
+        returns.append(total)
+        bootstraps.append(factor)
+    return returns, bootstraps
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 5])
+@pytest.mark.parametrize("gamma", [0.99, 0.5, 0.0])
+def test_returns_are_those_of_a_loop_over_the_formula(num_steps, gamma):
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(50, num_steps)).astype(np.float32)
+    discounts = (rng.random((50, num_steps)) < 0.8).astype(np.float32)
+    lengths = rng.integers(1, num_steps + 1, 50)
+    returns, bootstraps = n_step_returns(rewards, discounts, lengths, gamma=gamma)
+    expected_returns, expected_bootstraps = slow_n_step_returns(rewards, discounts, lengths, gamma)
+    np.testing.assert_allclose(returns, expected_returns, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(bootstraps, expected_bootstraps, rtol=1e-5)
+    assert returns.dtype == bootstraps.dtype == np.float32
+
+
+def test_numbers_by_hand_with_a_terminal_and_a_truncation():
+    rewards = np.array(
+        [
+            [1, 2, 4],  # all three steps: 1 + 0.5 * 2 + 0.25 * 4, then 0.125 * V
+            [1, 2, 4],  # the game ends with the second step
+            [1, 2, 4],  # the game ends with the first step
+            [1, 2, 4],  # cut off after two steps: 1 + 0.5 * 2, then 0.25 * V
+            [1, 2, 4],  # cut off after two steps, a life lost with the second
+        ],
+        np.float32,
+    )
+    discounts = np.array([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1], [1, 0, 1]], np.float32)
+    lengths = np.array([3, 3, 3, 2, 2])
+    returns, bootstraps = n_step_returns(rewards, discounts, lengths, gamma=0.5)
+    assert returns.tolist() == [3.0, 2.0, 1.0, 2.0, 2.0]
+    assert bootstraps.tolist() == [0.125, 0.0, 0.0, 0.25, 0.0]
+
+
+def test_what_lies_behind_the_length_does_not_count():
+    rewards = np.array([[1.0, np.nan]], np.float32)
+    discounts = np.array([[1.0, np.nan]], np.float32)
+    returns, bootstraps = n_step_returns(rewards, discounts, np.array([1]), gamma=0.5)
+    assert returns.tolist() == [1.0]
+    assert bootstraps.tolist() == [0.5]

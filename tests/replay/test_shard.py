@@ -1,0 +1,612 @@
+"""Batches of a shard: contents, shares, caps, pace, start, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec
+from replay_model import SlowTable
+
+from replay.shard import ReplayConfig, ReplayShard
+from replay.types import Chunk, PriorityUpdate, SampleBatch
+
+WIDE = 1e6
+
+
+def make_config(**overrides) -> ReplayConfig:
+    """Small, and so lenient that nothing waits unless a test makes it."""
+    values = {
+        "batch_size": 12,
+        "capacity_per_game": 64,
+        "min_size_per_game": 4,
+        "samples_per_insert": 1.0,
+        "samples_per_insert_cap": WIDE,
+        "error_buffer": WIDE,
+    }
+    return ReplayConfig(**(values | overrides))
+
+
+def make_shard(
+    games=("pong", "boxing", "breakout"), *, seed=0, shares=None, shard=0, spec=None, **config
+) -> ReplayShard:
+    return ReplayShard(
+        make_config(**config),
+        [make_spec(game=game, **(spec or {})) for game in games],
+        shares=shares,
+        shard=shard,
+        seed=seed,
+    )
+
+
+def play(shard: ReplayShard, writer: EpisodeWriter, game: str, events: str = "....") -> list[Entry]:
+    """Add steps that fit into one chunk; they must be taken."""
+    entries = writer.play(0, events)
+    assert shard.add(chunk_of(entries, game=game))
+    return entries
+
+
+def filled_shard(games=("pong", "boxing", "breakout"), **kwargs) -> ReplayShard:
+    """A shard with 16 transitions of each game."""
+    shard = make_shard(games, **kwargs)
+    for actor, game in enumerate(games):
+        writer = EpisodeWriter(actor=actor)
+        for _ in range(4):
+            play(shard, writer, game)
+    return shard
+
+
+def counts_of(batch: SampleBatch) -> list[int]:
+    return np.bincount(batch.game_index, minlength=len(batch.games)).tolist()
+
+
+@pytest.mark.parametrize("num_successors", [0, 3])
+def test_batch_holds_what_a_slow_table_holds_under_its_keys(num_successors):
+    games = ("pong", "boxing")
+    specs = [
+        make_spec(game="pong", capacity=20, num_stack=3, num_successors=num_successors),
+        make_spec(
+            game="boxing",
+            capacity=20,
+            num_stack=3,
+            num_successors=num_successors,
+            num_teacher_features=5,
+        ),
+    ]
+    shard = ReplayShard(make_config(), specs, shard=3, seed=1)
+    models = [SlowTable(spec, priority_exponent=0.6) for spec in specs]
+    writers = [EpisodeWriter(actor=actor) for actor in range(2)]
+    versions: list[list[int]] = [[], []]
+    rng = np.random.default_rng(0)
+    num_batches = 0
+    for turn in range(40):
+        index = turn % 2
+        events = ["".join(rng.choice(list("......let"), 3)) for _ in range(2)]
+        entries = [
+            e
+            for env in range(2)
+            for e in writers[index].play(env, events[env], priority=1.0 + turn % 3)
+        ][:10]
+        chunk = chunk_of(
+            entries,
+            game=games[index],
+            num_teacher_features=specs[index].num_teacher_features,
+            weights_version=turn,
+        )
+        assert shard.add(chunk)
+        models[index].add(entries)
+        versions[index] += [turn] * len(entries)
+        shard.check_valid()
+        batch = shard.sample()
+        if batch is not None:
+            check_batch(batch, models, versions)
+            num_batches += 1
+    assert num_batches > 30
+
+
+def check_batch(batch: SampleBatch, models: list[SlowTable], versions: list[list[int]]) -> None:
+    """Every row is the entry that the model has under the row's key."""
+    assert batch.games == ("pong", "boxing")
+    assert batch.keys.shard == 3
+    assert np.all(np.diff(batch.game_index) >= 0)
+    assert batch.teacher_features.shape[1] == 5
+    num_rows = {len(getattr(batch.keys, name)) for name in ("game_index", "slots", "generations")}
+    assert num_rows == {batch.batch_size} == {12}
+    for row in range(batch.batch_size):
+        model = models[batch.game_index[row]]
+        generation = int(batch.keys.generations[row])
+        entry = model.history[generation]
+        width = model.spec.num_teacher_features
+        np.testing.assert_array_equal(batch.observations[row], model.observation(generation))
+        assert batch.actions[row] == entry.action
+        np.testing.assert_array_equal(batch.student_logits[row], entry.label(0.25, 3))
+        np.testing.assert_array_equal(batch.teacher_logits[row], entry.label(0.5, 3))
+        np.testing.assert_array_equal(batch.teacher_features[row, :width], entry.label(0.75, width))
+        assert not batch.teacher_features[row, width:].any()
+        assert batch.teacher_values[row] == entry.serial + 0.5
+        assert batch.ages[row] == len(model.history) - 1 - generation
+        assert batch.weights_versions[row] == versions[batch.game_index[row]][generation]
+        np.testing.assert_allclose(
+            batch.inverse_probabilities[row], model.inverse_probability(generation), rtol=1e-6
+        )
+        check_successors(batch, row, model, generation)
+
+
+def check_successors(batch: SampleBatch, row: int, model: SlowTable, generation: int) -> None:
+    if not model.spec.num_successors:
+        assert batch.successors is None
+        return
+    expected = model.successors(generation)
+    length = len(expected.rewards)
+    assert batch.successors.lengths[row] == length
+    assert batch.successors.rewards[row, :length].tolist() == expected.rewards
+    assert batch.successors.discounts[row, :length].tolist() == expected.discounts
+    bootstrap = np.zeros(model.spec.observation_shape, np.uint8)
+    if expected.bootstrap is not None:
+        bootstrap = expected.bootstrap
+    np.testing.assert_array_equal(batch.successors.bootstrap_observations[row], bootstrap)
+
+
+def test_arrays_of_a_batch_have_the_types_of_the_wire_format():
+    batch = filled_shard(spec={"num_successors": 1}).sample()
+    types = {
+        "observations": np.uint8,
+        "actions": np.int64,
+        "student_logits": np.float16,
+        "teacher_logits": np.float16,
+        "teacher_features": np.float16,
+        "teacher_values": np.float32,
+        "inverse_probabilities": np.float32,
+        "loss_weights": np.float32,
+        "weights_versions": np.int64,
+        "ages": np.int64,
+        "game_index": np.int64,
+    }
+    assert {name: getattr(batch, name).dtype for name in types} == types
+    for name in ("slots", "generations"):
+        assert getattr(batch.keys, name).dtype == np.int64
+    successors = batch.successors
+    assert successors.rewards.dtype == successors.discounts.dtype == np.float32
+    assert successors.lengths.dtype == np.int64
+    assert successors.bootstrap_observations.dtype == np.uint8
+
+
+def test_every_game_gets_exactly_its_quota():
+    shard = filled_shard(shares={"pong": 1.0, "boxing": 2.0, "breakout": 3.0})
+    for _ in range(5):
+        batch = shard.sample()
+        assert counts_of(batch) == [2, 4, 6]
+        assert batch.loss_weights.tolist() == [1.0] * 12
+
+
+def test_quota_that_is_no_whole_number_is_met_over_several_batches():
+    shard = filled_shard(batch_size=10)
+    batches = [shard.sample() for _ in range(3)]
+    assert sorted(map(counts_of, batches), reverse=True) == [[4, 3, 3], [3, 4, 3], [3, 3, 4]]
+    for batch in batches:
+        sums = np.bincount(batch.game_index, batch.loss_weights)
+        np.testing.assert_allclose(sums, 10 / 3, rtol=1e-6)
+
+
+def test_game_at_its_cap_yields_and_loss_weights_restore_the_balance():
+    shard = make_shard(samples_per_insert_cap=1.0, min_size_per_game=2)
+    writers = [EpisodeWriter(actor=actor) for actor in range(3)]
+    play(shard, writers[0], "pong", "...")  # At most three draws.
+    for _ in range(4):
+        play(shard, writers[1], "boxing")
+        play(shard, writers[2], "breakout")
+    seen = []
+    for _ in range(2):
+        batch = shard.sample()
+        seen.append(counts_of(batch))
+        sums = np.bincount(batch.game_index, batch.loss_weights, minlength=3)
+        present = sums > 0
+        np.testing.assert_allclose(sums[present], 12 / present.sum(), rtol=1e-6)
+        np.testing.assert_allclose(batch.loss_weights.mean(), 1.0, rtol=1e-6)
+    assert seen == [[3, 5, 4], [0, 6, 6]]
+    # 3 + 16 + 16 transitions were stored and 24 drawn, so a third batch would break the cap.
+    assert not shard.can_sample()
+    assert shard.sample() is None
+    play(shard, writers[0], "pong", ".")
+    assert counts_of(shard.sample()) == [1, 5, 6]
+    stats = shard.stats().tables
+    assert [stats[game].counts.sampled for game in shard.games] == [4, 16, 16]
+
+
+def test_cap_counts_what_was_stored_before_the_start():
+    shard = make_shard(("pong",), samples_per_insert_cap=1.5, batch_size=6, min_size_per_game=8)
+    writer = EpisodeWriter()
+    play(shard, writer, "pong")
+    assert shard.sample() is None
+    play(shard, writer, "pong")
+    drawn = 0
+    while shard.sample() is not None:
+        drawn += 6
+    assert drawn == 12  # 8 stored times 1.5.
+
+
+def test_learning_starts_when_every_game_has_its_minimum():
+    shard = make_shard(("pong", "boxing"), min_size_per_game=5)
+    pong, boxing = EpisodeWriter(actor=0), EpisodeWriter(actor=1)
+    for _ in range(4):
+        play(shard, pong, "pong")
+    play(shard, boxing, "boxing")
+    assert not shard.can_sample()
+    assert shard.sample() is None
+    play(shard, boxing, "boxing", ".")
+    assert shard.can_sample()
+    assert counts_of(shard.sample()) == [6, 6]
+
+
+def test_last_observation_of_a_truncated_episode_does_not_count_for_the_minimum():
+    shard = make_shard(("pong",), min_size_per_game=4)
+    writer = EpisodeWriter()
+    play(shard, writer, "pong", "..t")
+    assert shard.stats().tables["pong"].size == 4
+    assert shard.sample() is None
+    play(shard, writer, "pong", ".")
+    assert shard.sample() is not None
+
+
+def test_full_table_starts_though_its_minimum_is_out_of_reach():
+    # With frames cut off at the old end and successors missing at the new one, a table of 16
+    # never has 16 transitions to draw.
+    shard = make_shard(
+        ("pong",),
+        capacity_per_game=16,
+        min_size_per_game=16,
+        spec={"capacity": 16, "num_stack": 3, "num_successors": 2},
+    )
+    writer = EpisodeWriter()
+    for _ in range(3):
+        play(shard, writer, "pong")
+        assert not shard.can_sample()
+    play(shard, writer, "pong")
+    assert shard.stats().tables["pong"].ready == 14
+    assert shard.can_sample()
+
+
+def test_inserting_and_sampling_wait_for_each_other_by_the_limiters_arithmetic():
+    shard = make_shard(
+        ("pong",), samples_per_insert=2.0, error_buffer=20.0, batch_size=12, min_size_per_game=4
+    )
+    writer = EpisodeWriter()
+    play(shard, writer, "pong")  # Starts; counts for neither side.
+    assert shard.stats().limiter_error == 0.0
+    assert shard.sample() is not None  # -12
+    assert shard.stats().limiter_error == -12.0
+    assert not shard.can_sample()  # -24 would be below -20.
+    assert shard.sample() is None
+    for _ in range(4):
+        play(shard, writer, "pong")  # -4, 4, 12, 20
+    chunk = chunk_of(writer.play(0, "...."))
+    assert not shard.can_add(chunk)
+    assert not shard.add(chunk)
+    assert shard.stats().limiter_error == 20.0
+    assert shard.stats().tables["pong"].counts.inserted == 20
+    assert shard.sample() is not None  # 8
+    assert shard.can_add(chunk)
+    assert shard.add(chunk)
+
+
+def test_only_the_sum_of_all_games_is_paced_so_that_games_do_not_block_each_other():
+    shard = make_shard(("pong", "boxing"), error_buffer=40.0, samples_per_insert=1.0)
+    pong, boxing = EpisodeWriter(actor=0), EpisodeWriter(actor=1)
+    play(shard, pong, "pong")
+    play(shard, boxing, "boxing")
+    for _ in range(30):  # Boxing has stopped; pong goes on, and so does the learner.
+        for _ in range(3):
+            play(shard, pong, "pong")
+        assert counts_of(shard.sample()) == [6, 6]
+    assert shard.stats().tables["pong"].counts.overwritten_unsampled > 0
+
+
+def test_pinned_games_are_held_to_the_ratio_one_by_one():
+    shard = make_shard(
+        ("pong", "boxing"),
+        pin_every_game=True,
+        error_buffer=8.0,
+        samples_per_insert=1.0,
+        batch_size=8,
+    )
+    pong, boxing = EpisodeWriter(actor=0), EpisodeWriter(actor=1)
+    play(shard, pong, "pong")
+    play(shard, boxing, "boxing")  # Both start at 0.
+    for _ in range(2):
+        play(shard, pong, "pong")  # 4, 8
+    chunk = chunk_of(pong.play(0, "...."))
+    assert not shard.can_add(chunk)  # 12 would be above 8.
+    assert shard.can_add(chunk_of(boxing.play(0, "...."), game="boxing"))
+    assert counts_of(shard.sample()) == [4, 4]  # 4 and -4
+    assert counts_of(shard.sample()) == [4, 4]  # 0 and -8
+    assert not shard.can_sample()  # Boxing would fall to -12, so pong waits with it.
+    assert shard.can_add(chunk)
+
+
+def test_pinned_games_share_no_second_bound_on_their_sum():
+    shard = make_shard(
+        ("pong", "boxing"),
+        pin_every_game=True,
+        error_buffer=8.0,
+        samples_per_insert=1.0,
+        batch_size=8,
+    )
+    for actor, game in enumerate(("pong", "boxing")):
+        play(shard, EpisodeWriter(actor=actor), game)
+    # Each game may be 8 behind, both together 16.
+    assert shard.sample() is not None
+    assert shard.sample() is not None
+    assert shard.sample() is None
+    assert shard.stats().limiter_error == -16.0
+
+
+def test_pinned_games_in_a_band_of_one_round_go_on_when_chunks_are_short():
+    # The band holds just one chunk of 4 steps and 8 samples of each game, as in the paper.
+    games = ("pong", "boxing", "breakout", "enduro")
+    shard = make_shard(
+        games, pin_every_game=True, error_buffer=8.0, samples_per_insert=2.0, batch_size=32
+    )
+    writers = [EpisodeWriter(actor=actor) for actor in range(4)]
+    for num_steps in (4, 2, 4, 2, 4, 4, 1, 4):
+        # Once a game has a short chunk in the band, it has no room for another whole one.
+        for writer, game in zip(writers, games, strict=True):
+            chunk = chunk_of(writer.play(0, "." * num_steps), game=game)
+            if not shard.add(chunk):
+                assert shard.sample() is not None
+                assert shard.add(chunk)
+    assert shard.stats().tables["pong"].counts.inserted == 25
+
+
+def test_error_stays_in_the_band_also_when_the_first_chunk_is_larger_than_the_band():
+    shard = make_shard(("pong",), error_buffer=10.0, batch_size=4, min_size_per_game=16)
+    play(shard, EpisodeWriter(actor=0), "pong", "." * 16)
+    assert shard.stats().limiter_error == 0.0
+
+
+def test_band_too_narrow_for_a_chunk_is_refused_with_the_numbers():
+    shard = make_shard(("pong",), error_buffer=10.0, batch_size=12, samples_per_insert=3.0)
+    chunk = chunk_of(EpisodeWriter().play(0, "...."))
+    with pytest.raises(ValueError, match=r"inserting 4 transitions at 3 .* sampling 12 .* 24 sam"):
+        shard.add(chunk)
+    assert shard.stats().tables["pong"].size == 0
+
+
+def test_band_too_narrow_for_a_pinned_game_is_measured_by_its_largest_part_of_the_batch():
+    # Of 7, each of two games gets 3 and 4 in turn: 4 * 1 + 4 = 8 > 2 * 3.9.
+    config = {"pin_every_game": True, "batch_size": 7, "samples_per_insert": 1.0}
+    shard = make_shard(("pong", "boxing"), error_buffer=3.9, **config)
+    for game in ("pong", "boxing"):
+        with pytest.raises(ValueError, match="a band of 8 samples"):
+            shard.add(chunk_of(EpisodeWriter().play(0, "...."), game=game))
+    shard = make_shard(("pong", "boxing"), error_buffer=4.0, **config)
+    assert shard.add(chunk_of(EpisodeWriter().play(0, "....")))
+
+
+def test_caps_that_could_starve_the_learner_while_inserting_waits_are_refused():
+    config = {
+        "batch_size": 128,
+        "samples_per_insert": 2.0,
+        "samples_per_insert_cap": 2.0,
+        "min_size_per_game": 1,
+        "spec": {"capacity": 64},
+    }
+    shard = make_shard(("pong",), error_buffer=80.0, **config)
+    chunk = chunk_of(EpisodeWriter().play(0, "." * 16))
+    # 80 - 16 * 2 may be due, and 1 * 2 came before the start: 50 of the 128 samples of a batch.
+    with pytest.raises(
+        ValueError, match=r"leave 50 samples, less than a batch of 128; .* at least 158"
+    ):
+        shard.add(chunk)
+    assert make_shard(("pong",), error_buffer=158.0, **config).add(chunk)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    num_games=st.integers(1, 3),
+    batch_size=st.integers(1, 40),
+    chunk_steps=st.integers(1, 12),
+    min_size=st.integers(1, 12),
+    spare=st.sampled_from([0.0, 3.0, 50.0]),
+    ratios=st.tuples(st.sampled_from([0.25, 1.0, 2.0, 8.0]), st.sampled_from([1.0, 1.5, 4.0])),
+    pinned=st.booleans(),
+    seed=st.integers(0, 3),
+)
+def test_accepted_settings_never_lock_both_sides_and_stay_in_the_band(
+    num_games, batch_size, chunk_steps, min_size, spare, ratios, pinned, seed
+):
+    ratio, cap_factor = ratios
+    games = ("pong", "boxing", "breakout")[:num_games]
+    largest_part = math.ceil(batch_size / num_games) if pinned else batch_size
+    buffer = (chunk_steps * ratio + largest_part) / 2 + spare
+    shard = make_shard(
+        games,
+        batch_size=batch_size,
+        samples_per_insert=ratio,
+        samples_per_insert_cap=ratio * cap_factor,
+        min_size_per_game=min_size,
+        error_buffer=buffer,
+        pin_every_game=pinned,
+        spec={"capacity": 40, "num_stack": 1},
+    )
+    rng = np.random.default_rng(seed)
+    writers = [EpisodeWriter(actor=actor) for actor in range(num_games)]
+
+    def play_chunk(index: int) -> Chunk:
+        # Where a game ends, chunks are shorter.
+        num_steps = int(rng.integers(1, chunk_steps + 1)) if rng.random() < 0.5 else chunk_steps
+        return chunk_of(writers[index].play(0, "." * num_steps), game=games[index])
+
+    waiting = [play_chunk(index) for index in range(num_games)]
+    for _ in range(60):
+        order = rng.permutation(num_games).tolist()
+        try:
+            added = [index for index in order if shard.add(waiting[index])]
+        except ValueError:
+            return  # Refused, which is what this test does not look at.
+        for index in added:
+            waiting[index] = play_chunk(index)
+        drawn = 0
+        while drawn < rng.integers(1, 9) and shard.sample() is not None:
+            drawn += 1
+        assert added or drawn, "nothing can be added and nothing can be drawn"
+        bound = buffer * (num_games if pinned else 1)
+        assert -bound <= shard.stats().limiter_error <= bound
+    shard.check_valid()
+
+
+def test_new_priorities_reach_their_transitions_and_stale_ones_are_counted():
+    shard = make_shard(("pong", "boxing"), batch_size=8, spec={"capacity": 16, "num_stack": 1})
+    writers = {game: EpisodeWriter(actor=a) for a, game in enumerate(("pong", "boxing"))}
+    for game, writer in writers.items():
+        for _ in range(4):
+            play(shard, writer, game)
+    batch = shard.sample()
+    for _ in range(4):
+        play(shard, writers["pong"], "pong")  # All of pong is overwritten.
+    priorities = np.where(batch.game_index == 1, 1e-6, 5.0).astype(np.float32)
+    shard.update_priorities(PriorityUpdate(keys=batch.keys, priorities=priorities))
+    shard.check_valid()
+    stats = shard.stats().tables
+    assert stats["pong"].counts.stale_updates == 4
+    assert stats["boxing"].counts.stale_updates == 0
+    updated = set(batch.keys.slots[batch.game_index == 1].tolist())
+    for _ in range(5):
+        batch = shard.sample()
+        inverse = dict(
+            zip(
+                batch.keys.slots[batch.game_index == 1].tolist(),
+                batch.inverse_probabilities[batch.game_index == 1].tolist(),
+                strict=True,
+            )
+        )
+        assert {slot for slot, value in inverse.items() if value > 1.0} <= updated
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shard": 1}, "keys of replay shard 1 were sent to shard 0"),
+        ({"game_index": np.array([0, 0, 3, 1])}, "a game beyond the 3"),
+        ({"game_index": np.array([0, 0, -1, 1])}, "a game beyond the 3"),
+        ({"game_index": np.array([0, 0, 1])}, "same number of rows"),
+        ({"slots": np.array([0, 1, 2])}, "same number of rows"),
+        ({"generations": np.array([0, 1, 2])}, "same number of rows"),
+        ({"slots": np.array([0, 1, 64, 1])}, "outside the table"),
+    ],
+)
+def test_malformed_keys_are_refused_before_any_priority_is_set(change, message):
+    shard = filled_shard(batch_size=4)
+    batch = shard.sample()
+    before = [table.ring.priorities.copy() for table in shard._tables]
+    update = PriorityUpdate(
+        keys=replace(batch.keys, **change), priorities=np.full(4, 9.0, np.float32)
+    )
+    with pytest.raises(ValueError, match=message):
+        shard.update_priorities(update)
+    for table, priorities in zip(shard._tables, before, strict=True):
+        np.testing.assert_array_equal(table.ring.priorities, priorities)
+    assert all(table.counts.stale_updates == 0 for table in shard.stats().tables.values())
+
+
+def test_one_bad_priority_of_the_last_game_leaves_the_first_game_alone():
+    shard = filled_shard()
+    batch = shard.sample()
+    priorities = np.full(12, 9.0, np.float32)
+    priorities[-1] = np.nan
+    with pytest.raises(ValueError, match="breakout must be finite"):
+        shard.update_priorities(PriorityUpdate(keys=batch.keys, priorities=priorities))
+    assert all(table.ring.priorities.max() == 1.0 for table in shard._tables)
+    shard.check_valid()
+
+
+def test_bad_chunk_is_refused_at_once_even_while_inserting_must_wait():
+    shard = make_shard(("pong",), error_buffer=10.0, batch_size=4)
+    writer = EpisodeWriter()
+    while shard.can_add(chunk := chunk_of(writer.play(0, "...."))):
+        assert shard.add(chunk)
+    before = shard.stats()
+    bad = replace(chunk, priorities=np.full(4, np.nan, np.float32))
+    with pytest.raises(ValueError, match="priorities must be finite"):
+        shard.add(bad, timeout_s=60.0)
+    assert shard.stats() == before
+
+
+def test_chunk_of_an_unknown_game_is_refused():
+    with pytest.raises(ValueError, match="this replay holds pong, boxing; not 'seaquest'"):
+        make_shard(("pong", "boxing")).add(chunk_of(EpisodeWriter().play(0, "."), game="seaquest"))
+
+
+def test_same_seed_draws_the_same_batches_and_another_seed_or_shard_does_not():
+    def keys(seed, shard):
+        replay = filled_shard(seed=seed, shard=shard)
+        return [replay.sample().keys.slots.tolist() for _ in range(4)]
+
+    assert keys(1, 0) == keys(1, 0)
+    assert keys(1, 0) != keys(2, 0)
+    assert keys(1, 0) != keys(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("specs", "shares", "message"),
+    [
+        ([], None, "at least one game"),
+        ([make_spec(), make_spec()], None, "two tables of one game: pong, pong"),
+        ([make_spec()], {"boxing": 1.0}, "shares name boxing, but this replay holds pong"),
+        ([make_spec()], {"pong": 0.0}, "positive and finite"),
+        (
+            [make_spec(), make_spec(game="boxing", num_stack=4)],
+            None,
+            r"pong and boxing do not fit into one batch: observation_shape is \(2, 2, 2\) and",
+        ),
+        (
+            [make_spec(), replace(make_spec(game="boxing"), num_actions=5)],
+            None,
+            "num_actions is 3 and 5",
+        ),
+        (
+            [make_spec(), replace(make_spec(game="boxing"), num_teacher_actions=0)],
+            None,
+            "num_teacher_actions is 3 and 0",
+        ),
+        (
+            [make_spec(), make_spec(game="boxing", num_successors=3)],
+            None,
+            "num_successors is 0 and 3",
+        ),
+    ],
+)
+def test_tables_that_make_no_batch_are_refused(specs, shares, message):
+    with pytest.raises(ValueError, match=message):
+        ReplayShard(make_config(), specs, shares=shares)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"batch_size": 0}, "replay.batch_size must be at least 1, got 0"),
+        ({"capacity_per_game": 0}, "replay.capacity_per_game must be at least 1"),
+        ({"min_size_per_game": 0}, "replay.min_size_per_game must be at least 1"),
+        ({"num_shards": 0}, "replay.num_shards must be at least 1"),
+        ({"samples_per_insert": 0.0}, "replay.samples_per_insert must be positive and finite"),
+        ({"samples_per_insert": math.nan}, "replay.samples_per_insert must be positive"),
+        ({"error_buffer": -1.0}, "replay.error_buffer must be positive and finite, got -1.0"),
+        ({"samples_per_insert_cap": 0.5}, r"cap \(0.5\) must be finite and not below .* \(1.0\)"),
+        ({"samples_per_insert_cap": math.nan}, r"cap \(nan\) must be finite"),
+        ({"priority_exponent": 1.5}, "replay.priority_exponent must lie between 0 and 1, got 1.5"),
+        ({"priority_exponent": -0.5}, "replay.priority_exponent must lie between 0 and 1"),
+        ({"min_size_per_game": 65}, r"min_size_per_game \(65\) must not exceed"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(**overrides)
+
+
+def test_sizes_are_divided_among_the_shards_and_rounded_up():
+    config = make_config(capacity_per_game=101, min_size_per_game=11, num_shards=4).per_shard()
+    assert (config.capacity_per_game, config.min_size_per_game) == (26, 3)
+    assert config.per_shard() == config

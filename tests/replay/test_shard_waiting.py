@@ -1,0 +1,146 @@
+"""Waiting in threads: what ends it. No test sleeps; they look at the shard's gauges of waiters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from replay_chunks import EpisodeWriter, chunk_of, make_spec
+
+from replay.shard import ReplayConfig, ReplayShard
+
+LONG_S = 120.0
+"""Longer than any test may last: who waits this long was not woken."""
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(max_workers=8) as executor:
+        yield executor
+
+
+def make_shard(**overrides) -> ReplayShard:
+    values = {
+        "batch_size": 8,
+        "min_size_per_game": 4,
+        "samples_per_insert": 1.0,
+        "error_buffer": 8.0,
+        "samples_per_insert_cap": 100.0,
+        "capacity_per_game": 64,
+    }
+    return ReplayShard(ReplayConfig(**(values | overrides)), [make_spec(num_stack=1)])
+
+
+def full_shard(writer: EpisodeWriter) -> ReplayShard:
+    """A shard in which the next chunk of four must wait."""
+    shard = make_shard()
+    while True:
+        chunk = chunk_of(writer.play(0, "...."))
+        if not shard.add(chunk):
+            return shard
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Spin until something that another thread does has happened."""
+    deadline = time.monotonic() + LONG_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+
+
+def result_of(future: Future):
+    return future.result(timeout=LONG_S / 2)
+
+
+def test_blocked_add_is_woken_by_sampling(pool):
+    writer = EpisodeWriter()
+    shard = full_shard(writer)
+    chunk = chunk_of(writer.play(0, "...."))
+    added = pool.submit(shard.add, chunk, timeout_s=LONG_S)
+    wait_for(lambda: shard.stats().num_adds_waiting == 1)
+    assert not added.done()
+    assert shard.sample() is not None
+    assert result_of(added) is True
+    stats = shard.stats()
+    assert stats.num_adds_waiting == 0
+    assert 0 < stats.insert_wait_s < LONG_S / 2
+
+
+def test_blocked_sample_is_woken_by_inserting(pool):
+    writer = EpisodeWriter()
+    shard = make_shard()
+    sampled = pool.submit(shard.sample, timeout_s=LONG_S)
+    wait_for(lambda: shard.stats().num_samples_waiting == 1)
+    assert shard.add(chunk_of(writer.play(0, "...")))
+    assert shard.stats().num_samples_waiting == 1  # Too few yet.
+    assert shard.add(chunk_of(writer.play(0, "..")))
+    assert result_of(sampled).batch_size == 8
+    assert 0 < shard.stats().sample_wait_s < LONG_S / 2
+    assert shard.stats().num_samples_waiting == 0
+
+
+def test_closing_wakes_everyone_and_nothing_is_stored_or_drawn_afterwards(pool):
+    writer = EpisodeWriter()
+    shard = full_shard(writer)
+    chunks = [chunk_of(EpisodeWriter(actor=a).play(0, "....")) for a in range(1, 4)]
+    adds = [pool.submit(shard.add, chunk, timeout_s=LONG_S) for chunk in chunks]
+    empty = make_shard()
+    samples = [pool.submit(empty.sample, timeout_s=LONG_S) for _ in range(2)]
+    wait_for(lambda: shard.stats().num_adds_waiting == 3)
+    wait_for(lambda: empty.stats().num_samples_waiting == 2)
+    before = shard.stats().tables
+    shard.close()
+    empty.close()
+    assert [result_of(added) for added in adds] == [False] * 3
+    assert [result_of(sampled) for sampled in samples] == [None] * 2
+    assert shard.stats().tables == before
+    # Sampling would have been allowed, and would have let inserting go on.
+    assert not shard.can_sample()
+    assert shard.sample(timeout_s=LONG_S) is None
+    assert not empty.can_add(chunks[0])
+    assert empty.add(chunks[0], timeout_s=LONG_S) is False
+    assert empty.stats().tables["pong"].size == 0
+
+
+def test_waiting_ends_when_its_time_is_up():
+    writer = EpisodeWriter()
+    shard = full_shard(writer)
+    start = time.monotonic()
+    assert shard.add(chunk_of(writer.play(0, "....")), timeout_s=0.02) is False
+    assert 0.02 <= time.monotonic() - start < LONG_S / 2
+    assert shard.stats().insert_wait_s >= 0.02
+    empty = make_shard()
+    assert empty.sample(timeout_s=0.02) is None
+    assert empty.stats().sample_wait_s >= 0.02
+    assert empty.stats().num_samples_waiting == shard.stats().num_adds_waiting == 0
+
+
+def test_nobody_waits_who_is_let_through_at_once():
+    shard = make_shard()
+    assert shard.add(chunk_of(EpisodeWriter().play(0, "....")), timeout_s=LONG_S)
+    assert shard.sample(timeout_s=LONG_S) is not None
+    assert shard.stats().insert_wait_s == shard.stats().sample_wait_s == 0.0
+
+
+def test_many_writers_and_one_reader_keep_the_tables_sound_and_the_band_kept(pool):
+    shard = make_shard(error_buffer=16.0)
+    num_chunks = 25
+
+    def write(actor: int) -> None:
+        writer = EpisodeWriter(actor=actor)
+        for _ in range(num_chunks):
+            assert shard.add(chunk_of(writer.play(0, "....")), timeout_s=LONG_S)
+
+    writers = [pool.submit(write, actor) for actor in range(4)]
+    drawn = 0
+    while not all(writer.done() for writer in writers):
+        batch = shard.sample()
+        drawn += 0 if batch is None else batch.batch_size
+        shard.check_valid()
+        assert -16.0 <= shard.stats().limiter_error <= 16.0
+    for writer in writers:
+        result_of(writer)
+    stats = shard.stats()
+    assert stats.tables["pong"].counts.inserted == 4 * num_chunks * 4
+    assert stats.tables["pong"].counts.sampled == drawn
