@@ -1,0 +1,317 @@
+"""What a user gets wrong: status 2, one message that names it, and nothing written or overwritten.
+
+Each case is the real command in a process of its own.
+"""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from runs import Finished, command, run_command, save_random_expert, teacher_options
+from safetensors.numpy import save
+
+from games.spec import get_game
+from networks.q_network import QNetwork
+from networks.weights import WeightsVersion, take_snapshot
+
+pytestmark = pytest.mark.slow
+
+
+def contents(folder) -> dict[str, str]:
+    """Everything below a folder, with a digest of what is in it."""
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        )
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """Runs a command that must be refused; returns its message."""
+
+    def run(script: str, *args) -> str:
+        before = contents(tmp_path)
+        with command(script, *args, cwd=tmp_path) as running:
+            finished = running.wait(60.0)
+            assert running.pids == [], "it has left processes behind"
+        assert contents(tmp_path) == before, "it has written or overwritten something"
+        return message_of(finished)
+
+    return run
+
+
+def message_of(finished: Finished) -> str:
+    """The one message of a refused command, in one line."""
+    assert finished.status == 2, finished
+    assert finished.output == ""
+    assert "Traceback" not in finished.errors
+    lines = finished.errors.splitlines()
+    if lines[0].startswith("╭"):  # The frame that is drawn around what is wrong with an option.
+        assert lines[-1].startswith("╰")
+        assert sum(line.startswith("╭") for line in lines) == 1
+        return " ".join(finished.errors.replace("│", " ").split())
+    assert len(lines) == 1, finished.errors
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--games", "pnog", "boxing"], "unknown game 'pnog'; did you mean 'pong'?"),
+        (["--replay.batchsize", "3"], "Unrecognized options: --replay.batchsize, 3 "),
+        (["--replay.batch-size", "lots"], "Error parsing --replay.batch-size"),
+        (["--replay.batch-size", "0"], "replay.batch_size must be at least 1, got 0"),
+        (["--actors", "0"], "actors: '0' has a bad value (must be a whole number above 0, not 0)"),
+        (["--actors", "breakout=2"], "names a game that is not in this run (pong, boxing)"),
+        (["--teachers", "pong=a", "pong=b"], "teachers: 'pong' is given twice"),
+        (["--engine", "cloud"], "--engine"),
+        (["--replay.num-shards", "2"], "replay.num_shards"),
+        (["--learner.learning-rate", "nan"], "learner.learning_rate must be a finite number"),
+        (["stray"], "Unrecognized options: stray"),
+    ],
+)
+def test_a_wrong_option_is_named(refused, smoke_options, words, expected):
+    assert expected in refused("multitask.py", *smoke_options, *words)
+
+
+def test_an_unknown_preset_is_answered_with_those_there_are(refused):
+    said = refused("multitask.py", "--preset", "smok")
+    assert said.startswith("error: unknown preset 'smok'; choose one of ")
+    assert "quickstart, smoke" in said
+
+
+def test_a_wrong_key_in_a_preset_of_the_users_own_is_named(refused, tmp_path):
+    (tmp_path / "mine.yaml").write_text("games: [pong]\nnum_steps: 5\nreplay: {batchsize: 3}\n")
+    said = refused("multitask.py", "--preset", "mine.yaml")
+    assert "--replay.batchsize" in said
+    assert "--replay.batch-size" in said
+
+
+def test_a_preset_that_is_no_yaml_is_refused(refused, tmp_path):
+    (tmp_path / "mine.yaml").write_text("games: [pong\n")
+    assert "the preset is not valid YAML" in refused("multitask.py", "--preset", "mine.yaml")
+
+
+def test_a_gpu_that_is_not_there_is_refused(refused, smoke_options):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    said = refused("multitask.py", *smoke_options, "--device", "cuda")
+    assert "no GPU is visible; use --device auto or cpu" in said
+
+
+# Replay that cannot work
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--replay.capacity-per-game", "1000000000"], "use --replay.capacity-per-game "),
+        (["--replay.error-buffer", "1"], "raise error_buffer to at least"),
+        (["--replay.capacity-per-game", "4", "--replay.min-size-per-game", "2"], "capacity"),
+        (["--actor.chunk-steps", "5000"], "chunk"),
+    ],
+)
+def test_replay_that_cannot_work_is_refused_before_the_run_begins(
+    refused, smoke_options, words, expected
+):
+    said = refused("multitask.py", *smoke_options, *words)
+    assert said.startswith("error: ")
+    assert expected in said
+
+
+# Teachers
+
+
+def test_a_teacher_that_does_not_exist_is_refused_by_its_path(refused, smoke_options):
+    teachers = ["--teachers", "pong=nowhere/pong.safetensors"]
+    said = refused("multitask.py", *smoke_options, *teachers)
+    assert said == "error: expert nowhere/pong.safetensors is missing"
+
+
+def test_a_game_without_a_teacher_is_refused_with_what_to_do(refused, smoke_options):
+    said = refused("multitask.py", *smoke_options, "--games", "pong", "zaxxon")
+    assert "no expert for 'zaxxon' is shipped" in said
+    assert "give the path of a GAME.safetensors file" in said
+
+
+def test_a_damaged_teacher_is_refused(refused, smoke_options, teachers, tmp_path):
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(teachers / f"pong{suffix}", tmp_path)
+    path = tmp_path / "pong.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    said = refused("multitask.py", *smoke_options, "--teachers", f"pong={path}")
+    assert f"{path} is damaged" in said
+    assert "fetch both files again" in said
+
+
+def test_a_teacher_of_another_game_is_refused(refused, smoke_options, teachers):
+    teacher = f"pong={teachers / 'boxing.safetensors'}"
+    said = refused("multitask.py", *smoke_options, "--teachers", teacher)
+    assert "the expert is for 'boxing', not for 'pong'" in said
+
+
+def test_a_teacher_with_another_number_of_actions_is_refused(refused, smoke_options, tmp_path):
+    path = save_random_expert(tmp_path, "pong")
+    network = QNetwork(
+        torso="nature_quarter", observation_shape=get_game("pong").observation_shape, num_actions=6
+    )
+    data = save(take_snapshot(network, WeightsVersion(0, 0)).arrays)
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["architecture"]["num_actions"] = 6
+    card["sha256"] = hashlib.sha256(data).hexdigest()
+    path.write_bytes(data)
+    path.with_suffix(".json").write_text(json.dumps(card))
+    said = refused("multitask.py", *smoke_options, "--teachers", f"pong={path}")
+    assert "'architecture.num_actions' is 6, but 'pong' has 18 joint actions" in said
+
+
+# Redis
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:opensesame@127.0.0.1:1/0", "redis://:opensesame@no.such.host.invalid:6379/0"]
+)
+def test_a_redis_that_does_not_answer_is_refused_without_showing_its_password(
+    refused, smoke_options, url
+):
+    said = refused("multitask.py", *smoke_options, "--redis-url", url)
+    assert "cannot reach Redis at redis://***@" in said
+    assert "opensesame" not in said
+
+
+def test_a_redis_url_that_is_none_is_refused_without_showing_its_password(refused, smoke_options):
+    said = refused("multitask.py", *smoke_options, "--redis-url", "http://:opensesame@host")
+    assert "is not a Redis URL" in said
+    assert "opensesame" not in said
+
+
+# The run's folder
+
+
+def test_a_folder_with_something_in_it_is_left_alone(refused, smoke_options, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("three years of work")
+    said = refused("multitask.py", *smoke_options, "--engine", "local", "--run-dir", "mine")
+    assert "mine has something in it already" in said
+
+
+def test_a_run_is_not_begun_in_the_folder_of_another_one(refused, smoke_options, begun):
+    said = refused("multitask.py", *smoke_options, "--run-dir", begun.path)
+    assert f"--resume {begun.path}" in said
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("kind", ["missing", "not a run", "a file"])
+def test_only_a_run_can_be_resumed(refused, tmp_path, kind):
+    path = tmp_path / "it"
+    if kind == "not a run":
+        path.mkdir()
+        (path / "notes.txt").write_text("x")
+    elif kind == "a file":
+        path.write_text("x")
+    said = refused("multitask.py", "--resume", "it")
+    assert said.startswith("error: ")
+    assert "it is not the folder of a run" in said or "there is no run in it" in said
+
+
+def test_resuming_takes_no_preset(refused, begun):
+    said = refused("multitask.py", "--resume", begun.path, "--preset", "smoke")
+    assert "leave --preset out" in said
+
+
+def test_a_checkpoint_cut_short_is_refused_by_its_path(refused, begun):
+    (path,) = begun.checkpoints.iterdir()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    said = refused("multitask.py", "--resume", begun.path)
+    assert f"checkpoint {path} cannot be read" in said
+    assert "delete it to go on from the one before" in said
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_refused(refused, begun):
+    (path,) = begun.checkpoints.iterdir()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert f"checkpoint {path} cannot be read" in refused("multitask.py", "--resume", begun.path)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(refused, begun):
+    for path in begun.checkpoints.iterdir():
+        path.unlink()
+    assert "there is no checkpoint in" in refused("multitask.py", "--resume", begun.path)
+
+
+def test_a_run_is_not_resumed_with_another_network(refused, begun):
+    said = refused("multitask.py", "--resume", begun.path, "--network.torso", "nature")
+    assert "the checkpoint does not fit this run" in said
+
+
+def test_a_run_of_another_version_is_refused(refused, begun):
+    meta = begun.path / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 99}))
+    assert "another version of this program" in refused("multitask.py", "--resume", begun.path)
+
+
+# The other commands
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--games", "pnog", "--num-steps", "5"], "did you mean 'pong'?"),
+        (["--num-steps", "5"], "--games"),
+        (["--games", "pong", "--num-steps", "5", "--mimic.temperature", "1"], "--mimic.temperature"),
+        (["--games", "pong", "--num-steps", "5", "--dqn.gamma", "2"], "dqn.gamma"),
+        (["--games", "pong", "--num-steps", "5", "--network.per-game-heads", "True"], "heads"),
+        (["--resume", "nowhere"], "there is no run in nowhere"),
+    ],
+)
+def test_the_training_of_experts_refuses_likewise(refused, words, expected):
+    assert expected in refused("experts.py", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["zaxxon"], "no expert for 'zaxxon' is shipped"),
+        (["nowhere/pong.safetensors"], "expert nowhere/pong.safetensors is missing"),
+        (["pong", "--episodes", "0"], "episodes must be at least 1, got 0"),
+        (["pong", "--epsilon", "2"], "epsilon must lie between 0 and 1, got 2.0"),
+        (["."], "student"),
+        ([], "target"),
+    ],
+)
+def test_evaluation_refuses_likewise(refused, words, expected):
+    assert expected.lower() in refused("evaluate.py", *words).lower()
+
+
+def test_evaluation_names_the_games_that_a_teacher_plays(refused, teachers):
+    path = teachers / "pong.safetensors"
+    said = refused("evaluate.py", path, "--games", "boxing")
+    assert said == f"error: {path} plays pong and nothing else"
+
+
+def test_what_is_refused_here_is_accepted_when_it_is_mended(smoke_options, tmp_path):
+    """Else all of the above might be refused for some other reason."""
+    finished = run_command(
+        "multitask.py",
+        *smoke_options,
+        *("--engine", "local", "--num-steps", "1", "--replay.min-size-per-game", "16"),
+        *("--games", "boxing", "--evaluation.num-episodes", "1", "--run-dir", "run"),
+        *teacher_options(tmp_path, []),
+        cwd=tmp_path,
+    )
+    assert finished.status == 0, finished.errors
+    assert (tmp_path / "run" / "summary.json").is_file()
