@@ -32,7 +32,7 @@ from launch.ray_clients import (
     RayReplayWriter,
 )
 from launch.recipe import MultitaskRecipe, Recipe, build_actor, build_learner, build_shard
-from launch.redis_bus import RedisWeightSink, RedisWeightSource
+from launch.redis_weights import RedisWeightSink, RedisWeightSource
 from launch.testing import StudentTest, run_test
 from networks.weights import WeightSnapshot, take_snapshot
 from replay.shard import ShardStats

@@ -35,7 +35,7 @@ from replay.types import Chunk
 
 _PARTS_S = 5.0
 """Of measuring the parts, before and again after the run."""
-_MAX_START_S = 60.0
+_MAX_START_S = 120.0
 """From the start of the roles to the first update."""
 _MAX_SETTLING_S = 15.0
 """From there to the measurement."""
@@ -173,7 +173,7 @@ def _settle(engine: Engine) -> None:
     """Wait until the learner learns and the slower of actors and learner sets the pace.
 
     Raises:
-        ValueError: the learner has not begun within a minute.
+        ValueError: the learner has not begun within two minutes.
     """
     progress = _advance_until(engine, lambda now: now.updates > 0, _MAX_START_S)
     if progress.updates == 0:

@@ -13,15 +13,10 @@ import pytest
 import redis
 import torch
 
-from launch.redis_bus import (
-    DamagedWeightsError,
-    RedisBus,
-    RedisLink,
-    RedisUnavailableError,
-    RedisWeightSink,
-    RedisWeightSource,
-)
+from launch.redis_bus import DamagedWeightsError, RedisBus
+from launch.redis_link import RedisLink, RedisUnavailableError
 from launch.redis_server import PrivateRedis, connect, find_packaged_server, find_redis_server
+from launch.redis_weights import RedisWeightSink, RedisWeightSource
 from networks.weights import (
     WeightSink,
     WeightSnapshot,
