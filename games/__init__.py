@@ -1,17 +1,11 @@
 """The games: what they are, and how many copies of one are played at once. No torch in here."""
 
 from games.atari import ATARI_GAMES  # Importing a family also registers its games.
-from games.env import PROTOCOLS, EnvProtocol, VectorEnv, VectorStep, make_vector_env
+from games.env import PROTOCOLS, EnvProtocol, VectorEnv, VectorStep
 from games.gym import register_gym_game
 from games.minatar import MINATAR_GAMES
-from games.spec import (
-    GameSpec,
-    get_game,
-    human_normalized_score,
-    known_games,
-    normalized_score,
-    register_game,
-)
+from games.registry import get_game, known_games, make_vector_env, register_game
+from games.spec import GameSpec, human_normalized_score, normalized_score
 
 __all__ = [
     "ATARI_GAMES",

@@ -20,7 +20,8 @@ from ale_py.vector_env import AtariVectorEnv
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorStep, local_action_table, to_local_actions
-from games.spec import GameSpec, register_game
+from games.registry import register_game
+from games.spec import GameSpec
 
 NUM_ACTIONS = 18
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from games.spec import GameSpec, get_make_env
+from games.spec import GameSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,63 +153,6 @@ def get_protocol(name: str) -> EnvProtocol:
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
-
-
-class MakeVectorEnv(Protocol):
-    """Builds the environments of a registered game."""
-
-    def __call__(
-        self,
-        spec: GameSpec,
-        *,
-        num_envs: int,
-        protocol: EnvProtocol,
-        seed: int,
-        num_threads: int,
-    ) -> VectorEnv:
-        """See make_vector_env()."""
-        ...
-
-
-def make_vector_env(
-    spec: GameSpec,
-    *,
-    num_envs: int,
-    protocol: EnvProtocol | str,
-    seed: int,
-    num_threads: int = 1,
-) -> VectorEnv:
-    """Build N environments of one game.
-
-    Args:
-        spec: a registered game.
-        num_envs: N.
-        protocol: an EnvProtocol or the name of one in PROTOCOLS.
-        seed: any non-negative integer. The same seed plays the same; different seeds, and the
-            environments of one vector, have unrelated random streams.
-        num_threads: threads that step the emulators; families in Python use one, whatever is said.
-
-    Raises:
-        ValueError: for a game that is not registered in this process, an unknown protocol, or a
-            number out of range.
-    """
-    if isinstance(protocol, str):
-        protocol = get_protocol(protocol)
-    if num_envs < 1 or num_threads < 1:
-        raise ValueError(
-            f"num_envs and num_threads must be at least 1, not {num_envs} and {num_threads}"
-        )
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, not {seed}")
-    make_env = get_make_env(spec.name)
-    # int(): the emulator refuses NumPy integers.
-    return make_env(
-        spec,
-        num_envs=int(num_envs),
-        protocol=protocol,
-        seed=int(seed),
-        num_threads=int(num_threads),
-    )
 
 
 def local_action_table(spec: GameSpec) -> NDArray[np.int64]:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorEnv, VectorStep, local_action_table, to_local_actions
-from games.spec import GameSpec, register_game
+from games.registry import register_game
+from games.spec import GameSpec
 
 GymEnv = gymnasium.Env[Any, Any]
 

@@ -9,17 +9,12 @@ Units: 1 step = one decision of the agent = `frames_per_step` frames (4 in Atari
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from games.env import MakeVectorEnv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,73 +93,6 @@ class GameSpec:
         return mask
 
 
-_REGISTRY: dict[str, tuple[GameSpec, MakeVectorEnv]] = {}
-
-
-def register_game(spec: GameSpec, make_env: MakeVectorEnv) -> None:
-    """Make `spec` known by its name, with the function that builds its environments.
-
-    A registration lives in this process only: a module that registers games has to be imported in
-    every process that plays them.
-
-    Args:
-        spec: its name must be new; registering an equal spec again replaces `make_env`.
-        make_env: called as `make_env(spec, num_envs=, protocol=, seed=, num_threads=)`.
-
-    Raises:
-        ValueError: if another game has this name, or the family has another joint action set.
-    """
-    known = _REGISTRY.get(spec.name)
-    if known is not None and known[0] != spec:
-        raise ValueError(
-            f"a different game {spec.name!r} is already registered (family {known[0].family!r}); "
-            "choose another name"
-        )
-    for other, _ in _REGISTRY.values():
-        if other.family == spec.family and other.num_actions != spec.num_actions:
-            raise ValueError(
-                f"game {spec.name!r} has {spec.num_actions} joint actions, but family "
-                f"{spec.family!r} has {other.num_actions} (from {other.name!r}); give every game "
-                "of a family the same joint action set"
-            )
-    _REGISTRY[spec.name] = (spec, make_env)
-
-
-def get_game(name: str) -> GameSpec:
-    """The spec registered under `name`.
-
-    Raises:
-        ValueError: for an unknown name, with the nearest known ones.
-    """
-    if name in _REGISTRY:
-        return _REGISTRY[name][0]
-    close = difflib.get_close_matches(name.lower(), _REGISTRY, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else _families_hint()
-    raise ValueError(f"unknown game {name!r}; {hint}")
-
-
-def known_games(family: str | None = None) -> tuple[str, ...]:
-    """Names of all registered games, or of one family, in alphabetical order.
-
-    Raises:
-        ValueError: for a family without games.
-    """
-    names = sorted(n for n, (s, _) in _REGISTRY.items() if family is None or s.family == family)
-    if family is not None and not names:
-        raise ValueError(f"unknown game family {family!r}; {_families_hint()}")
-    return tuple(names)
-
-
-def get_make_env(name: str) -> MakeVectorEnv:
-    """The function that builds environments for the game `name`; use make_vector_env() instead.
-
-    Raises:
-        ValueError: for a name that is not registered in this process.
-    """
-    get_game(name)
-    return _REGISTRY[name][1]
-
-
 def normalized_score(score: float, low: float | None, high: float | None) -> float | None:
     """(score - low) / (high - low), or None where that is undefined.
 
@@ -179,8 +107,3 @@ def normalized_score(score: float, low: float | None, high: float | None) -> flo
 def human_normalized_score(score: float, spec: GameSpec) -> float | None:
     """0 at random play, 1 at the human tester; None for a game without both reference scores."""
     return normalized_score(score, spec.random_score, spec.human_score)
-
-
-def _families_hint() -> str:
-    families = sorted({spec.family for spec, _ in _REGISTRY.values()})
-    return f"known families are {', '.join(families)} (known_games() lists the games)"

@@ -19,7 +19,7 @@ import yaml
 
 from actors.actor import ActorConfig
 from games.env import get_protocol
-from games.spec import get_game
+from games.registry import get_game
 from launch.per_game import any_text, parse_per_game, positive_float, positive_int
 from learner.learner import LearnerConfig
 from learner.objectives import DqnConfig, MimicConfig

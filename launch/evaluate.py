@@ -20,8 +20,9 @@ import tyro
 from torch import nn
 
 from actors.evaluator import EvaluationResult, evaluate
-from games.env import get_protocol, make_vector_env
-from games.spec import get_game, human_normalized_score, normalized_score
+from games.env import get_protocol
+from games.registry import get_game, make_vector_env
+from games.spec import human_normalized_score, normalized_score
 from launch.cli import run_command
 from launch.config import MultitaskConfig, load_config
 from launch.recipe import MultitaskRecipe

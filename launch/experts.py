@@ -21,8 +21,8 @@ from pathlib import Path
 from torch import nn
 
 from actors.evaluator import EvaluationResult, evaluate
-from games.env import get_protocol, make_vector_env
-from games.spec import get_game
+from games.env import get_protocol
+from games.registry import get_game, make_vector_env
 from launch.cli import build_config, parse_invocation, run_command
 from launch.config import ExpertsConfig, dump_config
 from launch.console import Console

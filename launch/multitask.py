@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from games.spec import get_game
+from games.registry import get_game
 from launch.cli import Invocation, build_config, parse_invocation, run_command
 from launch.config import MultitaskConfig, dump_config
 from launch.console import Console

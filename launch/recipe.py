@@ -18,8 +18,9 @@ from actors.actor import Actor
 from actors.policy import epsilon_ladder
 from actors.priorities import PolicyDistance, PriorityRule, TdError
 from actors.rows import RowWindow
-from games.env import VectorEnv, get_protocol, make_vector_env
-from games.spec import GameSpec, get_game
+from games.env import VectorEnv, get_protocol
+from games.registry import get_game, make_vector_env
+from games.spec import GameSpec
 from launch.config import CommonConfig, ExpertsConfig, MultitaskConfig
 from learner.batch import BatchLoader
 from learner.learner import Learner

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from games.spec import get_game
+from games.registry import get_game
 from launch.console import Console
 from launch.engine import Engine, Progress
 from launch.recipe import MultitaskRecipe

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from games.spec import get_game
+from games.registry import get_game
 from networks.atomic_file import write_atomically
 from networks.build import NetworkConfig, build_student
 from networks.student import MultitaskStudent

@@ -28,7 +28,8 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 from torch import Tensor, nn
 
-from games.spec import GameSpec, get_game
+from games.registry import get_game
+from games.spec import GameSpec
 from networks.atomic_file import write_atomically
 from networks.q_network import QNetwork
 from networks.weights import WeightsVersion, copy_arrays, take_snapshot

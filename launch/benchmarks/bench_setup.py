@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from games.spec import get_game
+from games.registry import get_game
 from launch.config import MultitaskConfig, load_config, load_preset
 from launch.recipe import MultitaskRecipe, build_actor, choose_device
 from networks.q_network import QNetwork

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from counting import CountingEnvs, Schedule, check_stacks, expected_entries, read_tags
 
-from games.env import make_vector_env
-from games.spec import get_game
+from games.registry import get_game, make_vector_env
 
 SUPPORT = Path(counting.__file__).parent
 
@@ -149,7 +148,7 @@ def test_it_plays_only_between_reset_and_close():
 def test_it_plays_the_same_in_another_process():
     code = (
         "import counting, numpy as np\n"
-        "from games.env import make_vector_env\n"
+        "from games.registry import make_vector_env\n"
         "env = make_vector_env(counting.CUTS, num_envs=2, protocol='classic', seed=5)\n"
         "env.reset()\n"
         "for _ in range(9): step = env.step(np.full(2, 4))\n"

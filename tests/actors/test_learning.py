@@ -9,7 +9,7 @@ from players import build_expert, table_spec
 from actors.actor import Actor, ActorConfig
 from actors.evaluator import evaluate
 from actors.priorities import PolicyDistance, TdError
-from games.env import make_vector_env
+from games.registry import make_vector_env
 from learner.batch import BatchLoader
 from learner.learner import Learner, LearnerConfig
 from learner.objectives import ActorMimicObjective, DqnConfig, DqnObjective, MimicConfig

@@ -12,7 +12,7 @@ from players import TagNetwork, TagTeacher, table_spec
 
 from actors.actor import Actor, ActorConfig
 from actors.priorities import TdError
-from games.env import make_vector_env
+from games.registry import make_vector_env
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
 from replay.client import LocalReplayClient
 from replay.shard import ReplayConfig, ReplayShard

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from games import PROTOCOLS, get_game, make_vector_env
-from games import spec as spec_module
+from games import registry as registry_module
 from games.gym import register_gym_game
 from games.spec import GameSpec
 
@@ -51,7 +51,7 @@ def needs_minatar(name):
 
 @pytest.fixture(params=["breakout", "corridor", needs_minatar("minatar_breakout")])
 def spec(request, monkeypatch):
-    monkeypatch.setattr(spec_module, "_REGISTRY", dict(spec_module._REGISTRY))
+    monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
     register_gym_game(CORRIDOR, Corridor)
     return get_game(request.param)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from games import PROTOCOLS, make_vector_env
-from games import spec as spec_module
+from games import registry as registry_module
 from games.gym import image_to_frame, register_gym_game
 from games.spec import GameSpec
 
@@ -61,7 +61,7 @@ class Counter(gymnasium.Env):
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    monkeypatch.setattr(spec_module, "_REGISTRY", dict(spec_module._REGISTRY))
+    monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
 
 
 def make(*made, num_envs=None, protocol=PLAIN, spec=SPEC, seed=0):

@@ -5,16 +5,10 @@ import numpy as np
 import pytest
 
 import games
-from games import spec as spec_module
+from games import registry as registry_module
 from games.atari import AtariEnvs
-from games.spec import (
-    GameSpec,
-    get_game,
-    human_normalized_score,
-    known_games,
-    normalized_score,
-    register_game,
-)
+from games.registry import get_game, known_games, register_game
+from games.spec import GameSpec, human_normalized_score, normalized_score
 
 TOY = GameSpec(
     name="toy",
@@ -32,7 +26,7 @@ TOY = GameSpec(
 @pytest.fixture
 def own_registry(monkeypatch):
     """Registrations of one test that no other test sees."""
-    monkeypatch.setattr(spec_module, "_REGISTRY", dict(spec_module._REGISTRY))
+    monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
 
 
 def test_observation_stacks_frames_along_channels():

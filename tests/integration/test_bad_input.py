@@ -12,7 +12,7 @@ import torch
 from runs import Finished, command, run_command, save_random_expert, teacher_options
 from safetensors.numpy import save
 
-from games.spec import get_game
+from games.registry import get_game
 from networks.q_network import QNetwork
 from networks.weights import WeightsVersion, take_snapshot
 

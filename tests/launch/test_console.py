@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from actors.evaluator import EvaluationResult
-from games.spec import get_game
+from games.registry import get_game
 from launch.config import CommonConfig
 from launch.console import Console
 from launch.engine import GameProgress, Progress

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from games.spec import GameSpec, get_game
+from games.registry import get_game
+from games.spec import GameSpec
 from networks.build import NetworkConfig, build_q_network, build_student
 from networks.student import MultitaskStudent
 

@@ -23,7 +23,7 @@ from players import TagNetwork, TagTeacher, table_spec
 
 from actors.actor import Actor, ActorConfig
 from actors.priorities import TdError
-from games.env import make_vector_env
+from games.registry import make_vector_env
 from games.spec import GameSpec
 from networks.weights import WeightSnapshot, WeightsVersion
 from replay.ring import TableSpec

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorStep, local_action_table, to_local_actions
-from games.spec import GameSpec, register_game
+from games.registry import register_game
+from games.spec import GameSpec
 
 NUM_ACTIONS = 6
 FRAME_SHAPE = (1, 4, 4)

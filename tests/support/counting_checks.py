@@ -20,7 +20,7 @@ from counting import (
 )
 from numpy.typing import NDArray
 
-from games.spec import get_game
+from games.registry import get_game
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk, SampleBatch
 
 _COLUMNS = (

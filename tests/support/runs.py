@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from games.spec import get_game
+from games.registry import get_game
 from networks.q_network import QNetwork
 from teachers.expert import save_expert
 

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorStep, local_action_table, to_local_actions
-from games.spec import GameSpec, register_game
+from games.registry import register_game
+from games.spec import GameSpec
 from networks.q_network import QNetwork
 
 NUM_ACTIONS = 5

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 import teachers.expert
-from games.spec import get_game
+from games.registry import get_game
 from networks.q_network import QNetwork
 from teachers.card import ScoreRecord, TeacherCard, load_card
 from teachers.expert import Expert, architecture_of, load_expert, save_expert, shipped_experts

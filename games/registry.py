@@ -1,0 +1,138 @@
+"""Which games there are, by name, and how to build their environments."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Protocol
+
+from games.env import EnvProtocol, VectorEnv, get_protocol
+from games.spec import GameSpec
+
+
+class MakeVectorEnv(Protocol):
+    """Builds the environments of a registered game."""
+
+    def __call__(
+        self,
+        spec: GameSpec,
+        *,
+        num_envs: int,
+        protocol: EnvProtocol,
+        seed: int,
+        num_threads: int,
+    ) -> VectorEnv:
+        """See make_vector_env()."""
+        ...
+
+
+_REGISTRY: dict[str, tuple[GameSpec, MakeVectorEnv]] = {}
+
+
+def register_game(spec: GameSpec, make_env: MakeVectorEnv) -> None:
+    """Make `spec` known by its name, with the function that builds its environments.
+
+    A registration lives in this process only: a module that registers games has to be imported in
+    every process that plays them.
+
+    Args:
+        spec: its name must be new; registering an equal spec again replaces `make_env`.
+        make_env: called as `make_env(spec, num_envs=, protocol=, seed=, num_threads=)`.
+
+    Raises:
+        ValueError: if another game has this name, or the family has another joint action set.
+    """
+    known = _REGISTRY.get(spec.name)
+    if known is not None and known[0] != spec:
+        raise ValueError(
+            f"a different game {spec.name!r} is already registered (family {known[0].family!r}); "
+            "choose another name"
+        )
+    for other, _ in _REGISTRY.values():
+        if other.family == spec.family and other.num_actions != spec.num_actions:
+            raise ValueError(
+                f"game {spec.name!r} has {spec.num_actions} joint actions, but family "
+                f"{spec.family!r} has {other.num_actions} (from {other.name!r}); give every game "
+                "of a family the same joint action set"
+            )
+    _REGISTRY[spec.name] = (spec, make_env)
+
+
+def get_game(name: str) -> GameSpec:
+    """The spec registered under `name`.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known ones.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name][0]
+    close = difflib.get_close_matches(name.lower(), _REGISTRY, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else _families_hint()
+    raise ValueError(f"unknown game {name!r}; {hint}")
+
+
+def known_games(family: str | None = None) -> tuple[str, ...]:
+    """Names of all registered games, or of one family, in alphabetical order.
+
+    Raises:
+        ValueError: for a family without games.
+    """
+    names = sorted(n for n, (s, _) in _REGISTRY.items() if family is None or s.family == family)
+    if family is not None and not names:
+        raise ValueError(f"unknown game family {family!r}; {_families_hint()}")
+    return tuple(names)
+
+
+def get_make_env(name: str) -> MakeVectorEnv:
+    """The function that builds environments for the game `name`; use make_vector_env() instead.
+
+    Raises:
+        ValueError: for a name that is not registered in this process.
+    """
+    get_game(name)
+    return _REGISTRY[name][1]
+
+
+def make_vector_env(
+    spec: GameSpec,
+    *,
+    num_envs: int,
+    protocol: EnvProtocol | str,
+    seed: int,
+    num_threads: int = 1,
+) -> VectorEnv:
+    """Build N environments of one game.
+
+    Args:
+        spec: a registered game.
+        num_envs: N.
+        protocol: an EnvProtocol or the name of one in PROTOCOLS.
+        seed: any non-negative integer. The same seed plays the same; different seeds, and the
+            environments of one vector, have unrelated random streams.
+        num_threads: threads that step the emulators; families in Python use one, whatever is said.
+
+    Raises:
+        ValueError: for a game that is not registered in this process, an unknown protocol, or a
+            number out of range.
+    """
+    if isinstance(protocol, str):
+        protocol = get_protocol(protocol)
+    if num_envs < 1 or num_threads < 1:
+        raise ValueError(
+            f"num_envs and num_threads must be at least 1, not {num_envs} and {num_threads}"
+        )
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more, not {seed}")
+    make_env = get_make_env(spec.name)
+    # int(): the emulator refuses NumPy integers.
+    return make_env(
+        spec,
+        num_envs=int(num_envs),
+        protocol=protocol,
+        seed=int(seed),
+        num_threads=int(num_threads),
+    )
+
+
+def _families_hint() -> str:
+    families = sorted({spec.family for spec, _ in _REGISTRY.values()})
+    return f"known families are {', '.join(families)} (known_games() lists the games)"
