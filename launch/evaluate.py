@@ -35,7 +35,7 @@ from teachers.expert import Expert, load_expert
 class EvaluateOptions:
     """Test a run's student or an expert."""
 
-    target: Annotated[str, tyro.conf.Positional]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """Folder of a run, a GAME.safetensors file, or the name of a game whose expert is shipped."""
     games: tuple[str, ...] = ()
     """Of a student: the games to play; all without."""

@@ -27,7 +27,7 @@ from launch.cli import build_config, parse_invocation, run_command
 from launch.config import ExpertsConfig, dump_config
 from launch.console import Console
 from launch.engine import Engine, Progress
-from launch.engines import open_engine, open_redis
+from launch.engines import check_roles, open_engine, open_redis
 from launch.recipe import ExpertRecipe, check_replay_fits, choose_device, evaluation_seed
 from launch.recorder import Recorder
 from launch.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
@@ -46,7 +46,9 @@ def main(argv: Sequence[str]) -> None:
     config = build_config(ExpertsConfig, invocation, prog="experts.py")
     choose_device(config)
     for game in config.games:
-        check_replay_fits(ExpertRecipe(config, game), available_bytes=available_memory_bytes())
+        recipe = ExpertRecipe(config, game)
+        check_replay_fits(recipe, available_bytes=available_memory_bytes())
+        check_roles(recipe, None)
     run = invocation.resumed or RunDir.create(
         config.run_dir, preset="experts", config_text=dump_config(config), seed=config.seed
     )

@@ -21,7 +21,7 @@ SAMPLE_GROUP = "sample"
 CONTROL_GROUP = "control"
 """Ray concurrency groups of a shard: callers that wait in one do not hold up the others."""
 
-_SHARD_PATIENCE_S = 0.25
+_SHARD_PATIENCE_S = 1.0
 """How long one call may wait inside a shard before it comes back without a result."""
 
 

@@ -8,7 +8,7 @@ inserting and sampling is off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -88,10 +88,12 @@ class _Replay:
         self._shard = shard
         self._play = play
         self._rng = rng
-        self._batches = self._draw()
-        self.bytes_per_sample = _num_bytes(self._batches[0]) / self._batches[0].batch_size
+        batch = self._draw()
+        self._keys = [batch.keys]
+        self._batch_size = batch.batch_size
+        self.bytes_per_sample = _num_bytes(batch) / batch.batch_size
         self._source = rng.integers(0, 256, _COPY_SOURCE_BYTES, np.uint8)
-        self._target = np.empty(_num_bytes(self._batches[0]), np.uint8)
+        self._target = np.empty(_num_bytes(batch), np.uint8)
 
     def insert(self) -> Window:
         """Chunks of all games."""
@@ -102,51 +104,42 @@ class _Replay:
         )
 
     def sample(self) -> Window:
-        """Whole batches."""
+        """Whole batches; each is gone before the next, as when it is sent away."""
+        self._keys = []
 
         def draw() -> None:
-            self._batches = self._draw()
+            for _ in range(_BATCHES):
+                self._keys.append(self._draw().keys)
 
-        window = timed(draw, 1)
-        return Window(window.seconds, sum(batch.batch_size for batch in self._batches))
+        return timed(draw, _BATCHES * self._batch_size)
 
     def copy(self) -> Window:
-        """The bytes of the same batches, each in one piece."""
+        """The bytes of as many batches, each in one piece."""
         starts = self._rng.integers(0, len(self._source) - len(self._target), _BATCHES)
-        pieces = [self._source[start : start + len(self._target)] for start in starts]
-        samples = len(self._target) / self.bytes_per_sample * _BATCHES
-        return timed(self._copier(pieces), samples)
 
-    def _copier(self, pieces: list[np.ndarray[Any, Any]]) -> Callable[[], None]:
         def copy() -> None:
-            for piece in pieces:
-                np.copyto(self._target, piece)
+            for start in starts:
+                np.copyto(self._target, self._source[start : start + len(self._target)])
 
-        return copy
+        return timed(copy, _BATCHES * self._batch_size)
 
     def update(self) -> Window:
-        """New priorities for the batches that were drawn."""
+        """New priorities for the transitions that were drawn."""
         updates = [
-            PriorityUpdate(
-                keys=batch.keys,
-                priorities=self._rng.random(batch.batch_size, np.float32),
-            )
-            for batch in self._batches
+            PriorityUpdate(keys=keys, priorities=self._rng.random(self._batch_size, np.float32))
+            for keys in self._keys
         ]
 
         def send() -> None:
             for update in updates:
                 self._shard.update_priorities(update)
 
-        return timed(send, sum(len(update.priorities) for update in updates))
+        return timed(send, len(updates) * self._batch_size)
 
-    def _draw(self) -> list[SampleBatch]:
-        batches = []
-        for _ in range(_BATCHES):
-            batch = self._shard.sample()
-            assert batch is not None  # Nothing paces this shard.
-            batches.append(batch)
-        return batches
+    def _draw(self) -> SampleBatch:
+        batch = self._shard.sample()
+        assert batch is not None  # Nothing paces this shard.
+        return batch
 
 
 def _num_bytes(batch: SampleBatch) -> int:

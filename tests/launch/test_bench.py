@@ -171,7 +171,7 @@ def test_mistakes_are_named(capsys, words, message):
         assert caught.value.code == 2
     told = str(caught.value) + capsys.readouterr().err
     # Long messages are wrapped and framed.
-    assert message in " ".join(told.replace("│", " ").split())
+    assert message in " ".join(told.replace("\u2502", " ").split())
 
 
 def test_acting_is_compared_with_its_three_parts(capsys):

@@ -1,0 +1,390 @@
+"""The roles as real processes on a real Ray, with weights through a real Redis."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+
+import counting
+import numpy as np
+import pytest
+import ray
+import signals
+import torch
+from counting import SCHEDULES
+from counting_checks import check_batch
+from ray_runs import (
+    MadeUpRecipe,
+    RemoteOpenShard,
+    check_contents,
+    drive,
+    dump_all,
+    private_ray,
+)
+from runs import save_network, save_random_expert
+
+from actors.actor import ActorConfig
+from launch.cluster import Link
+from launch.config import MultitaskConfig
+from launch.local import LocalEngine
+from launch.ray_clients import RayReplayReader
+from launch.ray_engine import RayEngine
+from launch.redis_server import PrivateRedis, connect
+from learner.learner import LearnerConfig
+from learner.objectives import MimicConfig
+from networks.build import NetworkConfig
+from networks.masking import legal_matrix, masked_argmax
+from networks.weights import WeightsVersion, apply_snapshot
+from replay.shard import ReplayConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
+
+CPU = torch.device("cpu")
+COUNTING = (counting.CUTS.name, counting.LIVES.name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here():
+    with private_ray(num_cpus=8):
+        yield
+
+
+@pytest.fixture(scope="module")
+def private_redis():
+    with PrivateRedis() as server:
+        yield server.url
+
+
+@pytest.fixture
+def debian_redis(tmp_path):
+    """Debian's server on a free port of this machine, without anything written to disk."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        connect(url, num_retries=100).close()
+        yield url
+    finally:
+        server.terminate()
+        server.wait(10.0)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Two counting games, one actor each, one shard that forgets nothing."""
+    folder = tmp_path_factory.mktemp("teachers")
+    teachers = [f"{game}={save_random_expert(folder, game, torso='minatar')}" for game in COUNTING]
+    return MultitaskConfig(
+        games=COUNTING,
+        num_steps=4_000,
+        teachers=tuple(teachers),
+        actor=ActorConfig(num_envs=3, chunk_steps=7),
+        replay=ReplayConfig(
+            batch_size=32,
+            capacity_per_game=60_000,
+            min_size_per_game=100,
+            samples_per_insert=2.0,
+            samples_per_insert_cap=8.0,
+            error_buffer=200.0,
+        ),
+        learner=LearnerConfig(publish_period=5),
+        network=NetworkConfig(torso="minatar"),
+    )
+
+
+@contextmanager
+def started(config, url, monkeypatch=None, *, name="run", state=None, notes=None):
+    """An engine, closed at the end."""
+    if monkeypatch is not None:
+        monkeypatch.setattr("launch.ray_engine.RemoteShard", RemoteOpenShard)
+    note = (lambda text: None) if notes is None else notes.append
+    engine = RayEngine(
+        MadeUpRecipe(config), link=Link(url, name), device=CPU, state=state, note=note
+    )
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def kill_one(engine, role) -> int:
+    """SIGKILL to a process of a role, once it is known."""
+    drive(engine, lambda progress: all(engine.pids()[role]))
+    pid = engine.pids()[role][0]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def incarnations(versions) -> set[int]:
+    return {WeightsVersion.decode(int(version)).incarnation for version in np.unique(versions)}
+
+
+def newest_of(streams) -> WeightsVersion:
+    """The newest weights that any actor has played with."""
+    return WeightsVersion.decode(max(int(stream.versions[-1]) for stream in streams.values()))
+
+
+# Nothing is lost
+
+
+@pytest.mark.parametrize("server", ["private_redis", "debian_redis"])
+def test_nothing_is_lost_doubled_reordered_or_mixed_up(config, server, request, monkeypatch):
+    url = request.getfixturevalue(server)
+    wide = server == "private_redis"
+    config = dataclasses.replace(
+        config,
+        actors=("2",) if wide else ("1",),
+        replay=dataclasses.replace(config.replay, num_shards=2 if wide else 1),
+    )
+    with started(config, url, monkeypatch, name=server) as engine:
+        drive(engine)
+        played_before = engine.progress().steps
+        tables = dump_all(engine)
+        progress = engine.progress()
+        batches = [
+            RayReplayReader([shard.handle]).sample(timeout_s=10.0) for shard in engine._shards
+        ]
+        ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
+    streams = check_contents(tables)
+    num_actors = sum(config.actors_of.values())
+    assert len(streams) == num_actors * config.actor.num_envs
+    # At most one chunk of an actor is on its way, and one is being played.
+    stored = sum(table.num_inserted for table in tables)
+    under_way = 2 * num_actors * config.actor.num_envs * config.actor.chunk_steps
+    assert played_before - under_way <= stored <= progress.steps
+    assert stored >= config.num_steps - config.replay.error_buffer
+    assert progress.updates == config.num_updates
+    assert not any(progress.faults.values())
+    assert progress.overwritten_unsampled == 0
+    assert newest_of(streams) > (0, config.num_updates // 2), "new weights do not reach the actors"
+    assert incarnations(np.concatenate([s.versions for s in streams.values()])) == {0}
+    for batch in batches:
+        tags = check_batch(batch, SCHEDULES, life_loss_ends_return=True)
+        assert len(tags.clock) == 32
+
+
+# Processes that die
+
+
+def test_an_actor_that_is_killed_is_replaced_and_the_run_reaches_its_end(
+    config, private_redis, monkeypatch
+):
+    notes = []
+    # Pinned: the run cannot reach its end without the game whose only actor is killed.
+    config = dataclasses.replace(
+        config, replay=dataclasses.replace(config.replay, pin_every_game=True)
+    )
+    with started(config, private_redis, monkeypatch, name="actor", notes=notes) as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        killed = kill_one(engine, f"actor/{COUNTING[0]}")
+        progress = drive(engine)
+        replaced = engine.pids()[f"actor/{COUNTING[0]}"]
+        tables = dump_all(engine)
+    assert progress.faults["actor_restarts"] == 1
+    assert progress.faults["learner_restarts"] == progress.faults["shard_restarts"] == 0
+    assert progress.updates == config.num_updates
+    assert killed not in replaced
+    assert notes == [f"an actor of {COUNTING[0]} died; starting another"]
+    streams = check_contents(tables)
+    # The new one has streams of its own, which begin at their beginning.
+    assert len(streams) == 3 * config.actor.num_envs
+    stored = sum(table.num_inserted for table in tables)
+    assert stored >= config.num_steps - config.replay.error_buffer
+    # What the dead one had played since it was last asked is not counted.
+    assert progress.steps >= 0.8 * stored
+    assert newest_of(streams) > (0, config.num_updates // 2)
+
+
+def test_a_shard_that_is_killed_comes_back_and_the_run_reaches_its_end(
+    config, private_redis, monkeypatch
+):
+    notes = []
+    with started(config, private_redis, monkeypatch, name="shard", notes=notes) as engine:
+        before = drive(engine, lambda progress: progress.updates > 10)
+        killed = kill_one(engine, "shard")
+        progress = drive(engine)
+        replaced = engine.pids()["shard"]
+        tables = dump_all(engine)
+        ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
+    assert progress.faults["shard_restarts"] == 1
+    assert progress.faults["actor_restarts"] == progress.faults["learner_restarts"] == 0
+    assert progress.updates == config.num_updates
+    assert killed not in replaced
+    assert notes == ["a replay shard died and came back empty"]
+    for game in COUNTING:
+        assert progress.games[game].inserted > before.games[game].inserted
+        assert progress.games[game].sampled > before.games[game].sampled
+    # Each stream goes on in the new shard where the old one ended, with a gap at most.
+    for table in tables:
+        for number in np.unique(table.streams):
+            assert (np.diff(table.steps[table.streams == number]) >= 1).all()
+
+
+def test_a_learner_that_is_killed_goes_on_from_the_last_state_as_a_new_incarnation(
+    config, private_redis, monkeypatch
+):
+    notes = []
+    with started(config, private_redis, monkeypatch, name="learner", notes=notes) as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        kill_one(engine, "learner")  # Before there is any state to go on from.
+        drive(engine, lambda progress: engine.snapshot().version > (1, 20))
+        saved = engine.state()["learner"]
+        assert saved["incarnation"] == 1
+        kill_one(engine, "learner")
+        kill_time = time.monotonic()
+        after = drive(engine, lambda progress: progress.faults["learner_restarts"] == 2)
+        assert engine.snapshot().version >= (2, saved["num_updates"])
+        progress = drive(engine)
+        restart_s = time.monotonic() - kill_time
+        tables = dump_all(engine)
+        version = engine.snapshot().version
+    assert restart_s < 60.0
+    assert after.faults["learner_restarts"] == progress.faults["learner_restarts"] == 2
+    assert version == (2, config.num_updates)
+    assert notes == [
+        "the learner died; going on from update 0",
+        f"the learner died; going on from update {saved['num_updates']}",
+    ]
+    streams = check_contents(tables)
+    versions = np.concatenate([stream.versions for stream in streams.values()])
+    assert incarnations(versions) == {0, 1, 2}, "actors must follow every incarnation"
+    assert newest_of(streams) > (2, saved["num_updates"])
+
+
+def test_a_learner_that_dies_while_it_is_asked_is_replaced(config, private_redis):
+    with started(config, private_redis, name="asked") as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        kill_one(engine, "learner")
+        assert engine.state()["learner"]["incarnation"] == 1
+        assert engine.progress().faults["learner_restarts"] == 1
+
+
+def test_an_error_in_the_learner_ends_the_run_with_its_cause(config, private_redis):
+    diverging = dataclasses.replace(config, learner=LearnerConfig(learning_rate=1e30))
+    with started(diverging, private_redis, name="error") as engine:
+        with pytest.raises(ValueError, match="diverged"):
+            drive(engine)
+        begun = time.monotonic()
+        engine.progress()
+        assert time.monotonic() - begun < 10.0, "nobody may wait for a loop that has ended"
+
+
+def test_a_role_that_cannot_even_start_ends_the_run_at_once(config, private_redis):
+    """Starting it again would end the same way."""
+    impossible = dataclasses.replace(config, teachers=("counting_cuts=nowhere/x.safetensors",))
+    with (
+        started(impossible, private_redis, name="impossible") as engine,
+        pytest.raises(ray.exceptions.RayActorError, match="nowhere"),
+    ):
+        drive(engine)
+
+
+# Going on
+
+
+def test_a_run_is_resumed_from_a_local_checkpoint_with_more_actors(
+    config, private_redis, monkeypatch
+):
+    """The learner comes back as a new incarnation, and the actors follow it."""
+    local = LocalEngine(MadeUpRecipe(config), device=CPU)
+    while local.progress().updates < 100:
+        assert local.advance(0.05)
+    state, before = local.state(), local.progress()
+    wider = dataclasses.replace(config, actors=("2", f"{COUNTING[1]}=1"))
+    with started(wider, private_redis, monkeypatch, name="resumed", state=state) as engine:
+        first = drive(engine, lambda progress: progress.updates > 0)
+        assert engine.snapshot().version > (1, state["learner"]["num_updates"] - 1)
+        progress = drive(engine)
+        tables = dump_all(engine)
+        version = engine.snapshot().version
+    assert first.updates >= before.updates >= 100
+    assert progress.updates == config.num_updates
+    assert version == (1, config.num_updates)
+    assert progress.steps > before.steps
+    assert [game.actors for game in progress.games.values()] == [2, 1]
+    streams = check_contents(tables)
+    assert min(streams) >> 16 >= state["next_serial"], "a number of the first session is used again"
+    assert newest_of(streams) > (1, before.updates)
+
+
+# It learns
+
+
+@pytest.fixture(scope="module")
+def signal_config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("signal_teachers")
+    games = tuple(spec.name for spec in signals.GAMES)
+    teachers = [
+        f"{spec.name}={save_network(folder, spec.name, signals.fit_best_policy(spec, seed=seed))}"
+        for seed, spec in enumerate(signals.GAMES)
+    ]
+    return MultitaskConfig(
+        games=games,
+        num_steps=12_000,
+        teachers=tuple(teachers),
+        actor=ActorConfig(num_envs=8, chunk_steps=8, epsilon=0.2),
+        replay=ReplayConfig(
+            batch_size=64,
+            capacity_per_game=4_000,
+            min_size_per_game=200,
+            samples_per_insert=2.0,
+            samples_per_insert_cap=8.0,
+            error_buffer=500.0,
+        ),
+        learner=LearnerConfig(learning_rate=2e-3, precision="float32", publish_period=10),
+        mimic=MimicConfig(temperature=0.2),
+        network=NetworkConfig(torso="minatar"),
+    )
+
+
+def agreement(config, snapshot) -> float:
+    """Share of fresh states in which student and teacher would play the same."""
+    recipe = MadeUpRecipe(config)
+    legal = legal_matrix(signals.GAMES)
+    rng = np.random.default_rng(77)
+    shares = []
+    for index, spec in enumerate(signals.GAMES):
+        student = recipe.build_acting_network(spec.name).eval()
+        apply_snapshot(student, snapshot)
+        states = torch.from_numpy(signals.random_observations(spec, 2_000, rng))
+        mask = legal[index].expand(2_000, -1)
+        with torch.no_grad():
+            ours = masked_argmax(student(states), mask)
+            theirs = masked_argmax(recipe.load_teacher(spec.name)(states), mask)
+        shares.append(float((ours == theirs).float().mean()))
+    return float(np.mean(shares))
+
+
+def test_processes_learn_what_one_process_learns(signal_config, private_redis):
+    local = LocalEngine(MadeUpRecipe(signal_config), device=CPU)
+    untrained = agreement(signal_config, local.snapshot())
+    while local.advance(0.5):
+        local_loss = local.progress().metrics["policy_loss"]
+    with started(signal_config, private_redis, name="signals") as engine:
+        losses = []
+
+        def look(progress):
+            losses.extend(
+                [progress.metrics["policy_loss"]] if "policy_loss" in progress.metrics else []
+            )
+            return False
+
+        progress = drive(engine, look)
+        snapshot = engine.snapshot()
+    here, there = agreement(signal_config, local.snapshot()), agreement(signal_config, snapshot)
+    assert progress.updates == local.progress().updates == signal_config.num_updates
+    assert untrained < 0.6
+    assert here > 0.95
+    assert there > 0.95
+    assert abs(here - there) < 0.03
+    assert losses[-1] == pytest.approx(local_loss, rel=0.2)

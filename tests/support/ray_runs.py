@@ -1,0 +1,192 @@
+"""Runs of made-up games on Ray: engines whose shards show all that they hold.
+
+Importing this module registers the counting and the signal games. Ray's workers import it, too:
+a recipe from here brings them the games.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import counting
+import numpy as np
+import pytest
+import ray
+import signals
+from counting import SCHEDULES, read_tags
+from counting_checks import Stream, check_stream
+from numpy.typing import NDArray
+from runs import pids_of, ray_environment, wait_until
+
+from launch.cluster import ShardProcess
+from launch.engine import Progress
+from launch.ray_clients import ADD_GROUP, CONTROL_GROUP, SAMPLE_GROUP
+from launch.ray_engine import RayEngine
+from launch.recipe import MultitaskRecipe
+from replay.types import STREAMS_PER_ACTOR_BITS
+
+assert counting.SCHEDULES
+assert signals.GAMES
+
+_COLUMNS = (
+    "frames",
+    "actions",
+    "rewards",
+    "discounts",
+    "epsilons",
+    "student_logits",
+    "teacher_logits",
+    "teacher_features",
+    "teacher_values",
+    "priorities",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeUpRecipe(MultitaskRecipe):
+    """Wherever it is unpacked, the made-up games are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableDump:
+    """All entries of one game in one shard, in the order in which they were stored."""
+
+    game: str
+    shard: int
+    columns: dict[str, NDArray[Any]]
+    streams: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    versions: NDArray[np.int64]
+    num_inserted: int
+    """Transitions ever stored."""
+
+
+class OpenShard(ShardProcess):
+    """A shard that shows what it holds."""
+
+    def __init__(self, recipe: MultitaskRecipe, shard: int) -> None:
+        """As any shard."""
+        super().__init__(recipe, shard)
+        self._number = shard
+
+    def dump(self) -> list[TableDump]:
+        """Everything, as of one moment."""
+        shard = self._shard
+        with shard._condition:
+            return [self._dump_table(table) for table in shard._tables]
+
+    def _dump_table(self, table: Any) -> TableDump:
+        ring = table.ring
+        held = np.flatnonzero(ring.generations >= 0)
+        slots = held[np.argsort(ring.generations[held])]
+        columns = {name: getattr(ring, name)[slots] for name in _COLUMNS}
+        columns["is_first"] = ring._is_first[slots]
+        columns["is_transition"] = ring._is_transition[slots]
+        return TableDump(
+            game=table.spec.game,
+            shard=self._number,
+            columns=columns,
+            streams=ring.streams[slots],
+            steps=ring.steps[slots],
+            versions=ring.weights_versions[slots],
+            num_inserted=table.counts.inserted,
+        )
+
+
+RemoteOpenShard: Any = ray.remote(  # type: ignore[call-overload]
+    num_cpus=1,
+    max_restarts=-1,
+    concurrency_groups={ADD_GROUP: 64, SAMPLE_GROUP: 4, CONTROL_GROUP: 2},
+)(OpenShard)
+
+
+@contextmanager
+def private_ray(num_cpus: int) -> Iterator[None]:
+    """A Ray that nobody else uses and that leaves no process behind."""
+    with (
+        # Not under pytest's folder: the paths of Ray's sockets would be too long.
+        tempfile.TemporaryDirectory(prefix="amt", ignore_cleanup_errors=True) as scratch,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in ray_environment(Path(scratch)).items():
+            patch.setenv(name, value)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=scratch,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            wait_until(
+                lambda: not pids_of(Path(scratch)), timeout_s=30.0, what="Ray's processes are gone"
+            )
+
+
+def drive(
+    engine: RayEngine,
+    until: Callable[[Progress], bool] = lambda progress: False,
+    *,
+    timeout_s: float = 120.0,
+) -> Progress:
+    """Go on until a condition holds, or to the end; the last look."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        is_running = engine.advance(0.2)
+        progress = engine.progress()
+        if until(progress) or not is_running:
+            return progress
+        assert time.monotonic() < deadline, f"not there within {timeout_s} s: {progress}"
+
+
+def dump_all(engine: RayEngine) -> list[TableDump]:
+    """What all shards hold."""
+    answers = ray.get([shard.handle.dump.remote() for shard in engine._shards], timeout=60.0)
+    return [table for tables in answers for table in tables]
+
+
+def check_contents(tables: list[TableDump]) -> dict[int, Stream]:
+    """The streams of counting games; AssertionError for anything lost, doubled or mixed up."""
+    streams: dict[int, Stream] = {}
+    seeds: dict[int, int] = {}
+    games: dict[int, str] = {}
+    for table in tables:
+        assert np.count_nonzero(table.columns["is_transition"]) == table.num_inserted
+        for number in np.unique(table.streams).tolist():
+            assert number not in streams, "a stream is in two places"
+            serial, env = number >> STREAMS_PER_ACTOR_BITS, number % (1 << STREAMS_PER_ACTOR_BITS)
+            stream = streams[number] = _stream(table, number)
+            seed = seeds.setdefault(serial, int(stream.tags.seed[0]))
+            assert games.setdefault(serial, table.game) == table.game, "an actor plays two games"
+            check_stream(
+                stream,
+                SCHEDULES[table.game],
+                game=table.game,
+                seed=seed,
+                env=env,
+                num_rows=int(stream.tags.clock[-1]) + 1,
+                life_loss_ends_return=True,
+            )
+            assert (np.diff(stream.versions) >= 0).all(), "an actor went back to older weights"
+    assert len(set(seeds.values())) == len(seeds), "two actors play the same"
+    return streams
+
+
+def _stream(table: TableDump, number: int) -> Stream:
+    rows = table.streams == number
+    steps = table.steps[rows]
+    assert steps.tolist() == list(range(len(steps))), "steps are lost, doubled or out of order"
+    columns = {name: column[rows] for name, column in table.columns.items()}
+    return Stream(columns, table.versions[rows], read_tags(columns["frames"]))
