@@ -34,6 +34,7 @@ from launch.ray_clients import (
 from launch.recipe import MultitaskRecipe, Recipe, build_actor, build_learner, build_shard
 from launch.redis_weights import RedisWeightSink, RedisWeightSource
 from launch.testing import StudentTest, run_test
+from learner.prefetch import Prefetcher
 from networks.weights import WeightSnapshot, take_snapshot
 from replay.shard import ShardStats
 from replay.types import Chunk, PriorityUpdate, SampleBatch
@@ -194,18 +195,23 @@ class LearnerProcess:
 
     def run(self) -> None:
         """Update until the run's end or `stop`; waits only for replay, half a second at a time."""
+        batches = Prefetcher(self._sample, self._learner.load_batch)
         try:
             while self._learner.num_updates < self._num_updates and not self._stopped.is_set():
                 self._answer()
-                batch = self._replay.sample(timeout_s=0.5)
+                batch = batches.next(timeout_s=0.5)
                 if batch is not None:
-                    self._learner.update(self._learner.load_batch(batch))
+                    self._learner.update(batch)
             self._learner.flush_priorities()
             self._learner.publish()
         finally:
+            batches.close()
             # Also after an error: from now on nobody waits for a loop that has ended.
             self._finished = True
             self._answer()
+
+    def _sample(self, timeout_s: float) -> SampleBatch | None:
+        return self._replay.sample(timeout_s=timeout_s)
 
     def report(self) -> LearnerReport:
         """Answered between two updates."""

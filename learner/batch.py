@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from replay.n_step import n_step_returns
-from replay.types import ItemKeys, SampleBatch
+from replay.types import Int64Array, ItemKeys, SampleBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ class DeviceBatch:
     teacher_features_BD: Tensor
     inverse_probabilities_B: Tensor
     loss_weights_B: Tensor
+    acting_versions: Int64Array
+    """[B] Encoded versions of the weights that acted; on the host."""
     temporal_difference: TemporalDifferenceBatch | None
 
 
@@ -70,6 +72,7 @@ class BatchLoader:
             teacher_features_BD=self._tensor(batch.teacher_features).float(),
             inverse_probabilities_B=self._tensor(batch.inverse_probabilities),
             loss_weights_B=self._tensor(batch.loss_weights),
+            acting_versions=batch.weights_versions,
             temporal_difference=self._temporal_difference(batch),
         )
 

@@ -110,7 +110,6 @@ class Learner:
         self._metric_sums: dict[str, Tensor] = {}
         self._num_summed = 0
         self._policy_lag_sum = 0.0
-        self._lag_count = 0
         self.num_updates = 0
 
     @property
@@ -124,14 +123,13 @@ class Learner:
         return WeightsVersion(self._incarnation, self.num_updates)
 
     def load_batch(self, batch: SampleBatch) -> DeviceBatch:
-        """Bring a batch to the device and note how old the policies are that made it."""
-        lag = self.num_updates - _updates(batch.weights_versions)
-        self._policy_lag_sum += float(np.maximum(lag, 0).mean())
-        self._lag_count += 1
+        """Bring a batch to the device; may be called from another thread than `update`."""
         return self._load_batch(batch)
 
     def update(self, batch: DeviceBatch) -> None:
         """One optimizer step; publishes the weights when their period is over."""
+        lag = self.num_updates - _updates(batch.acting_versions)
+        self._policy_lag_sum += float(np.maximum(lag, 0).mean())
         with self._autocast():
             result = self._objective(batch)
         priorities = self._start_copy(batch.keys, result.priorities_B)
@@ -181,10 +179,9 @@ class Learner:
         metrics = {
             name: float(total) / self._num_summed for name, total in self._metric_sums.items()
         }
-        if self._lag_count:
-            metrics["policy_lag"] = self._policy_lag_sum / self._lag_count
-        self._metric_sums, self._num_summed = {}, 0
-        self._policy_lag_sum, self._lag_count = 0.0, 0
+        if self._num_summed:
+            metrics["policy_lag"] = self._policy_lag_sum / self._num_summed
+        self._metric_sums, self._num_summed, self._policy_lag_sum = {}, 0, 0.0
         return metrics
 
     def state(self) -> dict[str, Any]:

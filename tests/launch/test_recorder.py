@@ -5,7 +5,6 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -361,6 +360,7 @@ def batch(*, successors):
         teacher_features_BD=torch.rand(size, 5, generator=rng),
         inverse_probabilities_B=torch.ones(size),
         loss_weights_B=torch.ones(size),
+        acting_versions=np.zeros(size, np.int64),
         temporal_difference=TemporalDifferenceBatch(
             returns_B=torch.zeros(size),
             bootstrap_discounts_B=torch.ones(size),
@@ -383,7 +383,7 @@ def learner_metrics(network, objective, device_batch):
         weights=None,
         device=torch.device("cpu"),
     )
-    learner.update(learner.load_batch(SimpleNamespace(weights_versions=np.zeros(4, np.int64))))
+    learner.update(device_batch)
     return learner.drain_metrics()
 
 

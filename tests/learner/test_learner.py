@@ -306,7 +306,7 @@ def test_metrics_are_means_since_they_were_last_drained():
     assert learner.drain_metrics() == {}
 
 
-def test_policy_lag_is_in_updates_and_measured_when_a_batch_is_taken():
+def test_policy_lag_is_in_updates_and_measured_when_a_batch_is_learned_from():
     learner, _, _ = build_learner()
     update(learner, *range(10), versions=[encoded(0, 0)] * 7)
     learner.drain_metrics()
@@ -314,15 +314,21 @@ def test_policy_lag_is_in_updates_and_measured_when_a_batch_is_taken():
     update(learner, 0, versions=versions)
     assert learner.drain_metrics()["policy_lag"] == pytest.approx(np.mean([10, 8, 6, 4, 2, 0, 0]))
     # Made by a learner that had got further before it died.
-    learner.load_batch(random_batch(versions=[encoded(0, 500)] * 7))
-    assert learner.drain_metrics() == {"policy_lag": 0.0}
+    update(learner, 1, versions=[encoded(0, 500)] * 7)
+    assert learner.drain_metrics()["policy_lag"] == 0.0
+    # Loaded ahead: the updates that come in between count.
+    waiting = learner.load_batch(random_batch(versions=[encoded(0, 12)] * 7))
+    update(learner, 2, 3)
+    learner.drain_metrics()
+    learner.update(waiting)
+    assert learner.drain_metrics()["policy_lag"] == 2.0
 
 
 def test_policy_lag_counts_updates_of_any_incarnation():
     learner, _, _ = build_learner(incarnation=3)
     update(learner, *range(10))
     learner.drain_metrics()
-    learner.load_batch(random_batch(versions=[encoded(3, 6)] * 3 + [encoded(2, 2)] * 4))
+    update(learner, 0, versions=[encoded(3, 6)] * 3 + [encoded(2, 2)] * 4)
     assert learner.drain_metrics()["policy_lag"] == pytest.approx((3 * 4 + 4 * 8) / 7)
 
 
