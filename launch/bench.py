@@ -26,6 +26,7 @@ from launch.benchmarks.bench_report import complete_report, format_report
 from launch.benchmarks.bench_setup import BenchOptions, BenchSetup, prepare
 from launch.benchmarks.bench_timing import Result
 from launch.cli import run_command
+from launch.option_errors import parse_or_fail
 
 BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
     "actor": bench_actor.run,
@@ -37,7 +38,9 @@ BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
 
 def main(argv: Sequence[str]) -> None:
     """Measure and print."""
-    options = tyro.cli(BenchOptions, args=argv, prog="bench.py")
+    options = parse_or_fail(
+        lambda: tyro.cli(BenchOptions, args=argv, prog="bench.py"), prog="bench.py"
+    )
     # As in the roles' own processes; the learner's measurement sets what its process would have.
     torch.set_num_threads(1)
     with ExitStack() as stack:

@@ -6,13 +6,14 @@ of steps are agent decisions; 1 step = 4 frames in Atari.
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 import tyro
 import yaml
@@ -20,6 +21,7 @@ import yaml
 from actors.actor import ActorConfig
 from games.env import get_protocol
 from games.registry import get_game
+from launch.option_errors import parse_or_fail
 from launch.per_game import any_text, parse_per_game, positive_float, positive_int
 from learner.learner import LearnerConfig
 from learner.objectives import DqnConfig, MimicConfig
@@ -266,14 +268,18 @@ def load_config(
         SystemExit: with status 2 and a message for anything that is wrong.
     """
     try:
-        words = _as_words(_read_yaml(preset_text)) if preset_text else []
+        document = _read_yaml(preset_text) if preset_text else {}
+        _check_keys(document, config_class)
     except ValueError as error:
         fail(str(error))
-    return tyro.cli(
-        config_class,
-        args=[*words, *argv],
-        prog=prog or None,
-        config=(tyro.conf.FlagConversionOff,),
+    return parse_or_fail(
+        lambda: tyro.cli(
+            config_class,
+            args=[*_as_words(document), *argv],
+            prog=prog or None,
+            config=(tyro.conf.FlagConversionOff,),
+        ),
+        prog=prog,
     )
 
 
@@ -297,8 +303,7 @@ def load_preset(name_or_path: str) -> str:
 def dump_config(config: CommonConfig) -> str:
     """A config as YAML that is itself a valid preset."""
     document = asdict(config)
-    for name in ("preset", "run_dir", "resume", "redis_url"):
-        # Where a run lies is not part of what it is, and a URL may hold a password.
+    for name in _NOT_IN_PRESETS:
         document.pop(name, None)
     text: str = yaml.safe_dump(_plain(document), sort_keys=False)
     return text
@@ -313,11 +318,31 @@ def fail(message: str) -> Any:
 def _read_yaml(text: str) -> dict[str, Any]:
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"the preset is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ValueError("the preset must be a mapping of option names to values")
     return document
+
+
+_NOT_IN_PRESETS = ("preset", "resume", "run_dir", "redis_url")
+"""They say where a run lies or comes from, not what it is; and a URL may hold a password."""
+
+
+def _check_keys(document: dict[str, Any], config_class: type[Any], prefix: str = "") -> None:
+    """Raises ValueError for a name that is no setting; one without a value never becomes a word."""
+    hints = get_type_hints(config_class)
+    for key, value in document.items():
+        name = str(key).replace("-", "_")
+        if name not in hints or (not prefix and name in _NOT_IN_PRESETS):
+            close = difflib.get_close_matches(name, hints, n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            raise ValueError(f"a preset cannot set {prefix}{key}{hint}")
+        if is_dataclass(hints[name]) != isinstance(value, dict):
+            kind = "a group of settings" if is_dataclass(hints[name]) else "a single setting"
+            raise ValueError(f"{prefix}{key} is {kind}, but the preset has {value!r} there")
+        if isinstance(value, dict):
+            _check_keys(value, hints[name], f"{prefix}{key}.")
 
 
 def _as_words(node: dict[str, Any], prefix: str = "--") -> list[str]:

@@ -25,6 +25,7 @@ from games.registry import get_game, make_vector_env
 from games.spec import human_normalized_score, normalized_score
 from launch.cli import run_command
 from launch.config import MultitaskConfig, load_config
+from launch.option_errors import parse_or_fail
 from launch.recipe import MultitaskRecipe
 from launch.run_dir import RunDir
 from networks.student_file import load_student
@@ -65,7 +66,9 @@ class EvaluateOptions:
 
 def main(argv: Sequence[str]) -> None:
     """Play and print."""
-    options = tyro.cli(EvaluateOptions, args=argv, prog="evaluate.py")
+    options = parse_or_fail(
+        lambda: tyro.cli(EvaluateOptions, args=argv, prog="evaluate.py"), prog="evaluate.py"
+    )
     torch.set_num_threads(options.threads)
     rows = {}
     for game, network, teacher in _networks(options):

@@ -191,6 +191,13 @@ def _belongs(process: Path, scratch: str) -> bool:
     return any(os.readlink(link).startswith(scratch) for link in links)
 
 
+def title_of(pid: int) -> str:
+    """What `ps` shows of a process; empty for one that has gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    return ""
+
+
 def kill(pid: int) -> None:
     """SIGKILL, unless it has gone by itself."""
     try:
