@@ -61,6 +61,13 @@ def build_config(config_class: type[ConfigT], invocation: Invocation, *, prog: s
     )
 
 
+def load_run_config(config_class: type[ConfigT], run: RunDir) -> ConfigT:
+    """The settings that a run was last carried with; leaves with status 2 if they are damaged."""
+    return load_config(
+        config_class, (), preset_text=run.config_path.read_text(), prog=str(run.config_path)
+    )
+
+
 def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a command line's `main` and leave with its exit status.
 
@@ -77,6 +84,10 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter must not try to flush it either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     sys.exit(0)
 
 

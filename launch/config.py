@@ -10,7 +10,7 @@ import difflib
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -164,6 +164,16 @@ class MultitaskConfig(CommonConfig):
         if self.network.dueling:
             raise ValueError("network.dueling is for experts; a student has no value to separate")
         _ = self.temperature_of, self.share_of, self.teacher_of
+
+    def with_absolute_paths(self) -> MultitaskConfig:
+        """The same, whatever folder a later command or another node starts in."""
+        teachers = []
+        for entry in self.teachers:
+            game, separator, reference = entry.rpartition("=")
+            if reference.endswith(".safetensors"):
+                reference = str(Path(reference).absolute())
+            teachers.append(f"{game}{separator}{reference}")
+        return replace(self, teachers=tuple(teachers))
 
     @property
     def temperature_of(self) -> dict[str, float]:

@@ -5,6 +5,7 @@ Everything opened goes onto the caller's ExitStack, so that it is closed again w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,29 +23,35 @@ from launch.testing import InProcessTester, Tester
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
 
+REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
+"""Environment variable that stands in for --redis-url, which everybody on the machine can read."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRedis:
     """The Redis of a run."""
 
     url: str
-    """Empty for the in-process engine, which needs none."""
+    """Never logged: it may hold a password."""
     keep_alive: Callable[[], bool]
     """Starts a private server again if it has died; says whether it had."""
 
 
-def open_redis(config: CommonConfig, stack: ExitStack) -> RunRedis:
-    """The configured server if it answers, else a private one.
+def check_redis(config: CommonConfig) -> None:
+    """Raises ValueError if the run is to use a server of the user's and it does not answer."""
+    if config.engine == "ray" and (url := _configured_url(config)):
+        connect(url).close()
 
-    Raises:
-        ValueError: the configured server cannot be reached.
-    """
-    if config.engine == "local":
-        return RunRedis("", _leave_alone)
-    if config.redis_url:
-        connect(config.redis_url).close()
-        return RunRedis(config.redis_url, _leave_alone)
-    server = stack.enter_context(PrivateRedis())
+
+def _configured_url(config: CommonConfig) -> str:
+    return config.redis_url or os.environ.get(REDIS_URL_VARIABLE, "")
+
+
+def _open_redis(config: CommonConfig, stack: ExitStack, *, address: str | None) -> RunRedis:
+    """The configured server, else a private one: on a socket, or on `address` with a password."""
+    if url := _configured_url(config):
+        return RunRedis(url, _leave_alone)
+    server = stack.enter_context(PrivateRedis(listen_address=address))
     return RunRedis(server.url, server.restart_if_dead)
 
 
@@ -86,34 +93,34 @@ def open_engine(
     device: torch.device,
     state: dict[str, Any] | None,
     link_name: str,
-    redis: RunRedis,
     note: Callable[[str], None],
 ) -> Engine:
-    """Start the roles.
+    """Start the roles, on the Ray of `connect_to_ray` or in this process.
 
     Args:
         recipe: what to train.
-        stack: ends Ray when it is closed.
+        stack: ends a private Redis when it is closed.
         device: the learner's.
         state: a checkpoint's, of a run to go on with.
         link_name: under which the run's weights lie in Redis.
-        redis: from `open_redis`.
         note: told about deaths and restarts.
     """
     if recipe.config.engine == "local":
         torch.set_num_threads(1)
         return LocalEngine(recipe, device=device, state=state)
-    # Ray takes a second to import, which a local run can do without.
     from launch.cluster import Link
     from launch.ray_engine import RayEngine
-    from launch.ray_session import ray_session
+    from launch.ray_session import head_address_for_many
 
+    address = head_address_for_many()
+    redis = _open_redis(recipe.config, stack, address=address)
+    if address and not _configured_url(recipe.config):
+        note(f"started a Redis with a password on {address} for the other nodes")
     # A server that outlives runs may still hold weights that would seem newer: a namesake's, or
     # this run's own of a learner that was restarted more often than its checkpoint knows.
     bus = RedisBus(redis.url, link_name)
     bus.forget_run()
     bus.close()
-    stack.enter_context(ray_session(recipe))
     return RayEngine(
         recipe,
         link=Link(redis.url, link_name),
@@ -122,6 +129,19 @@ def open_engine(
         keep_redis_alive=redis.keep_alive,
         note=note,
     )
+
+
+def connect_to_ray(recipe: Recipe, stack: ExitStack) -> None:
+    """Before anything is written: what is wrong with the cluster shows here.
+
+    Raises:
+        ValueError: it does not answer, or has no room for the run.
+    """
+    if recipe.config.engine == "ray":
+        # Ray takes a second to import, which a local run can do without.
+        from launch.ray_session import ray_session
+
+        stack.enter_context(ray_session(recipe))
 
 
 def open_tester(recipe: MultitaskRecipe) -> Tester:

@@ -23,8 +23,8 @@ from actors.evaluator import EvaluationResult, evaluate
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 from games.spec import human_normalized_score, normalized_score
-from launch.cli import run_command
-from launch.config import MultitaskConfig, load_config
+from launch.cli import load_run_config, run_command
+from launch.config import MultitaskConfig
 from launch.option_errors import parse_or_fail
 from launch.recipe import MultitaskRecipe
 from launch.run_dir import RunDir
@@ -44,8 +44,8 @@ class EvaluateOptions:
     """Whole episodes of each game."""
     epsilon: float = 0.05
     """Probability of a random action (paper: 0.05)."""
-    protocol: Literal["classic", "modern"] = "classic"
-    """Rules of the emulator (games/env.py)."""
+    protocol: Literal["classic", "modern"] | None = None
+    """Rules of the emulator (games/env.py); without, those of the run or the expert's training."""
     num_envs: int = 10
     """Episodes played at the same time."""
     seed: int = 12345
@@ -71,17 +71,15 @@ def main(argv: Sequence[str]) -> None:
     )
     torch.set_num_threads(options.threads)
     rows = {}
-    for game, network, teacher in _networks(options):
-        result = _play(game, network, teacher, options)
-        rows[game] = _row(game, result, teacher)
+    for contestant in _contestants(options):
+        row = rows[contestant.game] = _row(contestant, _play(contestant, options))
         if not options.json:
-            print(_line(game, rows[game]), flush=True)
+            print(_line(contestant.game, row), flush=True)
     if options.json:
         print(
             json.dumps(
                 {
                     "target": options.target,
-                    "protocol": options.protocol,
                     "epsilon": options.epsilon,
                     "games": rows,
                 }
@@ -89,59 +87,74 @@ def main(argv: Sequence[str]) -> None:
         )
 
 
-def _networks(options: EvaluateOptions) -> Iterator[tuple[str, nn.Module, Expert | None]]:
-    """(game, network that plays it, teacher to compare with)."""
+@dataclass(frozen=True, slots=True)
+class _Contestant:
+    """A network that is tested in one game."""
+
+    game: str
+    network: nn.Module
+    protocol: str
+    teacher: Expert | None = None
+    """To compare with."""
+    temperature: float = 1.0
+    """Of the teacher's policy in the KL: the one that the student was taught with."""
+
+
+def _contestants(options: EvaluateOptions) -> Iterator[_Contestant]:
     folder = Path(options.target)
     if not folder.is_dir():
         expert = load_expert(options.target)
         if options.games and options.games != (expert.spec.name,):
             raise ValueError(f"{options.target} plays {expert.spec.name} and nothing else")
-        yield expert.spec.name, expert, None
+        yield _Contestant(expert.spec.name, expert, options.protocol or expert.card.protocol)
         return
-    for game in options.games or load_student(folder / "student").games:
-        yield game, load_student(folder / "student").act_as(game).eval(), _teacher(folder, game)
+    config = load_run_config(MultitaskConfig, RunDir.open_existing(folder))
+    for game in options.games or config.games:
+        student = load_student(folder / "student").act_as(game).eval()
+        yield _Contestant(
+            game,
+            student,
+            options.protocol or config.protocol,
+            _teacher(config, game),
+            config.temperature_of[game],
+        )
 
 
-def _teacher(folder: Path, game: str) -> Expert | None:
+def _teacher(config: MultitaskConfig, game: str) -> Expert | None:
     """The teacher that the run names for the game."""
     try:
-        return MultitaskRecipe(_config_of(folder)).load_teacher(game)
+        return MultitaskRecipe(config).load_teacher(game)
     except ValueError as error:
         print(f"no comparison with a teacher: {error}", file=sys.stderr)
         return None
 
 
-def _config_of(folder: Path) -> MultitaskConfig:
-    text = RunDir.open_existing(folder).config_path.read_text()
-    return load_config(MultitaskConfig, (), preset_text=text, prog=str(folder))
-
-
-def _play(
-    game: str, network: nn.Module, teacher: Expert | None, options: EvaluateOptions
-) -> EvaluationResult:
+def _play(contestant: _Contestant, options: EvaluateOptions) -> EvaluationResult:
     env = make_vector_env(
-        get_game(game),
+        get_game(contestant.game),
         num_envs=min(options.num_envs, options.episodes),
-        protocol=get_protocol(options.protocol),
+        protocol=get_protocol(contestant.protocol),
         seed=options.seed,
         num_threads=options.threads,
     )
     try:
         return evaluate(
-            network,
+            contestant.network,
             env,
             num_episodes=options.episodes,
             epsilon=options.epsilon,
             seed=options.seed,
-            teacher=teacher,
+            teacher=contestant.teacher,
+            temperature=contestant.temperature,
         )
     finally:
         env.close()
 
 
-def _row(game: str, result: EvaluationResult, teacher: Expert | None) -> dict[str, Any]:
-    spec = get_game(game)
+def _row(contestant: _Contestant, result: EvaluationResult) -> dict[str, Any]:
+    spec = get_game(contestant.game)
     row: dict[str, Any] = {
+        "protocol": contestant.protocol,
         "mean": result.mean,
         "std": result.std,
         "max": result.max,
@@ -155,7 +168,8 @@ def _row(game: str, result: EvaluationResult, teacher: Expert | None) -> dict[st
         "kl": result.kl,
         "teacher_normalized": None,
     }
-    score = teacher.card.score if teacher else None
+    card = contestant.teacher.card if contestant.teacher else None
+    score = card.find_score(protocol=contestant.protocol) if card else None
     if score is not None:
         row["teacher"] = score.mean
         row["teacher_normalized"] = normalized_score(result.mean, spec.random_score, score.mean)

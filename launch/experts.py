@@ -14,9 +14,10 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -27,7 +28,7 @@ from launch.cli import build_config, parse_invocation, run_command
 from launch.config import ExpertsConfig, dump_config
 from launch.console import Console
 from launch.engine import Engine, Progress
-from launch.engines import check_roles, open_engine, open_redis
+from launch.engines import check_redis, check_roles, connect_to_ray, open_engine
 from launch.recipe import ExpertRecipe, check_replay_fits, choose_device, evaluation_seed
 from launch.recorder import Recorder
 from launch.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
@@ -45,17 +46,30 @@ def main(argv: Sequence[str]) -> None:
     invocation = parse_invocation(argv, default_preset="")
     config = build_config(ExpertsConfig, invocation, prog="experts.py")
     choose_device(config)
+    check_redis(config)
     for game in config.games:
         recipe = ExpertRecipe(config, game)
         check_replay_fits(recipe, available_bytes=available_memory_bytes())
-        check_roles(recipe, None)
+        check_roles(recipe, _newest_state(invocation.resumed, game))
     run = invocation.resumed or RunDir.create(
         config.run_dir, preset="experts", config_text=dump_config(config), seed=config.seed
     )
     command = shlex.join(["python", "launch/experts.py", *hide_secrets(argv)])
-    for game in config.games:
-        with ExitStack() as stack:
-            ExpertTraining(config, game, run, command=command, stack=stack).run()
+    with run.locked():
+        run.write_config(dump_config(config))
+        for game in config.games:
+            with ExitStack() as stack:
+                ExpertTraining(config, game, run, command=command, stack=stack).run()
+
+
+def _checkpoints(run: RunDir, game: str) -> Path:
+    return run.path / game / "checkpoints"
+
+
+def _newest_state(run: RunDir | None, game: str) -> dict[str, Any] | None:
+    """State of the game's newest checkpoint, if the run has got that far."""
+    found = list_checkpoints(_checkpoints(run, game)) if run else []
+    return load_checkpoint(found[-1]) if found else None
 
 
 class ExpertTraining:
@@ -68,12 +82,11 @@ class ExpertTraining:
         self._config = config
         self._game = game
         folder = run.path / game
-        self._checkpoints = folder / "checkpoints"
+        self._checkpoints = _checkpoints(run, game)
         self._best = folder / f"{game}.safetensors"
         self._recipe = ExpertRecipe(config, game)
         folder.mkdir(exist_ok=True)
-        found = list_checkpoints(self._checkpoints)
-        state = load_checkpoint(found[-1]) if found else None
+        state = _newest_state(run, game)
         self._num_tests = int(state["num_tests"]) if state else 0
         # The card shows the command that began the training, not the one that went on with it.
         self._command = str(state["command"]) if state else command
@@ -81,13 +94,13 @@ class ExpertTraining:
         self._saved = time.monotonic()
         self._console = stack.enter_context(Console(config, games=[game]))
         self._recorder = stack.enter_context(_build_recorder(folder, game, self._started))
+        connect_to_ray(self._recipe, stack)
         self._engine: Engine = open_engine(
             self._recipe,
             stack,
             device=choose_device(config),
             state=state,
-            link_name=f"{run.name}-{game}",
-            redis=open_redis(config, stack),
+            link_name=f"{run.redis_name}-{game}",
             note=self._console.note,
         )
         self._next_test_steps = (sum(state["steps"].values()) if state else 0) + self._test_period
@@ -108,13 +121,25 @@ class ExpertTraining:
             self._console.note(describe_expert(load_expert(self._best)))
             return
         try:
+            self._train()
+        finally:
+            self._engine.close()
+        self._console.note(describe_expert(self._verify_best()))
+
+    def _train(self) -> None:
+        try:
             while self._engine.advance(self._config.report_period_s):
                 self._look()
             self._test(self._look())
-        finally:
+        except Exception:
+            # Without hiding the cause, and never a network that has diverged.
+            with suppress(Exception):
+                self._save()
+            raise
+        except KeyboardInterrupt:
             self._save()
-            self._engine.close()
-        self._console.note(describe_expert(self._verify_best()))
+            raise
+        self._save()
 
     def _is_verified(self) -> bool:
         """Whether an earlier session has brought this game to its end."""
@@ -214,6 +239,8 @@ class ExpertTraining:
         }
 
     def _save(self) -> None:
+        """Checkpoint; ValueError, and nothing written, if the weights are not finite."""
+        self._engine.snapshot()
         state = self._engine.state()
         state["seconds"] = self._seconds
         state["num_tests"] = self._num_tests

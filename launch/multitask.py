@@ -16,37 +16,37 @@ from contextlib import ExitStack
 from typing import Any
 
 from games.registry import get_game
-from launch.cli import Invocation, build_config, parse_invocation, run_command
+from launch.cli import Invocation, build_config, load_run_config, parse_invocation, run_command
 from launch.config import MultitaskConfig, dump_config
 from launch.console import Console
-from launch.engines import check_roles, open_engine, open_redis, open_tester
+from launch.engines import check_redis, check_roles, connect_to_ray, open_engine, open_tester
 from launch.recipe import MultitaskRecipe, check_replay_fits, choose_device
 from launch.recorder import Recorder
 from launch.run_dir import RunDir, available_memory_bytes
 from launch.supervisor import Supervisor
-from learner.checkpoint import load_newest
+from learner.checkpoint import list_checkpoints, load_newest
 
 
 def main(argv: Sequence[str]) -> None:
     """Run to the end; ValueError for anything the user got wrong, before anything is written."""
     started = time.monotonic()
     invocation = parse_invocation(argv, default_preset="quickstart")
-    config = build_config(MultitaskConfig, invocation, prog="multitask.py")
+    config = build_config(MultitaskConfig, invocation, prog="multitask.py").with_absolute_paths()
     recipe = MultitaskRecipe(config)
-    state = load_newest(invocation.resumed.checkpoints) if invocation.resumed else None
+    state = _load_state(config, invocation)
     device = choose_device(config)
     check_recipe(recipe, state)
     with ExitStack() as stack:
-        redis = open_redis(config, stack)
-        run_dir = open_run_dir(config, invocation)
+        check_redis(config)
+        connect_to_ray(recipe, stack)
+        run_dir = open_run_dir(config, invocation, stack)
         console = stack.enter_context(Console(config))
         engine = open_engine(
             recipe,
             stack,
             device=device,
             state=state,
-            link_name=run_dir.name,
-            redis=redis,
+            link_name=run_dir.redis_name,
             note=console.note,
         )
         started -= state["seconds"] if state else 0.0
@@ -62,6 +62,25 @@ def main(argv: Sequence[str]) -> None:
         ).run()
 
 
+def _load_state(config: MultitaskConfig, invocation: Invocation) -> dict[str, Any] | None:
+    """State of the run that is resumed; None for a new one, or one that had not got that far."""
+    run = invocation.resumed
+    if run is None:
+        return None
+    check_same_student(load_run_config(MultitaskConfig, run), config)
+    return load_newest(run.checkpoints) if list_checkpoints(run.checkpoints) else None
+
+
+def check_same_student(before: MultitaskConfig, now: MultitaskConfig) -> None:
+    """Raises ValueError for changes that the weights of a run would survive in shape only."""
+    for name in ("games", "network", "protocol"):
+        if getattr(before, name) != getattr(now, name):
+            raise ValueError(
+                f"--resume cannot change {name}: the run has {getattr(before, name)}, the options "
+                f"say {getattr(now, name)}; start a new run"
+            )
+
+
 def check_recipe(recipe: MultitaskRecipe, state: dict[str, Any] | None) -> None:
     """Raises ValueError for teachers, replay settings or a checkpoint that cannot be used."""
     for game in recipe.games:
@@ -70,13 +89,15 @@ def check_recipe(recipe: MultitaskRecipe, state: dict[str, Any] | None) -> None:
     check_roles(recipe, state)
 
 
-def open_run_dir(config: MultitaskConfig, invocation: Invocation) -> RunDir:
-    """The resumed run's folder, or a new one with the resolved configuration in it."""
-    if invocation.resumed is not None:
-        return invocation.resumed
-    return RunDir.create(
-        config.run_dir, preset=invocation.preset, config_text=dump_config(config), seed=config.seed
+def open_run_dir(config: MultitaskConfig, invocation: Invocation, stack: ExitStack) -> RunDir:
+    """The resumed run's folder, or a new one; locked, with the resolved configuration in it."""
+    text = dump_config(config)
+    run = invocation.resumed or RunDir.create(
+        config.run_dir, preset=invocation.preset, config_text=text, seed=config.seed
     )
+    stack.enter_context(run.locked())
+    run.write_config(text)
+    return run
 
 
 def _build_recorder(recipe: MultitaskRecipe, run_dir: RunDir, started: float) -> Recorder:

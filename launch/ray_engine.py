@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from actors.actor import ActorCounts
 from launch.cluster import (
@@ -35,6 +35,9 @@ from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
 from networks.weights import WeightSnapshot
 from replay.shard import ShardStats
+
+_REPORT_PATIENCE_S = 5.0
+"""How long a report waits for the roles, all together; one that is just starting is left out."""
 
 _MAX_DEATHS_PER_MINUTE = 10
 """Above it something is wrong that a restart does not mend, and the run stops with the cause."""
@@ -231,9 +234,9 @@ class RayEngine:
         )
 
     def _ask_learner(self) -> dict[str, float]:
-        report: LearnerReport | None = _answer(
-            self._learner.report.options(concurrency_group=CONTROL_GROUP).remote()
-        )
+        report: LearnerReport | None = _answers(
+            [self._learner.report.options(concurrency_group=CONTROL_GROUP).remote()]
+        )[0]
         if report is None:
             return {}
         self._learner_pid, self._updates = report.pid, report.updates
@@ -242,13 +245,14 @@ class RayEngine:
 
     def _ask_actors(self) -> dict[str, list[tuple[float, float]]]:
         """Returns of the episodes that ended since the last time, by game."""
-        asked = [
-            (actor, actor.handle.report.options(concurrency_group=CONTROL_GROUP).remote())
-            for actor in self._actors
-        ]
+        reports: list[ActorReport | None] = _answers(
+            [
+                actor.handle.report.options(concurrency_group=CONTROL_GROUP).remote()
+                for actor in self._actors
+            ]
+        )
         returns: dict[str, list[tuple[float, float]]] = {game: [] for game in self._recipe.games}
-        for actor, reference in asked:
-            report: ActorReport | None = _answer(reference)
+        for actor, report in zip(self._actors, reports, strict=True):
             if report is None:
                 continue
             actor.pid, actor.counts = report.pid, report.counts
@@ -258,12 +262,13 @@ class RayEngine:
         return returns
 
     def _ask_shards(self) -> None:
-        asked = [
-            (shard, shard.handle.stats.options(concurrency_group=CONTROL_GROUP).remote())
-            for shard in self._shards
-        ]
-        for shard, reference in asked:
-            answer = _answer(reference)
+        answers = _answers(
+            [
+                shard.handle.stats.options(concurrency_group=CONTROL_GROUP).remote()
+                for shard in self._shards
+            ]
+        )
+        for shard, answer in zip(self._shards, answers, strict=True):
             if answer is None:
                 continue
             pid, stats = answer
@@ -347,17 +352,23 @@ class RayEngine:
             ray.kill(handle)
 
 
-def _answer(reference: Any) -> Any:
-    """A role's answer, or None if it has died or is too busy.
+def _answers(references: list[Any]) -> list[Any]:
+    """What the roles answer within a common patience; None for one that is dead or too busy.
 
     Raises:
-        RayActorError: it could not even start, and so will no other one in its place.
+        RayActorError: a role could not even start, and so will no other one in its place.
     """
+    ready, _ = ray.wait(references, num_returns=len(references), timeout=_REPORT_PATIENCE_S)
+    return [_answer(reference) if reference in ready else None for reference in references]
+
+
+def _answer(reference: Any) -> Any:
     try:
-        return ray.get(reference, timeout=CALL_TIMEOUT_S)
+        return ray.get(reference)
     except RayActorError as error:
         if error.actor_init_failed:
             raise
         return None
-    except GetTimeoutError:
+    except TimeoutError:
+        # A learner in the midst of a long update has passed the question by.
         return None

@@ -11,16 +11,18 @@ password, so that a run's folder can be given away.
 """
 
 import contextlib
+import fcntl
 import importlib.metadata
 import json
 import math
 import os
 import platform
 import re
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -86,9 +88,12 @@ class RunDir:
         folder = Path(path).resolve() if str(path) else _find_unused(Path(root), preset)
         _check_name(folder)
         _make_empty(folder)
-        run = cls(folder, preset)
+        run = cls(folder, preset, secrets.token_hex(4))
         write_atomically(run.config_path, config_text.encode())
-        meta = _describe(preset, seed, sys.argv if argv is None else argv)
+        meta = {
+            "id": run.run_id,
+            **_describe(preset, seed, sys.argv if argv is None else argv),
+        }
         # Last, since it is what makes the folder a run.
         write_atomically(run._meta_path, _to_json(meta).encode())
         _link_latest(folder)
@@ -104,13 +109,13 @@ class RunDir:
         folder = Path(path).resolve()
         if not folder.is_dir():
             raise ValueError(f"there is no run in {path}: the folder does not exist")
-        run = cls(folder, "")
+        run = cls(folder, "", "")
         for needed in (run._meta_path, run.config_path):
             if not needed.is_file():
                 raise ValueError(f"{path} is not the folder of a run: it has no {needed.name}")
         try:
             meta = json.loads(run._meta_path.read_text())
-            found_format, preset = meta["format"], str(meta["preset"])
+            found_format, preset, run_id = meta["format"], str(meta["preset"]), str(meta["id"])
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is not a usable run: its meta.json is damaged") from error
         if found_format != _FORMAT:
@@ -118,12 +123,35 @@ class RunDir:
                 f"{path} was written by another version of this program (format {found_format}, "
                 f"here {_FORMAT})"
             )
-        return cls(folder, preset)
+        return cls(folder, preset, run_id)
+
+    run_id: str
+    """Random; tells runs of the same name apart."""
 
     @property
-    def name(self) -> str:
-        """Also the run's name in Redis."""
-        return self.path.name
+    def redis_name(self) -> str:
+        """The run's name in Redis, which other runs may share."""
+        return f"{self.path.name}-{self.run_id}"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only program that writes into the folder, inside the `with` block.
+
+        Raises:
+            ValueError: another program is at it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(
+                    f"another program is carrying the run in {self.path}; stop it first"
+                ) from None
+            yield
+
+    def write_config(self, config_text: str) -> None:
+        """Replace config.yaml, when a run goes on with other settings; YAML without secrets."""
+        write_atomically(self.config_path, config_text.encode())
 
     @property
     def config_path(self) -> Path:
@@ -139,16 +167,6 @@ class RunDir:
     def summary_path(self) -> Path:
         """The result; there once the run has reached its end."""
         return self.path / "summary.json"
-
-    @property
-    def report_path(self) -> Path:
-        """The result for people."""
-        return self.path / "report.html"
-
-    @property
-    def redis_log_path(self) -> Path:
-        """Log of a private Redis server."""
-        return self.path / "redis.log"
 
     @property
     def tensorboard(self) -> Path:

@@ -77,6 +77,8 @@ class Supervisor:
             self._console.note("the run has reached its end; playing the last test")
             self._take(self._tester.wait())
         except KeyboardInterrupt:
+            with suppress(Exception):  # Faults since the last look; what does not answer is left.
+                self._progress = self._engine.progress()
             self._write_summary()
             self._console.note("interrupted; the checkpoint and the summary are written")
             raise
@@ -111,6 +113,13 @@ class Supervisor:
         self._recorder.record(progress)
         self._console.show(self._recorder.latest)
         self._take(self._tester.finished())
+        try:
+            self._maybe_test_and_save(progress)
+        except TimeoutError:
+            # A learner that is being replaced, for example; the next look tries again.
+            self._console.note("the learner does not answer; its weights are saved later")
+
+    def _maybe_test_and_save(self, progress: Progress) -> None:
         period = self._config.evaluation.period_steps
         if period and progress.steps >= self._next_test_steps:
             self._next_test_steps = progress.steps + period

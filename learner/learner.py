@@ -214,7 +214,10 @@ class Learner:
             self._network.load_state_dict(state["network"])
             self._objective.load_state(state["objective"])
             # Copied: an optimizer goes on with the tensors that it is given.
-            self._optimizer.load_state_dict(_copy_to_host(state["optimizer"]))
+            saved = _copy_to_host(state["optimizer"])
+            # Moments come from the checkpoint, rates and constants from this run's settings.
+            saved["param_groups"] = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict(saved)
             self.num_updates = int(state["num_updates"])
             self._incarnation = max(self._incarnation, int(state["incarnation"]) + 1)
         except (KeyError, RuntimeError, ValueError) as error:

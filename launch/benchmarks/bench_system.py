@@ -28,7 +28,7 @@ from launch.benchmarks.bench_learner import draw_batch, fill_replay
 from launch.benchmarks.bench_setup import BenchSetup, without_pacing
 from launch.benchmarks.bench_timing import Result, Rounds, Window, measure_rounds, medians, timed
 from launch.engine import Engine, Progress
-from launch.engines import open_engine, open_redis
+from launch.engines import connect_to_ray, open_engine
 from launch.recipe import MultitaskRecipe, build_actor, build_learner
 from networks.weights import LocalWeights
 from replay.types import Chunk
@@ -153,13 +153,13 @@ def _cores() -> int:
 def _measure_run(recipe: MultitaskRecipe, setup: BenchSetup) -> _Look:
     """What happens in the time that is measured."""
     with ExitStack() as stack:
+        connect_to_ray(recipe, stack)
         engine = open_engine(
             recipe,
             stack,
             device=setup.device,
             state=None,
             link_name="bench",
-            redis=open_redis(recipe.config, stack),
             note=lambda text: print(text, file=sys.stderr),
         )
         stack.callback(engine.close)
