@@ -13,7 +13,6 @@ from runs import (
     kill,
     read_metrics,
     read_summary,
-    teacher_options,
     title_of,
     wait_until,
 )
@@ -47,10 +46,8 @@ def smoke(smoke_options, tmp_path_factory):
     """The smoke preset, run to its end."""
     folder = tmp_path_factory.mktemp("smoke")
     with command("multitask.py", *smoke_options, "--run-dir", "run", cwd=folder) as running:
-        wait_until(
-            lambda: running.process.poll() is not None or len(running.pids) >= 9,
-            timeout_s=60.0,
-            what="its processes are seen",
+        running.wait_for(
+            lambda: len(running.pids) >= 9, timeout_s=60.0, what="its processes are found"
         )
         finished = running.wait(240.0)
         # Nobody waits for them: they must have gone before the command itself.
@@ -127,7 +124,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_summary_and_no_process(smoke_options, 
     run = tmp_path / "run"
     words = [*smoke_options, "--num-steps", "1000000", "--run-dir", run]
     with command("multitask.py", *words, cwd=tmp_path) as running:
-        wait_until(lambda: is_learning(run), timeout_s=120.0, what="it learns")
+        running.wait_for(lambda: is_learning(run), timeout_s=120.0, what="it learns")
         assert len(running.pids) >= 9
         with gone_within(running, 15.0):
             running.interrupt()
@@ -147,7 +144,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_summary_and_no_process(smoke_options, 
 def test_ctrl_c_while_the_roles_start_is_no_error_either(smoke_options, tmp_path):
     run = tmp_path / "run"
     with command("multitask.py", *smoke_options, "--run-dir", run, cwd=tmp_path) as running:
-        wait_until(lambda: len(running.pids) >= 7, timeout_s=60.0, what="Ray's processes are there")
+        running.wait_for(lambda: len(running.pids) >= 7, timeout_s=60.0, what="Ray is starting")
         with gone_within(running, 60.0):
             running.interrupt()
             finished = running.wait(60.0)
@@ -157,12 +154,12 @@ def test_ctrl_c_while_the_roles_start_is_no_error_either(smoke_options, tmp_path
 
 
 def test_a_launcher_that_is_killed_takes_everything_along_and_can_be_resumed(
-    smoke_options, teachers, tmp_path
+    smoke_options, tmp_path
 ):
     run = tmp_path / "run"
     words = [*smoke_options, "--num-steps", "1000000", "--checkpoint.period-s", "0.5"]
     with command("multitask.py", *words, "--run-dir", run, cwd=tmp_path) as running:
-        wait_until(
+        running.wait_for(
             lambda: is_learning(run) and list_checkpoints(run / "checkpoints"),
             timeout_s=120.0,
             what="it has learned and written a checkpoint",
@@ -174,7 +171,6 @@ def test_a_launcher_that_is_killed_takes_everything_along_and_can_be_resumed(
     updates = load_newest(run / "checkpoints")["learner"]["num_updates"]
     assert not (run / "summary.json").exists()
     resumed = ["--resume", run, "--engine", "local", "--num-steps", "1"]
-    resumed += ["--games", "boxing", *teacher_options(teachers, ["boxing"])]
     with command("multitask.py", *resumed, cwd=tmp_path) as running:
         finished = running.wait(120.0)
     assert finished.status == 0, finished.errors
@@ -186,7 +182,7 @@ def test_sigterm_ends_a_run_like_ctrl_c(smoke_options, tmp_path):
     run = tmp_path / "run"
     words = [*smoke_options, "--num-steps", "1000000", "--run-dir", run]
     with command("multitask.py", *words, cwd=tmp_path) as running:
-        wait_until(lambda: is_learning(run), timeout_s=120.0, what="it learns")
+        running.wait_for(lambda: is_learning(run), timeout_s=120.0, what="it learns")
         with gone_within(running, 15.0):
             os.kill(running.process.pid, signal.SIGTERM)
             finished = running.wait(15.0)

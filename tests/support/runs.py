@@ -89,6 +89,18 @@ class Command:
         """What a terminal does at Ctrl-C."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def wait_for(self, condition: Callable[[], object], *, timeout_s: float, what: str) -> None:
+        """Look until a condition holds; AssertionError if the command ends before it does."""
+
+        def is_over() -> bool:
+            if condition():
+                return True
+            ended = self.process.poll() is not None
+            assert not ended, (self.scratch / "errors").read_text()
+            return False
+
+        wait_until(is_over, timeout_s=timeout_s, what=what)
+
     def wait(self, timeout_s: float) -> Finished:
         """Until the command itself has ended."""
         status = self.process.wait(timeout_s)
