@@ -32,14 +32,22 @@ def parse_or_fail(parse: Callable[[], Parsed], *, prog: str) -> Parsed:
 
 
 def summarize_box(text: str) -> str:
-    """The first paragraph of a message box, and the first option it proposes, on one line."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("\u2502| \t") for line in text.splitlines()]
-    body = [line for line in lines if line and line[0] not in "\u256d\u2570"]
-    message: list[str] = []
-    for line in body:
-        if set(line) <= {"\u2500", "-"}:
-            break
-        message.append(line)
-    sentence = re.sub(r"^Error parsing \w+: ", "", " ".join(message)).rstrip(".")
-    proposed = re.search(r"Perhaps you meant:\s+(--[\w.-]+)", " ".join(body))
+    """The first paragraph of a message box, and the first option it proposes, on one line.
+
+    Where the terminal has no box characters, the title stands in a paragraph of its own.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    paragraphs: list[list[str]] = [[]]
+    for line in plain.splitlines():
+        words = line.strip("\u2502 \t")
+        if words and set(words) <= {"\u2500", "-"}:
+            paragraphs.append([])
+        elif words and words[0] not in "\u256d\u2570":
+            paragraphs[-1].append(words)
+    has_box = "\u256d" in plain
+    message = " ".join(paragraphs[0 if has_box or len(paragraphs) == 1 else 1])
+    sentence = re.sub(r"^Error parsing \w+: ", "", message).rstrip(".")
+    proposed = re.search(
+        r"Perhaps you meant:\s+(--[\w.-]+)", " ".join([w for words in paragraphs for w in words])
+    )
     return f"{sentence}; perhaps you meant {proposed[1]}" if proposed else sentence

@@ -77,10 +77,8 @@ class Supervisor:
             self._console.note("the run has reached its end; playing the last test")
             self._take(self._tester.wait())
         except KeyboardInterrupt:
-            with suppress(Exception):  # Faults since the last look; what does not answer is left.
-                self._progress = self._engine.progress()
             self._write_summary()
-            self._console.note("interrupted; the checkpoint and the summary are written")
+            self._console.note(f"interrupted; what was reached is in {self._run_dir.path}")
             raise
         finally:
             self._engine.close()
@@ -98,7 +96,13 @@ class Supervisor:
                 self._save()
             raise
         except KeyboardInterrupt:
-            self._save()
+            with suppress(Exception):  # Faults since the last look; what does not answer is left.
+                self._progress = self._engine.progress()
+            try:
+                # After it, so that the checkpoint is at least as far as the summary says.
+                self._save()
+            except TimeoutError:
+                self._console.note("the learner does not answer; no newer checkpoint is written")
             raise
         return self._save()
 

@@ -50,10 +50,6 @@ def message_of(finished: Finished) -> str:
     assert finished.output == ""
     assert "Traceback" not in finished.errors
     lines = finished.errors.splitlines()
-    if lines[0].startswith("╭"):  # The frame that is drawn around what is wrong with an option.
-        assert lines[-1].startswith("╰")
-        assert sum(line.startswith("╭") for line in lines) == 1
-        return " ".join(finished.errors.replace("│", " ").split())
     assert len(lines) == 1, finished.errors
     assert lines[0].startswith("error: ")
     return lines[0]

@@ -37,7 +37,9 @@ def refusal(capsys, *argv: str, preset: str = "", config_class=MultitaskConfig) 
     said = capsys.readouterr()
     assert said.out == ""
     assert "Traceback" not in said.err
-    return " ".join(said.err.replace("│", " ").split())
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    return said.err.strip()
 
 
 def leaves(config_class: type) -> dict[str, type]:
@@ -76,9 +78,10 @@ def test_a_preset_overrides_the_defaults_and_leaves_its_neighbours_alone():
 
 
 def test_the_command_line_overrides_the_preset_and_leaves_its_neighbours_alone():
-    preset = "games: [pong]\nnum_steps: 5\nreplay: {batch_size: 7, num_shards: 3}"
+    preset = "games: [pong]\nnum_steps: 5\nreplay: {batch_size: 7, capacity_per_game: 3000}"
     config = load("--replay.batch-size", "9", preset=preset)
-    assert (config.replay.batch_size, config.replay.num_shards, config.num_steps) == (9, 3, 5)
+    sizes = (config.replay.batch_size, config.replay.capacity_per_game, config.num_steps)
+    assert sizes == (9, 3000, 5)
 
 
 def test_a_list_is_replaced_as_a_whole():
@@ -246,18 +249,33 @@ def test_the_options_are_the_ones_that_files_of_users_may_contain(name):
 @pytest.mark.parametrize(
     ("preset", "name"),
     [
-        ("batchsize: 3", "--batchsize"),
-        ("replay: {batchsize: 3}", "--replay.batchsize"),
-        ("replays: {batch_size: 3}", "--replays.batch-size"),
-        ("dqn: {gamma: 0.9}", "--dqn.gamma"),
+        ("batchsize: 3", "batchsize"),
+        ("replay: {batchsize: 3}", "replay.batchsize"),
+        ("replays: {batch_size: 3}", "replays"),
+        ("dqn: {gamma: 0.9}", "dqn"),
     ],
 )
 def test_a_misspelled_key_in_a_preset_is_refused_by_its_name(capsys, preset, name):
-    assert f"Unrecognized options: {name}" in refusal(capsys, *MINIMAL, preset=preset)
+    assert f"a preset cannot set {name}" in refusal(capsys, *MINIMAL, preset=preset)
 
 
 def test_a_misspelled_key_is_answered_with_the_right_one(capsys):
-    assert "--replay.batch-size" in refusal(capsys, *MINIMAL, preset="replay: {batchsize: 3}")
+    said = refusal(capsys, *MINIMAL, preset="replay: {batchsize: 3}")
+    assert "did you mean replay.batch_size?" in said
+    said = refusal(capsys, *MINIMAL, "--replay.batchsize", "3")
+    assert "--replay.batchsize" in said
+    assert "perhaps you meant --replay.batch-size" in said
+
+
+@pytest.mark.parametrize("value", ["null", '""', "{}", "[]"])
+def test_a_misspelled_key_without_a_value_is_refused_as_well(capsys, value):
+    said = refusal(capsys, *MINIMAL, preset=f"replay: {{batchsize: {value}}}")
+    assert "replay.batchsize" in said
+
+
+@pytest.mark.parametrize("name", ["preset", "resume", "run_dir", "redis_url"])
+def test_a_preset_cannot_say_where_a_run_lies(capsys, name):
+    assert f"a preset cannot set {name}" in refusal(capsys, *MINIMAL, preset=f"{name}: somewhere")
 
 
 @pytest.mark.parametrize(
@@ -270,8 +288,8 @@ def test_a_misspelled_key_is_answered_with_the_right_one(capsys):
         ("learner: {learning_rate: fast}", "--learner.learning-rate"),
         ("engine: cloud", "--engine"),
         ("network: {dueling: maybe}", "--network.dueling"),
-        ("replay: 3", "--replay"),
-        ("seed: {a: 1}", "--seed.a"),
+        ("replay: 3", "replay is a group of settings"),
+        ("seed: {a: 1}", "seed is a single setting"),
         ("replay: {batch_size: 3.0e+2}", "--replay.batch-size"),
     ],
 )

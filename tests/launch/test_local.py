@@ -15,7 +15,7 @@ from launch.local import LocalEngine
 from launch.multitask import main
 from launch.recipe import MultitaskRecipe
 from launch.summary import check_summary
-from learner.checkpoint import load_newest, save_checkpoint
+from learner.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from learner.learner import LearnerConfig
 from networks.build import NetworkConfig
 from networks.student_file import load_student
@@ -310,8 +310,9 @@ def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_
     assert {row["updates"] for row in rows} >= {19, 38}
 
 
-def test_an_interrupted_run_leaves_a_checkpoint_and_a_summary(options, tmp_path, monkeypatch):
-    """Also in the middle of the last test, when nothing is learned any more."""
+@pytest.fixture
+def interrupted(options, monkeypatch):
+    """Interrupts a long run after its third look."""
     rounds = []
 
     def interrupt(engine, seconds):
@@ -322,32 +323,62 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_a_summary(options, tmp_path,
 
     advance = LocalEngine.advance
     monkeypatch.setattr(LocalEngine, "advance", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        main([*options, "--num-steps", "100000", "--run-dir", "run"])
+
+    def run():
+        with pytest.raises(KeyboardInterrupt):
+            main([*options, "--num-steps", "100000", "--run-dir", "run"])
+
+    return run
+
+
+def test_an_interrupted_run_leaves_a_checkpoint_and_a_summary(interrupted, tmp_path):
+    interrupted()
     run = tmp_path / "run"
     summary = read_summary(run)
     check_summary(summary)
     assert summary["games"][GAMES[0]]["student"]["mean"] is None
     state = load_newest(run / "checkpoints")
     assert state["learner"]["num_updates"] >= summary["updates"]
-    assert sum(state["steps"].values()) >= sum(summary["steps"].values()) > 0
+    assert state["steps"] == summary["steps"]
+    assert sum(summary["steps"].values()) > 0
 
 
-def test_a_run_interrupted_during_its_last_test_still_has_a_summary(options, tmp_path, monkeypatch):
+def test_an_interrupted_run_whose_learner_does_not_answer_has_a_summary(
+    interrupted, tmp_path, monkeypatch
+):
+    def wait_in_vain(engine):
+        raise TimeoutError
+
+    monkeypatch.setattr(LocalEngine, "snapshot", wait_in_vain)
+    interrupted()
+    check_summary(read_summary(tmp_path / "run"))
+    assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
+def test_a_run_interrupted_during_its_last_test_has_checkpoint_and_summary(
+    options, tmp_path, monkeypatch
+):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    options = [*options, "--evaluation.period-steps", "0", "--run-dir", "run"]
     monkeypatch.setattr("launch.testing.run_test", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        main(options)
+        main([*options, "--evaluation.period-steps", "0", "--run-dir", "run"])
     summary = read_summary(tmp_path / "run")
     check_summary(summary)
     assert summary["updates"] == 19
+    assert load_newest(tmp_path / "run" / "checkpoints")["learner"]["num_updates"] == 19
 
 
 def test_training_that_diverges_says_so_and_keeps_a_checkpoint_that_is_sound(options, tmp_path):
-    options = [*options, "--learner.learning-rate", "1e30", "--checkpoint.period-s", "0.001"]
+    options = [
+        *options,
+        *("--learner.learning-rate", "1e30", "--checkpoint.period-s", "0.001"),
+        # Time for a checkpoint before the learning begins.
+        *("--replay.min-size-per-game", "500", "--report-period-s", "0.005"),
+    ]
+    # A look, and so a checkpoint, in every round: also before the learner has begun.
+    options += ["--report-period-s", "0.0001"]
     with pytest.raises(ValueError, match="diverged"):
         main([*options, "--run-dir", "run"])
     kept = load_newest(tmp_path / "run" / "checkpoints")["learner"]

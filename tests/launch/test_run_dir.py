@@ -27,7 +27,7 @@ def meta_of(run: RunDir) -> dict:
 def test_a_new_run_can_be_opened_again(tmp_path):
     run = create(tmp_path / "runs" / "first")
     assert run.config_path.read_text() == CONFIG
-    assert run.name == "first"
+    assert run.path.name == "first"
     assert RunDir.open_existing(tmp_path / "runs" / "first") == run
     assert RunDir.open_existing(str(tmp_path / "runs" / "first")).preset == "smoke"
 
@@ -38,7 +38,7 @@ def test_without_a_path_the_name_is_made_of_preset_and_time_and_never_taken(tmp_
     assert len({run.path for run in runs}) == 3
     for run in runs:
         assert run.path.parent == tmp_path / "runs"
-        assert run.name.startswith("my-preset-8-2")
+        assert run.path.name.startswith("my-preset-8-2")
         assert run.preset == "my preset/8"
 
 
@@ -124,6 +124,7 @@ def test_meta_data_has_no_keys_beyond_the_allow_list_and_nothing_of_the_environm
         "format",
         "preset",
         "seed",
+        "id",
         "argv",
         "created",
         "versions",
@@ -198,7 +199,7 @@ def test_latest_leads_to_the_run_started_last(tmp_path):
     link = tmp_path / "latest"
     assert link.is_symlink()
     assert os.readlink(link) == "two"
-    assert RunDir.open_existing(link).name == "two"
+    assert RunDir.open_existing(link).path.name == "two"
 
 
 def test_somebody_elses_folder_called_latest_is_left_alone(tmp_path):
@@ -265,3 +266,24 @@ def test_a_containers_limit_counts_with_its_cached_files_as_free(monkeypatch):
     assert available_memory_bytes() == 300_000
     files["/sys/fs/cgroup/memory.max"] = "max\n"
     assert available_memory_bytes() == 900 * 1024
+
+
+def test_runs_of_the_same_name_have_names_of_their_own_in_redis(tmp_path):
+    one, two = create(tmp_path / "a" / "same"), create(tmp_path / "b" / "same")
+    assert one.redis_name != two.redis_name
+    assert RunDir.open_existing(one.path).redis_name == one.redis_name
+
+
+def test_a_run_is_carried_by_one_program_at_a_time(tmp_path):
+    run = create(tmp_path / "run")
+    with run.locked(), pytest.raises(ValueError, match="another program"):
+        with RunDir.open_existing(run.path).locked():
+            pass
+    with run.locked():
+        pass
+
+
+def test_a_run_that_goes_on_with_other_settings_says_so(tmp_path):
+    run = create(tmp_path / "run")
+    run.write_config("seed: 9\n")
+    assert RunDir.open_existing(run.path).config_path.read_text() == "seed: 9\n"

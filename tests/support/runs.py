@@ -163,7 +163,7 @@ def clean_environment(scratch: Path) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("RAY_", "PYTEST_", "COVERAGE"))
+        if name.startswith("RAY_AUTH_") or not name.startswith(("RAY_", "PYTEST_", "COVERAGE"))
     }
     return {**kept, **ray_environment(scratch), "HOME": str(scratch), "COLUMNS": "100"}
 
@@ -176,7 +176,8 @@ def ray_environment(scratch: Path) -> dict[str, str]:
         "RAY_TMPDIR": str(scratch),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")]),
         "OMP_NUM_THREADS": "1",
-        "RAY_AUTH_MODE": "disabled",
+        # Without a token of the caller's, Ray would write one into the user's home.
+        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),
         "RAY_USAGE_STATS_ENABLED": "0",
         # The usual 15 would leave the workers to starve behind the tests themselves.
         "RAY_worker_niceness": "0",
