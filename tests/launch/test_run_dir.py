@@ -276,9 +276,9 @@ def test_runs_of_the_same_name_have_names_of_their_own_in_redis(tmp_path):
 
 def test_a_run_is_carried_by_one_program_at_a_time(tmp_path):
     run = create(tmp_path / "run")
-    with run.locked(), pytest.raises(ValueError, match="another program"):
-        with RunDir.open_existing(run.path).locked():
-            pass
+    again = RunDir.open_existing(run.path)
+    with run.locked(), pytest.raises(ValueError, match="another program"), again.locked():
+        pass
     with run.locked():
         pass
 
