@@ -15,5 +15,5 @@ test:  ## A minute or two on two cores: no processes, no network, no accelerator
 test-all: test  ## Also the tests that start Ray and Redis, and the slow ones.
 	$(PYTHON) -m pytest -m "(ray or redis or slow) and not gpu and not soak"
 
-smoke:  ## The whole system on this machine for a few minutes.
+smoke:  ## The whole system on this machine in under a minute.
 	$(PYTHON) launch/multitask.py --preset smoke

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from learner.batch import DeviceBatch
 from replay.types import SampleBatch
 
+_CLOSING_S = 10.0
+"""The longest wait for the thread at its end; it is a daemon and holds up nothing after that."""
+
 _PATIENCE_S = 0.25
 """How long the thread waits in one go before it looks whether it is to stop."""
 
@@ -58,7 +61,7 @@ class Prefetcher:
     def close(self) -> None:
         """Stop the thread; ends within the time of one `sample` and one `load`."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_CLOSING_S)
 
     def _run(self) -> None:
         try:

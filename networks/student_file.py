@@ -54,7 +54,7 @@ def load_student(folder: Path) -> MultitaskStudent:
         document = json.loads(config.read_text())
         network = NetworkConfig(**document["network"])
         games = tuple(document["games"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{config} does not describe a student ({error})") from error
     student = build_student(network, [get_game(game) for game in games])
     try:

@@ -106,7 +106,7 @@ def load_card(path: Path | Traversable) -> TeacherCard:
         raise ValueError(f"card {path} is missing; every teacher needs one beside its weights")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"card {path} is not valid JSON: {error}") from error
     return parse_card(document, source=str(path))
 

@@ -310,6 +310,15 @@ def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_
     assert {row["updates"] for row in rows} >= {19, 38}
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    main(["--resume", "run"])
+    assert read_summary(tmp_path / "run")["updates"] == 19
+    assert load_newest(tmp_path / "run" / "checkpoints")["learner"]["incarnation"] == 0
+
+
 @pytest.fixture
 def interrupted(options, monkeypatch):
     """Interrupts a long run after its third look."""
