@@ -92,7 +92,11 @@ def test_an_abbreviated_option_is_not_taken_for_another():
 def own_signals(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["command.py", "--seed", "3"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = signal.getsignal(signal.SIGTERM)
+
+    def complain(number, frame):
+        raise AssertionError("nobody has taken SIGTERM over")
+
+    before = signal.signal(signal.SIGTERM, complain)
     yield
     signal.signal(signal.SIGTERM, before)
 
