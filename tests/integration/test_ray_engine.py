@@ -25,7 +25,7 @@ from ray_runs import (
     dump_all,
     private_ray,
 )
-from runs import save_network, save_random_expert
+from runs import save_network, save_random_expert, wait_until
 
 from actors.actor import ActorConfig
 from launch.cluster import Link
@@ -125,6 +125,25 @@ def kill_one(engine, role) -> int:
     return pid
 
 
+def hold_learner_until_actors_wait(engine) -> None:
+    """Stop it for so long that every shard has refused chunks."""
+
+    def waited_s() -> float:
+        answers = [
+            shard.handle.stats.options(concurrency_group="control").remote()
+            for shard in engine._shards
+        ]
+        return min(stats.insert_wait_s for _, stats in ray.get(answers, timeout=30.0))
+
+    (pid,) = engine.pids()["learner"]
+    enough_s = waited_s() + 1.0
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: waited_s() > enough_s, timeout_s=60.0, what="the actors wait")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def incarnations(versions) -> set[int]:
     return {WeightsVersion.decode(int(version)).incarnation for version in np.unique(versions)}
 
@@ -147,6 +166,8 @@ def test_nothing_is_lost_doubled_reordered_or_mixed_up(config, server, request, 
         replay=dataclasses.replace(config.replay, num_shards=2 if wide else 1),
     )
     with started(config, url, monkeypatch, name=server) as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        hold_learner_until_actors_wait(engine)
         drive(engine)
         played_before = engine.progress().steps
         tables = dump_all(engine)
