@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from operator import attrgetter
 from typing import Any
 
 from games.registry import get_game
@@ -72,12 +73,13 @@ def _load_state(config: MultitaskConfig, invocation: Invocation) -> dict[str, An
 
 
 def check_same_student(before: MultitaskConfig, now: MultitaskConfig) -> None:
-    """Raises ValueError for changes that the weights of a run would survive in shape only."""
-    for name in ("games", "network", "protocol"):
-        if getattr(before, name) != getattr(now, name):
+    """Raises ValueError for changes that a run's checkpoint would survive in shape only."""
+    for name in ("games", "network", "protocol", "learner.optimizer"):
+        value_of = attrgetter(name)
+        if value_of(before) != value_of(now):
             raise ValueError(
-                f"--resume cannot change {name}: the run has {getattr(before, name)}, the options "
-                f"say {getattr(now, name)}; start a new run"
+                f"--resume cannot change {name}: the run has {value_of(before)}, the options "
+                f"say {value_of(now)}; start a new run"
             )
 
 

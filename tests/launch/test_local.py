@@ -310,6 +310,23 @@ def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_
     assert {row["updates"] for row in rows} >= {19, 38}
 
 
+def test_what_a_checkpoint_cannot_follow_is_refused(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    for words in (["--learner.optimizer", "centered_rmsprop"], ["--protocol", "modern"]):
+        name = words[0].removeprefix("--")
+        with pytest.raises(ValueError, match=f"--resume cannot change {name}"):
+            main(["--resume", "run", "--num-steps", "600", *words])
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_settings_of_the_optimizer_can_change_when_a_run_is_resumed(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    main(["--resume", "run", "--num-steps", "600", "--learner.learning-rate", "0.125"])
+    (group,) = load_newest(tmp_path / "run" / "checkpoints")["learner"]["optimizer"]["param_groups"]
+    assert group["lr"] == 0.125
+
+
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(options, tmp_path):
     main([*options, "--run-dir", "run"])
     for path in (tmp_path / "run" / "checkpoints").iterdir():
