@@ -1,0 +1,257 @@
+"""What `ray up`, Docker, Compose and KubeRay are given: valid, complete, closed to the outside."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SCHEMAS = Path(__file__).parent / "schemas"
+_CLUSTERS = ("cluster.yaml", "cluster-gcp.yaml", "cluster-ssh.yaml")
+_CLOUDS = ("cluster.yaml", "cluster-gcp.yaml")
+_SH = shutil.which("bash")
+
+
+def _load(name: str) -> Any:
+    return yaml.safe_load((_ROOT / name).read_text())
+
+
+def _pyproject() -> dict[str, Any]:
+    return tomllib.loads((_ROOT / "pyproject.toml").read_text())
+
+
+def _top_level_packages() -> set[str]:
+    return {name.split(".")[0] for name in _pyproject()["tool"]["setuptools"]["packages"]}
+
+
+def _pinned(package: str) -> str:
+    constraints = (_ROOT / "constraints.txt").read_text()
+    found = re.search(rf"^{package}==(\S+)$", constraints, re.MULTILINE)
+    assert found, package
+    return found[1]
+
+
+def _commands(config: dict[str, Any]) -> list[str]:
+    return [line for name, lines in config.items() if name.endswith("_commands") for line in lines]
+
+
+@pytest.mark.parametrize("name", _CLUSTERS)
+def test_ray_accepts_the_cluster_file(name: str) -> None:
+    config = prepare_config(_load(name))
+    if name == "cluster.yaml":
+        # Asks AWS for the sizes of its machines; the schema wants some.
+        config["available_node_types"]["head"]["resources"] = {"CPU": 8, "GPU": 1}
+        config["available_node_types"]["actors"]["resources"] = {"CPU": 16}
+    validate_config(config)
+
+
+@pytest.mark.parametrize("name", _CLUSTERS)
+def test_ray_would_refuse_a_misspelled_name_in_the_cluster_file(name: str) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        validate_config(prepare_config(_load(name) | {"idle_timeout_minute": 5}))
+
+
+@pytest.mark.parametrize("name", _CLUSTERS)
+def test_every_package_and_what_pip_needs_is_copied_to_the_nodes(name: str) -> None:
+    copied = {
+        Path(there).name: here
+        for there, here in _load(name)["file_mounts"].items()
+        if there.startswith("~/actor-mimic/")
+    }
+    assert all((_ROOT / here).exists() and there == here for there, here in copied.items())
+    files = {"LICENSE", "README.md", "constraints.txt", "pyproject.toml"}
+    assert set(copied) == _top_level_packages() | files
+
+
+@pytest.mark.parametrize("name", _CLUSTERS)
+def test_nodes_ask_for_the_token_and_keep_it_to_themselves(name: str) -> None:
+    config = _load(name)
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert any("chmod 600 ~/.ray/auth_token" in line for line in config["setup_commands"])
+    assert any("RAY_AUTH_MODE=token" in line for line in config["setup_commands"])
+
+
+@pytest.mark.parametrize("name", _CLUSTERS)
+def test_the_dashboard_stays_on_loopback(name: str) -> None:
+    commands = _load(name)["head_start_ray_commands"]
+    starting = [line for line in commands if "ray start --head" in line]
+    assert len(starting) == 1
+    assert "--dashboard-host=127.0.0.1" in starting[0]
+
+
+@pytest.mark.parametrize("name", _CLUSTERS)
+def test_the_head_starts_workers_and_workers_find_the_head(name: str) -> None:
+    config = _load(name)
+    assert any("--autoscaling-config=" in line for line in config["head_start_ray_commands"])
+    assert any("--address=$RAY_HEAD_IP:6379" in x for x in config["worker_start_ray_commands"])
+
+
+@pytest.mark.parametrize("name", _CLUSTERS)
+@pytest.mark.skipif(_SH is None, reason="needs bash")
+def test_the_shell_understands_every_command(name: str) -> None:
+    for line in _commands(_load(name)):
+        # As Ray runs it: in parentheses.
+        subprocess.run([str(_SH), "-n", "-c", f"({line})"], check=True)
+
+
+@pytest.mark.parametrize("name", _CLOUDS)
+def test_a_cloud_cluster_is_bounded_and_gives_idle_machines_back(name: str) -> None:
+    config = _load(name)
+    actors = config["available_node_types"]["actors"]
+    assert 0 < actors["min_workers"] <= actors["max_workers"] <= config["max_workers"] <= 8
+    assert 0 < config["idle_timeout_minutes"] <= 15
+
+
+def test_actors_run_on_spot_machines_and_the_head_does_not() -> None:
+    aws = _load("cluster.yaml")["available_node_types"]
+    assert aws["actors"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert "InstanceMarketOptions" not in aws["head"]["node_config"]
+    google = _load("cluster-gcp.yaml")["available_node_types"]
+    assert google["actors"]["node_config"]["scheduling"] == [{"preemptible": True}]
+    assert google["head"]["node_config"]["scheduling"] == [{"onHostMaintenance": "TERMINATE"}]
+
+
+def test_the_smallest_cloud_cluster_holds_the_runs_of_the_documentation() -> None:
+    actors_per_game, num_games = 4, len(_load("launch/presets/amn_8games.yaml")["games"])
+    types = _load("cluster-gcp.yaml")["available_node_types"]
+    cpus = types["head"]["resources"]["CPU"]
+    cpus += types["actors"]["min_workers"] * types["actors"]["resources"]["CPU"]
+    assert "--actors 4" in (_ROOT / "docs/cluster.md").read_text()
+    assert cpus >= actors_per_game * num_games + 2
+
+
+def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which(
+        "hadolint"
+    )
+    if hadolint is None:
+        pytest.skip("needs hadolint, of the extra `test`")
+    done = subprocess.run(
+        [hadolint, "docker/Dockerfile"], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_is_pinned_and_runs_as_nobody_special() -> None:
+    lines = (_ROOT / "docker/Dockerfile").read_text().splitlines()
+    base = next(line for line in lines if line.startswith("ARG BASE="))
+    assert re.fullmatch(r"ARG BASE=python:\d+\.\d+\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", base)
+    assert {line.split()[1] for line in lines if line.startswith("FROM")} == {"${BASE}"}
+    assert [line for line in lines if line.startswith("USER")] == ["USER 1000:1000"]
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+
+
+def test_the_image_is_built_from_every_package_and_nothing_else() -> None:
+    dockerfile = (_ROOT / "docker/Dockerfile").read_text()
+    copied = set()
+    for line in dockerfile.splitlines():
+        if line.startswith("COPY") and "--from" not in line:
+            *sources, _ = [word for word in line.split()[1:] if not word.startswith("--")]
+            copied |= set(sources)
+    allowed = {
+        line[1:] for line in (_ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    files = {"LICENSE", "README.md", "constraints.txt", "pyproject.toml", "docker/healthcheck.sh"}
+    assert copied == allowed == _top_level_packages() | files
+    assert "*" in (_ROOT / ".dockerignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["docker/kuberay.yaml", "docker/compose.yaml"])
+def test_image_and_ray_have_the_versions_of_the_project(name: str) -> None:
+    text = (_ROOT / name).read_text()
+    assert set(re.findall(r"actor-mimic:(\d\S+)", text)) == {_pyproject()["project"]["version"]}
+    assert set(re.findall(r"rayVersion: (\S+)", text)) <= {_pinned("ray")}
+
+
+def test_compose_file_follows_the_specification() -> None:
+    compose = _load("docker/compose.yaml")
+    assert re.fullmatch("[a-z0-9][a-z0-9_-]*", compose.pop("name"))  # Newer than the schema.
+    schema = json.loads((_SCHEMAS / "compose-spec.json").read_text())
+    jsonschema.Draft201909Validator(schema).validate(compose)
+
+
+def test_containers_of_compose_are_confined_and_listen_on_loopback() -> None:
+    compose = _load("docker/compose.yaml")
+    assert compose["networks"]["alone"]["internal"] is True
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        if name.startswith("train"):
+            assert service["networks"] == ["alone"]
+            assert service["shm_size"] == "4gb"
+
+
+def _kubernetes(kind: str) -> dict[str, Any]:
+    documents = list(yaml.safe_load_all((_ROOT / "docker/kuberay.yaml").read_text()))
+    found = [document for document in documents if document["kind"] == kind]
+    assert len(found) == 1
+    result: dict[str, Any] = found[0]
+    return result
+
+
+def test_ray_cluster_of_kubernetes_has_known_fields_only() -> None:
+    schema = json.loads((_SCHEMAS / "ray-cluster.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(_kubernetes("RayCluster"), schema)
+
+
+def _pods() -> list[dict[str, Any]]:
+    spec = _kubernetes("RayCluster")["spec"]
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    return [group["template"]["spec"] for group in groups]
+
+
+def test_pods_are_confined_limited_and_have_shared_memory() -> None:
+    for pod in _pods():
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        for container in pod["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"] == container["resources"]["requests"]
+            mounts = {m["mountPath"]: volumes[m["name"]] for m in container["volumeMounts"]}
+            assert mounts["/dev/shm"]["emptyDir"]["medium"] == "Memory"
+
+
+def test_only_pods_of_the_cluster_may_connect_to_its_pods_and_with_a_token() -> None:
+    cluster, policy = _kubernetes("RayCluster"), _kubernetes("NetworkPolicy")["spec"]
+    assert cluster["spec"]["authOptions"] == {"mode": "token"}
+    assert cluster["spec"]["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
+    ours = {"matchLabels": {"ray.io/cluster": cluster["metadata"]["name"]}}
+    assert policy["podSelector"] == ours
+    assert policy["ingress"] == [{"from": [{"podSelector": ours}]}]
+    assert policy["policyTypes"] == ["Ingress"]
+
+
+@pytest.mark.parametrize("name", [*_CLUSTERS, "docker/compose.yaml", "docker/kuberay.yaml"])
+def test_no_secret_is_written_into_the_file(name: str) -> None:
+    text = (_ROOT / name).read_text()
+    assert not re.search(r"(?i)(password|secret|token)\s*[:=]\s*['\"]?[0-9a-z]{12,}", text)
+
+
+def test_a_submitted_job_leaves_tests_and_documentation_at_home() -> None:
+    patterns = [
+        line.rstrip("/")
+        for line in (_ROOT / ".rayignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    for left_out in ("tests", "docs", "docker", "benchmarks", ".git"):
+        assert any(fnmatch.fnmatch(left_out, pattern) for pattern in patterns)
+    for needed in _top_level_packages():
+        assert not any(fnmatch.fnmatch(needed, pattern) for pattern in patterns)
