@@ -8,6 +8,7 @@ check:  ## What a reader would complain about: format, lint, types, import direc
 	$(PYTHON) -m mypy
 	lint-imports
 	codespell
+	hadolint docker/Dockerfile
 
 test:  ## A minute or two on two cores: no processes, no network, no accelerator.
 	$(PYTHON) -m pytest

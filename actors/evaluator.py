@@ -8,6 +8,7 @@ once: never over prioritized batches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,8 @@ class EvaluationResult:
     """Share of states in which network and teacher prefer the same legal action."""
     kl: float | None
     """Mean KL divergence in nats from the teacher's softened policy to the network's."""
+    finished: bool = True
+    """False where no episode came to its end, so that `returns` are of unfinished ones."""
 
     @property
     def mean(self) -> float:
@@ -109,39 +112,120 @@ def evaluate(
     """
     if num_episodes < 1:
         raise ValueError(f"an evaluation needs at least one episode, got {num_episodes}")
-    policy = EpsilonGreedy(env.spec.legal_mask(), np.random.default_rng(seed))
-    epsilons = np.full(env.num_envs, epsilon, np.float32)
     comparison = _TeacherComparison(teacher, temperature) if teacher else None
-    left = _episodes_per_env(num_episodes, env.num_envs)
-    running = np.zeros(env.num_envs)
-    returns: list[float] = []
-    steps = 0
-    observations = env.reset()
-    restarting = np.zeros(env.num_envs, np.bool_)
+    play = _Play(network, env, epsilon=epsilon, seed=seed, comparison=comparison)
+    left = _share_out(num_episodes, env.num_envs)
     while left.any():
-        seen = (left > 0) & ~restarting
-        tensor = torch.from_numpy(observations)
+        _, ended = play.step(left > 0)
+        left -= ended
+    return play.result(play.returns)
+
+
+def evaluate_epoch(
+    network: nn.Module,
+    env: VectorEnv,
+    *,
+    num_steps: int,
+    epsilon: float,
+    seed: int,
+    teacher: Expert | None = None,
+    temperature: float = 1.0,
+) -> EvaluationResult:
+    """Play `num_steps` steps and score the episodes that ended in them: a test epoch of the paper.
+
+    As in the code released with Actor-Mimic (train/train_atari_agent.lua): what is unfinished at
+    the end does not count, unless nothing has been finished; then it is all there is. Dropping
+    unfinished episodes favours short ones, the more so the fewer steps an environment plays: the
+    paper plays one environment for 125,000 steps.
+
+    Args:
+        network: observations [N, S*C, H, W] to scores [N, A].
+        env: its vector; each environment plays an equal part of the steps.
+        num_steps: at least one for each environment; steps that restart a game are not counted.
+        epsilon: probability of a random legal action.
+        seed: of the random actions.
+        teacher: whom to compare with; None leaves agreement and KL out.
+        temperature: of the teacher's policy in the KL.
+    """
+    if num_steps < env.num_envs:
+        raise ValueError(
+            f"a test of {num_steps} steps is too short for {env.num_envs} environments"
+        )
+    comparison = _TeacherComparison(teacher, temperature) if teacher else None
+    play = _Play(network, env, epsilon=epsilon, seed=seed, comparison=comparison)
+    left = _share_out(num_steps, env.num_envs)
+    while left.any():
+        played, _ = play.step(left > 0)
+        left -= played
+    if play.returns:
+        return play.result(play.returns)
+    return play.result(play.unfinished, finished=False)
+
+
+class _Play:
+    """A network that plays a vector of environments; keeps scores and the comparison."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        env: VectorEnv,
+        *,
+        epsilon: float,
+        seed: int,
+        comparison: _TeacherComparison | None,
+    ) -> None:
+        self._network = network
+        self._env = env
+        self._policy = EpsilonGreedy(env.spec.legal_mask(), np.random.default_rng(seed))
+        self._epsilons = np.full(env.num_envs, epsilon, np.float32)
+        self._comparison = comparison
+        self._running = np.zeros(env.num_envs)
+        self._steps = 0
+        self._observations = env.reset()
+        self.returns: list[float] = []
+
+    @property
+    def unfinished(self) -> list[float]:
+        """Scores so far of the episodes under way."""
+        scores: list[float] = self._running.tolist()
+        return scores
+
+    def step(self, counted: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Step all environments; what those outside `counted` do leaves no trace.
+
+        Returns:
+            Bool [N] each: which of the counted ones played, and which of them ended an episode.
+        """
+        tensor = torch.from_numpy(self._observations)
         with torch.inference_mode():
-            scores_BA = network(tensor)
-        if comparison:
-            comparison.add(tensor, scores_BA, torch.from_numpy(seen))
-        step = env.step(policy(scores_BA.numpy(), epsilons))
-        running += step.rewards
-        steps += int(np.count_nonzero(seen))
-        ended = step.terminated | step.truncated
-        returns.extend(running[ended & seen].tolist())
-        left[ended & seen] -= 1
-        running[ended] = 0.0
-        observations, restarting = step.observations, ended
-    return EvaluationResult(
-        returns=tuple(returns),
-        steps=steps,
-        agreement=comparison.agreement if comparison else None,
-        kl=comparison.kl if comparison else None,
-    )
+            scores_BA = self._network(tensor)
+        step = self._env.step(self._policy(scores_BA.numpy(), self._epsilons))
+        # Not known before: a protocol may act in the agent's place, too.
+        seen = counted & ~step.restarted
+        if self._comparison:
+            self._comparison.add(tensor, scores_BA, torch.from_numpy(seen))
+        self._running += step.rewards
+        self._steps += int(np.count_nonzero(seen))
+        over = step.terminated | step.truncated
+        ended = over & seen
+        self.returns.extend(self._running[ended].tolist())
+        self._running[over] = 0.0
+        self._observations = step.observations
+        return seen, ended
+
+    def result(self, returns: Sequence[float], *, finished: bool = True) -> EvaluationResult:
+        """Of these episodes."""
+        return EvaluationResult(
+            returns=tuple(returns),
+            steps=self._steps,
+            agreement=self._comparison.agreement if self._comparison else None,
+            kl=self._comparison.kl if self._comparison else None,
+            finished=finished,
+        )
 
 
-def _episodes_per_env(num_episodes: int, num_envs: int) -> NDArray[np.int64]:
-    counts = np.full(num_envs, num_episodes // num_envs)
-    counts[: num_episodes % num_envs] += 1
+def _share_out(total: int, num_envs: int) -> NDArray[np.int64]:
+    """[N] episodes or steps of each environment."""
+    counts = np.full(num_envs, total // num_envs)
+    counts[: total % num_envs] += 1
     return counts

@@ -1,8 +1,9 @@
 """Atari-57: the table of games and their vector environment on ale-py's C++ AtariVectorEnv.
 
 An observation is the 84x84 gray screen (pixel-wise maximum of the last two of a step's 4 frames,
-area-interpolated), four of them, newest last. Nothing else is done to the game: FIRE is not
-pressed for the agent, rewards are not clipped, and losing a life does not restart anything.
+area-interpolated), four of them, newest last. Nothing else is done to the game, unless a protocol
+asks for it (games/openings.py): FIRE is not pressed for the agent, rewards are not clipped, and
+losing a life does not restart anything.
 
 Joint actions are the 18 of the ALE's Action enumeration, in its order (0 NOOP, 1 FIRE, 2 UP,
 ... 17 DOWNLEFTFIRE). The emulator runs in the game's minimal action set: in full-action mode some
@@ -20,6 +21,7 @@ from ale_py.vector_env import AtariVectorEnv
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorStep, local_action_table, to_local_actions
+from games.openings import Openings
 from games.registry import register_game
 from games.spec import GameSpec
 
@@ -157,6 +159,7 @@ class AtariEnvs:
         self._first_seeds: NDArray[np.int64] | None = _emulator_seeds(seed, num_envs)
         self._lives: NDArray[np.int32] | None = None
         self._ended = np.zeros(num_envs, dtype=np.bool_)
+        self._openings = Openings(spec, protocol, num_envs) if Openings.has_any(protocol) else None
 
     @property
     def spec(self) -> GameSpec:
@@ -178,7 +181,12 @@ class AtariEnvs:
         self._first_seeds = None
         self._lives = info["lives"]
         self._ended = np.zeros(self._num_envs, dtype=np.bool_)
-        return observations
+        if self._openings is None:
+            return observations
+        noops = np.zeros(self._num_envs, dtype=np.int64)
+        for _ in range(self._openings.begin()):
+            observations = self.step(noops).observations
+        return self._openings.pad(observations)
 
     def step(self, actions: NDArray[np.int64]) -> VectorStep:
         """Play one step in every emulator; see VectorEnv.step()."""
@@ -189,6 +197,7 @@ class AtariEnvs:
         # An index beyond the action set must not be sent: the emulator's worker throws, and
         # receiving then waits for ever.
         local = to_local_actions(actions, self._local_actions, self._spec, self._num_envs)
+        scripted = self._openings.replace_actions(local) if self._openings else None
         observations, rewards, terminated, truncated, info = self._emulators.step(local)
         lives: NDArray[np.int32] = info["lives"]
         restarted = self._ended
@@ -197,7 +206,7 @@ class AtariEnvs:
         life_lost = ((lives < self._lives) | terminated) & ~restarted
         self._lives = lives
         self._ended = terminated | truncated
-        return VectorStep(
+        step = VectorStep(
             observations=observations,
             rewards=rewards.astype(np.float32),
             terminated=terminated,
@@ -205,6 +214,9 @@ class AtariEnvs:
             life_lost=life_lost,
             restarted=restarted,
         )
+        if self._openings is None or scripted is None:
+            return step
+        return self._openings.apply(step, scripted, lives)
 
     def close(self) -> None:
         """Stop the threads and free the emulators."""
@@ -214,7 +226,7 @@ class AtariEnvs:
 def _build_emulators(
     spec: GameSpec, *, num_envs: int, protocol: EnvProtocol, num_threads: int
 ) -> AtariVectorEnv:
-    _, height, width = spec.frame_shape
+    channels, height, width = spec.frame_shape
     emulators = AtariVectorEnv(
         spec.name,
         num_envs,
@@ -225,7 +237,7 @@ def _build_emulators(
         autoreset_mode="NextStep",
         img_height=height,
         img_width=width,
-        grayscale=True,
+        grayscale=channels == 1,  # In colour for games/camera.py.
         stack_num=spec.num_stack,
         frameskip=spec.frames_per_step,
         maxpool=True,

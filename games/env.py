@@ -8,9 +8,9 @@ Shape letters: N environments of the vector, S stacked frames, C channels, H, W.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,8 @@ class VectorStep:
 
     restarted: NDArray[np.bool_]
     """[N] this step did not play: it only fetched the first observation of a new episode, because
-    the step before ended one. Its action was ignored and its reward is 0; never store it."""
+    the step before ended one, or it was part of the protocol's opening. Its action was ignored and
+    its reward is 0; never store it."""
 
 
 class VectorEnv(Protocol):
@@ -80,12 +81,16 @@ class VectorEnv(Protocol):
         ...
 
 
+StackPadding: TypeAlias = Literal["zeros", "first_frame"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvProtocol:
     """The rules under which a game is played, spelled out in one place.
 
-    All families honour `repeat_action_probability` and `max_episode_frames`. `noop_max` is for
-    Atari alone: other games bring their own randomness, or do not survive doing nothing.
+    All families honour `repeat_action_probability` and `max_episode_frames`. The no-ops, the
+    openings and the padding are for Atari alone: other games bring their own randomness, or do not
+    survive doing nothing.
 
     Raises:
         ValueError: for a value out of its range.
@@ -108,6 +113,20 @@ class EnvProtocol:
     max_episode_frames: int
     """An episode is truncated after this many frames."""
 
+    fire_opening: bool = False
+    """Whether a game with a FIRE button is opened for the agent: one step of FIRE, then one step
+    of the third legal action. An agent trained so may never have learned to press FIRE."""
+
+    opening_at_life_loss: bool = False
+    """Whether a lost life is followed, before the agent goes on, by a step of no-op, the opening
+    again, and a stack of frames that begins anew. The game and its score go on."""
+
+    stack_padding: StackPadding = "zeros"
+    """What stands for the frames before the first one: black frames, or copies of the first."""
+
+    evaluation_epsilon: float = 0.05
+    """Share of random actions with which scores under this protocol are usually measured."""
+
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         if self.noop_max < 0:
@@ -119,29 +138,68 @@ class EnvProtocol:
             )
         if self.max_episode_frames < 1:
             raise ValueError(f"max_episode_frames must be positive, not {self.max_episode_frames}")
+        if not 0.0 <= self.evaluation_epsilon <= 1.0:
+            raise ValueError(
+                f"evaluation_epsilon must lie between 0 and 1, not {self.evaluation_epsilon}"
+            )
 
+
+# Mnih et al. 2015: random no-op starts, a life loss ends the return in training.
+_CLASSIC = EnvProtocol(
+    name="classic",
+    noop_max=30,
+    repeat_action_probability=0.0,
+    life_loss_ends_return=True,
+    max_episode_frames=108_000,
+)
+# Machado et al. 2018: sticky actions, only the end of the game ends the return.
+_MODERN = EnvProtocol(
+    name="modern",
+    noop_max=0,
+    repeat_action_probability=0.25,
+    life_loss_ends_return=False,
+    max_episode_frames=108_000,
+)
+
+RUN_PROTOCOLS = ("classic", "modern")
+"""Those that a run plays by, its default first. The others are how libraries measure what they
+publish; they serve to verify imported teachers, and some of them act in the agent's place."""
 
 PROTOCOLS: Mapping[str, EnvProtocol] = MappingProxyType(
     {
-        # Mnih et al. 2015: random no-op starts, a life loss ends the return in training.
-        "classic": EnvProtocol(
-            name="classic",
-            noop_max=30,
-            repeat_action_probability=0.0,
-            life_loss_ends_return=True,
-            max_episode_frames=108_000,
-        ),
-        # Machado et al. 2018: sticky actions, only the end of the game ends the return.
-        "modern": EnvProtocol(
-            name="modern",
-            noop_max=0,
-            repeat_action_probability=0.25,
-            life_loss_ends_return=False,
-            max_episode_frames=108_000,
-        ),
+        protocol.name: protocol
+        for protocol in (
+            _CLASSIC,
+            _MODERN,
+            # AtariWrapper with rl-zoo's settings: EpisodicLifeEnv stays on in its evaluations.
+            replace(
+                _CLASSIC,
+                name="sb3",
+                fire_opening=True,
+                opening_at_life_loss=True,
+                evaluation_epsilon=0.01,
+            ),
+            # The same wrappers, but FrameStack repeats the first frame.
+            replace(
+                _CLASSIC,
+                name="cleanrl",
+                fire_opening=True,
+                opening_at_life_loss=True,
+                stack_padding="first_frame",
+                evaluation_epsilon=0.01,
+            ),
+            # play.py of floringogianu/atari-agents: ALEClassic and ALEModern.
+            replace(_CLASSIC, name="atari_agents_classic", noop_max=29, evaluation_epsilon=0.001),
+            replace(_MODERN, name="atari_agents_modern", evaluation_epsilon=0.001),
+            # train_dqn.py: whole games of at most five minutes, and no FIRE.
+            replace(_CLASSIC, name="pfrl", max_episode_frames=18_000, stack_padding="first_frame"),
+            replace(_MODERN, name="dopamine", evaluation_epsilon=0.001),
+        )
     }
 )
-"""Both cap an episode at 108,000 frames, 30 minutes of play at 60 frames per second."""
+"""A step is 4 frames, and an episode lasts at most 108,000 (30 minutes of play at 60 frames per
+second) where nothing else is said. docs/teachers.md has them as a table, and what they leave out.
+"""
 
 
 def get_protocol(name: str) -> EnvProtocol:

@@ -2,7 +2,8 @@
 """Measure one part of the system against what it could do at best on this machine.
 
     python launch/bench.py actor                        acting, one core
-    python launch/bench.py replay                       replay in this process
+    python launch/bench.py replay                       replay, in processes as in production
+    python launch/bench.py replay-soak --seconds 600    replay for ten minutes at full rate
     python launch/bench.py learner                      learning from replay in this process
     python launch/bench.py system                       everything, on Ray
     python launch/bench.py actor --games pong --num-envs 32
@@ -21,7 +22,13 @@ from typing import Any
 import torch
 import tyro
 
-from launch.benchmarks import bench_actor, bench_learner, bench_replay, bench_system
+from launch.benchmarks import (
+    bench_actor,
+    bench_learner,
+    bench_replay,
+    bench_replay_soak,
+    bench_system,
+)
 from launch.benchmarks.bench_report import complete_report, format_report
 from launch.benchmarks.bench_setup import BenchOptions, BenchSetup, prepare
 from launch.benchmarks.bench_timing import Result
@@ -31,6 +38,7 @@ from launch.option_errors import parse_or_fail
 BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
     "actor": bench_actor.run,
     "replay": bench_replay.run,
+    "replay-soak": bench_replay_soak.run,
     "learner": bench_learner.run,
     "system": bench_system.run,
 }
@@ -45,9 +53,12 @@ def main(argv: Sequence[str]) -> None:
     torch.set_num_threads(1)
     with ExitStack() as stack:
         setup = prepare(options, stack)
-        report: dict[str, Any] = complete_report(BENCHMARKS[options.benchmark](setup), setup)
-    print(format_report(report))
+        result = BENCHMARKS[options.benchmark](setup)
+        report: dict[str, Any] = complete_report(result, setup)
+    print(format_report(report, result.table))
     print(json.dumps(report, allow_nan=False))
+    if result.failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -14,29 +14,37 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, Unpack
 
 import ray
 import torch
 
 from actors.actor import ActorCounts
+from launch.limits import check_memory_for_quota
 from launch.ray_clients import (
-    ADD_GROUP,
     CONTROL_GROUP,
-    SAMPLE_GROUP,
+    SHARD_GROUPS,
     RayReplayReader,
     RayReplayWriter,
 )
-from launch.recipe import MultitaskRecipe, Recipe, build_actor, build_learner, build_shard
+from launch.recipe import MultitaskRecipe, Recipe
 from launch.redis_weights import RedisWeightSink, RedisWeightSource
-from launch.testing import StudentTest, run_test
+from launch.roles import build_actor, build_learner, build_shard
+from launch.run_dir import available_memory_bytes
+from launch.testing import StudentTest, TeacherTest, Test, run_teacher_test, run_test
 from learner.prefetch import Prefetcher
 from networks.weights import WeightSnapshot, take_snapshot
-from replay.shard import ShardStats
+from replay.batch_channel import ChannelOffer, ChannelServer
+from replay.game_settings import GameSettings, SettingsChange
+from replay.keeper import ShardKeeper, begin_after
+from replay.slices import GameSlice
+from replay.stats import ShardStats
 from replay.types import Chunk, PriorityUpdate, SampleBatch
 
 RUN_GROUP = "run"
@@ -83,25 +91,71 @@ class LearnerReport:
 class ShardProcess:
     """A ReplayShard in a process of its own."""
 
-    def __init__(self, recipe: Recipe, shard: int) -> None:
-        """Start empty."""
+    def __init__(
+        self, recipe: Recipe, shard: int, *, replay_dir: str = "", session: str = ""
+    ) -> None:
+        """Begin from the newest snapshot in the run's `replay_dir`; empty, if that is none.
+
+        Also when Ray starts the process again: then `session` is that of the one before.
+        """
         self._shard = build_shard(recipe, shard=shard)
+        self._keeper: ShardKeeper | None = None
+        if replay_dir:
+            self._keeper = ShardKeeper(self._shard, Path(replay_dir), session=session)
+            self._keeper.start()
+        else:
+            # Nothing tells what a process before this one gave out, but it was less than this.
+            begin_after(self._shard, [int(time.time()) << 20] * len(recipe.games))
 
-    def add(self, chunk: Chunk, timeout_s: float) -> bool:
-        """See ReplayShard."""
-        return self._shard.add(chunk, timeout_s=timeout_s)
+    def add(self, timeout_s: float, *chunks: Chunk) -> int:
+        """Store chunks in this order; the number of those stored before one took too long."""
+        deadline = time.monotonic() + timeout_s
+        for index, chunk in enumerate(chunks):
+            if not self._shard.add(chunk, timeout_s=max(0.0, deadline - time.monotonic())):
+                return index
+        return len(chunks)
 
-    def sample(self, timeout_s: float) -> SampleBatch | None:
-        """See ReplayShard."""
+    def open_channel(self) -> ChannelOffer | None:
+        """A way for batches to one reader on the same machine; None if there is none."""
+        num_slots = self._shard.config.num_batch_slots
+        if not num_slots:
+            return None
+        try:
+            return ChannelServer(self._shard, num_slots=num_slots).offer
+        except OSError:
+            return None
+
+    def sample(self, timeout_s: float, *updates: PriorityUpdate) -> SampleBatch | None:
+        """A batch for a reader on another machine, after setting priorities; see ReplayShard."""
+        self.update_priorities(*updates)
         return self._shard.sample(timeout_s=timeout_s)
 
-    def update_priorities(self, update: PriorityUpdate) -> None:
+    def update_priorities(self, *updates: PriorityUpdate) -> None:
         """See ReplayShard."""
-        self._shard.update_priorities(update)
+        for update in updates:
+            self._shard.update_priorities(update)
 
     def stats(self) -> tuple[int, ShardStats]:
         """(process id, statistics)."""
-        return os.getpid(), self._shard.stats()
+        return os.getpid(), (self._keeper or self._shard).stats()
+
+    def check_configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See ReplayShard; ValueError also for a quota that this machine has no memory for."""
+        if (quota := change.get("quota")) is not None:
+            check_memory_for_quota(self._shard, game, quota, available_memory_bytes())
+        return self._shard.check_configure(game, **change)
+
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See ReplayShard."""
+        return self._shard.configure(game, **change)
+
+    def assign(self, slices: dict[str, GameSlice]) -> None:
+        """See ReplayShard."""
+        self._shard.assign(slices)
+
+    def save(self) -> bool:
+        """Bring the snapshot up to date; whether it is."""
+        return self._keeper is not None and self._keeper.save()
 
     def check_valid(self) -> None:
         """See ReplayShard."""
@@ -203,6 +257,7 @@ class LearnerProcess:
                 if batch is not None:
                     self._learner.update(batch)
             self._learner.flush_priorities()
+            self._replay.flush()
             self._learner.publish()
         finally:
             batches.close()
@@ -271,14 +326,18 @@ class RayTester:
         for game in games:
             self._running.append(_remote_test.remote(self._recipe, game, weights, steps))
 
-    def finished(self) -> list[StudentTest]:
+    def start_teachers(self, games: Sequence[str]) -> None:
+        """See Tester."""
+        self._running += [_remote_teacher_test.remote(self._recipe, game) for game in games]
+
+    def finished(self) -> list[Test]:
         """See Tester."""
         if not self._running:
             return []
         ready, self._running = ray.wait(self._running, num_returns=len(self._running), timeout=0)
         return [ray.get(reference) for reference in ready]
 
-    def wait(self) -> list[StudentTest]:
+    def wait(self) -> list[Test]:
         """See Tester."""
         running, self._running = self._running, []
         return [ray.get(reference) for reference in running]
@@ -291,16 +350,22 @@ def _test_with_one_thread(
     return run_test(recipe, game, snapshot, steps)
 
 
+def _test_teacher_with_one_thread(recipe: MultitaskRecipe, game: str) -> TeacherTest:
+    torch.set_num_threads(1)
+    return run_teacher_test(recipe, game)
+
+
 # Ray's own typing does not know concurrency groups.
 _remote: Any = ray.remote
 
 RemoteShard = _remote(
     num_cpus=1,
     max_restarts=-1,
-    concurrency_groups={ADD_GROUP: 64, SAMPLE_GROUP: 4, CONTROL_GROUP: 2},
+    concurrency_groups=SHARD_GROUPS,
 )(ShardProcess)
 # No CPU is asked for: a test that waited for a free one would wait for the end of the run.
 _remote_test = _remote(num_cpus=0)(_test_with_one_thread)
+_remote_teacher_test = _remote(num_cpus=0)(_test_teacher_with_one_thread)
 RemoteActor = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 1})(ActorProcess)
 RemoteLearner = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(
     LearnerProcess

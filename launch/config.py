@@ -26,7 +26,10 @@ from launch.per_game import any_text, parse_per_game, positive_float, positive_i
 from learner.learner import LearnerConfig
 from learner.objectives import DqnConfig, MimicConfig
 from networks.build import NetworkConfig
-from replay.shard import ReplayConfig
+from replay.config import ReplayConfig
+from replay.game_settings import GameSettings, check_game_settings
+from replay.slices import check_every_shard_is_fed
+from teachers.hub import is_hub_reference, pin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,9 @@ class EvaluationConfig:
     """Episodes played at the same time."""
     period_steps: int = 0
     """Steps of the run, all games together, between two tests while it runs; 0: only at the end."""
+    check_teachers: int = 5
+    """Episodes that every teacher plays beside the run, by its rules, with a warning if it is far
+    below its card or near random; 0: none. Only for students."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
@@ -49,10 +55,11 @@ class EvaluationConfig:
                 raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(self, name)}")
         if not 0.0 <= self.epsilon <= 1.0:
             raise ValueError(f"evaluation.epsilon must lie between 0 and 1, got {self.epsilon}")
-        if self.period_steps < 0:
-            raise ValueError(
-                f"evaluation.period_steps must not be negative, got {self.period_steps}"
-            )
+        for name in ("period_steps", "check_teachers"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"evaluation.{name} must not be negative, got {getattr(self, name)}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +132,7 @@ class CommonConfig:
         if self.report_period_s <= 0:
             raise ValueError(f"report_period_s must be positive, got {self.report_period_s}")
         get_protocol(self.protocol)
-        fewest = min(self.actors_of.values())
-        if self.replay.num_shards > fewest:
-            # An actor's data go to one shard, and a shard without a game's data never begins.
-            raise ValueError(
-                f"replay.num_shards ({self.replay.num_shards}) must not exceed the actors of any "
-                f"game ({fewest}); use --actors {self.replay.num_shards} or fewer shards"
-            )
+        check_every_shard_is_fed(self.actors_of, self.replay.num_shards)
 
     @property
     def actors_of(self) -> dict[str, int]:
@@ -150,11 +151,17 @@ class MultitaskConfig(CommonConfig):
     """Teach one student network to play several games (launch/multitask.py)."""
 
     teachers: tuple[str, ...] = ()
-    """`game=path/to/GAME.safetensors`; other games use the expert that comes with the package."""
+    """`game=path/to/GAME.safetensors` or `game=hf://OWNER/REPO[/PATH][@REVISION]`; other games use
+    the expert that comes with the package."""
     temperatures: tuple[str, ...] = ()
     """`game=tau` where a game's tau differs from mimic.temperature."""
     shares: tuple[str, ...] = ()
     """`game=weight` of the game in every batch; 1 for games not named."""
+    quotas: tuple[str, ...] = ()
+    """`game=transitions` kept of a game where they differ from replay.capacity_per_game."""
+    samples_per_insert_caps: tuple[str, ...] = ()
+    """`game=cap` where a game's cap differs from replay.samples_per_insert_cap; without meaning
+    when every game is pinned."""
     mimic: MimicConfig = field(default_factory=MimicConfig)
 
     def __post_init__(self) -> None:
@@ -163,14 +170,22 @@ class MultitaskConfig(CommonConfig):
         CommonConfig.__post_init__(self)
         if self.network.dueling:
             raise ValueError("network.dueling is for experts; a student has no value to separate")
-        _ = self.temperature_of, self.share_of, self.teacher_of
+        _ = self.temperature_of, self.teacher_of
+        for game, settings in self.game_settings.items():
+            check_game_settings(game, settings, self.replay)
 
     def with_absolute_paths(self) -> MultitaskConfig:
-        """The same, whatever folder a later command or another node starts in."""
+        """The same, whatever folder a later command or another node starts in.
+
+        Addresses on the Hub get the commit that they mean today: all processes, and the run when it
+        is resumed, have the same teacher then.
+        """
         teachers = []
         for entry in self.teachers:
             game, separator, reference = entry.rpartition("=")
-            if reference.endswith(".safetensors"):
+            if is_hub_reference(reference):
+                reference = pin(reference, game=game or None)
+            elif reference.endswith(".safetensors"):
                 reference = str(Path(reference).absolute())
             teachers.append(f"{game}{separator}{reference}")
         return replace(self, teachers=tuple(teachers))
@@ -187,11 +202,31 @@ class MultitaskConfig(CommonConfig):
         )
 
     @property
-    def share_of(self) -> dict[str, float]:
-        """Relative part of each game in the batch."""
-        return parse_per_game(
+    def game_settings(self) -> dict[str, GameSettings]:
+        """Share, quota and cap of each game at the start."""
+        shares = parse_per_game(
             "shares", self.shares, self.games, default=1.0, convert=positive_float
         )
+        quotas = parse_per_game(
+            "quotas",
+            self.quotas,
+            self.games,
+            default=self.replay.capacity_per_game,
+            convert=positive_int,
+        )
+        caps = parse_per_game(
+            "samples_per_insert_caps",
+            self.samples_per_insert_caps,
+            self.games,
+            default=self.replay.samples_per_insert_cap,
+            convert=positive_float,
+        )
+        return {
+            game: GameSettings(
+                share=shares[game], quota=quotas[game], samples_per_insert_cap=caps[game]
+            )
+            for game in self.games
+        }
 
     @property
     def teacher_of(self) -> dict[str, str]:
@@ -249,6 +284,11 @@ class ExpertsConfig(CommonConfig):
         CommonConfig.__post_init__(self)
         if self.network.per_game_heads:
             raise ValueError("network.per_game_heads is for students; an expert plays one game")
+        if self.replay.sampler == "hierarchical":
+            raise ValueError(
+                "replay.sampler hierarchical goes by a teacher's values, which experts learn "
+                "without; use uniform, proportional or rank"
+            )
 
 
 ConfigT = TypeVar("ConfigT", bound=CommonConfig)

@@ -70,6 +70,10 @@ class Console:
         """One line above the display."""
         self._safely(lambda: self._print_line(text))
 
+    def warn(self, text: str) -> None:
+        """One line above the display that must not be overlooked."""
+        self._safely(lambda: self._print_line(f"warning: {text}", style="bold yellow"))
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """End the display and print the result; `summary` is build_summary()'s."""
         self.close()
@@ -101,10 +105,10 @@ class Console:
             self._live.start()
         self._live.update(picture, refresh=True)
 
-    def _print_line(self, text: str) -> None:
+    def _print_line(self, text: str, *, style: str = "") -> None:
         if self._is_live:
             # As Text, since brackets in a note are not markup.
-            self._rich.print(Text(text))
+            self._rich.print(Text(text, style=style))
             return
         self._file.write(text + "\n")
         self._file.flush()

@@ -4,10 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from networks.weights import WeightSnapshot
-from replay.shard import ShardStats
+from replay.game_settings import GameSettings, SettingsChange
+from replay.slices import shard_of_rank
+from replay.stats import ShardStats, SnapshotStats, TableStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GameReplay:
+    """One game's replay, all shards together."""
+
+    ready: int = 0
+    """Transitions that can be drawn."""
+    capacity: int = 0
+    """Entries that can be held."""
+    num_bytes: int = 0
+    """Memory of the entries held."""
+    num_raw_bytes: int = 0
+    """The same, were every frame stored as it is."""
+    share: float = 1.0
+    """Relative part of every batch, as now in force."""
+    samples_per_insert_cap: float = 0.0
+    """As now in force."""
+    overwritten_unsampled: int = 0
+    """Transitions overwritten before they were ever drawn."""
+    stale_priorities: int = 0
+    """Priority updates dropped because their transition was overwritten."""
+    insert_wait_s: float = 0.0
+    """Time that its actors have waited for the learner, summed over actors."""
+    num_adds_waiting: int = 0
+    """Its actors that wait now."""
+    priority_quantiles: tuple[float, ...] = ()
+    """As replay.digest says; mean over the shards that have any."""
+    age_quantiles: tuple[float, ...] = ()
+    """Of drawn transitions: entries of the game that their shard had stored since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +60,8 @@ class GameProgress:
     """Transitions stored."""
     returns: tuple[tuple[float, float], ...] = ()
     """(raw return, exploration rate) of the episodes that ended since the last look."""
+    replay: GameReplay = GameReplay()
+    """More of its replay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +81,12 @@ class Progress:
     """Time actors have waited for the learner, summed over actors."""
     sample_wait_s: float = 0.0
     """Time the learner has waited for the actors."""
+    limiter_error: float = 0.0
+    """Samples that the learner is behind (positive) or ahead (negative), all shards together."""
+    num_samples_waiting: int = 0
+    """Requests for a batch that wait now."""
+    snapshots: SnapshotStats = field(default_factory=SnapshotStats)
+    """Of replay on disk: sums over the shards; age, duration and hold of the worst one."""
     faults: dict[str, int] = field(default_factory=dict)
     """What broke and was mended, by kind."""
 
@@ -87,6 +127,7 @@ def summarize(
             replay_size=sum(table.size for table in tables),
             sampled=sum(table.counts.sampled for table in tables),
             inserted=sum(table.counts.inserted for table in tables),
+            replay=_add_up(tables),
         )
     counts = [table.counts for shard in shards for table in shard.tables.values()]
     return Progress(
@@ -97,18 +138,58 @@ def summarize(
         stale_priorities=sum(count.stale_updates for count in counts),
         insert_wait_s=sum(shard.insert_wait_s for shard in shards),
         sample_wait_s=sum(shard.sample_wait_s for shard in shards),
+        limiter_error=sum(shard.limiter_error for shard in shards),
+        num_samples_waiting=sum(shard.num_samples_waiting for shard in shards),
+        snapshots=_worst_snapshots([shard.snapshots for shard in shards]),
         faults=faults,
     )
 
 
-def claim_serial(unused: int, *, rank: int, num_shards: int) -> int:
-    """The first serial number, from `unused` on, for actor number `rank` of its game.
+def _add_up(tables: Sequence[TableStats]) -> GameReplay:
+    """One game in all shards; the dead ones, whose tables are empty, among them."""
+    newest = tables[-1] if tables else None
+    return GameReplay(
+        ready=sum(table.ready for table in tables),
+        capacity=sum(table.capacity for table in tables),
+        num_bytes=sum(table.num_bytes for table in tables),
+        num_raw_bytes=sum(table.num_raw_bytes for table in tables),
+        share=newest.share if newest else 1.0,
+        samples_per_insert_cap=newest.samples_per_insert_cap if newest else 0.0,
+        overwritten_unsampled=sum(table.counts.overwritten_unsampled for table in tables),
+        stale_priorities=sum(table.counts.stale_updates for table in tables),
+        insert_wait_s=sum(table.insert_wait_s for table in tables),
+        num_adds_waiting=sum(table.num_adds_waiting for table in tables),
+        priority_quantiles=_means([table.priority_quantiles for table in tables]),
+        age_quantiles=_means([table.sampled_age_quantiles for table in tables]),
+    )
 
-    Serials decide which shard an actor feeds (replay.client.shard_of). The ranks of a game go to
-    the shards in turn, and an actor that replaces another one goes to the same shard, because a
-    shard without data of some game never starts.
+
+def _means(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Column by column, over the rows that are not empty."""
+    rows = [row for row in rows if row]
+    return tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
+
+
+def _worst_snapshots(shards: Sequence[SnapshotStats]) -> SnapshotStats:
+    ages = [stats.age_s for stats in shards if stats.age_s is not None]
+    return SnapshotStats(
+        age_s=max(ages, default=None),
+        num_bytes=sum(stats.num_bytes for stats in shards),
+        num_bytes_written=sum(stats.num_bytes_written for stats in shards),
+        duration_s=max((stats.duration_s for stats in shards), default=0.0),
+        longest_hold_s=max((stats.longest_hold_s for stats in shards), default=0.0),
+        num_written=sum(stats.num_written for stats in shards),
+        failures=sum(stats.failures for stats in shards),
+    )
+
+
+def claim_serial(unused: int, *, game_index: int, rank: int, num_shards: int) -> int:
+    """The first serial number, from `unused` on, for actor number `rank` of a game.
+
+    Serials decide which shard an actor feeds (replay.client.shard_of): the one that
+    replay.slices.shard_of_rank says. So an actor that replaces another one feeds the same shard.
     """
-    return unused + (rank - unused) % num_shards
+    return unused + (shard_of_rank(game_index, rank, num_shards) - unused) % num_shards
 
 
 class Engine(Protocol):
@@ -130,6 +211,13 @@ class Engine(Protocol):
         """What a checkpoint keeps."""
         ...
 
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """Change what replay keeps and gives of a game; see ReplayShard.configure.
+
+        The quota is the run's. ValueError, and nothing changed, if any shard refuses.
+        """
+        ...
+
     def close(self) -> None:
-        """Stop everything."""
+        """Stop everything; what replay holds is on disk then, if the run keeps snapshots."""
         ...

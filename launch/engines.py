@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +17,15 @@ import torch
 from launch.config import CommonConfig
 from launch.engine import Engine
 from launch.local import LocalEngine
-from launch.recipe import MultitaskRecipe, Recipe, build_learner, build_shard, largest_chunk
+from launch.recipe import MultitaskRecipe, Recipe
 from launch.redis_bus import RedisBus
 from launch.redis_server import PrivateRedis, connect
+from launch.roles import build_learner, build_shard, largest_chunk
 from launch.testing import InProcessTester, Tester
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
+from replay.keeper import clear_snapshots
+from replay.slices import shard_of_rank
 
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
 """Environment variable that stands in for --redis-url, which everybody on the machine can read."""
@@ -73,12 +77,13 @@ def check_roles(recipe: Recipe, state: dict[str, Any] | None) -> None:
         ValueError: tables too small, chunks too large for replay or for its pace, or a checkpoint
             of another network, objective or optimizer.
     """
-    shard = build_shard(recipe)
-    for game in recipe.games:
+    shards = [build_shard(recipe, shard=n) for n in range(recipe.config.replay.num_shards)]
+    for index, game in enumerate(recipe.games):
+        shard = shards[shard_of_rank(index, 0, len(shards))]
         shard.add(largest_chunk(recipe, game))
     learner = build_learner(
         recipe,
-        replay=LocalReplayClient([shard]),
+        replay=LocalReplayClient(shards),
         weights=LocalWeights(),
         device=torch.device("cpu"),
     )
@@ -93,6 +98,7 @@ def open_engine(
     device: torch.device,
     state: dict[str, Any] | None,
     link_name: str,
+    replay_dir: Path | None = None,
     note: Callable[[str], None],
 ) -> Engine:
     """Start the roles, on the Ray of `connect_to_ray` or in this process.
@@ -103,11 +109,14 @@ def open_engine(
         device: the learner's.
         state: a checkpoint's, of a run to go on with.
         link_name: under which the run's weights lie in Redis.
+        replay_dir: for snapshots of replay; None for none.
         note: told about deaths and restarts.
     """
+    if state is None and replay_dir is not None:
+        clear_snapshots(replay_dir)  # Of a run that is begun anew.
     if recipe.config.engine == "local":
         torch.set_num_threads(1)
-        return LocalEngine(recipe, device=device, state=state)
+        return LocalEngine(recipe, device=device, state=state, replay_dir=replay_dir, note=note)
     from launch.cluster import Link
     from launch.ray_engine import RayEngine
     from launch.ray_session import head_address_for_many
@@ -126,6 +135,7 @@ def open_engine(
         link=Link(redis.url, link_name),
         device=device,
         state=state,
+        replay_dir=replay_dir,
         keep_redis_alive=redis.keep_alive,
         note=note,
     )

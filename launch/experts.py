@@ -29,8 +29,10 @@ from launch.config import ExpertsConfig, dump_config
 from launch.console import Console
 from launch.engine import Engine, Progress
 from launch.engines import check_redis, check_roles, connect_to_ray, open_engine
-from launch.recipe import ExpertRecipe, check_replay_fits, choose_device, evaluation_seed
+from launch.limits import check_replay_fits, choose_device
+from launch.recipe import ExpertRecipe
 from launch.recorder import Recorder
+from launch.roles import evaluation_seed
 from launch.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
 from learner.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from networks.weights import apply_snapshot
@@ -101,6 +103,7 @@ class ExpertTraining:
             device=choose_device(config),
             state=state,
             link_name=f"{run.redis_name}-{game}",
+            replay_dir=folder / "replay",
             note=self._console.note,
         )
         self._next_test_steps = (sum(state["steps"].values()) if state else 0) + self._test_period
@@ -165,6 +168,7 @@ class ExpertTraining:
         network = self._recipe.build_network()
         apply_snapshot(network, self._engine.snapshot())
         self._num_tests += 1
+        seconds = self._seconds
         with self._recorder.paused():
             result = self._play(network, self._config.protocol, test=self._num_tests)
         self._recorder.record_evaluation(
@@ -172,7 +176,7 @@ class ExpertTraining:
         )
         if result.mean > self._best_mean():
             score = self._score(result, self._config.protocol, precision="full")
-            save_expert(network, self._card([score], progress.steps), self._best)
+            save_expert(network, self._card([score], progress.steps, seconds), self._best)
 
     def _best_mean(self) -> float:
         score = load_expert(self._best).card.score if self._best.is_file() else None
@@ -185,7 +189,7 @@ class ExpertTraining:
             self._score(self._play(best, protocol, test=_FINAL_TEST), protocol, precision="half")
             for protocol in (self._config.protocol, "modern")
         ]
-        card = self._card(scores, best.card.trained_steps or 0)
+        card = self._card(scores, best.card.trained_steps or 0, best.card.wall_seconds or 0.0)
         save_expert(best.network, card, self._best)
         return load_expert(self._best)
 
@@ -222,8 +226,10 @@ class ExpertTraining:
             precision=precision,
         )
 
-    def _card(self, scores: list[ScoreRecord], steps: int) -> dict[str, object]:
-        replay = "prioritized" if self._config.replay.priority_exponent else "uniform"
+    def _card(self, scores: list[ScoreRecord], steps: int, seconds: float) -> dict[str, object]:
+        settings = self._config.replay
+        is_uniform = settings.sampler == "uniform" or settings.priority_exponent == 0
+        replay = "uniform" if is_uniform else f"{settings.sampler} prioritized"
         return {
             "game": self._game,
             "algorithm": f"double DQN, {self._config.dqn.num_steps}-step, {replay} replay",
@@ -234,7 +240,7 @@ class ExpertTraining:
             "licence": "Apache-2.0",
             "command": self._command,
             "created": datetime.now(UTC).date().isoformat(),
-            "wall_seconds": round(self._seconds),
+            "wall_seconds": round(seconds),
             "hardware": describe_hardware(),
         }
 

@@ -6,15 +6,20 @@ Deterministic and debuggable with a breakpoint; the reference that the Ray engin
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Unpack
 
 import torch
 
 from actors.actor import Actor
 from launch.engine import Played, Progress, claim_serial, summarize
-from launch.recipe import Recipe, build_actor, build_learner, build_shard
+from launch.local_archive import LocalArchive
+from launch.recipe import Recipe
+from launch.roles import build_actor, build_learner, build_shard
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
 from replay.client import LocalReplayClient
+from replay.game_settings import GameSettings, SettingsChange
 from replay.types import Chunk
 
 
@@ -22,9 +27,23 @@ class LocalEngine:
     """Actors in turn play a chunk each, then the learner updates as often as replay allows."""
 
     def __init__(
-        self, recipe: Recipe, *, device: torch.device, state: dict[str, Any] | None = None
+        self,
+        recipe: Recipe,
+        *,
+        device: torch.device,
+        state: dict[str, Any] | None = None,
+        replay_dir: Path | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Build all roles; `state` is a checkpoint's, of a run to go on with."""
+        """Build all roles.
+
+        Args:
+            recipe: what to train.
+            device: the learner's.
+            state: a checkpoint's, of a run to go on with.
+            replay_dir: for snapshots of replay; None for none.
+            note: told what has become of them.
+        """
         self._recipe = recipe
         self._steps_before: dict[str, int] = dict(state["steps"]) if state else {}
         self._next_serial = int(state["next_serial"]) if state else 0
@@ -33,6 +52,10 @@ class LocalEngine:
             build_shard(recipe, shard=shard) for shard in range(config.replay.num_shards)
         ]
         self._replay = LocalReplayClient(self._shards)
+        self._archive = None
+        if replay_dir is not None and config.replay.snapshot_period_s:
+            self._archive = LocalArchive(self._shards, replay_dir, note=note)
+            self._next_serial = max(self._next_serial, self._archive.newest_serial + 1)
         self._weights = LocalWeights()
         self._learner = build_learner(
             recipe, replay=self._replay, weights=self._weights, device=device
@@ -49,7 +72,10 @@ class LocalEngine:
 
     def _build_actor(self, game: str, rank: int, num_ranks: int) -> Actor:
         serial = claim_serial(
-            self._next_serial, rank=rank, num_shards=self._recipe.config.replay.num_shards
+            self._next_serial,
+            game_index=self._recipe.games.index(game),
+            rank=rank,
+            num_shards=self._recipe.config.replay.num_shards,
         )
         self._next_serial = serial + 1
         return build_actor(
@@ -72,6 +98,8 @@ class LocalEngine:
                 return True
             self._act()
             self._learn()
+            if self._archive is not None:
+                self._archive.maybe_save()
         return False
 
     def _act(self) -> None:
@@ -98,7 +126,7 @@ class LocalEngine:
             updates=self._learner.num_updates,
             metrics=self._learner.drain_metrics(),
             played={game: self._played(game) for game in self._recipe.games},
-            shards=self._replay.stats(),
+            shards=self._archive.stats() if self._archive else self._replay.stats(),
             faults={},
         )
 
@@ -127,9 +155,17 @@ class LocalEngine:
             "next_serial": self._next_serial,
         }
 
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See Engine."""
+        for shard in self._shards:
+            shard.check_configure(game, **change)
+        return [shard.configure(game, **change) for shard in self._shards][-1]
+
     def close(self) -> None:
         """See Engine."""
         for _, actor in self._actors:
             actor.close()
+        if self._archive is not None:
+            self._archive.close()
         for shard in self._shards:
             shard.close()

@@ -21,10 +21,13 @@ from launch.cli import Invocation, build_config, load_run_config, parse_invocati
 from launch.config import MultitaskConfig, dump_config
 from launch.console import Console
 from launch.engines import check_redis, check_roles, connect_to_ray, open_engine, open_tester
-from launch.recipe import MultitaskRecipe, check_replay_fits, choose_device
+from launch.limits import check_replay_fits, choose_device
+from launch.recipe import MultitaskRecipe
 from launch.recorder import Recorder
+from launch.report import write_report_of_run
 from launch.run_dir import RunDir, available_memory_bytes
 from launch.supervisor import Supervisor
+from launch.teacher_check import describe_policies, with_policy_temperatures
 from learner.checkpoint import list_checkpoints, load_newest
 
 
@@ -33,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
     started = time.monotonic()
     invocation = parse_invocation(argv, default_preset="quickstart")
     config = build_config(MultitaskConfig, invocation, prog="multitask.py").with_absolute_paths()
+    config = with_policy_temperatures(config)
     recipe = MultitaskRecipe(config)
     state = _load_state(config, invocation)
     device = choose_device(config)
@@ -42,12 +46,15 @@ def main(argv: Sequence[str]) -> None:
         connect_to_ray(recipe, stack)
         run_dir = open_run_dir(config, invocation, stack)
         console = stack.enter_context(Console(config))
+        if policies := describe_policies(recipe):
+            console.note(policies)
         engine = open_engine(
             recipe,
             stack,
             device=device,
             state=state,
             link_name=run_dir.redis_name,
+            replay_dir=run_dir.replay,
             note=console.note,
         )
         started -= state["seconds"] if state else 0.0
@@ -61,6 +68,8 @@ def main(argv: Sequence[str]) -> None:
             console=console,
             started=started,
         ).run()
+    # Last, when the roles have gone and the machine is free.
+    write_report_of_run(run_dir.path, print)
 
 
 def _load_state(config: MultitaskConfig, invocation: Invocation) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 | role    | on death                                                                             |
 |---------|--------------------------------------------------------------------------------------|
 | actor   | a new one with fresh environments; the chunk under way is lost                       |
-| shard   | Ray starts it again, empty; actors and learner go on with the others, or wait        |
+| shard   | Ray starts it again, from its newest snapshot; the others go on meanwhile            |
 | learner | a new incarnation from the newest checkpoint's state                                 |
 """
 
@@ -12,8 +12,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Unpack
 
 import ray
 import torch
@@ -28,16 +29,15 @@ from launch.cluster import (
     Link,
     RemoteActor,
     RemoteLearner,
-    RemoteShard,
 )
 from launch.engine import Played, Progress, claim_serial, summarize
+from launch.ray_answers import answers
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
+from launch.shard_fleet import ShardFleet
 from networks.weights import WeightSnapshot
-from replay.shard import ShardStats
-
-_REPORT_PATIENCE_S = 5.0
-"""How long a report waits for the roles, all together; one that is just starting is left out."""
+from replay.game_settings import GameSettings, SettingsChange
+from replay.restore import newest_serial
 
 _MAX_DEATHS_PER_MINUTE = 10
 """Above it something is wrong that a restart does not mend, and the run stops with the cause."""
@@ -57,15 +57,6 @@ class _LiveActor:
     counts: ActorCounts = field(default_factory=ActorCounts)
 
 
-@dataclass(slots=True)
-class _LiveShard:
-    """One replay process, and what it did before it last died."""
-
-    handle: Any
-    pid: int = 0
-    stats: ShardStats | None = None
-
-
 class RayEngine:
     """The roles as Ray processes; see launch/cluster.py for how they are wired."""
 
@@ -76,6 +67,7 @@ class RayEngine:
         link: Link,
         device: torch.device,
         state: dict[str, Any] | None = None,
+        replay_dir: Path | None = None,
         keep_redis_alive: Callable[[], bool] = lambda: False,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -86,6 +78,7 @@ class RayEngine:
             link: the run's Redis.
             device: the learner's.
             state: a checkpoint's, of a run to go on with.
+            replay_dir: for snapshots of replay; None for none.
             keep_redis_alive: starts a private Redis again if it has died; says whether it had.
             note: told about deaths and restarts.
         """
@@ -98,18 +91,20 @@ class RayEngine:
         self._incarnation = self._learner_state["incarnation"] + 1 if self._learner_state else 0
         self._steps_before: dict[str, int] = dict(state["steps"]) if state else {}
         self._next_serial = int(state["next_serial"]) if state else 0
-        self._faults = {"actor_restarts": 0, "shard_restarts": 0, "learner_restarts": 0}
+        if replay_dir is not None:
+            # A snapshot may be newer than the checkpoint, and know actors that this one does not.
+            self._next_serial = max(self._next_serial, newest_serial(replay_dir) + 1)
+        self._faults = {"actor_restarts": 0, "learner_restarts": 0}
         self._chunks_lost: dict[int, int] = {}
         self._redis_reconnects: dict[str, int] = {}
         self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS_PER_MINUTE)
         self._retired: dict[str, ActorCounts] = {game: ActorCounts() for game in recipe.games}
-        self._dead_shards: list[ShardStats] = []
         self._updates = 0
-        self._finished = False
-        self._shards = [
-            _LiveShard(RemoteShard.remote(recipe, shard))
-            for shard in range(recipe.config.replay.num_shards)
-        ]
+        self._finished = self._closed = False
+        self._fleet = ShardFleet(
+            recipe, replay_dir=replay_dir, note=note, count_death=self._count_death
+        )
+        self._shards = self._fleet.shards
         self._start_learner()
         self._actors: list[_LiveActor] = []
         self._actors += [
@@ -122,7 +117,7 @@ class RayEngine:
         options = {"num_gpus": 1} if self._device.type == "cuda" else {}
         self._learner = RemoteLearner.options(**options).remote(
             self._recipe,
-            shards=[shard.handle for shard in self._shards],
+            shards=self._fleet.handles,
             link=self._link,
             device=self._device.type,
             incarnation=self._incarnation,
@@ -133,7 +128,10 @@ class RayEngine:
 
     def _start_actor(self, game: str, rank: int, num_ranks: int) -> _LiveActor:
         serial = claim_serial(
-            self._next_serial, rank=rank, num_shards=self._recipe.config.replay.num_shards
+            self._next_serial,
+            game_index=self._recipe.games.index(game),
+            rank=rank,
+            num_shards=self._recipe.config.replay.num_shards,
         )
         self._next_serial = serial + 1
         envs = num_ranks * self._recipe.config.actor.num_envs
@@ -143,7 +141,7 @@ class RayEngine:
             rank=rank,
             num_ranks=num_ranks,
             serial=serial,
-            shards=[shard.handle for shard in self._shards],
+            shards=self._fleet.handles,
             link=self._link,
             start_step=self._steps(game) // envs,
         )
@@ -172,7 +170,7 @@ class RayEngine:
         except RayActorError as error:
             if error.actor_init_failed:
                 raise
-            self._count_death(error)
+            self._count_death(str(error))
             if loop == self._learning:
                 self._replace_learner()
             else:
@@ -183,14 +181,14 @@ class RayEngine:
         else:
             self._finished = self._finished or loop == self._learning
 
-    def _count_death(self, error: RayActorError) -> None:
+    def _count_death(self, cause: str) -> None:
         now = time.monotonic()
         self._deaths.append(now)
         if len(self._deaths) == self._deaths.maxlen and now - self._deaths[0] < 60.0:
             raise RuntimeError(
                 f"{len(self._deaths)} processes of the run died within a minute; the last one: "
-                f"{error}"
-            ) from error
+                f"{cause}"
+            )
 
     def _replace_learner(self) -> None:
         self._faults["learner_restarts"] += 1
@@ -219,22 +217,23 @@ class RayEngine:
         """See Engine; a role that does not answer in time is left out."""
         metrics = self._ask_learner()
         returns = self._ask_actors()
-        self._ask_shards()
-        stats = [shard.stats for shard in self._shards if shard.stats]
+        shards = self._fleet.look()
         return summarize(
             updates=self._updates,
             metrics=metrics,
             played={game: self._played(game, returns[game]) for game in self._recipe.games},
-            shards=[*self._dead_shards, *stats],
+            shards=shards,
             faults={
                 **self._faults,
+                "shard_restarts": self._fleet.restarts,
+                "transitions_lost": self._fleet.transitions_lost,
                 "chunks_lost": sum(self._chunks_lost.values()),
                 "redis_reconnects": sum(self._redis_reconnects.values()),
             },
         )
 
     def _ask_learner(self) -> dict[str, float]:
-        report: LearnerReport | None = _answers(
+        report: LearnerReport | None = answers(
             [self._learner.report.options(concurrency_group=CONTROL_GROUP).remote()]
         )[0]
         if report is None:
@@ -245,7 +244,7 @@ class RayEngine:
 
     def _ask_actors(self) -> dict[str, list[tuple[float, float]]]:
         """Returns of the episodes that ended since the last time, by game."""
-        reports: list[ActorReport | None] = _answers(
+        reports: list[ActorReport | None] = answers(
             [
                 actor.handle.report.options(concurrency_group=CONTROL_GROUP).remote()
                 for actor in self._actors
@@ -261,30 +260,6 @@ class RayEngine:
             returns[actor.game].extend(report.counts.returns)
         return returns
 
-    def _ask_shards(self) -> None:
-        answers = _answers(
-            [
-                shard.handle.stats.options(concurrency_group=CONTROL_GROUP).remote()
-                for shard in self._shards
-            ]
-        )
-        for shard, answer in zip(self._shards, answers, strict=True):
-            if answer is None:
-                continue
-            pid, stats = answer
-            if shard.pid not in (0, pid):
-                self._shard_restarted(shard)
-            shard.pid, shard.stats = pid, stats
-
-    def _shard_restarted(self, shard: _LiveShard) -> None:
-        self._faults["shard_restarts"] += 1
-        self._note("a replay shard died and came back empty")
-        if shard.stats is not None:
-            empty = {
-                game: replace(table, size=0, ready=0) for game, table in shard.stats.tables.items()
-            }
-            self._dead_shards.append(replace(shard.stats, tables=empty))
-
     def _played(self, game: str, returns: list[tuple[float, float]]) -> Played:
         live = [actor for actor in self._actors if actor.game == game]
         episodes = sum(actor.counts.episodes for actor in live)
@@ -298,6 +273,10 @@ class RayEngine:
     def _steps(self, game: str) -> int:
         playing = [actor.counts.steps for actor in self._actors if actor.game == game]
         return self._steps_before.get(game, 0) + self._retired[game].steps + sum(playing)
+
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See Engine."""
+        return self._fleet.configure(game, **change)
 
     def snapshot(self) -> WeightSnapshot:
         """See Engine."""
@@ -323,7 +302,7 @@ class RayEngine:
             except RayActorError as error:
                 if error.actor_init_failed:
                     raise
-                self._count_death(error)
+                self._count_death(str(error))
                 self._replace_learner()
 
     def pids(self) -> dict[str, list[int]]:
@@ -344,31 +323,12 @@ class RayEngine:
         self._learner.stop.options(concurrency_group=CONTROL_GROUP).remote()
         loops = [self._learning, *(actor.running for actor in self._actors)]
         ray.wait(loops, num_returns=len(loops), timeout=5.0)
+        if not self._closed:
+            self._closed = True
+            self._fleet.save()
         for handle in (
             *(actor.handle for actor in self._actors),
             self._learner,
             *(shard.handle for shard in self._shards),
         ):
             ray.kill(handle)
-
-
-def _answers(references: list[Any]) -> list[Any]:
-    """What the roles answer within a common patience; None for one that is dead or too busy.
-
-    Raises:
-        RayActorError: a role could not even start, and so will no other one in its place.
-    """
-    ready, _ = ray.wait(references, num_returns=len(references), timeout=_REPORT_PATIENCE_S)
-    return [_answer(reference) if reference in ready else None for reference in references]
-
-
-def _answer(reference: Any) -> Any:
-    try:
-        return ray.get(reference)
-    except RayActorError as error:
-        if error.actor_init_failed:
-            raise
-        return None
-    except TimeoutError:
-        # A learner in the midst of a long update has passed the question by.
-        return None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from actors.evaluator import EvaluationResult
 from games.spec import GameSpec, normalized_score
 from launch.engine import GameProgress, Progress
+from launch.replay_metrics import replay_figures, replay_rates
 from launch.summary import MENDED_FAULTS, ScoreFigures, Throughput
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def _counters(progress: Progress) -> dict[str, float]:
             f"{name}/steps": game.steps,
             f"{name}/sampled": game.sampled,
             f"{name}/inserted": game.inserted,
+            f"{name}/insert_wait_s": game.replay.insert_wait_s,
         }
     return counters
 
@@ -153,6 +155,21 @@ class Recorder:
         self._write(row | test)
         return row | test
 
+    def record_teacher(
+        self, game: str, *, steps: int, updates: int, result: EvaluationResult
+    ) -> Row:
+        """Write what a game's teacher scored when the run tried it."""
+        row: Row = {"seconds": self._clock() - self._started, "steps": steps, "updates": updates}
+        figures = {
+            f"teacher/{game}/mean": result.mean,
+            f"teacher/{game}/std": result.std,
+            f"teacher/{game}/max": result.max,
+            f"teacher/{game}/episodes": len(result.returns),
+        }
+        self.latest |= figures
+        self._write(row | figures)
+        return row | figures
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the time inside out of all rates: a test that stops the training, for example."""
@@ -180,6 +197,7 @@ class Recorder:
             **progress.metrics,
             "overwritten_unsampled": progress.overwritten_unsampled,
             "stale_priorities": progress.stale_priorities,
+            **replay_figures(progress),
         }
         faults = dict.fromkeys(MENDED_FAULTS, 0) | progress.faults
         row |= {f"faults/{kind}": count for kind, count in faults.items()}
@@ -214,7 +232,7 @@ def _rates(before: _Look, now: _Look) -> Row:
     }
     for name, game in new.games.items():
         row[f"game/{name}/steps_per_second"] = (game.steps - old.games[name].steps) / seconds
-    return row
+    return row | replay_rates(old, new, seconds)
 
 
 def _samples_per_insert(before: _Look, now: _Look) -> Row:

@@ -1,9 +1,10 @@
 """The folder of one run: what was asked for, where it ran, what came of it.
 
     config.yaml       everything resolved; itself a valid preset
-    meta.json         program versions, commit, hardware, seed, command line
+    meta.json         program versions, commit, hardware, seed, command line, warnings
     metrics.jsonl     a line per look at the run
     summary.json      the result
+    report.html       the result for people, with report_files/ (launch/report.py)
     tensorboard/  checkpoints/  replay/  student/
 
 meta.json is written from an allow-list, never from the environment, and no URL in it shows its
@@ -187,6 +188,20 @@ class RunDir:
     def student(self) -> Path:
         """The student network and its configuration."""
         return self.path / "student"
+
+    def add_warning(self, text: str) -> None:
+        """Add a line to the `warnings` of meta.json, for whoever reads the result later."""
+        meta = json.loads(self._meta_path.read_text())
+        warnings = meta.setdefault("warnings", [])
+        if text not in warnings:
+            warnings.append(text)
+            write_atomically(self._meta_path, _to_json(meta).encode())
+
+    @property
+    def warnings(self) -> list[str]:
+        """What add_warning() was given, in all sessions of the run."""
+        warnings: list[str] = json.loads(self._meta_path.read_text()).get("warnings", [])
+        return warnings
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl. What is not finite becomes null.

@@ -22,6 +22,7 @@ MENDED_FAULTS = (
     "learner_restarts",
     "redis_reconnects",
     "chunks_lost",
+    "transitions_lost",
 )
 """Kinds in `Progress.faults` that a summary names; 0 where an engine does not report one."""
 
@@ -290,6 +291,7 @@ _SUMMARY: dict[str, Any] = {
         "learner_restarts": _COUNT,
         "redis_reconnects": _COUNT,
         "chunks_lost": _COUNT,
+        "transitions_lost": _COUNT,
         "transitions_overwritten_unsampled": _COUNT,
     },
 }

@@ -17,7 +17,8 @@ from launch.recipe import MultitaskRecipe
 from launch.recorder import Recorder
 from launch.run_dir import RunDir
 from launch.summary import build_summary
-from launch.testing import StudentTest, Tester
+from launch.teacher_check import find_alarm
+from launch.testing import StudentTest, TeacherTest, Test, Tester
 from learner.checkpoint import save_checkpoint
 from networks.student_file import save_student
 from networks.weights import WeightSnapshot
@@ -87,6 +88,7 @@ class Supervisor:
     def _carry(self) -> WeightSnapshot:
         """Go on to the end and save; whatever ends it, what was learned is saved before."""
         try:
+            self._try_teachers()
             while self._engine.advance(self._config.report_period_s):
                 self._look()
             self._look()
@@ -133,12 +135,32 @@ class Supervisor:
         if self._clock() - self._saved >= self._config.checkpoint.period_s:
             self._save()
 
-    def _take(self, tests: list[StudentTest]) -> None:
+    def _try_teachers(self) -> None:
+        """Have the teachers play, beside the run where it has processes for that."""
+        if episodes := self._config.evaluation.check_teachers:
+            self._console.note(f"trying every teacher in {episodes} episodes of its game")
+            with self._recorder.paused():
+                self._tester.start_teachers(self._config.games)
+            self._take(self._tester.finished())
+
+    def _take(self, tests: list[Test]) -> None:
         for test in tests:
+            if isinstance(test, TeacherTest):
+                self._judge(test)
+                continue
             self._results[test.game] = test
             self._recorder.record_evaluation(
                 test.game, steps=test.steps, updates=test.updates, result=test.result
             )
+
+    def _judge(self, test: TeacherTest) -> None:
+        updates = self._progress.updates if self._progress else 0
+        self._recorder.record_teacher(
+            test.game, steps=self._steps, updates=updates, result=test.result
+        )
+        if alarm := find_alarm(self._recipe, test):
+            self._console.warn(alarm)
+            self._run_dir.add_warning(alarm)
 
     def _save(self) -> WeightSnapshot:
         """Checkpoint the run and write the student; ValueError for weights that are not finite."""

@@ -1,14 +1,17 @@
-"""Tests of a student while and after it learns: whole episodes, off the training path."""
+"""Tests of a student while and after it learns, and of its teachers: off the training path."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
 
 from actors.evaluator import EvaluationResult, evaluate
 from launch.config import MultitaskConfig
-from launch.recipe import MultitaskRecipe, build_env, evaluation_seed
+from launch.recipe import MultitaskRecipe
+from launch.roles import build_env, evaluation_seed
 from networks.build import use_channels_last
 from networks.weights import WeightSnapshot, apply_snapshot
 
@@ -24,18 +27,33 @@ class StudentTest:
     result: EvaluationResult
 
 
+@dataclass(frozen=True, slots=True)
+class TeacherTest:
+    """What one game's teacher scored when it was played by the run's own protocol."""
+
+    game: str
+    result: EvaluationResult
+
+
+Test: TypeAlias = StudentTest | TeacherTest
+
+
 class Tester(Protocol):
-    """Tests students in some process."""
+    """Tests students and teachers in some process."""
 
     def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
         """Begin to test these weights in every game of `games`."""
         ...
 
-    def finished(self) -> list[StudentTest]:
+    def start_teachers(self, games: Sequence[str]) -> None:
+        """Begin to play the teachers of `games`, `evaluation.check_teachers` episodes each."""
+        ...
+
+    def finished(self) -> list[Test]:
         """Tests that have ended since the last call."""
         ...
 
-    def wait(self) -> list[StudentTest]:
+    def wait(self) -> list[Test]:
         """Wait for all tests under way; each ends by itself, as episodes are bounded."""
         ...
 
@@ -46,19 +64,24 @@ class InProcessTester:
     def __init__(self, recipe: MultitaskRecipe) -> None:
         """Test by the recipe's evaluation settings."""
         self._recipe = recipe
-        self._finished: list[StudentTest] = []
+        self._finished: list[Test] = []
 
     def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
         """See Tester; returns when the tests have ended."""
         for game in games:
             self._finished.append(run_test(self._recipe, game, snapshot, steps))
 
-    def finished(self) -> list[StudentTest]:
+    def start_teachers(self, games: Sequence[str]) -> None:
+        """See Tester; returns when they have been played."""
+        for game in games:
+            self._finished.append(run_teacher_test(self._recipe, game))
+
+    def finished(self) -> list[Test]:
         """See Tester."""
         finished, self._finished = self._finished, []
         return finished
 
-    def wait(self) -> list[StudentTest]:
+    def wait(self) -> list[Test]:
         """See Tester."""
         return self.finished()
 
@@ -92,3 +115,28 @@ def run_test(
     finally:
         env.close()
     return StudentTest(game, updates, steps, result)
+
+
+_CHECKING = 3
+"""Third stream of seeds beside acting and testing; see launch/recipe.py."""
+
+
+def run_teacher_test(recipe: MultitaskRecipe, game: str) -> TeacherTest:
+    """Play a few episodes of one game as its teacher would, under the rules of this run."""
+    config: MultitaskConfig = recipe.config
+    settings = config.evaluation
+    seed = int(np.random.SeedSequence((config.seed, _CHECKING)).generate_state(1)[0])
+    env = build_env(
+        config, game, num_envs=min(settings.num_envs, settings.check_teachers), seed=seed
+    )
+    try:
+        result = evaluate(
+            recipe.load_teacher(game),
+            env,
+            num_episodes=settings.check_teachers,
+            epsilon=settings.epsilon,
+            seed=seed,
+        )
+    finally:
+        env.close()
+    return TeacherTest(game, result)

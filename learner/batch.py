@@ -1,5 +1,9 @@
 """A replay batch as tensors on the learner's device.
 
+A batch may lie in memory that replay fills again once the next one is asked for, so nothing made
+here looks into it: each array is copied once, to pinned memory on its way to a GPU, or into the
+layout that the CPU computes with.
+
 Shape suffixes:
     B  transitions in the batch, all games mixed
     A  joint action set
@@ -9,6 +13,7 @@ Shape suffixes:
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +55,10 @@ class DeviceBatch:
 
 
 class BatchLoader:
-    """Moves batches to the device; on a GPU through pinned memory, without waiting for the copy."""
+    """Copies batches to the device; to a GPU through pinned memory, without waiting for it.
+
+    A batch is done with when its call returns, but for its keys, which are handed on as they are.
+    """
 
     def __init__(self, device: torch.device, *, gamma: float, reward_clip: float) -> None:
         """Load to `device`; `gamma` and `reward_clip` make the n-step returns."""
@@ -72,7 +80,7 @@ class BatchLoader:
             teacher_features_BD=self._tensor(batch.teacher_features).float(),
             inverse_probabilities_B=self._tensor(batch.inverse_probabilities),
             loss_weights_B=self._tensor(batch.loss_weights),
-            acting_versions=batch.weights_versions,
+            acting_versions=batch.weights_versions.copy(),
             temporal_difference=self._temporal_difference(batch),
         )
 
@@ -94,14 +102,24 @@ class BatchLoader:
 
     def _images(self, array: NDArray[np.uint8]) -> Tensor:
         # Convolutions read channels last faster, and the bytes are a quarter of the floats.
-        return self._tensor(array).contiguous(memory_format=torch.channels_last)
+        if self._device.type == "cuda":
+            return self._tensor(array).contiguous(memory_format=torch.channels_last)
+        return _copy_channels_last(array)
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
-        # Arrays out of shared memory are read-only, which torch.from_numpy does not respect; the
-        # tensor made here is only ever read.
-        if not array.flags.writeable:
-            array = array.copy()
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor
+        if self._device.type != "cuda":
+            return torch.from_numpy(array.copy())
+        dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+        # PyTorch gives pinned memory to a later batch only when the copy to the GPU is done.
+        pinned = torch.empty(array.shape, dtype=dtype, pin_memory=True)
+        np.copyto(pinned.numpy(), array)
+        return pinned.to(self._device, non_blocking=True)
+
+
+def _copy_channels_last(array: NDArray[np.uint8]) -> Tensor:
+    """Images [B, C, H, W], with the channels of a pixel side by side."""
+    array = np.ascontiguousarray(array)
+    # torch.from_numpy warns of read-only arrays, which nothing but another copy would silence.
+    memory = (ctypes.c_uint8 * array.nbytes).from_address(array.ctypes.data)
+    source = torch.frombuffer(memory, dtype=torch.uint8).view(array.shape)
+    return torch.empty_like(source, memory_format=torch.channels_last).copy_(source)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
 from learner.objectives import Objective
+from learner.schedule import LearningRate
 from networks.weights import WeightSink, WeightsVersion, take_snapshot
 from replay.client import ReplayReader
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
@@ -33,6 +34,8 @@ class LearnerConfig:
     """`adam` is PyTorch's; the other two are the papers' own."""
     learning_rate: float = 3e-4
     """Step size (paper: 2.5e-4 for its own Adam)."""
+    learning_rate_decay: float = 0.0
+    """Last part of the run, from 0 to 1, over which the step size falls to 0 in a straight line."""
     adam_epsilon: float = 1e-5
     """Added to the root of Adam's second moment; only for `adam`."""
     max_gradient_norm: float = 10.0
@@ -47,6 +50,11 @@ class LearnerConfig:
         for name in ("learning_rate", "adam_epsilon"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"learner.{name} must be positive, got {getattr(self, name)}")
+        if not 0.0 <= self.learning_rate_decay <= 1.0:
+            raise ValueError(
+                "learner.learning_rate_decay must lie between 0 and 1, "
+                f"got {self.learning_rate_decay}"
+            )
         if self.max_gradient_norm < 0:
             raise ValueError(
                 f"learner.max_gradient_norm must not be negative, got {self.max_gradient_norm}"
@@ -78,6 +86,7 @@ class Learner:
         network: nn.Module,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
+        learning_rate: LearningRate,
         load_batch: Callable[[SampleBatch], DeviceBatch],
         replay: ReplayReader,
         weights: WeightSink,
@@ -91,6 +100,7 @@ class Learner:
             network: on `device`; what the objective was built with.
             objective: gives loss and priorities.
             optimizer: of the network's parameters.
+            learning_rate: of every update, whatever the optimizer began with.
             load_batch: to the device.
             replay: gives batches and takes priorities.
             weights: takes the weights.
@@ -101,6 +111,7 @@ class Learner:
         self._network = network
         self._objective = objective
         self._optimizer = optimizer
+        self._learning_rate = learning_rate
         self._load_batch = load_batch
         self._replay = replay
         self._weights = weights
@@ -137,6 +148,8 @@ class Learner:
         torch.autograd.backward(result.loss)
         if self._config.max_gradient_norm:
             nn.utils.clip_grad_norm_(self._network.parameters(), self._config.max_gradient_norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate.at(self.num_updates)
         self._optimizer.step()
         self.num_updates += 1
         self._objective.after_update(self.num_updates)

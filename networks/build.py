@@ -21,7 +21,8 @@ class NetworkConfig:
     """Architecture of one network."""
 
     torso: str = "nature"
-    """One of nature, nature_quarter, large, impala, minatar."""
+    """One of nature, nature_quarter, large, impala, minatar (and nature_valid and nature_same, the
+    torsos of teachers from other libraries)."""
 
     dueling: bool = False
     """Q = V + A - mean(A). Q-networks only."""

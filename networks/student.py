@@ -130,7 +130,8 @@ class MultitaskStudent(nn.Module):
     def _pick_heads(self, logits_BX: Tensor, game_index_B: Tensor | None) -> Tensor:
         logits_BGA = logits_BX.reshape(-1, len(self.games), self.num_actions)
         if game_index_B is not None:
-            rows_B = torch.arange(len(logits_BGA), device=logits_BGA.device)
+            # Not len(): it would be a constant in an exported program.
+            rows_B = torch.arange(logits_BGA.shape[0], device=logits_BGA.device)
             return logits_BGA[rows_B, game_index_B]
         if self._acting_index is None:
             raise ValueError(

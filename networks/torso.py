@@ -161,6 +161,51 @@ def _nature(observation_shape: ObservationShape) -> Torso:
     )
 
 
+def _nature_valid(observation_shape: ObservationShape) -> Torso:
+    """The Nature network as most libraries build it, without padding (VALID).
+
+    For 84x84 frames every layer has the shape it has in `nature`, but the first layer looks at
+    windows one pixel further right and down: weights must not be moved between the two.
+    """
+    return _build_plain(
+        observation_shape,
+        [_Convolution(32, 8, 4), _Convolution(64, 4, 2), _Convolution(64, 3)],
+        [512],
+    )
+
+
+def _nature_same(observation_shape: ObservationShape) -> Torso:
+    """The Nature network of Dopamine, with TensorFlow's SAME padding: 7744 inputs to the dense.
+
+    Castro et al. 2018, https://github.com/google/dopamine/blob/master/dopamine/jax/networks.py.
+    """
+    channels, height, width = observation_shape
+    layers: list[nn.Module] = []
+    for conv in (_Convolution(32, 8, 4), _Convolution(64, 4, 2), _Convolution(64, 3)):
+        top, bottom = _same_padding(height, conv)
+        left, right = _same_padding(width, conv)
+        layers += [
+            nn.ZeroPad2d((left, right, top, bottom)),
+            nn.Conv2d(channels, conv.channels, conv.kernel, conv.stride),
+            nn.ReLU(inplace=True),
+        ]
+        channels = conv.channels
+        height, width = -(-height // conv.stride), -(-width // conv.stride)
+    return Torso(
+        nn.Sequential(*layers),
+        _dense(channels * height * width, [512]),
+        observation_shape=observation_shape,
+        num_features=512,
+    )
+
+
+def _same_padding(size: int, conv: _Convolution) -> tuple[int, int]:
+    """Zeros (before, after) so that ceil(size / stride) windows fit; an odd one goes after."""
+    num_windows = -(-size // conv.stride)
+    total = max(0, (num_windows - 1) * conv.stride + conv.kernel - size)
+    return total // 2, total - total // 2
+
+
 def _nature_quarter(observation_shape: ObservationShape) -> Torso:
     """The student with 25 % of the parameters in Rusu et al. 2015 (arXiv:1511.06295)."""
     return _build_plain(
@@ -232,5 +277,7 @@ TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
     "large": _large,
     "impala": _impala,
     "minatar": _minatar,
+    "nature_valid": _nature_valid,
+    "nature_same": _nature_same,
 }
 """Every torso by the name used in configurations and on teachers' cards."""

@@ -20,11 +20,15 @@ class BatchAllotment:
     def __init__(self, shares: Sequence[float], batch_size: int) -> None:
         """Divide `batch_size` in proportion to `shares`, which need not sum to 1.
 
-        ValueError for a share that is not positive and finite.
+        A game with the share 0 only fills up what the others cannot give. ValueError for a share
+        that is negative or not finite, or if there is none above 0.
         """
         weights = np.array(shares, np.float64)
-        if not np.all((weights > 0) & (weights < np.inf)):
-            raise ValueError(f"shares of the batch must be positive and finite, got {list(shares)}")
+        if not (np.all((weights >= 0) & (weights < np.inf)) and weights.any()):
+            raise ValueError(
+                "shares of the batch must be finite, not negative and not all 0, got "
+                f"{list(shares)}"
+            )
         self._batch_size = batch_size
         self._shares: Float64Array = weights / weights.sum()
         exact = self._shares * batch_size
@@ -44,8 +48,20 @@ class BatchAllotment:
     def _round(self) -> Int64Array:
         """Whole shares, and one more for the games that are owed most."""
         wanted: Int64Array = self._whole.copy()
-        wanted[np.argsort(-self._owed, kind="stable")[: self._num_odd]] += 1
+        # Never one more than its share for a game whose share is a whole number, or 0.
+        order = np.argsort(np.where(self._fractions > 0, -self._owed, np.inf), kind="stable")
+        wanted[order[: self._num_odd]] += 1
         return wanted
+
+    @property
+    def owed(self) -> Float64Array:
+        """[G] Parts of a transition that earlier batches still owe each game, for a snapshot."""
+        return self._owed.copy()
+
+    @owed.setter
+    def owed(self, owed: Float64Array) -> None:
+        self._owed = owed.copy()
+        self.wanted = self._round()
 
     def advance(self) -> None:
         """The next batch was given out: go on to the one after it."""
@@ -83,6 +99,7 @@ class BatchAllotment:
             counts: int64 [G], transitions of each game in the batch.
         """
         present = counts > 0
-        balance = self._shares / self._shares[present].sum() * self._batch_size
+        shares = self._shares if self._shares[present].any() else present.astype(np.float64)
+        balance = shares / shares[present].sum() * self._batch_size
         weights: Float32Array = (balance / np.maximum(counts, 1)).astype(np.float32)
         return weights

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from replay.shard import ReplayShard, ShardStats
+from replay.shard import ReplayShard
+from replay.stats import ShardStats
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk, PriorityUpdate, SampleBatch
 
 
@@ -66,7 +67,7 @@ class LocalReplayClient:
 def shard_of(chunk: Chunk, num_shards: int) -> int:
     """The shard that keeps a chunk: all streams of an actor stick to one shard.
 
-    It follows from the actor's serial number alone, so the serials of each game's actors must
-    reach every shard: a shard without data of one game never starts.
+    It follows from the actor's serial number alone; which serials an actor may take follows from
+    replay.slices.
     """
     return int(chunk.streams[0] >> STREAMS_PER_ACTOR_BITS) % num_shards

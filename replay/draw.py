@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from replay.batch_layout import BatchLayout
 from replay.ring import TableSpec, TransitionRing
-from replay.table import PrioritizedTable
-from replay.types import Float32Array, Int64Array, ItemKeys, SampleBatch, Successors
+from replay.table import ReplayTable
+from replay.types import Float32Array, Int64Array, SampleBatch
 
 
 def check_tables(tables: Sequence[TableSpec]) -> None:
@@ -29,12 +30,19 @@ def check_tables(tables: Sequence[TableSpec]) -> None:
                 )
 
 
+def empty_batch(specs: Sequence[TableSpec], batch_size: int, *, shard: int) -> SampleBatch:
+    """A batch of these tables' transitions in new memory, to be filled by `draw_batch`."""
+    layout = BatchLayout.of_tables(specs, batch_size)
+    return layout.batch(np.empty(layout.num_bytes, np.uint8), shard=shard)
+
+
 def draw_batch(
-    tables: Sequence[PrioritizedTable],
+    tables: Sequence[ReplayTable],
     counts: Int64Array,
     *,
     loss_weights: Float32Array,
     shard: int,
+    out: SampleBatch | None = None,
 ) -> SampleBatch:
     """Draw transitions and gather all that the learner needs of them.
 
@@ -43,60 +51,42 @@ def draw_batch(
         counts: int64 [G], transitions of each game.
         loss_weights: float32 [G], weight of each game's transitions.
         shard: number stamped on the keys.
+        out: a batch of the right size whose arrays are filled; a new one, if None.
     """
-    size = int(counts.sum())
-    spec = tables[0].spec
-    observations = np.empty((size, *spec.observation_shape), np.uint8)
-    features = np.zeros((size, max(t.spec.num_teacher_features for t in tables)), np.float16)
-    rings: list[tuple[TransitionRing, Int64Array]] = []
-    inverse_probabilities = []
+    if out is None:
+        out = empty_batch([table.spec for table in tables], int(counts.sum()), shard=shard)
     start = 0
-    for table, count in zip(tables, counts.tolist(), strict=True):
-        if not count:
-            continue
-        slots, inverse = table.sample(count)
-        rows = slice(start, start + count)
-        table.ring.gather_observations(slots, observations[rows])
-        features[rows, : table.spec.num_teacher_features] = table.ring.teacher_features[slots]
-        rings.append((table.ring, slots))
-        inverse_probabilities.append(inverse)
-        start += count
-    return SampleBatch(
-        games=tuple(table.spec.game for table in tables),
-        keys=ItemKeys(
-            shard=shard,
-            game_index=np.repeat(np.arange(len(counts)), counts),
-            slots=np.concatenate([slots for _, slots in rings]),
-            generations=np.concatenate([ring.generations[slots] for ring, slots in rings]),
-        ),
-        observations=observations,
-        actions=np.concatenate([ring.actions[slots] for ring, slots in rings]).astype(np.int64),
-        student_logits=np.concatenate([ring.student_logits[slots] for ring, slots in rings]),
-        teacher_logits=np.concatenate([ring.teacher_logits[slots] for ring, slots in rings]),
-        teacher_features=features,
-        teacher_values=np.concatenate([ring.teacher_values[slots] for ring, slots in rings]),
-        inverse_probabilities=np.concatenate(inverse_probabilities),
-        loss_weights=np.repeat(loss_weights, counts),
-        weights_versions=np.concatenate([ring.weights_versions[slots] for ring, slots in rings]),
-        ages=np.concatenate([r.num_added - 1 - r.generations[slots] for r, slots in rings]),
-        successors=_gather_successors(rings, observations.shape) if spec.num_successors else None,
-    )
+    for index, count in enumerate(counts.tolist()):
+        if count:
+            rows = slice(start, start + count)
+            out.keys.game_index[rows] = index
+            out.loss_weights[rows] = loss_weights[index]
+            slots, out.inverse_probabilities[rows] = tables[index].sample(count)
+            _gather(tables[index].ring, slots, out, rows)
+            start += count
+    return out
 
 
-def _gather_successors(
-    rings: Sequence[tuple[TransitionRing, Int64Array]], shape: tuple[int, ...]
-) -> Successors:
-    """Successors of all games' transitions; `shape` is [B, S*C, H, W]."""
-    observations = np.empty(shape, np.uint8)
-    parts = []
-    start = 0
-    for ring, slots in rings:
-        stop = start + len(slots)
-        parts.append(ring.gather_successors(slots, observations[start:stop]))
-        start = stop
-    return Successors(
-        rewards=np.concatenate([part.rewards for part in parts]),
-        discounts=np.concatenate([part.discounts for part in parts]),
-        lengths=np.concatenate([part.lengths for part in parts]),
-        bootstrap_observations=observations,
-    )
+def _gather(ring: TransitionRing, slots: Int64Array, out: SampleBatch, rows: slice) -> None:
+    """Copy what is stored in `slots` [B] to some rows of a batch."""
+    out.keys.slots[rows] = slots
+    generations = ring.generations[slots]
+    out.keys.generations[rows] = generations
+    np.subtract(ring.num_added - 1, generations, out=out.ages[rows])
+    out.actions[rows] = ring.actions[slots]
+    for name in _GATHERED:
+        # Clipped instead of checked: only then does NumPy copy straight to where it is told to.
+        np.take(getattr(ring, name), slots, axis=0, out=getattr(out, name)[rows], mode="clip")
+    width = ring.spec.num_teacher_features
+    features = out.teacher_features[rows]
+    if width == features.shape[1]:
+        np.take(ring.teacher_features, slots, axis=0, out=features, mode="clip")
+    else:
+        features[:, :width] = ring.teacher_features[slots]
+        features[:, width:] = 0
+    ring.gather_observations(slots, out.observations[rows])
+    if out.successors is not None:
+        ring.gather_successors(slots, out.successors.rows(rows))
+
+
+_GATHERED = ("student_logits", "teacher_logits", "teacher_values", "weights_versions")

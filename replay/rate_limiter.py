@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
+
+LimiterState: TypeAlias = tuple[bool, int, int]
+"""Started, inserts, samples."""
 
 
 class SamplesPerInsertLimiter:
@@ -39,6 +43,14 @@ class SamplesPerInsertLimiter:
     def start(self) -> None:
         """From now on inserts and samples count."""
         self.started = True
+
+    def state(self) -> LimiterState:
+        """For a snapshot."""
+        return self.started, self.num_inserts, self.num_samples
+
+    def load_state(self, state: LimiterState) -> None:
+        """Go on from what `state` gave of a limiter of the same settings."""
+        self.started, self.num_inserts, self.num_samples = state
 
     def check_can_progress(self, *, insert_size: int, sample_size: int) -> None:
         """Raises ValueError if a step of these sizes could leave both sides waiting for ever."""

@@ -1,123 +1,41 @@
 """A replay shard: a slice of every game's table behind one lock, paced by samples per insert.
 
 A plain class; `launch` turns it into a process. Any number of threads may call it: `add` and
-`sample` wait on a condition until the limiter lets them through or their time is up.
+`sample` wait on a condition until the pace lets them through or their time is up.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 
-from replay.allotment import BatchAllotment
+from replay.config import ReplayConfig
 from replay.draw import check_tables, draw_batch
-from replay.rate_limiter import SamplesPerInsertLimiter
+from replay.game_settings import GameSettings, SettingsChange, check_game_settings, check_quota
+from replay.pacing import Pacing
 from replay.ring import TableSpec
-from replay.table import PrioritizedTable, TableCounts
+from replay.samplers import build_sampler
+from replay.sequences import SequenceBatch, check_numbers, gather_sequences
+from replay.slices import GameSlice
+from replay.stats import ShardStats, stats_of_table
+from replay.table import ReplayTable
 from replay.types import Chunk, Int64Array, PriorityUpdate, SampleBatch
+from replay.waits import Waits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayConfig:
-    """Sampling and pacing; sizes are for the whole run and are divided among the shards."""
+@dataclass(frozen=True, slots=True)
+class ShardParts:
+    """The inside of a shard, for snapshots; to be touched only while its lock is held."""
 
-    batch_size: int = 128
-    """Transitions the learner gets at once, all games together."""
-    capacity_per_game: int = 100_000
-    """Transitions kept of each game (paper: 100,000)."""
-    min_size_per_game: int = 2_000
-    """Learning starts when every game has this many transitions, or can hold no more (paper:
-    10,000)."""
-    samples_per_insert: float = 2.0
-    """Transitions drawn per transition stored, all games together (paper: 2; Nature DQN: 8)."""
-    samples_per_insert_cap: float = 8.0
-    """The most one game's transitions are drawn, on average, however short of data it is; without
-    meaning when every game is pinned."""
-    error_buffer: float = 8_192.0
-    """Samples that the learner may be ahead or behind before it, or the actors, must wait; of each
-    replay process, and of each game when every game is pinned."""
-    pin_every_game: bool = False
-    """Hold each game by itself to `samples_per_insert` instead of only their sum (the paper's
-    lock-step)."""
-    priority_exponent: float = 0.6
-    """Between 0, which draws uniformly, and 1 (paper: uniform; Ape-X: 0.6)."""
-    num_shards: int = 1
-    """Replay processes; each holds a slice of every game's table."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        for name in ("batch_size", "capacity_per_game", "min_size_per_game", "num_shards"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"replay.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("samples_per_insert", "error_buffer"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"replay.{name} must be positive and finite, got {getattr(self, name)}"
-                )
-        if not self.samples_per_insert <= self.samples_per_insert_cap < math.inf:
-            raise ValueError(
-                f"replay.samples_per_insert_cap ({self.samples_per_insert_cap}) must be finite and "
-                f"not below replay.samples_per_insert ({self.samples_per_insert})"
-            )
-        if not 0.0 <= self.priority_exponent <= 1.0:
-            raise ValueError(
-                f"replay.priority_exponent must lie between 0 and 1, got {self.priority_exponent}"
-            )
-        if self.min_size_per_game > self.capacity_per_game:
-            raise ValueError(
-                f"replay.min_size_per_game ({self.min_size_per_game}) must not exceed "
-                f"replay.capacity_per_game ({self.capacity_per_game})"
-            )
-
-    def per_shard(self) -> ReplayConfig:
-        """The part of one shard, as the config of a run with that shard alone."""
-        return replace(
-            self,
-            num_shards=1,
-            capacity_per_game=-(-self.capacity_per_game // self.num_shards),
-            min_size_per_game=-(-self.min_size_per_game // self.num_shards),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableStats:
-    """One game's slice in one shard."""
-
-    size: int
-    """Entries held."""
-    ready: int
-    """Transitions that can be drawn."""
-    counts: TableCounts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardStats:
-    """What a shard has done since it started, and where its limiter stands."""
-
-    tables: dict[str, TableStats]
-    limiter_error: float
-    """Samples that the learner is behind (positive) or ahead (negative)."""
-    insert_wait_s: float
-    """Time that callers of `add` have waited, summed over callers."""
-    sample_wait_s: float
-    """Time that callers of `sample` have waited."""
-    num_adds_waiting: int
-    """Callers of `add` that wait now."""
-    num_samples_waiting: int
-    """Callers of `sample` that wait now."""
-
-
-@dataclass(slots=True)
-class _Waits:
-    """Callers of one method that wait for the limiter."""
-
-    num_waiting: int = 0
-    total_s: float = 0.0
+    tables: list[ReplayTable]
+    pacing: Pacing
+    rng: np.random.Generator
 
 
 class ReplayShard:
@@ -128,54 +46,99 @@ class ReplayShard:
         config: ReplayConfig,
         tables: Sequence[TableSpec],
         *,
-        shares: Mapping[str, float] | None = None,
+        settings: Mapping[str, GameSettings] | None = None,
+        slices: Mapping[str, GameSlice] | None = None,
         shard: int = 0,
         seed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Allocate the tables.
 
         Args:
-            config: already divided by the number of shards (`ReplayConfig.per_shard`).
-            tables: one for each game, in the order of the games in every batch.
-            shares: relative part of the batch for each game; equal without.
+            config: of the run; sizes are divided by `slices`.
+            tables: one for each game, in the order of the games in every batch; the capacity is
+                this shard's.
+            settings: of single games, for the run; where one is missing, equal shares and the
+                config's cap.
+            slices: this shard's part of single games; without, all shards have a part of it.
             shard: number of this shard, stamped on every key.
             seed: of the draws.
+            clock: seconds, for counting waits.
 
         Raises:
             ValueError: no tables, two for one game, tables whose transitions do not fit into one
-                batch, or shares of other games or not positive.
+                batch, or settings of other games or that make no sense.
         """
         check_tables(tables)
         self._config = config
         self._shard = shard
         self._games = tuple(spec.game for spec in tables)
-        self._rng = np.random.default_rng([seed, shard])
-        self._tables = [
-            PrioritizedTable(spec, priority_exponent=config.priority_exponent, rng=self._rng)
-            for spec in tables
-        ]
-        share_of = dict.fromkeys(self._games, 1.0) | dict(shares or {})
-        if len(share_of) > len(tables):
-            raise ValueError(
-                f"shares name {', '.join(sorted(set(share_of) - set(self._games)))}, but this "
-                f"replay holds {', '.join(self._games)}"
+        self._slices = dict.fromkeys(self._games, GameSlice(num_fed=config.num_shards))
+        self._slices |= dict(slices or {})
+        self._settings = {
+            spec.game: GameSettings(
+                quota=spec.capacity * self._slices[spec.game].num_fed,
+                samples_per_insert_cap=config.samples_per_insert_cap,
             )
-        self._allotment = BatchAllotment([share_of[g] for g in self._games], config.batch_size)
-        self._total_limiter = SamplesPerInsertLimiter(
-            config.samples_per_insert, config.error_buffer
-        )
-        self._game_limiters = [
-            SamplesPerInsertLimiter(config.samples_per_insert, config.error_buffer) for _ in tables
-        ]
+            for spec in tables
+        }
+        for game, chosen in (settings or {}).items():
+            self._settings[self._games[self._index_of(game)]] = chosen
+            check_game_settings(game, chosen, config)
+        self._rng = np.random.default_rng([seed, shard])
+        self._tables = [self._new_table(spec) for spec in tables]
+        self._pacing = Pacing(config, self._tables, self._settings, self._slices)
+        self._largest_chunk = np.zeros(len(tables), np.int64)
+        self._largest_capacity = [spec.capacity for spec in tables]
+        self._observer: Callable[[int, ReplayTable], None] = lambda index, table: None
         self._condition = threading.Condition()
         self._closed = False
-        self._adds = _Waits()
-        self._samples = _Waits()
+        self._adds = [Waits(clock) for _ in tables]
+        self._samples = Waits(clock)
+
+    def _new_table(self, spec: TableSpec) -> ReplayTable:
+        return ReplayTable(spec, sampler=build_sampler(self._config, spec), rng=self._rng)
+
+    def build_table(self, index: int) -> ReplayTable:
+        """An empty table like that of game number `index`, to be filled from a snapshot."""
+        return self._new_table(self._tables[index].spec)
 
     @property
     def games(self) -> tuple[str, ...]:
         """The games, in the order of `game_index`."""
         return self._games
+
+    @property
+    def number(self) -> int:
+        """Number of this shard."""
+        return self._shard
+
+    @property
+    def config(self) -> ReplayConfig:
+        """Of the run."""
+        return self._config
+
+    @property
+    def specs(self) -> tuple[TableSpec, ...]:
+        """Shapes of the tables, with the capacities now in force."""
+        with self._condition:
+            return tuple(table.spec for table in self._tables)
+
+    @property
+    def slices(self) -> dict[str, GameSlice]:
+        """This shard's part of every game."""
+        return dict(self._slices)
+
+    def observe(self, observer: Callable[[int, ReplayTable], None]) -> None:
+        """Have every chunk that is stored reported: (number of its game, table), lock held."""
+        self._observer = observer
+
+    @contextmanager
+    def locked(self) -> Iterator[ShardParts]:
+        """The inside, with everybody else kept out; hold it for milliseconds only."""
+        with self._condition:
+            yield ShardParts(self._tables, self._pacing, self._rng)
+            self._condition.notify_all()
 
     def add(self, chunk: Chunk, *, timeout_s: float = 0.0) -> bool:
         """Store a chunk, waiting while the learner is behind.
@@ -189,54 +152,86 @@ class ReplayShard:
         # Refused before waiting: a chunk that can never be stored is not tried again and again.
         self._tables[index].check_fits(chunk)
         size = chunk.num_transitions
-        self._check_can_progress(index, size)
+        self._pacing.check_can_progress(index, size)
         with self._condition:
-            if not self._wait_until(lambda: self._can_insert(index, size), timeout_s, self._adds):
+            is_let = self._wait_until(
+                lambda: self._pacing.can_insert(index, size), timeout_s, self._adds[index]
+            )
+            if not is_let:
                 return False
             self._tables[index].add(chunk)
-            self._total_limiter.count_insert(size)
-            self._game_limiters[index].count_insert(size)
-            # After counting: the limiters count from the start, and this chunk came before it.
-            self._maybe_start()
+            self._observer(index, self._tables[index])
+            self._largest_chunk[index] = max(self._largest_chunk[index], chunk.num_entries)
+            self._pacing.count_insert(index, size)
             self._condition.notify_all()
             return True
 
-    def sample(self, *, timeout_s: float = 0.0) -> SampleBatch | None:
+    def sample(
+        self, *, timeout_s: float = 0.0, out: SampleBatch | None = None
+    ) -> SampleBatch | None:
         """Draw a batch, waiting while the actors are behind.
 
         Ends when enough was inserted, when `close` is called, or after `timeout_s`.
+
+        Args:
+            timeout_s: the longest wait.
+            out: see draw_batch.
 
         Returns:
             None if there is no batch yet.
         """
         with self._condition:
-            if not self._wait_until(self._can_sample, timeout_s, self._samples):
+            if not self._wait_until(self._pacing.can_sample, timeout_s, self._samples):
                 return None
-            counts = self._allotment.allot(self._allowances())
+            counts, loss_weights = self._pacing.allot()
             batch = draw_batch(
-                self._tables,
-                counts,
-                loss_weights=self._allotment.loss_weights(counts),
-                shard=self._shard,
+                self._tables, counts, loss_weights=loss_weights, shard=self._shard, out=out
             )
-            self._allotment.advance()
-            self._total_limiter.count_sample(self._config.batch_size)
-            for limiter, count in zip(self._game_limiters, counts.tolist(), strict=True):
-                limiter.count_sample(count)
+            self._pacing.count_batch(counts)
             self._condition.notify_all()
             return batch
 
-    def _wait_until(self, is_let: Callable[[], bool], timeout_s: float, waits: _Waits) -> bool:
-        """Whether the limiter lets the caller through in time; never once the shard is closed."""
+    def sample_sequences(
+        self, game: str, num: int, length: int, *, burn_in: int = 0, timeout_s: float = 0.0
+    ) -> SequenceBatch | None:
+        """Draw sequences of one game, waiting while its actors are behind.
+
+        They come beside the batches, whose shares they leave alone; every learning step counts as
+        a sample. Waits as `sample`, until all `num * length` steps could be drawn.
+
+        Args:
+            game: one of this replay's.
+            num: see ReplayTable.sample_sequences, also for the next two.
+            length: the most learning steps of each.
+            burn_in: the most steps before those.
+            timeout_s: the longest wait.
+
+        Returns:
+            None if they may not be drawn yet.
+
+        Raises:
+            ValueError: an unknown game, or numbers that make no sense or can never be drawn.
+        """
+        index = self._index_of(game)
+        check_numbers(num, length, burn_in)
+        with self._condition:
+            self._pacing.check_can_draw(index, num * length)
+            if not self._wait_until(
+                lambda: self._pacing.can_draw(index, num * length), timeout_s, self._samples
+            ):
+                return None
+            table = self._tables[index]
+            sequences = table.sample_sequences(num, length, burn_in=burn_in)
+            self._pacing.count_draw(index, int(sequences.lengths.sum()))
+            self._condition.notify_all()
+            return gather_sequences(table.ring, sequences, shard=self._shard, game_index=index)
+
+    def _wait_until(self, is_let: Callable[[], bool], timeout_s: float, waits: Waits) -> bool:
+        """Whether the pace lets the caller through in time; never once the shard is closed."""
         if not self._closed and is_let():
             return True
-        start = time.monotonic()
-        waits.num_waiting += 1
-        try:
+        with waits.waiting():
             self._condition.wait_for(lambda: self._closed or is_let(), timeout_s)
-        finally:
-            waits.num_waiting -= 1
-            waits.total_s += time.monotonic() - start
         return not self._closed and is_let()
 
     def update_priorities(self, update: PriorityUpdate) -> None:
@@ -253,44 +248,119 @@ class ReplayShard:
         if np.any((keys.game_index < 0) | (keys.game_index >= len(self._tables))):
             raise ValueError(f"keys name a game beyond the {len(self._tables)} of this replay")
         parts = []
-        for index in np.unique(keys.game_index).tolist():
-            rows = keys.game_index == index
-            part = keys.slots[rows], keys.generations[rows], update.priorities[rows]
-            # All parts are checked before the first is set.
-            self._tables[index].check_update(*part)
-            parts.append((self._tables[index], part))
         with self._condition:
+            for index in np.unique(keys.game_index).tolist():
+                rows = keys.game_index == index
+                generations = keys.generations[rows]
+                slots = self._slots_now(index, keys.slots[rows], generations)
+                part = slots, generations, update.priorities[rows]
+                # All parts are checked before the first is set.
+                self._tables[index].check_update(*part)
+                parts.append((self._tables[index], part))
             for table, part in parts:
                 table.update_priorities(*part)
+
+    def _slots_now(self, index: int, slots: Int64Array, generations: Int64Array) -> Int64Array:
+        """Where keys' entries lie since the table got another size; as they were, if gone."""
+        if np.any((slots < 0) | (slots >= self._largest_capacity[index])):
+            return slots  # Never given out: the table refuses them.
+        found = self._tables[index].ring.slots_of(generations)
+        return np.where(found >= 0, found, slots % self._tables[index].spec.capacity)
+
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """Change what is set for a game; it holds from the next batch on.
+
+        Another quota copies the game's table, which nobody can use meanwhile. A smaller one drops
+        the oldest transitions, counted if they were never drawn.
+
+        What is None stays as it is. The quota is the run's, of which this shard keeps its part.
+
+        Returns:
+            What is in force now.
+
+        Raises:
+            ValueError: an unknown game, a value that makes no sense, or one with which actors and
+                learner could wait for each other for ever. Nothing has changed then.
+        """
+        with self._condition:
+            wanted = self.check_configure(game, **change)
+            self._apply(self._settings | {game: wanted}, self._slices)
+            return wanted
+
+    def check_configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """What `configure` would put in force; raises what it would raise, and changes nothing."""
+        index = self._index_of(game)
+        with self._condition:
+            wanted = self._settings[game].changed(**change)
+            check_game_settings(game, wanted, self._config)
+            if change.get("samples_per_insert_cap") is not None and self._config.pin_every_game:
+                raise ValueError(
+                    "replay.pin_every_game is True, so a cap on samples per insert has no meaning"
+                )
+            self._check_quota(index, wanted.quota, self._slices[game])
+            self._pacing.check_change(self._settings | {game: wanted}, self._slices)
+            return wanted
+
+    def _check_quota(self, index: int, quota: int, part: GameSlice) -> None:
+        largest = int(self._largest_chunk[index])
+        check_quota(self._tables[index].spec, quota, part, largest_chunk=largest)
+
+    def assign(self, slices: Mapping[str, GameSlice]) -> None:
+        """Go on with other parts of some games, because their numbers of actors have changed.
+
+        ValueError, and nothing changed, as for `configure`.
+        """
+        with self._condition:
+            for game, part in slices.items():
+                self._check_quota(self._index_of(game), self._settings[game].quota, part)
+            self._pacing.check_change(self._settings, self._slices | dict(slices))
+            self._apply(self._settings, self._slices | dict(slices))
+
+    def _apply(self, settings: dict[str, GameSettings], slices: dict[str, GameSlice]) -> None:
+        """Change capacities and pace; if there is no memory for it, nothing."""
+        resized: dict[int, ReplayTable] = {}
+        for index, (game, table) in enumerate(zip(self._games, self._tables, strict=True)):
+            capacity = slices[game].part_of(settings[game].quota)
+            if capacity != table.spec.capacity:
+                spec = replace(table.spec, capacity=capacity)
+                resized[index] = table.resized(capacity, build_sampler(self._config, spec))
+        self._pacing.change(settings, slices)
+        self._settings, self._slices = settings, slices
+        for index, table in resized.items():
+            self._tables[index] = table
+            self._largest_capacity[index] = max(self._largest_capacity[index], table.spec.capacity)
+        # A game that is fed no more may have been the last one that learning waited for.
+        self._pacing.maybe_start()
+        self._condition.notify_all()
 
     def can_add(self, chunk: Chunk) -> bool:
         """Whether `add` would store the chunk at once."""
         with self._condition:
-            return not self._closed and self._can_insert(
+            return not self._closed and self._pacing.can_insert(
                 self._index_of(chunk.game), chunk.num_transitions
             )
 
     def can_sample(self) -> bool:
         """Whether `sample` would give a batch at once."""
         with self._condition:
-            return not self._closed and self._can_sample()
+            return not self._closed and self._pacing.can_sample()
 
     def stats(self) -> ShardStats:
-        """A snapshot of all counters."""
+        """All counters; those of one game are of the same moment."""
+        tables = {}
+        for index, game in enumerate(self._games):
+            # One at a time: quantiles of dozens of games would hold everybody up.
+            with self._condition:
+                tables[game] = stats_of_table(
+                    self._tables[index], self._settings[game], self._adds[index]
+                )
         with self._condition:
             return ShardStats(
-                tables={
-                    game: TableStats(
-                        size=table.ring.num_entries,
-                        ready=table.num_ready,
-                        counts=replace(table.counts),
-                    )
-                    for game, table in zip(self._games, self._tables, strict=True)
-                },
-                limiter_error=self._total_limiter.error,
-                insert_wait_s=self._adds.total_s,
+                tables=tables,
+                limiter_error=self._pacing.total.error,
+                insert_wait_s=sum(waits.total_s for waits in self._adds),
                 sample_wait_s=self._samples.total_s,
-                num_adds_waiting=self._adds.num_waiting,
+                num_adds_waiting=sum(waits.num_waiting for waits in self._adds),
                 num_samples_waiting=self._samples.num_waiting,
             )
 
@@ -311,69 +381,3 @@ class ReplayShard:
             return self._games.index(game)
         except ValueError:
             raise ValueError(f"this replay holds {', '.join(self._games)}; not {game!r}") from None
-
-    def _maybe_start(self) -> None:
-        if not self._total_limiter.started and all(self._has_enough(t) for t in self._tables):
-            for limiter in (self._total_limiter, *self._game_limiters):
-                limiter.start()
-
-    def _has_enough(self, table: PrioritizedTable) -> bool:
-        """Whether learning may start, as far as this game is concerned."""
-        # Some entries of a full table are never ready, so it may not reach a minimum close to its
-        # capacity; waiting for it would have no end.
-        is_full = table.ring.num_entries == table.spec.capacity
-        return table.num_ready >= self._config.min_size_per_game or (
-            is_full and table.num_ready > 0
-        )
-
-    def _check_can_progress(self, index: int, insert_size: int) -> None:
-        """Raises ValueError if both sides could wait for each other for ever."""
-        config = self._config
-        if config.pin_every_game:
-            self._game_limiters[index].check_can_progress(
-                insert_size=insert_size, sample_size=int(self._allotment.most_wanted[index])
-            )
-            return
-        self._total_limiter.check_can_progress(
-            insert_size=insert_size, sample_size=config.batch_size
-        )
-        # Inserting waits when more than error_buffer - insert_size * samples_per_insert samples
-        # are due. Of those, and of what came before the start, the caps must leave a whole batch.
-        due = config.error_buffer - insert_size * config.samples_per_insert
-        before_start = config.samples_per_insert_cap * config.min_size_per_game * len(self._tables)
-        if due + before_start < config.batch_size:
-            raise ValueError(
-                f"replay could wait for ever: inserting {insert_size} transitions may have to wait "
-                f"while the caps on samples per insert leave {due + before_start:g} samples, less "
-                f"than a batch of {config.batch_size}; raise error_buffer to at least "
-                f"{config.error_buffer + config.batch_size - due - before_start:g}"
-            )
-
-    def _can_insert(self, index: int, size: int) -> bool:
-        if self._config.pin_every_game:
-            return self._game_limiters[index].can_insert(size)
-        return self._total_limiter.can_insert(size)
-
-    def _can_sample(self) -> bool:
-        size = self._config.batch_size
-        # Pinned games bound their sum by themselves; a second bound would let them wait for it.
-        if not self._config.pin_every_game and not self._total_limiter.can_sample(size):
-            return False
-        return self._total_limiter.started and int(self._allowances().sum()) >= size
-
-    def _allowances(self) -> Int64Array:
-        """[G] The most that may be drawn of each game now."""
-        allowed = [
-            self._allowance(index) if table.num_ready else 0
-            for index, table in enumerate(self._tables)
-        ]
-        return np.array(allowed, np.int64)
-
-    def _allowance(self, index: int) -> int:
-        if self._config.pin_every_game:
-            wanted = int(self._allotment.wanted[index])
-            return wanted if self._game_limiters[index].can_sample(wanted) else 0
-        # A game may also draw on what it stored before learning started, hence the table's counts.
-        counts = self._tables[index].counts
-        left = math.ceil(self._config.samples_per_insert_cap * counts.inserted) - counts.sampled
-        return min(self._config.batch_size, max(0, left))

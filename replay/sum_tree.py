@@ -25,13 +25,26 @@ class SumTree:
         self._nodes: Float64Array = np.zeros(2 * self._first_leaf, np.float64)
 
     @property
+    def capacity(self) -> int:
+        """Number of leaves."""
+        return self._capacity
+
+    @property
     def total(self) -> float:
         """Sum of all values."""
         return float(self._nodes[1])
 
+    def _children(self) -> Float64Array:
+        """A view whose row i holds the two children of node i; row 0 means nothing."""
+        return self._nodes.reshape(-1, 2)
+
     def get(self, indices: Int64Array) -> Float64Array:
         """Values of the leaves `indices`."""
         return self._nodes[self._first_leaf + indices]
+
+    def nonzero(self) -> Int64Array:
+        """Leaves with a value above 0, ascending."""
+        return np.flatnonzero(self._nodes[self._first_leaf : self._first_leaf + self._capacity])
 
     def set(self, indices: Int64Array, values: Float64Array | float) -> None:
         """Set leaves and all sums above them. Of an index given twice the last value counts.
@@ -40,13 +53,22 @@ class SumTree:
         """
         if not np.all((np.asarray(values) >= 0.0) & (np.asarray(values) < np.inf)):
             raise ValueError("values in a sum tree must be finite and not negative")
+        children = self._children()
         nodes = self._first_leaf + np.asarray(indices, np.int64)
         self._nodes[nodes] = values
-        for _ in range(self._num_levels):
-            # Parents are summed anew, so a parent that comes twice gets the same sum twice.
+        level = self._first_leaf // 2  # First node of a level, and their number.
+        # Sums are made anew, never adjusted: then no error adds up, and a parent that comes twice
+        # gets the same sum twice.
+        while level > len(nodes):
             nodes = nodes >> 1
-            left = nodes << 1
-            self._nodes[nodes] = self._nodes[left] + self._nodes[left + 1]
+            pairs = children.take(nodes, axis=0)
+            self._nodes[nodes] = pairs[:, 0] + pairs[:, 1]
+            level //= 2
+        # A level of fewer nodes than there are indices is cheaper to sum as a whole.
+        while level:
+            pairs = children[level : 2 * level]
+            np.add(pairs[:, 0], pairs[:, 1], out=self._nodes[level : 2 * level])
+            level //= 2
 
     def query(self, targets: Float64Array) -> Int64Array:
         """For each target in [0, total), the leaf in whose stretch of the running sum it falls.
@@ -56,21 +78,21 @@ class SumTree:
         """
         if self.total <= 0.0:
             raise ValueError("cannot draw from a sum tree whose total is 0")
+        children = self._children()
         remaining = np.array(targets, np.float64)
         nodes = np.ones(len(remaining), np.int64)
         for _ in range(self._num_levels):
-            left = nodes << 1
-            left_sums = self._nodes[left]
+            pairs = children.take(nodes, axis=0)
             # Rounding may leave a target just past the last non-zero leaf; then stay left of it.
-            go_right = (remaining >= left_sums) & (self._nodes[left + 1] > 0.0)
-            remaining -= np.where(go_right, left_sums, 0.0)
-            nodes = left + go_right
+            go_right = (remaining >= pairs[:, 0]) & (pairs[:, 1] > 0.0)
+            remaining -= pairs[:, 0] * go_right
+            nodes = (nodes << 1) + go_right
         return nodes - self._first_leaf
 
     def check_valid(self) -> None:
         """Raises ValueError if a value is negative or a node is not the sum of its children."""
         inner = self._nodes[1 : self._first_leaf]
-        children = self._nodes[2:].reshape(-1, 2).sum(axis=1)
+        children = self._children()[1 : self._first_leaf].sum(axis=1)
         if not np.array_equal(inner, children):
             raise ValueError("sum tree: a node is not the sum of its children")
         if np.any(self._nodes < 0) or not np.all(np.isfinite(self._nodes)):

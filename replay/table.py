@@ -1,16 +1,18 @@
-"""One game's prioritized replay: a ring of transitions and a sum tree over those that are ready."""
+"""One game's replay: a ring of transitions and a sampler over those that are ready."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replay.digest import RecentValues, TableDigest, quantiles_of, spread_slots
 from replay.ring import TableSpec, TransitionRing
-from replay.sum_tree import SumTree
-from replay.types import Chunk, Float32Array, Float64Array, Int64Array
-
-_MIN_PRIORITY = 1e-6
+from replay.samplers.base import Sampler
+from replay.sequences import SequenceSlots, check_numbers, follow
+from replay.stored_columns import Columns
+from replay.types import Chunk, Float32Array, Int32Array, Int64Array
 
 
 @dataclass(slots=True)
@@ -27,34 +29,36 @@ class TableCounts:
     """Priority updates dropped because their transition could no longer be drawn."""
 
 
-class PrioritizedTable:
-    """Adds chunks, draws transitions with probability proportional to priority^exponent.
+class ReplayTable:
+    """Adds chunks, and draws transitions as its sampler chooses.
 
-    Proportional prioritization (Schaul et al. 2016, https://arxiv.org/abs/1511.05952, section 3.3).
-    With exponent 0 all transitions that are ready are drawn alike. A transition that is not ready
-    (its frames or successors are missing) has no weight in the tree.
+    Only transitions that are ready are in the draw: those whose frames and successors are here.
     """
 
-    def __init__(
-        self, spec: TableSpec, *, priority_exponent: float, rng: np.random.Generator
-    ) -> None:
-        """ValueError for an exponent outside [0, 1] or a spec that cannot be."""
-        if not 0.0 <= priority_exponent <= 1.0:
-            raise ValueError(f"priority_exponent must lie between 0 and 1, got {priority_exponent}")
+    def __init__(self, spec: TableSpec, *, sampler: Sampler, rng: np.random.Generator) -> None:
+        """Make an empty table.
+
+        Args:
+            spec: shape of the table.
+            sampler: new, for slots 0..spec.capacity-1, and nobody else's.
+            rng: of the draws; may be shared with other tables.
+
+        Raises:
+            ValueError: a spec that cannot be.
+        """
         self.spec = spec
         self.ring = TransitionRing(spec)
         self.counts = TableCounts()
-        self._tree = SumTree(spec.capacity)
-        self._exponent = priority_exponent
+        self._sampler = sampler
         self._rng = rng
         self._is_ready = np.zeros(spec.capacity, np.bool_)
-        self._num_ready = 0
         self._times_sampled = np.zeros(spec.capacity, np.int32)
+        self._sampled_ages = RecentValues()
 
     @property
     def num_ready(self) -> int:
         """Transitions that can be sampled now."""
-        return self._num_ready
+        return len(self._sampler)
 
     def check_fits(self, chunk: Chunk) -> None:
         """Raises ValueError if `add` would refuse the chunk."""
@@ -78,23 +82,14 @@ class PrioritizedTable:
         ready = np.unique(slots[self._is_ready[slots]])
         self.counts.overwritten_unsampled += int(np.count_nonzero(self._times_sampled[ready] == 0))
         self._is_ready[ready] = False
-        self._num_ready -= len(ready)
-        self._tree.set(ready, 0.0)
+        self._sampler.retire(ready)
 
     def _admit(self, candidates: Int64Array) -> None:
         """Put those candidates into the draw that have become ready."""
         candidates = candidates[~self._is_ready[candidates]]
         ready = candidates[self.ring.ready(candidates)]
         self._is_ready[ready] = True
-        self._num_ready += len(ready)
-        self._tree.set(ready, self._weights(self.ring.priorities[ready]))
-
-    def _weights(self, priorities: Float32Array) -> Float64Array:
-        # The floor keeps every ready transition drawable, so that no float rounds it away.
-        weights: Float64Array = (
-            np.maximum(priorities.astype(np.float64), _MIN_PRIORITY) ** self._exponent
-        )
-        return weights
+        self._sampler.admit(ready, self.ring.priorities[ready], self.ring.teacher_values[ready])
 
     def sample(self, size: int) -> tuple[Int64Array, Float32Array]:
         """Draw transitions with replacement, one from each of `size` equal parts of the total.
@@ -105,14 +100,41 @@ class PrioritizedTable:
         Raises:
             ValueError: nothing can be drawn yet.
         """
-        if self._num_ready == 0:
+        slots, inverse = self._draw(size)
+        self._count_draws(slots)
+        return slots, inverse
+
+    def _draw(self, size: int) -> tuple[Int64Array, Float32Array]:
+        if not len(self._sampler):
             raise ValueError(f"no transition of {self.spec.game} can be sampled yet")
-        parts = (np.arange(size) + self._rng.random(size)) / size
-        slots = self._tree.query(parts * self._tree.total)
-        self.counts.sampled += size
-        np.add.at(self._times_sampled, slots, 1)
-        inverse = self._tree.total / (self._num_ready * self._tree.get(slots))
-        return slots, inverse.astype(np.float32)
+        return self._sampler.draw(size, self._rng)
+
+    def _count_draws(self, slots: Int64Array) -> None:
+        """Note that the learner gets these slots; one may come more than once."""
+        self.counts.sampled += len(slots)
+        # One of another type would be added ten times more slowly.
+        np.add.at(self._times_sampled, slots, np.int32(1))
+        self._sampled_ages.add(self.ring.num_added - 1 - self.ring.generations[slots])
+
+    def sample_sequences(self, num: int, length: int, *, burn_in: int = 0) -> SequenceSlots:
+        """Draw transitions with replacement, and with each the steps around it in its episode.
+
+        A sequence has the probability of the transition that was drawn, its first learning step,
+        whatever its length. Every learning step counts as sampled.
+
+        Args:
+            num: sequences.
+            length: the most learning steps of each; see `replay.sequences.follow`.
+            burn_in: the most steps before those.
+
+        Raises:
+            ValueError: nothing can be drawn yet, or numbers that make no sense.
+        """
+        check_numbers(num, length, burn_in)
+        drawn, inverse = self._draw(num)
+        sequences = follow(self.ring, drawn, inverse, length=length, burn_in=burn_in)
+        self._count_draws(sequences.learning_slots)
+        return sequences
 
     def check_update(
         self, slots: Int64Array, generations: Int64Array, priorities: Float32Array
@@ -141,20 +163,91 @@ class PrioritizedTable:
         self.counts.stale_updates += int(np.count_nonzero(~current))
         slots = slots[current]
         self.ring.priorities[slots] = priorities[current]
-        self._tree.set(slots, self._weights(self.ring.priorities[slots]))
+        # Read back, so that of a key given twice all rows bring the same priority.
+        self._sampler.update(slots, self.ring.priorities[slots])
+
+    def digest(self) -> TableDigest:
+        """Counts and quantiles of this moment; the cost does not grow with the capacity."""
+        slots = spread_slots(self.ring.num_entries)
+        return TableDigest(
+            num_entries=self.ring.num_entries,
+            num_ready=self.num_ready,
+            inserted=self.counts.inserted,
+            sampled=self.counts.sampled,
+            overwritten_unsampled=self.counts.overwritten_unsampled,
+            stale_updates=self.counts.stale_updates,
+            priority_quantiles=quantiles_of(self.ring.priorities[slots[self._is_ready[slots]]]),
+            sampled_age_quantiles=quantiles_of(self._sampled_ages.held()),
+        )
+
+    def times_sampled(self, slots: Int64Array) -> Int32Array:
+        """How often each of these slots has been drawn, for a snapshot."""
+        return self._times_sampled[slots]
+
+    def restore(
+        self,
+        columns: Iterable[Columns],
+        *,
+        num_added: int,
+        generations: Int64Array,
+        priorities: Float32Array,
+        times_sampled: Int32Array,
+    ) -> None:
+        """Fill this table, which must be empty, from a snapshot; its counts stay as they are.
+
+        Args:
+            columns: see TransitionRing.restore.
+            num_added: see TransitionRing.restore.
+            generations: int64 [E], of the entries that the next two are of.
+            priorities: float32 [E], newer than those in `columns`.
+            times_sampled: int32 [E].
+
+        Raises:
+            ValueError: a part of it is damaged. The table is not to be used then.
+        """
+        self.ring.restore(columns, num_added=num_added)
+        slots = self.ring.slots_of(generations)
+        here = slots >= 0
+        if not np.all((priorities >= 0) & (priorities <= np.finfo(np.float32).max)):
+            raise ValueError(f"stored priorities of {self.spec.game} are not all finite numbers")
+        self.ring.priorities[slots[here]] = priorities[here]
+        self._times_sampled[slots[here]] = times_sampled[here]
+        self._admit(self.ring.held_slots())
+
+    def resized(self, capacity: int, sampler: Sampler) -> ReplayTable:
+        """A table of another capacity with the newest entries, what is known of them, and counts.
+
+        This one is not to be used any more. Transitions that cannot be drawn from the new one and
+        never were count as overwritten. `sampler` is new and for slots 0..capacity-1. ValueError
+        for a capacity that is too small; nothing has changed then.
+        """
+        table = ReplayTable(replace(self.spec, capacity=capacity), sampler=sampler, rng=self._rng)
+        kept = self.ring.held_slots()[-capacity:]
+        table.ring = self.ring.resized(capacity)
+        slots = table.ring.held_slots()
+        table._times_sampled[slots] = self._times_sampled[kept]
+        table._sampled_ages = self._sampled_ages
+        table._admit(slots)
+        unsampled = self._is_ready & (self._times_sampled == 0)
+        unsampled[kept[table._is_ready[slots]]] = False
+        table.counts = replace(self.counts)
+        table.counts.overwritten_unsampled += int(np.count_nonzero(unsampled))
+        return table
 
     def check_valid(self) -> None:
-        """Raises ValueError if ring, tree and readiness contradict each other."""
+        """Raises ValueError if ring, sampler and readiness contradict each other."""
         self.ring.check_valid()
-        self._tree.check_valid()
         held = np.flatnonzero(self.ring.generations >= 0)
         expected = np.zeros(self.spec.capacity, np.bool_)
         expected[held[self.ring.ready(held)]] = True
         if not np.array_equal(expected, self._is_ready):
             raise ValueError(f"{self.spec.game}: the draw is not among the ready transitions")
-        if self._num_ready != np.count_nonzero(self._is_ready):
+        ready = np.flatnonzero(self._is_ready)
+        if len(self._sampler) != len(ready):
             raise ValueError(f"{self.spec.game}: the number of ready transitions is wrong")
-        weights = self._tree.get(np.arange(self.spec.capacity))
-        ready_weights = self._weights(self.ring.priorities)
-        if not np.array_equal(weights, np.where(self._is_ready, ready_weights, 0.0)):
-            raise ValueError(f"{self.spec.game}: the tree does not hold the priorities")
+        try:
+            self._sampler.check_valid(
+                ready, self.ring.priorities[ready], self.ring.teacher_values[ready]
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.spec.game}: {error}") from error

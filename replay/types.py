@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UInt8Array: TypeAlias = NDArray[np.uint8]
+Int32Array: TypeAlias = NDArray[np.int32]
 Int64Array: TypeAlias = NDArray[np.int64]
 Float16Array: TypeAlias = NDArray[np.float16]
 Float32Array: TypeAlias = NDArray[np.float32]
@@ -34,6 +35,9 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 
 STREAMS_PER_ACTOR_BITS = 16
 """A stream's number is its actor's serial number, shifted, plus the environment's index."""
+
+CHUNK_LAYOUT_VERSION = 1
+"""Of what is in a chunk and what it means; raised whenever that changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,8 @@ class Chunk:
     """[E] Initial priority, as the actor sees it; non-negative."""
     weights_version: int
     """Encoded version of the weights that acted (networks.weights.WeightsVersion.encode)."""
+    layout_version: int = CHUNK_LAYOUT_VERSION
+    """Replay refuses any other than its own."""
 
     @property
     def num_entries(self) -> int:
@@ -86,6 +92,7 @@ class Chunk:
 
     def check(self) -> None:
         """Raises ValueError if the arrays do not fit each other or hold what must not be stored."""
+        self._check_layout()
         self._check_arrays()
         if not len(self.lengths) or np.any(self.lengths < 0) or np.any(self.first_steps < 0):
             raise ValueError(
@@ -107,8 +114,19 @@ class Chunk:
             raise ValueError(f"chunk of {self.game}: priorities must be finite and not negative")
         if not np.all(np.isfinite(self.rewards)):
             raise ValueError(f"chunk of {self.game}: rewards must be finite")
+        if not np.all(np.isfinite(self.teacher_values)):
+            raise ValueError(f"chunk of {self.game}: teacher values must be finite")
         if not np.all((self.discounts >= 0) & (self.discounts <= 1)):
             raise ValueError(f"chunk of {self.game}: discounts must lie between 0 and 1")
+
+    def _check_layout(self) -> None:
+        # A chunk that was pickled before there were versions comes back without the field.
+        version = getattr(self, "layout_version", 0)
+        if version != CHUNK_LAYOUT_VERSION:
+            raise ValueError(
+                f"chunk of {self.game}: it has layout {version}, but this replay stores layout "
+                f"{CHUNK_LAYOUT_VERSION}; run actors and replay from the same version of the code"
+            )
 
     def _check_arrays(self) -> None:
         for name, (dtype, num_axes) in _CHUNK_ARRAYS.items():
@@ -159,6 +177,27 @@ class Successors:
     """[B] Steps until the bootstrap observation: N, or fewer before a truncation."""
     bootstrap_observations: UInt8Array
     """[B, S*C, H, W] Observation after `lengths` steps; zeros where the return ended before."""
+
+    @classmethod
+    def empty(
+        cls, batch_size: int, num_steps: int, observation_shape: tuple[int, ...]
+    ) -> Successors:
+        """Arrays to be filled."""
+        return cls(
+            rewards=np.empty((batch_size, num_steps), np.float32),
+            discounts=np.empty((batch_size, num_steps), np.float32),
+            lengths=np.empty(batch_size, np.int64),
+            bootstrap_observations=np.empty((batch_size, *observation_shape), np.uint8),
+        )
+
+    def rows(self, rows: slice) -> Successors:
+        """Some of the transitions, as views."""
+        return Successors(
+            rewards=self.rewards[rows],
+            discounts=self.discounts[rows],
+            lengths=self.lengths[rows],
+            bootstrap_observations=self.bootstrap_observations[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

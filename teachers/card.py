@@ -7,20 +7,38 @@ Units: 1 step = one decision of the agent = 4 frames on Atari.
 """
 
 import json
-import math
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast, get_args
 
 from networks.atomic_file import write_atomically
+from teachers.json_fields import (
+    FieldReader,
+    Unsuitable,
+    as_boolean,
+    as_date,
+    as_integer,
+    as_is,
+    as_list,
+    as_natural,
+    as_not_negative,
+    as_number,
+    as_positive,
+    as_sha256,
+    as_shape,
+    as_share,
+    as_text,
+)
 
 CARD_FORMAT = 1
 """Written into every card; a card of a later format is refused, not guessed at."""
 
+MAX_ATOMS = 1024
+"""Of one return distribution; the papers have 51."""
+
 Precision = Literal["half", "full"]
+HeadKind = Literal["q", "categorical", "policy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +68,29 @@ class Architecture:
     observation_shape: tuple[int, int, int]
     num_features: int
     """Width of the last hidden layer: what a student's feature regressor has to guess."""
+    head: HeadKind = "q"
+    """"q": a Q-value per action; "categorical": a distribution over returns per action;
+    "policy": a logit per action, and a critic."""
+    num_atoms: int | None = None
+    """Returns in each distribution; categorical heads only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What the teacher's library does to the game before the network sees it; None if unknown."""
+
+    frames: str
+    """How a step's frames become one gray picture, in the order of the operations."""
+    stack_start: str | None = None
+    """What the stack holds before an episode's first frame: "zeros" or "first_frame"."""
+    fire_on_reset: bool | None = None
+    """Whether FIRE is pressed for the agent, which then may not know how to start a game."""
+    life_loss_ends_episode: bool | None = None
+    """Whether a lost life was an end in training."""
+    max_noops: int | None = None
+    """Most no-op frames at a start."""
+    repeat_action_probability: float | None = None
+    """Sticky actions in training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +121,14 @@ class TeacherCard:
     """Duration of the training."""
     hardware: str | None = None
     notes: str | None = None
+    weights_precision: Precision = "half"
+    """What the weights file holds: float16, or float32 for a teacher from another library, whose
+    outputs are to stay what they were there."""
+    source_format: str | None = None
+    """Format of the checkpoint it was read from, a name in `teachers.formats.FORMATS`; None for
+    one that was trained here."""
+    preprocessing: Preprocessing | None = None
+    """None for one that was trained here: what `protocol` says is all there is to know."""
 
     @property
     def score(self) -> ScoreRecord | None:
@@ -106,6 +155,8 @@ def load_card(path: Path | Traversable) -> TeacherCard:
         raise ValueError(f"card {path} is missing; every teacher needs one beside its weights")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"card {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"card {path} is not valid JSON: {error}") from error
     return parse_card(document, source=str(path))
@@ -124,8 +175,16 @@ def dump_card(card: TeacherCard, path: Path) -> None:
 
 
 def card_document(card: TeacherCard) -> dict[str, object]:
-    """The card as it stands in its JSON file."""
-    return {"format": CARD_FORMAT, **asdict(card)}
+    """The card as it stands in its JSON file.
+
+    Fields that only teachers from other libraries need are left out where they say nothing.
+    """
+    document = asdict(card)
+    for part, unsaid in ((document, _UNSAID), (document["architecture"], _UNSAID_ARCHITECTURE)):
+        for name, default in unsaid.items():
+            if part[name] == default:
+                del part[name]
+    return {"format": CARD_FORMAT, **document}
 
 
 def parse_card(document: object, *, source: str) -> TeacherCard:
@@ -138,143 +197,88 @@ def parse_card(document: object, *, source: str) -> TeacherCard:
     Raises:
         ValueError: a wrong, missing or unknown field.
     """
-    reader = _Reader(document, source, "", _CARD_FIELDS)
-    if (found := reader.take("format", _integer)) != CARD_FORMAT:
+    reader = FieldReader(document, source, "", _CARD_FIELDS)
+    if (found := reader.take("format", as_integer)) != CARD_FORMAT:
         raise ValueError(f"{source}: field 'format' is {found}; this program reads {CARD_FORMAT}")
     return TeacherCard(
-        game=reader.take("game", _text),
-        algorithm=reader.take("algorithm", _text),
-        architecture=_parse_architecture(reader.take("architecture", _anything), source),
-        protocol=reader.take("protocol", _text),
-        trained_steps=reader.maybe("trained_steps", _natural),
+        game=reader.take("game", as_text),
+        algorithm=reader.take("algorithm", as_text),
+        architecture=_parse_architecture(reader.take("architecture", as_is), source),
+        protocol=reader.take("protocol", as_text),
+        trained_steps=reader.maybe("trained_steps", as_natural),
         scores=tuple(
             _parse_score(item, source, f"scores[{index}].")
-            for index, item in enumerate(reader.take("scores", _list))
+            for index, item in enumerate(reader.take("scores", as_list))
         ),
-        sha256=reader.take("sha256", _sha256),
-        origin=reader.take("origin", _text),
-        licence=reader.take("licence", _text),
-        command=reader.maybe("command", _text),
-        created=reader.maybe("created", _iso_date),
-        wall_seconds=reader.maybe("wall_seconds", _not_negative),
-        hardware=reader.maybe("hardware", _text),
-        notes=reader.maybe("notes", _text),
+        sha256=reader.take("sha256", as_sha256),
+        origin=reader.take("origin", as_text),
+        licence=reader.take("licence", as_text),
+        command=reader.maybe("command", as_text),
+        created=reader.maybe("created", as_date),
+        wall_seconds=reader.maybe("wall_seconds", as_not_negative),
+        hardware=reader.maybe("hardware", as_text),
+        notes=reader.maybe("notes", as_text),
+        weights_precision=reader.maybe("weights_precision", _precision) or "half",
+        source_format=reader.maybe("source_format", as_text),
+        preprocessing=_parse_preprocessing(reader.maybe("preprocessing", as_is), source),
     )
 
 
 def _parse_architecture(document: object, source: str) -> Architecture:
-    reader = _Reader(document, source, "architecture.", _names_of(Architecture))
-    return Architecture(
-        torso=reader.take("torso", _text),
-        dueling=reader.take("dueling", _boolean),
-        num_actions=reader.take("num_actions", _positive),
-        observation_shape=reader.take("observation_shape", _shape),
-        num_features=reader.take("num_features", _positive),
+    reader = FieldReader(document, source, "architecture.", _names_of(Architecture))
+    architecture = Architecture(
+        torso=reader.take("torso", as_text),
+        dueling=reader.take("dueling", as_boolean),
+        num_actions=reader.take("num_actions", as_positive),
+        observation_shape=reader.take("observation_shape", as_shape),
+        num_features=reader.take("num_features", as_positive),
+        head=reader.maybe("head", _head_kind) or "q",
+        num_atoms=reader.maybe("num_atoms", _num_atoms),
+    )
+    if (architecture.head == "categorical") != (architecture.num_atoms is not None):
+        raise ValueError(
+            f"{source}: field 'architecture.num_atoms' is {architecture.num_atoms}, but "
+            f"'architecture.head' is {architecture.head!r}; a categorical head, and no other, "
+            "has atoms"
+        )
+    if architecture.dueling and architecture.head != "q":
+        raise ValueError(
+            f"{source}: field 'architecture.dueling' is true, but 'architecture.head' is "
+            f"{architecture.head!r}; only a 'q' head can be dueling"
+        )
+    return architecture
+
+
+def _parse_preprocessing(document: object, source: str) -> Preprocessing | None:
+    if document is None:
+        return None
+    reader = FieldReader(document, source, "preprocessing.", _names_of(Preprocessing))
+    return Preprocessing(
+        frames=reader.take("frames", as_text),
+        stack_start=reader.maybe("stack_start", as_text),
+        fire_on_reset=reader.maybe("fire_on_reset", as_boolean),
+        life_loss_ends_episode=reader.maybe("life_loss_ends_episode", as_boolean),
+        max_noops=reader.maybe("max_noops", as_natural),
+        repeat_action_probability=reader.maybe("repeat_action_probability", as_share),
     )
 
 
 def _parse_score(document: object, source: str, prefix: str) -> ScoreRecord:
-    reader = _Reader(document, source, prefix, _names_of(ScoreRecord))
+    reader = FieldReader(document, source, prefix, _names_of(ScoreRecord))
     return ScoreRecord(
-        mean=reader.take("mean", _number),
-        std=reader.take("std", _not_negative),
-        max=reader.take("max", _number),
-        episodes=reader.take("episodes", _positive),
-        protocol=reader.take("protocol", _text),
-        epsilon=reader.take("epsilon", _share),
+        mean=reader.take("mean", as_number),
+        std=reader.take("std", as_not_negative),
+        max=reader.take("max", as_number),
+        episodes=reader.take("episodes", as_positive),
+        protocol=reader.take("protocol", as_text),
+        epsilon=reader.take("epsilon", as_share),
         precision=reader.take("precision", _precision),
     )
 
 
-T = TypeVar("T")
-
-
-class _Reader:
-    """Takes checked fields out of one JSON object."""
-
-    def __init__(self, document: object, source: str, prefix: str, known: frozenset[str]) -> None:
-        self._source = source
-        self._prefix = prefix
-        if not isinstance(document, Mapping):
-            where = f"field {prefix.removesuffix('.')!r}" if prefix else "the card"
-            raise ValueError(f"{source}: {where} must be an object with the fields {sorted(known)}")
-        unknown = sorted(map(str, set(document) - known))
-        if unknown:
-            raise ValueError(
-                f"{source}: unknown field {prefix + unknown[0]!r}; "
-                f"known: {', '.join(sorted(known))}"
-            )
-        self._document = cast("Mapping[str, object]", document)
-
-    def take(self, name: str, parse: Callable[[object], T]) -> T:
-        if name not in self._document:
-            raise ValueError(f"{self._source}: field {self._prefix + name!r} is missing")
-        value = self._document[name]
-        try:
-            return parse(value)
-        except _Unsuitable as error:
-            raise ValueError(
-                f"{self._source}: field {self._prefix + name!r} must be {error}, not {value!r}"
-            ) from None
-
-    def maybe(self, name: str, parse: Callable[[object], T]) -> T | None:
-        return None if self._document.get(name) is None else self.take(name, parse)
-
-
-class _Unsuitable(Exception):
-    """Says what a value should have been."""
-
-
-def _anything(value: object) -> object:
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _Unsuitable("a text that is not empty")
-    return value
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _Unsuitable("true or false")
-    return value
-
-
-def _integer(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _Unsuitable("an integer")
-    return value
-
-
-def _natural(value: object) -> int:
-    if (number := _integer(value)) < 0:
-        raise _Unsuitable("an integer of at least 0")
-    return number
-
-
-def _positive(value: object) -> int:
-    if (number := _integer(value)) < 1:
-        raise _Unsuitable("an integer of at least 1")
-    return number
-
-
-def _number(value: object) -> float:
-    # Python reads and writes NaN and Infinity in JSON; other programs do not.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _Unsuitable("a finite number")
-    return float(value)
-
-
-def _not_negative(value: object) -> float:
-    if (number := _number(value)) < 0:
-        raise _Unsuitable("a number of at least 0")
-    return number
-
-
-def _share(value: object) -> float:
-    if not 0 <= (number := _number(value)) <= 1:
-        raise _Unsuitable("a number from 0 to 1")
+def _num_atoms(value: object) -> int:
+    if not 2 <= (number := as_integer(value)) <= MAX_ATOMS:
+        raise Unsuitable(f"an integer from 2 to {MAX_ATOMS}")
     return number
 
 
@@ -283,37 +287,22 @@ def _precision(value: object) -> Precision:
         return "half"
     if value == "full":
         return "full"
-    raise _Unsuitable("'half' or 'full'")
+    raise Unsuitable("'half' or 'full'")
 
 
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list | tuple):
-        raise _Unsuitable("a list")
-    return list(value)
+def _head_kind(value: object) -> HeadKind:
+    for kind in get_args(HeadKind):
+        if value == kind:
+            return cast("HeadKind", kind)
+    raise Unsuitable("'q', 'categorical' or 'policy'")
 
 
-def _shape(value: object) -> tuple[int, int, int]:
-    try:
-        channels, height, width = map(_positive, _list(value))
-    except (ValueError, _Unsuitable):
-        raise _Unsuitable("three positive integers [channels, height, width]") from None
-    return channels, height, width
-
-
-def _sha256(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise _Unsuitable("64 lower-case hexadecimal digits")
-    return value
-
-
-def _iso_date(value: object) -> str:
-    if not isinstance(value, str) or not re.match(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}|$)", value):
-        raise _Unsuitable("a date like '2026-01-31' or '2026-01-31T12:00:00Z'")
-    return value
-
-
-def _names_of(kind: type[ScoreRecord] | type[Architecture] | type[TeacherCard]) -> frozenset[str]:
+def _names_of(
+    kind: type[ScoreRecord] | type[Architecture] | type[Preprocessing] | type[TeacherCard],
+) -> frozenset[str]:
     return frozenset(field.name for field in fields(kind))
 
 
 _CARD_FIELDS = _names_of(TeacherCard) | {"format"}
+_UNSAID = {"weights_precision": "half", "source_format": None, "preprocessing": None}
+_UNSAID_ARCHITECTURE = {"head": "q", "num_atoms": None}

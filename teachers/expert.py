@@ -1,6 +1,7 @@
-"""Experts: a frozen Q-network with its game and its card; loading and saving them.
+"""Experts: a frozen network with its game and its card; loading and saving them.
 
-Weights are safetensors in half precision, so reading them runs no code. Loading checks the file
+Weights are safetensors, so reading them runs no code: in half precision, or in full if they come
+from another library (teachers/formats). Loading checks the file
 against its card and the card against the game, because a teacher that is subtly wrong spoils a
 training run without any error.
 
@@ -32,10 +33,12 @@ from games.registry import get_game
 from games.spec import GameSpec
 from networks.atomic_file import write_atomically
 from networks.q_network import QNetwork
+from networks.teacher_network import CategoricalNetwork, PolicyNetwork, TeacherNetwork
 from networks.weights import WeightsVersion, copy_arrays, take_snapshot
 from teachers.card import (
     CARD_FORMAT,
     Architecture,
+    HeadKind,
     TeacherCard,
     dump_card,
     load_card,
@@ -51,11 +54,13 @@ class Labels:
 
     logits_BA: Tensor
     """Q minus its maximum over legal actions: 0 for the greedy action, below it for other legal
-    ones, exactly 0 for illegal ones (mask them). softmax(logits / tau) is the softened policy."""
+    ones, exactly 0 for illegal ones (mask them). softmax(logits / tau) is the softened policy.
+    Of a policy teacher: log-probabilities minus their maximum, so that tau 1 gives its policy."""
     features_BF: Tensor
     """The expert's last hidden layer after its ReLU."""
     values_B: Tensor
-    """The largest legal Q-value: what the expert expects to collect from here."""
+    """What the expert expects to collect from here: the largest legal Q-value, or what a policy
+    teacher's critic says."""
 
 
 class Expert(nn.Module):
@@ -63,7 +68,7 @@ class Expert(nn.Module):
 
     legal_A: Tensor
 
-    def __init__(self, spec: GameSpec, card: TeacherCard, network: QNetwork) -> None:
+    def __init__(self, spec: GameSpec, card: TeacherCard, network: TeacherNetwork) -> None:
         """Freeze `network` and take it over.
 
         Raises:
@@ -84,11 +89,14 @@ class Expert(nn.Module):
         self.register_buffer("legal_A", torch.from_numpy(spec.legal_mask()), persistent=False)
 
     def forward(self, observations_BCHW: Tensor) -> Tensor:
-        """q_BA, float32; illegal actions have meaningless values."""
+        """As `q_values`."""
         return self.q_values(observations_BCHW)
 
     def q_values(self, observations_BCHW: Tensor) -> Tensor:
-        """q_BA, float32, from uint8 observations; illegal actions have meaningless values."""
+        """q_BA, float32, from uint8 observations; illegal actions have meaningless values.
+
+        A policy teacher has no Q-values and gives its logits instead.
+        """
         with torch.inference_mode():
             q_BA: Tensor = self.network(observations_BCHW)
         return q_BA.clone()
@@ -101,22 +109,34 @@ class Expert(nn.Module):
         """
         with torch.inference_mode():
             q_BA, features_BF = self.network.forward_with_features(observations_BCHW)
-            values_B = q_BA.masked_fill(~self.legal_A, -torch.inf).amax(1)
-            logits_BA = (q_BA - values_B.unsqueeze(1)).masked_fill(~self.legal_A, 0.0)
+            best_B = q_BA.masked_fill(~self.legal_A, -torch.inf).amax(1)
+            # For logits too: they differ from log-probabilities by a constant, which goes here.
+            logits_BA = (q_BA - best_B.unsqueeze(1)).masked_fill(~self.legal_A, 0.0)
+            values_B = best_B
+            if isinstance(self.network, PolicyNetwork):
+                values_B = self.network.values(features_BF)
         # Clones made outside are ordinary tensors; autograd refuses to save those made inside,
         # and a loss on labels would fail in its backward pass.
         return Labels(logits_BA.clone(), features_BF.clone(), values_B.clone())
 
 
-def architecture_of(network: QNetwork) -> Architecture:
+def architecture_of(network: TeacherNetwork) -> Architecture:
     """What a card has to say about this network."""
     return Architecture(
         torso=network.torso_name,
-        dueling=network.dueling,
+        dueling=isinstance(network, QNetwork) and network.dueling,
         num_actions=network.num_actions,
         observation_shape=network.observation_shape,
         num_features=network.num_features,
+        head=_head_kind(network),
+        num_atoms=network.num_atoms if isinstance(network, CategoricalNetwork) else None,
     )
+
+
+def _head_kind(network: TeacherNetwork) -> HeadKind:
+    if isinstance(network, CategoricalNetwork):
+        return "categorical"
+    return "policy" if isinstance(network, PolicyNetwork) else "q"
 
 
 def shipped_experts() -> tuple[str, ...]:
@@ -156,31 +176,37 @@ def load_expert(reference: str | Path, game: str | None = None) -> Expert:
 
 
 def save_expert(
-    network: QNetwork, card_fields: Mapping[str, object], path: str | Path
+    network: TeacherNetwork,
+    card_fields: Mapping[str, object],
+    path: str | Path,
+    *,
+    half: bool = True,
 ) -> TeacherCard:
-    """Write GAME.safetensors in half precision and its card GAME.json beside it.
+    """Write GAME.safetensors and its card GAME.json beside it.
 
     Each file is replaced in one step, the weights first. Should the program die in between, the
     old card does not match the new weights and loading says so.
 
     Args:
         network: on any device; it is not changed.
-        card_fields: the card's JSON fields without "format", "architecture" and "sha256", which
-            are filled in here. Scores may be `ScoreRecord`s.
+        card_fields: the card's JSON fields without "format", "architecture", "weights_precision"
+            and "sha256", which are filled in here. Scores and preprocessing may be dataclasses.
         path: ends in .safetensors; its folder is made if needed.
+        half: write float16; float32 keeps the outputs of a teacher from another library.
 
     Raises:
         ValueError: a wrong suffix or card field, a network that does not fit the game, or weights
-            that are not finite in half precision.
+            that are not finite in the precision they are written in.
     """
     path = Path(path)
     if path.suffix != _SUFFIX:
         raise ValueError(f"experts are saved as GAME{_SUFFIX}, not as {path.name!r}")
-    snapshot = take_snapshot(network, WeightsVersion(0, 0), half=True)
+    snapshot = take_snapshot(network, WeightsVersion(0, 0), half=half)
     data: bytes = save_safetensors(snapshot.arrays)
     filled = {
         "format": CARD_FORMAT,
         "architecture": asdict(architecture_of(network)),
+        "weights_precision": "half" if half else "full",
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     if doubled := sorted(filled.keys() & card_fields.keys()):
@@ -194,15 +220,16 @@ def save_expert(
 
 
 def _plain(card_fields: Mapping[str, object]) -> dict[str, object]:
-    """Card fields with score records turned into JSON objects."""
-    plain = dict(card_fields)
+    """Card fields with dataclasses turned into JSON objects."""
+    plain = {name: _as_json(value) for name, value in card_fields.items()}
     scores = plain.get("scores")
     if isinstance(scores, list | tuple):
-        plain["scores"] = [
-            asdict(item) if is_dataclass(item) and not isinstance(item, type) else item
-            for item in scores
-        ]
+        plain["scores"] = [_as_json(item) for item in scores]
     return plain
+
+
+def _as_json(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _check_fits(card: TeacherCard, spec: GameSpec, *, source: str) -> None:
@@ -223,14 +250,9 @@ def _check_fits(card: TeacherCard, spec: GameSpec, *, source: str) -> None:
         )
 
 
-def _build_network(architecture: Architecture, *, source: str) -> QNetwork:
+def _build_network(architecture: Architecture, *, source: str) -> TeacherNetwork:
     try:
-        network = QNetwork(
-            torso=architecture.torso,
-            observation_shape=architecture.observation_shape,
-            num_actions=architecture.num_actions,
-            dueling=architecture.dueling,
-        )
+        network = _network_of(architecture)
     except ValueError as error:
         raise ValueError(f"{source}: field 'architecture': {error}") from error
     if network.num_features != architecture.num_features:
@@ -241,8 +263,32 @@ def _build_network(architecture: Architecture, *, source: str) -> QNetwork:
     return network
 
 
+def _network_of(architecture: Architecture) -> TeacherNetwork:
+    torso = architecture.torso
+    shape = architecture.observation_shape
+    num_actions = architecture.num_actions
+    if architecture.num_atoms is not None:
+        return CategoricalNetwork(
+            torso=torso,
+            observation_shape=shape,
+            num_actions=num_actions,
+            num_atoms=architecture.num_atoms,
+        )
+    if architecture.head == "policy":
+        return PolicyNetwork(torso=torso, observation_shape=shape, num_actions=num_actions)
+    return QNetwork(
+        torso=torso,
+        observation_shape=shape,
+        num_actions=num_actions,
+        dueling=architecture.dueling,
+    )
+
+
 def _read_weights(weights: Traversable, sha256: str) -> dict[str, NDArray[Any]]:
-    data = weights.read_bytes()
+    try:
+        data = weights.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{weights} cannot be read: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(
             f"{weights} is damaged or is not the file its card describes: its SHA-256 is not the "
@@ -263,7 +309,8 @@ def _find_weights(reference: str | Path) -> Traversable:
         path = Path(reference)
         if path.suffix != _SUFFIX:
             raise ValueError(f"{path} is not an expert; name its GAME{_SUFFIX} file")
-        if not path.is_file():
+        # Not Path.is_file: it raises for a name that is too long.
+        if not os.path.isfile(path):
             raise ValueError(f"expert {path} is missing")
         return path
     if reference not in shipped_experts():

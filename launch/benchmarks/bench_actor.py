@@ -21,7 +21,8 @@ from actors.policy import EpsilonGreedy
 from games.env import VectorEnv
 from launch.benchmarks.bench_setup import BenchSetup, NoReplay
 from launch.benchmarks.bench_timing import Part, Result, Window, measure_rounds, medians, timed
-from launch.recipe import MultitaskRecipe, build_actor, build_env
+from launch.recipe import MultitaskRecipe
+from launch.roles import build_actor, build_env
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
 
 _PARTS = ("collect", "environment", "student", "teacher")

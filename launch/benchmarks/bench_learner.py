@@ -18,7 +18,8 @@ import torch
 
 from launch.benchmarks.bench_setup import BenchSetup, play, without_pacing
 from launch.benchmarks.bench_timing import Result, Window, measure_rounds, medians, timed
-from launch.recipe import MultitaskRecipe, build_learner, build_shard
+from launch.recipe import MultitaskRecipe
+from launch.roles import build_learner, build_shard
 from learner.batch import DeviceBatch
 from learner.optim import build_optimizer
 from networks.weights import LocalWeights

@@ -1,155 +1,176 @@
-"""Replay in this process: batches per second against copying as many bytes.
+"""Replay as in production, in one process, compressed, on two shards, and beside other libraries.
 
-    bound = samples / (time of memcpy for the bytes of those samples)
+    memcpy_ratio = bytes of the batches that reach the reader's process in a second
+                   / bytes that memcpy copies there in a second
 
-The tables are full, so the frames of a batch come from all over memory. Nothing waits: the pace of
+One shard process, one writer and one reader, each in a process of its own; inserting, sampling,
+updating and copying are timed one at a time, in turn, and the median over the rounds counts. The
+tables are full, so the frames of a batch come from all over memory. Nothing waits: the pace of
 inserting and sampling is off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+import gc
+import sys
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
+from launch.benchmarks.bench_memcpy import copy_source_bytes
+from launch.benchmarks.bench_replay_figures import (
+    ReplayFigures,
+    format_table,
+    format_targets,
+    judge,
+    rates_of,
+)
+from launch.benchmarks.bench_replay_local import measure_in_process
+from launch.benchmarks.bench_replay_peers import PeerResults, measure_peers
+from launch.benchmarks.bench_replay_play import RecordedPlay, record_play
+from launch.benchmarks.bench_replay_process import ReplayProcesses, replay_processes
+from launch.benchmarks.bench_replay_scaling import measure_scaling
+from launch.benchmarks.bench_setup import BenchSetup, without_pacing
+from launch.benchmarks.bench_timing import Result, measure_rounds, short
+from launch.ray_session import ray_session
+from launch.recipe import MultitaskRecipe
 
-from launch.benchmarks.bench_setup import BenchSetup, EndlessPlay, without_pacing
-from launch.benchmarks.bench_timing import Result, Window, measure_rounds, medians, timed
-from launch.recipe import build_shard
-from replay.shard import ReplayShard
-from replay.types import Chunk, PriorityUpdate, SampleBatch
-
-_BATCHES = 8
-"""Batches in one window."""
-_CHUNKS = 8
-"""Chunks in one window, and in one go while filling."""
-_COPY_SOURCE_BYTES = 256 * 2**20
-"""Larger than caches, like the tables."""
+WINDOW_S = 0.4
+"""Of one operation in a round."""
 
 
 def run(setup: BenchSetup) -> Result:
-    """Insert, sample and update in turn."""
+    """Everything, one after the other."""
     recipe = without_pacing(setup.recipe)
-    shard = build_shard(recipe)
-    play = [EndlessPlay(recipe, game, serial=n) for n, game in enumerate(recipe.games)]
-    _fill(shard, play, entries=len(recipe.games) * recipe.config.replay.capacity_per_game)
-    replay = _Replay(shard, play, np.random.default_rng(recipe.config.seed))
-    rounds = measure_rounds(
-        {
-            "insert": replay.insert,
-            "sample": replay.sample,
-            "copy": replay.copy,
-            "update": replay.update,
-        },
-        seconds=setup.options.measuring_s,
+    seconds = setup.options.measuring_s
+    _announce("playing")
+    recorded = record_play(recipe)
+    _announce("in one process")
+    in_process = measure_in_process(recipe, recorded, seconds=seconds / 2)
+    gc.collect()
+    with ray_session(recipe):
+        _announce("from other processes")
+        ours = measure_processes(recipe, recorded, seconds=seconds)
+        _announce("compressed")
+        compressed = _measure_compressed(recipe, recorded, seconds=seconds / 2)
+        _announce("two shards")
+        scaling = measure_scaling(recipe, recorded, seconds=seconds / 2)
+    _announce("other libraries")
+    capacity = recipe.config.replay.capacity_per_game * len(recipe.games)
+    peers = measure_peers(
+        recorded,
+        setup.options.peers_python,
+        capacity=capacity,
+        batch_size=recipe.config.replay.batch_size,
+        memcpy_source_bytes=copy_source_bytes(recipe),
+        seconds=seconds / 2,
     )
-    shard.check_valid()
-    seconds = medians(rounds)
-    specs = [recipe.table_spec(game, 1) for game in recipe.games]
+    further: dict[str, Any] = {
+        **ours.report(),
+        "in_process": in_process.report(),
+        "compressed": compressed.report(),
+        "two_shards_ratio": short(scaling.samples_ratio),
+        "two_shards": scaling.report(),
+        "peers": peers.figures,
+        "peers_missing": peers.reasons,
+    }
+    further["targets"] = judge(further)
     return Result(
-        measured=1 / seconds["sample"],
-        bound=1 / seconds["copy"],
+        measured=ours.samples_per_second,
+        bound=ours.memcpy_bytes_per_second / ours.bytes_per_sample,
         unit="samples/s",
-        target=None,
-        parts={
-            "inserts_per_s": 1 / seconds["insert"],
-            "samples_per_s": 1 / seconds["sample"],
-            "updates_per_s": 1 / seconds["update"],
-            "copied_bytes_per_s": replay.bytes_per_sample / seconds["copy"],
-            "bytes_per_transition": sum(spec.bytes_per_entry for spec in specs) / len(specs),
-            "bytes_per_sample": replay.bytes_per_sample,
-        },
-        rounds=len(rounds["sample"]),
-        settings={"capacity_per_game": recipe.config.replay.capacity_per_game},
+        target=0.4,
+        parts={},
+        rounds=ours.rounds,
+        further=further,
+        table=_format(further, peers),
+        settings=replay_settings(recipe, recorded),
     )
 
 
-def _fill(shard: ReplayShard, play: list[EndlessPlay], *, entries: int) -> None:
-    """Until every table has begun to overwrite."""
-    stored = 0
-    while stored < 1.1 * entries:
-        for chunk in _take(play, _CHUNKS):
-            shard.add(chunk)
-            stored += chunk.num_entries
+def _announce(part: str) -> None:
+    """Say what goes on, to whoever waits; all in all it takes minutes."""
+    print(f"replay: {part}", file=sys.stderr, flush=True)
 
 
-def _take(play: list[EndlessPlay], count: int) -> list[Chunk]:
-    """As many chunks of each game."""
-    return [game.take() for _ in range(count) for game in play]
+def replay_settings(recipe: MultitaskRecipe, recorded: RecordedPlay) -> dict[str, Any]:
+    """What the benchmarks of replay have besides the settings that all have."""
+    config = recipe.config.replay
+    return {
+        "capacity": config.capacity_per_game * len(recipe.games),
+        "sampler": config.sampler,
+        "num_batch_slots": config.num_batch_slots,
+        "entries_per_chunk": recorded.entries_per_chunk(),
+        "bytes_per_chunk": recorded.bytes_per_chunk(),
+        "num_teacher_features": recipe.table_spec(recipe.games[0], 1).num_teacher_features,
+        "players": recorded.players,
+        "memcpy_source_bytes": copy_source_bytes(recipe),
+    }
 
 
-class _Replay:
-    """The operations, each on what the one before has left."""
-
-    def __init__(
-        self, shard: ReplayShard, play: list[EndlessPlay], rng: np.random.Generator
-    ) -> None:
-        self._shard = shard
-        self._play = play
-        self._rng = rng
-        batch = self._draw()
-        self._keys = [batch.keys]
-        self._batch_size = batch.batch_size
-        self.bytes_per_sample = _num_bytes(batch) / batch.batch_size
-        self._source = rng.integers(0, 256, _COPY_SOURCE_BYTES, np.uint8)
-        self._target = np.empty(_num_bytes(batch), np.uint8)
-
-    def insert(self) -> Window:
-        """Chunks of all games."""
-        chunks = _take(self._play, _CHUNKS)
-        return timed(
-            lambda: [self._shard.add(chunk) for chunk in chunks],
-            sum(chunk.num_transitions for chunk in chunks),
+def measure_processes(
+    recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds: float
+) -> ReplayFigures:
+    """A shard with its writer and its reader, in three processes."""
+    with replay_processes(recipe, recorded) as processes:
+        resident_bytes = fill_and_weigh(
+            processes, capacity=recipe.config.replay.capacity_per_game * len(recipe.games)
         )
-
-    def sample(self) -> Window:
-        """Whole batches; each is gone before the next, as when it is sent away."""
-        self._keys = []
-
-        def draw() -> None:
-            for _ in range(_BATCHES):
-                self._keys.append(self._draw().keys)
-
-        return timed(draw, _BATCHES * self._batch_size)
-
-    def copy(self) -> Window:
-        """The bytes of as many batches, each in one piece."""
-        starts = self._rng.integers(0, len(self._source) - len(self._target), _BATCHES)
-
-        def copy() -> None:
-            for start in starts:
-                np.copyto(self._target, self._source[start : start + len(self._target)])
-
-        return timed(copy, _BATCHES * self._batch_size)
-
-    def update(self) -> Window:
-        """New priorities for the transitions that were drawn."""
-        updates = [
-            PriorityUpdate(keys=keys, priorities=self._rng.random(self._batch_size, np.float32))
-            for keys in self._keys
-        ]
-
-        def send() -> None:
-            for update in updates:
-                self._shard.update_priorities(update)
-
-        return timed(send, len(updates) * self._batch_size)
-
-    def _draw(self) -> SampleBatch:
-        batch = self._shard.sample()
-        assert batch is not None  # Nothing paces this shard.
-        return batch
+        counted_bytes = processes.counted_bytes_per_entry()
+        _, bytes_per_sample = processes.describe_batch()
+        rounds = measure_rounds(
+            {
+                "insert": lambda: processes.insert(WINDOW_S),
+                "sample": lambda: processes.sample(WINDOW_S),
+                "update": lambda: processes.update(WINDOW_S),
+                "copy": lambda: processes.copy(WINDOW_S),
+            },
+            seconds=seconds,
+        )
+        processes.check_valid()
+    return ReplayFigures(
+        **rates_of(rounds),
+        bytes_per_sample=bytes_per_sample,
+        resident_bytes_per_transition=resident_bytes,
+        counted_bytes_per_transition=counted_bytes,
+    )
 
 
-def _num_bytes(batch: SampleBatch) -> int:
-    return sum(array.nbytes for array in _arrays(batch))
+def fill_and_weigh(processes: ReplayProcesses, *, capacity: int) -> float:
+    """Fill the tables until they overwrite; returns the memory that one more transition took.
+
+    The first tenth is not weighed: with it come buffers that are there once.
+    """
+    stored = processes.fill(capacity // 10)
+    processes.describe_batch()
+    before = sum(reading.own_bytes for reading in processes.read_shards())
+    processes.fill(capacity - stored)
+    after = sum(reading.own_bytes for reading in processes.read_shards())
+    processes.fill(capacity // 10)
+    return (after - before) / (capacity - stored)
 
 
-def _arrays(value: object) -> Iterator[np.ndarray[Any, Any]]:
-    """All arrays of nested dataclasses."""
-    if isinstance(value, np.ndarray):
-        yield value
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _arrays(getattr(value, field.name))
+def _measure_compressed(
+    recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds: float
+) -> ReplayFigures:
+    """The same with compressed frames."""
+    config = recipe.config
+    compressed = replace(config, replay=replace(config.replay, compression="lz4"))
+    return measure_processes(MultitaskRecipe(compressed), recorded, seconds=seconds)
+
+
+def _format(report: dict[str, Any], peers: PeerResults) -> str:
+    rows = [
+        ("ours, from other processes", report),
+        ("  compressed", report["compressed"]),
+        ("ours, in one process", report["in_process"]),
+    ]
+    rows += [(_describe_peer(name, peers), peers.figures[name]) for name in peers.figures]
+    reasons = [f"{name} was not measured: {why}" for name, why in peers.reasons.items()]
+    return "\n".join([format_table(rows), *reasons, "", format_targets(report["targets"]), ""])
+
+
+def _describe_peer(name: str, peers: PeerResults) -> str:
+    figures = peers.figures[name]
+    if figures is None:
+        return name
+    return f"{name} {figures['version']}, {figures['where'].split(',')[0]}"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launch.benchmarks.bench_setup import BenchSetup
-from launch.benchmarks.bench_timing import Result
+from launch.benchmarks.bench_timing import Result, short
 from launch.run_dir import describe_hardware
 
 _PACKAGES = ("distributed-actor-mimic", "torch", "ray", "numpy", "ale-py")
@@ -20,16 +20,17 @@ def complete_report(result: Result, setup: BenchSetup) -> dict[str, Any]:
     config = setup.recipe.config
     return {
         "benchmark": setup.options.benchmark,
-        "measured": _short(result.measured),
-        "bound": _short(result.bound),
-        "ratio": _short(result.ratio),
+        "measured": short(result.measured),
+        "bound": short(result.bound),
+        "ratio": short(result.ratio),
         "target": result.target,
         "unit": result.unit,
-        "parts": {name: _short(value) for name, value in result.parts.items()},
+        **result.further,
+        "parts": {name: short(value) for name, value in result.parts.items()},
         "rounds": result.rounds,
         "teachers": setup.teachers,
         "settings": {
-            "preset": setup.options.preset,
+            "preset": setup.options.preset_name,
             "games": list(config.games),
             "num_envs": config.actor.num_envs,
             "chunk_steps": config.actor.chunk_steps,
@@ -44,25 +45,34 @@ def complete_report(result: Result, setup: BenchSetup) -> dict[str, Any]:
         },
         "hardware": describe_hardware(),
         # What else the machine was doing; above 0 when it began, it was not idle.
-        "load_before": _short(setup.load_before),
+        "load_before": short(setup.load_before),
         "nice": os.nice(0),
     }
 
 
-def format_report(report: Mapping[str, Any]) -> str:
-    """A few lines for people."""
+def format_report(report: Mapping[str, Any], table: str) -> str:
+    """Some lines for people: where and how, the table or, without one, the parts, the result."""
     target = report["target"]
     aim = "" if target is None else f" (target {target:g})"
-    lines = [f"{name:<24} {value:.5g}" for name, value in report["parts"].items()]
+    parts = "\n".join(f"{name:<24} {value:.5g}" for name, value in report["parts"].items())
     return "\n".join(
         [
-            *lines,
+            f"on       {report['hardware']}, load {report['load_before']:g}",
+            f"with     {_list(report['versions'])}",
+            f"settings {_list(report['settings'])}",
+            "",
+            table or parts,
             f"{report['benchmark']}: {report['measured']:,.0f} of {report['bound']:,.0f} "
             f"{report['unit']}, ratio {report['ratio']:.2f}{aim}",
         ]
     )
 
 
-def _short(value: float) -> float:
-    """Five digits: more are noise."""
-    return float(f"{value:.5g}")
+def _list(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_words(value)}" for name, value in values.items())
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "(" + _list(value) + ")"
+    return "+".join(value) if isinstance(value, list) else str(value)

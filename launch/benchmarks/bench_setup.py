@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import tyro
 
 from games.registry import get_game
 from launch.config import MultitaskConfig, load_config, load_preset
-from launch.recipe import MultitaskRecipe, build_actor, choose_device
+from launch.limits import choose_device
+from launch.recipe import MultitaskRecipe
+from launch.roles import build_actor
 from networks.q_network import QNetwork
 from networks.weights import LocalWeights
-from replay.types import Chunk
+from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
 from teachers.expert import save_expert, shipped_experts
 
-_DEFAULT_SECONDS = {"actor": 20.0, "replay": 10.0, "learner": 20.0, "system": 35.0}
+_DEFAULT_SECONDS = {
+    "actor": 20.0,
+    "replay": 10.0,
+    "replay-soak": 600.0,
+    "learner": 20.0,
+    "system": 35.0,
+}
+_REPLAY_WORDS: Mapping[str, Sequence[str]] = {
+    "--games": ("pong", "breakout", "space_invaders"),
+    "--replay.batch-size": ("512",),
+    # 100,000 transitions in all.
+    "--replay.capacity-per-game": ("33334",),
+    # So that features are stored.
+    "--mimic.feature-weight": ("0.01",),
+}
+"""What the benchmarks of replay measure on when no preset is named: the quickstart, but for these.
+Their experts are made up with a Nature torso, whose features are 512 wide."""
 _PLAYED_STEPS = 1_000
 """Real steps of each game behind replay's contents."""
 _UNLIMITED = 1e15
@@ -32,10 +51,13 @@ _UNLIMITED = 1e15
 class BenchOptions:
     """Measure one part of the system against what it could do at best on this machine."""
 
-    benchmark: Annotated[Literal["actor", "replay", "learner", "system"], tyro.conf.Positional]
+    benchmark: Annotated[
+        Literal["actor", "replay", "replay-soak", "learner", "system"], tyro.conf.Positional
+    ]
     """What is measured."""
-    preset: str = "quickstart"
-    """Where the settings come from: a preset's name or a YAML file."""
+    preset: str = ""
+    """Where the settings come from: a preset's name or a YAML file; without, the quickstart, and
+    for replay what benchmarks/README.md says."""
     seconds: float = 0.0
     """Length of the measurement, without preparations; 0: long enough for a steady figure."""
     games: tuple[str, ...] = ()
@@ -48,9 +70,15 @@ class BenchOptions:
     """The student's; without, the preset's."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The learner's."""
+    peers_python: tuple[str, ...] = ()
+    """Python interpreters of the environments that other replay libraries are installed in, to be
+    measured after ours (only `replay`)."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
+        for path in self.peers_python:
+            if not os.access(path, os.X_OK):
+                raise ValueError(f"--peers-python {path} is not a program that can be run")
         for name in ("seconds", "num_envs", "batch_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -59,6 +87,16 @@ class BenchOptions:
     def measuring_s(self) -> float:
         """Seconds to measure for."""
         return self.seconds or _DEFAULT_SECONDS[self.benchmark]
+
+    @property
+    def preset_name(self) -> str:
+        """The preset that other options override."""
+        return self.preset or "quickstart"
+
+    @property
+    def is_of_replay(self) -> bool:
+        """Whether only replay is measured, and no expert has to play well."""
+        return self.benchmark in ("replay", "replay-soak")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +124,13 @@ def prepare(options: BenchOptions, stack: ExitStack) -> BenchSetup:
     """
     load_before = os.getloadavg()[0]
     config = _build_config(options, teachers={})
-    missing = [game for game in config.games if game not in shipped_experts()]
+    # Where labels are only stored, their width counts: that of the paper's experts.
+    kept = () if options.is_of_replay else shipped_experts()
+    missing = [game for game in config.games if game not in kept]
     if missing:
+        torso = "nature" if options.is_of_replay else "nature_quarter"
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        config = _build_config(options, teachers=_random_experts(missing, folder))
+        config = _build_config(options, teachers=_random_experts(missing, folder, torso=torso))
     torch.manual_seed(config.seed)
     return BenchSetup(
         options=options,
@@ -115,10 +156,14 @@ def without_pacing(recipe: MultitaskRecipe) -> MultitaskRecipe:
 class EndlessPlay:
     """Real chunks of one game, given again and again as if its streams went on."""
 
-    def __init__(self, recipe: MultitaskRecipe, game: str, *, serial: int) -> None:
-        """Play the chunks."""
-        self._chunks = play(recipe, game, serial=serial)
-        self._lengths = sum(chunk.lengths for chunk in self._chunks)
+    def __init__(self, chunks: Sequence[Chunk], *, serial: int) -> None:
+        """Give `chunks`, which one actor has played in a row, as those of actor `serial`."""
+        base = serial << STREAMS_PER_ACTOR_BITS
+        self._chunks = [
+            replace(chunk, streams=base + np.arange(len(chunk.lengths))) for chunk in chunks
+        ]
+        self._start = chunks[0].first_steps
+        self._lengths = sum(chunk.lengths for chunk in chunks)
         self._taken = 0
 
     def take(self) -> Chunk:
@@ -126,7 +171,8 @@ class EndlessPlay:
         repeats, index = divmod(self._taken, len(self._chunks))
         self._taken += 1
         chunk = self._chunks[index]
-        return replace(chunk, first_steps=chunk.first_steps + repeats * self._lengths)
+        first_steps = chunk.first_steps - self._start + repeats * self._lengths
+        return replace(chunk, first_steps=first_steps)
 
 
 def play(recipe: MultitaskRecipe, game: str, *, serial: int) -> list[Chunk]:
@@ -166,9 +212,12 @@ def _build_config(options: BenchOptions, *, teachers: dict[str, str]) -> Multita
         "--teachers": [f"{game}={path}" for game, path in teachers.items()],
         "--device": [options.device],
     }
-    words = [word for name, values in chosen.items() if values for word in (name, *values)]
+    given = {name: values for name, values in chosen.items() if values}
+    if options.is_of_replay and not options.preset:
+        given = {**_REPLAY_WORDS, **given}
+    words = [word for name, values in given.items() for word in (name, *values)]
     return load_config(
-        MultitaskConfig, words, preset_text=load_preset(options.preset), prog="bench.py"
+        MultitaskConfig, words, preset_text=load_preset(options.preset_name), prog="bench.py"
     )
 
 
@@ -176,13 +225,13 @@ def _given(value: int | str) -> list[str]:
     return [str(value)] if value else []
 
 
-def _random_experts(games: Sequence[str], folder: Path) -> dict[str, str]:
-    """Paths of experts of the shipped ones' architecture that have learned nothing."""
+def _random_experts(games: Sequence[str], folder: Path, *, torso: str) -> dict[str, str]:
+    """Paths of experts that have learned nothing."""
     paths = {}
     for game in games:
         spec = get_game(game)
         network = QNetwork(
-            torso="nature_quarter",
+            torso=torso,
             observation_shape=spec.observation_shape,
             num_actions=spec.num_actions,
             dueling=True,

@@ -29,7 +29,8 @@ from launch.benchmarks.bench_setup import BenchSetup, without_pacing
 from launch.benchmarks.bench_timing import Result, Rounds, Window, measure_rounds, medians, timed
 from launch.engine import Engine, Progress
 from launch.engines import connect_to_ray, open_engine
-from launch.recipe import MultitaskRecipe, build_actor, build_learner
+from launch.recipe import MultitaskRecipe
+from launch.roles import build_actor, build_learner
 from networks.weights import LocalWeights
 from replay.types import Chunk
 

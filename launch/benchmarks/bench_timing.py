@@ -55,6 +55,12 @@ class Result:
     """Windows behind each part."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Those that only this benchmark has."""
+    further: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the report that only this benchmark has."""
+    table: str = ""
+    """For people, above the last line; without, the parts one below the other."""
+    failed: bool = False
+    """Whether the command must end with status 1."""
 
     def __post_init__(self) -> None:
         """Refuse figures that cannot be."""
@@ -77,6 +83,30 @@ def timed(
     """Do something once."""
     start = clock()
     work()
+    return Window(clock() - start, units)
+
+
+def repeat_for(
+    work: Callable[[], float],
+    seconds: float,
+    *,
+    finish: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Window:
+    """Call `work` over and over for about this long.
+
+    Args:
+        work: returns the units that it did.
+        seconds: length to aim at; a few calls are made whatever time they take.
+        finish: waits for what is under way; its time counts.
+        clock: in seconds.
+    """
+    start = clock()
+    units, calls = 0.0, 0
+    while calls < MIN_ROUNDS or clock() - start < seconds:
+        units += work()
+        calls += 1
+    finish()
     return Window(clock() - start, units)
 
 
@@ -103,3 +133,8 @@ def measure_rounds(
 def medians(rounds: Rounds) -> dict[str, float]:
     """Seconds per unit of each part."""
     return {name: statistics.median(windows) for name, windows in rounds.items()}
+
+
+def short(value: float) -> float:
+    """Five digits: more are noise."""
+    return float(f"{value:.5g}")

@@ -6,7 +6,8 @@ from fakes import FakeReplay, FakeWeights
 
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
-from replay.shard import ReplayConfig, ReplayShard
+from replay.config import ReplayConfig
+from replay.shard import ReplayShard
 
 
 def make_local(tables, batch_size, num_shards=1):
@@ -18,7 +19,7 @@ def make_local(tables, batch_size, num_shards=1):
         samples_per_insert_cap=8.0,
         error_buffer=400.0,
         num_shards=num_shards,
-    ).per_shard()
+    )
     shards = [ReplayShard(config, tables, shard=index, seed=3) for index in range(num_shards)]
 
     def close():

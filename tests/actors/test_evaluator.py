@@ -8,7 +8,7 @@ from counting import CountingEnvs, Schedule, expected_entries, expected_returns
 from fakes import Tape, TapedEnv
 from players import TagNetwork, TagTeacher, build_expert, build_q_network
 
-from actors.evaluator import EvaluationResult, evaluate
+from actors.evaluator import EvaluationResult, evaluate, evaluate_epoch
 
 SPEC = counting.ENDS
 # Environment 1 plays short episodes and would be done long before environment 0.
@@ -152,3 +152,53 @@ def test_evaluation_leaves_no_trace_in_the_network():
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def run_epoch(*, num_steps, num_envs=1, **kwargs):
+    env = build_env(num_envs)
+    return evaluate_epoch(TagNetwork(), env, num_steps=num_steps, epsilon=0.0, seed=1, **kwargs)
+
+
+# Environment 0 plays episodes of 9, 2 and 5 steps, over and over.
+
+
+@pytest.mark.parametrize(("num_steps", "num_ended"), [(9, 1), (10, 1), (11, 2), (15, 2), (16, 3)])
+def test_an_epoch_scores_the_episodes_that_ended_in_it(num_steps, num_ended):
+    result = run_epoch(num_steps=num_steps)
+    assert result.returns == tuple(expected_returns(UNEVEN, SPEC.name, SEED, 0, num_ended))
+    assert result.finished
+    assert result.steps == num_steps
+
+
+def test_an_epoch_in_which_nothing_ends_scores_what_there_is():
+    result = run_epoch(num_steps=4)
+    first_four = Schedule(lengths=(4,))
+    assert result.returns == tuple(expected_returns(first_four, SPEC.name, SEED, 0, 1))
+    assert not result.finished
+
+
+def test_the_steps_of_an_epoch_are_shared_out_between_environments():
+    result = run_epoch(num_steps=25, num_envs=2)
+    assert result.steps == 25
+    expected = [value for env, steps in ((0, 13), (1, 12)) for value in finished_within(env, steps)]
+    assert sorted(result.returns) == sorted(expected)
+
+
+def finished_within(env, num_steps):
+    """Returns of the episodes that end in an environment's first steps."""
+    lengths = [UNEVEN.length(env, episode) for episode in range(num_steps)]
+    count = int(np.searchsorted(np.cumsum(lengths), num_steps, side="right"))
+    return expected_returns(UNEVEN, SPEC.name, SEED, env, count)
+
+
+def test_an_epoch_compares_every_state_that_it_plays():
+    network, teacher = TagNetwork(), TagTeacher(SPEC)
+    env = build_env(1)
+    result = evaluate_epoch(network, env, num_steps=16, epsilon=0.0, seed=1, teacher=teacher)
+    agreement, _ = slow_comparison(network, teacher, 1, [3], 1.0)
+    assert result.agreement == pytest.approx(agreement)
+
+
+def test_an_epoch_shorter_than_its_environments_is_refused():
+    with pytest.raises(ValueError, match="2 steps is too short for 3 environments"):
+        run_epoch(num_steps=2, num_envs=3)

@@ -13,12 +13,14 @@ from games.registry import make_vector_env
 from learner.batch import BatchLoader
 from learner.learner import Learner, LearnerConfig
 from learner.objectives import ActorMimicObjective, DqnConfig, DqnObjective, MimicConfig
+from learner.schedule import LearningRate
 from networks.masking import legal_matrix
 from networks.q_network import QNetwork
 from networks.student import MultitaskStudent
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
-from replay.shard import ReplayConfig, ReplayShard
+from replay.config import ReplayConfig
+from replay.shard import ReplayShard
 
 CPU = torch.device("cpu")
 TEMPERATURE = 0.2
@@ -95,6 +97,9 @@ def build_learner(network, objective, replay, weights):
         network=network,
         objective=objective,
         optimizer=torch.optim.Adam(network.parameters(), lr=config.learning_rate),
+        learning_rate=LearningRate(
+            start=config.learning_rate, num_updates=1, decay_share=config.learning_rate_decay
+        ),
         load_batch=BatchLoader(CPU, gamma=0.9, reward_clip=1.0),
         replay=replay,
         weights=weights,
@@ -204,5 +209,5 @@ def test_value_learning_finds_the_best_policy_from_rewards_alone():
         return evaluate(network, build_env(spec, 901), num_episodes=40, epsilon=0.0, seed=1).mean
 
     assert play() < 0.6 * signals.BEST_RETURN
-    train(learner, [actor], replay, num_updates=1_500)
+    train(learner, [actor], replay, num_updates=3_000)
     assert play() > 0.95 * signals.BEST_RETURN

@@ -9,13 +9,15 @@ from counting import SCHEDULES, expected_entries, game_id
 from counting_checks import check_batch
 from fakes import FakeWeights
 from players import TagNetwork, TagTeacher, table_spec
+from replay_chunks import make_settings
 
 from actors.actor import Actor, ActorConfig
 from actors.priorities import TdError
 from games.registry import make_vector_env
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
 from replay.client import LocalReplayClient
-from replay.shard import ReplayConfig, ReplayShard
+from replay.config import ReplayConfig
+from replay.shard import ReplayShard
 from replay.types import PriorityUpdate
 
 SPECS = (counting.ENDS, counting.CUTS, counting.LIVES)
@@ -71,13 +73,9 @@ def build_shards(num_successors, *, batch_size, capacity=2_000, num_shards=1, **
         capacity_per_game=capacity,
         num_shards=num_shards,
         **{"min_size_per_game": 1, "samples_per_insert_cap": 1e6, "error_buffer": 1e6, **settings},
-    ).per_shard()
-    specs = tables(num_successors, config.capacity_per_game)
-    shares = settings.pop("shares", None)
-    return [
-        ReplayShard(config, specs, shares=shares, shard=index, seed=4)
-        for index in range(num_shards)
-    ]
+    )
+    specs = tables(num_successors, capacity // num_shards)
+    return [ReplayShard(config, specs, shard=index, seed=4) for index in range(num_shards)]
 
 
 def sampleable(spec, serials, *, num_rows, num_successors):
@@ -123,11 +121,9 @@ def test_every_transition_that_was_played_can_be_drawn_and_is_as_it_was_played(n
         samples_per_insert_cap=1e6,
         error_buffer=1e6,
     )
-    shard = ReplayShard(
-        config,
-        tables(num_successors, 2_000),
-        shares={spec.name: size for spec, size in zip(SPECS, sizes, strict=True)},
-    )
+    specs = tables(num_successors, 2_000)
+    shares = {spec.name: size for spec, size in zip(SPECS, sizes, strict=True)}
+    shard = ReplayShard(config, specs, settings=make_settings(config, specs, shares))
     replay = LocalReplayClient([shard])
     actors = build_actors(replay, num_successors=num_successors)
     for _ in range(num_chunks):

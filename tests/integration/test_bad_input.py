@@ -69,7 +69,10 @@ def message_of(finished: Finished) -> str:
         (["--replay.batch-size", "lots"], "Error parsing --replay.batch-size"),
         (["--replay.batch-size", "0"], "replay.batch_size must be at least 1, got 0"),
         (["--actors", "0"], "actors: '0' has a bad value (must be a whole number above 0, not 0)"),
-        (["--replay.num-shards", "2"], "replay.num_shards"),
+        (
+            ["--replay.num-shards", "3"],
+            "replay.num_shards is 3, but the run's 2 actors feed only 2",
+        ),
         (["--seed", "1", "stray"], "Unrecognized options: stray"),
     ],
 )
@@ -264,6 +267,7 @@ def test_what_is_refused_here_is_accepted_when_it_is_mended(teachers, smoke_opti
         *smoke_options,
         *("--engine", "local", "--num-steps", "1", "--replay.min-size-per-game", "16"),
         *("--games", "boxing", "--evaluation.num-episodes", "1", "--run-dir", "run"),
+        *("--evaluation.check-teachers", "0"),
         *teacher_options(teachers, ["boxing"]),
         cwd=tmp_path,
     )

@@ -39,7 +39,7 @@ from learner.objectives import MimicConfig
 from networks.build import NetworkConfig
 from networks.masking import legal_matrix, masked_argmax
 from networks.weights import WeightsVersion, apply_snapshot
-from replay.shard import ReplayConfig
+from replay.config import ReplayConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
@@ -103,13 +103,18 @@ def config(tmp_path_factory):
 
 
 @contextmanager
-def started(config, url, monkeypatch=None, *, name="run", state=None, notes=None):
+def started(config, url, monkeypatch=None, *, name="run", state=None, notes=None, replay_dir=None):
     """An engine, closed at the end."""
     if monkeypatch is not None:
-        monkeypatch.setattr("launch.ray_engine.RemoteShard", RemoteOpenShard)
+        monkeypatch.setattr("launch.shard_fleet.RemoteShard", RemoteOpenShard)
     note = (lambda text: None) if notes is None else notes.append
     engine = RayEngine(
-        MadeUpRecipe(config), link=Link(url, name), device=CPU, state=state, note=note
+        MadeUpRecipe(config),
+        link=Link(url, name),
+        device=CPU,
+        state=state,
+        note=note,
+        replay_dir=replay_dir,
     )
     try:
         yield engine
@@ -179,9 +184,9 @@ def test_nothing_is_lost_doubled_reordered_or_mixed_up(config, server, request, 
     streams = check_contents(tables)
     num_actors = sum(config.actors_of.values())
     assert len(streams) == num_actors * config.actor.num_envs
-    # At most one chunk of an actor is on its way, and one is being played.
+    # At most four chunks of an actor are on their way, and one is being played.
     stored = sum(table.num_inserted for table in tables)
-    under_way = 2 * num_actors * config.actor.num_envs * config.actor.chunk_steps
+    under_way = 5 * num_actors * config.actor.num_envs * config.actor.chunk_steps
     assert played_before - under_way <= stored <= progress.steps
     assert stored >= config.num_steps - config.replay.error_buffer
     assert progress.updates == config.num_updates
@@ -249,6 +254,93 @@ def test_a_shard_that_is_killed_comes_back_and_the_run_reaches_its_end(
     for table in tables:
         for number in np.unique(table.streams):
             assert (np.diff(table.steps[table.streams == number]) >= 1).all()
+
+
+@pytest.fixture
+def saving_config(config):
+    """Snapshots as often as they can be written."""
+    replay = dataclasses.replace(config.replay, snapshot_period_s=0.05)
+    return dataclasses.replace(config, replay=replay)
+
+
+def test_a_shard_that_is_killed_comes_back_from_its_newest_snapshot(
+    saving_config, private_redis, monkeypatch, tmp_path
+):
+    notes = []
+    options = {"name": "saved", "notes": notes, "replay_dir": tmp_path}
+    with started(saving_config, private_redis, monkeypatch, **options) as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        before = drive(engine, lambda progress: progress.snapshots.num_written > 1)
+        killed = kill_one(engine, "shard")
+        after = drive(engine, lambda progress: progress.faults["shard_restarts"] == 1)
+        progress = drive(engine)
+        assert killed not in engine.pids()["shard"]
+        tables = dump_all(engine)
+        ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
+    (note,) = (line for line in notes if "goes on with" in line)
+    lost = progress.faults["transitions_lost"]
+    assert f"; {lost} transitions stored since are gone" in note
+    assert after.faults["transitions_lost"] == lost
+    held = sum(game.inserted for game in before.games.values())
+    assert lost < held, "the snapshot was not used"
+    assert progress.updates == saving_config.num_updates
+    for table in tables:
+        # From the beginning of the run, with one gap at most where the process died.
+        for number in np.unique(table.streams):
+            steps = table.steps[table.streams == number]
+            assert steps[0] == 0
+            assert np.count_nonzero(np.diff(steps) != 1) <= 1
+            assert (np.diff(steps) >= 1).all()
+
+
+def test_a_run_that_is_resumed_goes_on_with_a_full_replay(
+    saving_config, private_redis, monkeypatch, tmp_path
+):
+    options = {"name": "full", "replay_dir": tmp_path}
+    with started(saving_config, private_redis, monkeypatch, **options) as engine:
+        first = drive(engine)
+        state, tables = engine.state(), dump_all(engine)
+    stored = {table.game: len(table.steps) for table in tables}
+    longer = dataclasses.replace(saving_config, num_steps=2 * saving_config.num_steps)
+    notes = []
+    options |= {"name": "full-again", "state": state, "notes": notes}
+    with started(longer, private_redis, monkeypatch, **options) as engine:
+        again = drive(engine, lambda progress: progress.games[COUNTING[0]].replay_size > 0)
+        for game in COUNTING:
+            assert again.games[game].replay_size >= stored[game]
+        last = drive(engine)
+        after = dump_all(engine)
+    assert last.updates == longer.num_updates > first.updates
+    assert last.faults["transitions_lost"] == 0
+    assert any("goes on with" in line for line in notes)
+    for old, new in zip(tables, after, strict=True):
+        np.testing.assert_array_equal(new.streams[: len(old.streams)], old.streams)
+        np.testing.assert_array_equal(new.steps[: len(old.steps)], old.steps)
+    check_contents(after)
+
+
+def test_settings_of_a_game_change_while_a_run_goes_on_and_survive_its_shards(
+    saving_config, private_redis, tmp_path
+):
+    quick, slow = COUNTING
+    with started(saving_config, private_redis, name="set", replay_dir=tmp_path) as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        settings = engine.configure(quick, share=3.0, quota=2_000, samples_per_insert_cap=5.0)
+        assert (settings.share, settings.quota) == (3.0, 2_000)
+        for bad, message in (({"quota": 20}, "quota"), ({"samples_per_insert_cap": 1.0}, "cap")):
+            with pytest.raises(ValueError, match=message):
+                engine.configure(quick, **bad)
+        with pytest.raises(ValueError, match="not 'seaquest'"):
+            engine.configure("seaquest", share=1.0)
+        drive(engine, lambda progress: progress.games[quick].replay.share == 3.0)
+        kill_one(engine, "shard")
+        drive(engine, lambda progress: progress.faults["shard_restarts"] == 1)
+        progress = drive(
+            engine, lambda progress: progress.games[quick].replay.samples_per_insert_cap == 5.0
+        )
+    assert progress.games[quick].replay.capacity == 2_000
+    assert progress.games[slow].replay.capacity == saving_config.replay.capacity_per_game
+    assert progress.games[slow].replay.share == 1.0
 
 
 def test_a_learner_that_is_killed_goes_on_from_the_last_state_as_a_new_incarnation(

@@ -16,11 +16,17 @@ from launch.config import (
     load_preset,
     preset_names,
 )
+from replay.config import ReplayConfig
+from replay.game_settings import GameSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 CLASSES = {"multitask": MultitaskConfig, "experts": ExpertsConfig}
 LEFT_OUT = {"preset", "run_dir", "resume", "redis_url"}
 """Where a run lies is not part of what it is, and a URL may hold a password."""
+
+OF_PARTITIONS = [
+    field.name for field in dataclasses.fields(ReplayConfig) if "partition" in field.name
+]
 
 MINIMAL = ("--games", "pong", "boxing", "--num-steps", "1000")
 
@@ -161,12 +167,19 @@ def other_values(config_class: type[CommonConfig]) -> list[str]:
         "teachers": ["pong=a/pong.safetensors"],
         "temperatures": ["pong=0.5"],
         "shares": ["breakout=2.5"],
+        "quotas": ["breakout=3000"],
+        "samples_per_insert_caps": ["pong=80.5"],
         "network.torso": ["impala"],
         "network.dueling": ["False"],
         "network.per_game_heads": [str(config_class is MultitaskConfig)],
         "replay.samples_per_insert_cap": ["64.5"],
         "replay.min_size_per_game": ["1"],
+        "replay.sampler": ["hierarchical"],
     }
+    if config_class is ExpertsConfig:
+        # Partitions are by the teacher's values, and experts are trained without a teacher.
+        special |= {f"replay.{n}": [str(getattr(ReplayConfig(), n))] for n in OF_PARTITIONS}
+        special["replay.sampler"] = ["rank"]
     default = config_class(games=("pong",), num_steps=1)
     words: list[str] = []
     for name, kind in leaves(config_class).items():
@@ -196,8 +209,11 @@ def test_a_dump_with_every_option_changed_is_a_preset_that_gives_the_same(name):
     unchanged = {
         key for key in leaves(config_class) if value_of(config, key) == value_of(default, key)
     }
-    kind_of_head = "network.dueling" if name == "multitask" else "network.per_game_heads"
-    assert unchanged == LEFT_OUT | {kind_of_head}
+    if name == "multitask":
+        assert unchanged == LEFT_OUT | {"network.dueling"}
+    else:
+        of_partitions = {f"replay.{option}" for option in OF_PARTITIONS}
+        assert unchanged == LEFT_OUT | {"network.per_game_heads"} | of_partitions
     assert load(preset=dump_config(config), config_class=config_class) == config
 
 
@@ -327,7 +343,12 @@ SENSELESS = [
     ("replay.samples_per_insert_cap", 1.0),
     ("replay.error_buffer", 0.0),
     ("replay.priority_exponent", -0.1),
+    ("replay.num_partitions", 0),
     ("replay.num_shards", 0),
+    ("replay.num_shards", 3),
+    ("replay.snapshot_period_s", -1.0),
+    ("quotas", ("pong=0",)),
+    ("samples_per_insert_caps", ("pong=-1",)),
     ("learner.learning_rate", 0.0),
     ("learner.adam_epsilon", 0.0),
     ("learner.max_gradient_norm", -1.0),
@@ -349,6 +370,44 @@ SENSELESS = [
 def test_a_senseless_value_is_refused_by_its_name(name, value):
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         changed(MultitaskConfig(games=("pong", "boxing"), num_steps=1), name, value)
+
+
+@pytest.mark.parametrize("config_class", [MultitaskConfig, ExpertsConfig])
+def test_settings_of_partitions_without_partitions_are_refused(capsys, config_class):
+    words = [*MINIMAL, "--replay.sampler", "rank", "--replay.partition-draw", "uniform"]
+    said = refusal(capsys, *words, config_class=config_class)
+    assert "replay.partition_draw is uniform, but the sampler rank has no partitions" in said
+
+
+def test_partitions_by_a_teachers_values_are_refused_for_experts(capsys):
+    words = [*MINIMAL, "--replay.sampler", "hierarchical"]
+    assert load(*words).replay.sampler == "hierarchical"
+    said = refusal(capsys, *words, config_class=ExpertsConfig)
+    assert "replay.sampler hierarchical goes by a teacher's values" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--quotas", "pong=1999"], "the quota of pong (1999) must not be below"),
+        (["--samples-per-insert-caps", "pong=1.5"], "the samples-per-insert cap of pong (1.5) mu"),
+        (["--quotas", "seaquest=9000"], "names a game that is not in this run"),
+    ],
+)
+def test_settings_of_a_game_with_which_replay_could_stand_still_are_refused(capsys, words, said):
+    assert said in refusal(capsys, *MINIMAL, *words)
+
+
+def test_settings_of_games_say_what_differs_from_those_of_the_run():
+    config = load(
+        *("--games", "pong", "boxing", "--num-steps", "5", "--shares", "pong=2"),
+        *("--quotas", "boxing=5000", "--samples-per-insert-caps", "pong=4"),
+    )
+    default = config.replay.capacity_per_game, config.replay.samples_per_insert_cap
+    assert config.game_settings == {
+        "pong": GameSettings(share=2.0, quota=default[0], samples_per_insert_cap=4.0),
+        "boxing": GameSettings(share=1.0, quota=5000, samples_per_insert_cap=default[1]),
+    }
 
 
 @pytest.mark.parametrize("words", [["--replay.batch-size", "0"], ["--actors", "0"]])

@@ -17,7 +17,7 @@ from launch.console import Console
 from launch.engine import GameProgress, Progress
 from launch.recorder import Recorder
 from launch.summary import Throughput, build_summary
-from replay.shard import ReplayConfig
+from replay.config import ReplayConfig
 from teachers.card import ScoreRecord
 
 GAMES = ("pong", "boxing")
@@ -241,6 +241,18 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(terminal, monke
     text = terminal.close()
     assert text.startswith("5/100 updates")
     assert "\x1b" not in text
+
+
+def test_a_warning_is_yellow_on_a_terminal_and_a_plain_line_elsewhere(terminal):
+    with Console(CONFIG, file=terminal.file) as console:
+        console.show({})
+        console.warn("the teacher of [pong] is near random")
+    text = terminal.close()
+    yellow = text.index("\x1b[1;33m")
+    assert yellow < text.index("warning: the teacher of [pong] is near random")
+    file = io.StringIO()
+    Console(CONFIG, file=file).warn("near random")
+    assert file.getvalue() == "warning: near random\n"
 
 
 def test_a_log_file_gets_no_escape_sequences_even_where_colours_are_forced(monkeypatch):

@@ -19,7 +19,8 @@ from learner.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from learner.learner import LearnerConfig
 from networks.build import NetworkConfig
 from networks.student_file import load_student
-from replay.shard import ReplayConfig
+from replay.config import ReplayConfig
+from replay.slices import shard_of_rank
 
 CPU = torch.device("cpu")
 GAMES = tuple(spec.name for spec in signals.GAMES)
@@ -166,10 +167,10 @@ def test_every_game_reaches_every_shard(config):
 @pytest.mark.parametrize("num_shards", [1, 2, 3])
 def test_serial_numbers_are_new_and_tie_a_rank_to_its_shard(num_shards):
     unused, serials = 0, []
-    for rank in (0, 1, 2, 0, 1, 1, 2, 0):
-        serial = claim_serial(unused, rank=rank, num_shards=num_shards)
+    for game_index, rank in ((0, 0), (0, 1), (1, 2), (1, 0), (2, 1), (0, 1), (2, 2), (1, 0)):
+        serial = claim_serial(unused, game_index=game_index, rank=rank, num_shards=num_shards)
         assert unused <= serial < unused + num_shards
-        assert serial % num_shards == rank % num_shards
+        assert serial % num_shards == shard_of_rank(game_index, rank, num_shards)
         serials.append(serial)
         unused = serial + 1
     assert len(set(serials)) == len(serials)
@@ -204,10 +205,10 @@ def test_a_resumed_run_begins_where_its_checkpoint_was_written(config, halfway):
 
 def test_a_resumed_run_gives_its_actors_numbers_that_were_never_used(config, halfway):
     _, state = halfway
-    assert state["next_serial"] == 5
+    assert state["next_serial"] == 6
     after = LocalEngine(MultitaskRecipe(config), device=CPU, state=state)
     # Five more, and one left out so that each rank feeds the same shard as before.
-    assert after.state()["next_serial"] == 11
+    assert after.state()["next_serial"] == 12
 
 
 def test_a_resumed_run_learns_on_to_the_end(config, halfway):
@@ -240,6 +241,94 @@ def test_a_run_can_be_resumed_with_other_numbers_of_actors_and_shards(config, ha
     assert progress.updates == 50
     assert [game.actors for game in progress.games.values()] == [3, 3]
     assert progress.steps > before.progress().steps
+
+
+# Replay on disk
+
+
+def engine_with_replay(config, folder, *, state=None, notes=None):
+    return LocalEngine(
+        MultitaskRecipe(config),
+        device=CPU,
+        state=state,
+        replay_dir=folder,
+        note=(lambda line: None) if notes is None else notes.append,
+    )
+
+
+def replay_sizes(engine) -> dict:
+    return {game: progress.replay_size for game, progress in engine.progress().games.items()}
+
+
+def test_writing_replay_to_disk_does_not_change_a_run(config, tmp_path):
+    often = dataclasses.replace(
+        config, replay=dataclasses.replace(config.replay, snapshot_period_s=1e-6)
+    )
+    recipe = TracedRecipe(often)
+    engine = LocalEngine(recipe, device=CPU, replay_dir=tmp_path)
+    endless(engine)
+    assert engine.progress().snapshots.num_written > 5
+    engine.close()
+    assert recipe.losses == loss_trace(config)
+
+
+@pytest.mark.parametrize("num_shards", [2, 1])
+def test_a_resumed_run_begins_with_the_replay_that_it_ended_with(config, tmp_path, num_shards):
+    before = engine_with_replay(config, tmp_path)
+    endless(before, until=20)
+    before.close()
+    sizes, state, notes = replay_sizes(before), before.state(), []
+    replay = dataclasses.replace(config.replay, num_shards=num_shards)
+    config = dataclasses.replace(config, replay=replay)
+    after = engine_with_replay(config, tmp_path, state=state, notes=notes)
+    assert replay_sizes(after) == sizes
+    assert min(sizes.values()) > 40
+    assert len([line for line in notes if "goes on with" in line]) == num_shards
+    endless(after)
+    assert after.progress().updates == config.num_updates
+    for shard in after._shards:
+        shard.check_valid()
+    after.close()
+    assert len(list(tmp_path.iterdir())) == num_shards
+
+
+def test_a_resumed_run_never_gives_an_actor_a_number_that_replay_knows(config, tmp_path):
+    before = engine_with_replay(config, tmp_path)
+    endless(before, until=5)
+    old = before.state()  # A checkpoint that is older than the snapshots.
+    old["next_serial"] = 0
+    before.close()
+    after = engine_with_replay(config, tmp_path, state=old)
+    endless(after)
+    assert after.progress().updates == config.num_updates
+
+
+def test_settings_of_a_game_change_in_all_shards_or_in_none(config):
+    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    endless(engine, until=10)
+    # Game 1 has three actors, so it is in both shards, and each has half of its quota.
+    settings = engine.configure(GAMES[1], share=2.0, quota=150, samples_per_insert_cap=3.0)
+    assert (settings.share, settings.quota, settings.samples_per_insert_cap) == (2.0, 150, 3.0)
+    assert [s.stats().tables[GAMES[1]].capacity for s in engine._shards] == [75, 75]
+    before = [shard.stats() for shard in engine._shards]
+    with pytest.raises(ValueError, match=r"must not be below replay\.samples_per_insert"):
+        engine.configure(GAMES[1], share=3.0, samples_per_insert_cap=1.0)
+    assert [shard.stats() for shard in engine._shards] == before
+    assert engine.progress().games[GAMES[1]].replay.share == 2.0
+    endless(engine)
+    assert engine.progress().updates == config.num_updates
+
+
+def test_a_run_with_more_shards_than_actors_of_a_game_reaches_its_end(config):
+    replay = dataclasses.replace(config.replay, num_shards=3)
+    recipe = TracedRecipe(dataclasses.replace(config, actors=("1", f"{GAMES[1]}=2"), replay=replay))
+    engine = LocalEngine(recipe, device=CPU)
+    endless(engine)
+    assert len(recipe.losses) == config.num_updates
+    held = [[table.size > 0 for table in shard.stats().tables.values()] for shard in engine._shards]
+    assert held == [[True, False], [False, True], [False, True]]
+    for shard in engine._shards:
+        shard.check_valid()
 
 
 # The command
@@ -294,13 +383,14 @@ def test_a_run_without_a_name_gets_one_of_its_preset_and_the_time(options, tmp_p
     assert (tmp_path / "runs" / "latest").resolve() == run
 
 
-def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_path):
+def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_path, capsys):
     main([*options, "--run-dir", "run"])
     first = read_summary(tmp_path / "run")
     main(["--resume", "run", "--num-steps", "600", "--actors", "2"])
     second = read_summary(tmp_path / "run")
     check_summary(second)
     assert second["updates"] == 38
+    assert "goes on with" in capsys.readouterr().out
     assert all(second["steps"][game] > first["steps"][game] for game in GAMES)
     assert second["wall_seconds"] > first["wall_seconds"]
     assert second["preset"] == "smoke"

@@ -13,23 +13,15 @@ from runs import save_random_expert
 from actors.actor import ActorConfig
 from launch.config import ExpertsConfig, MultitaskConfig
 from launch.engines import check_roles
-from launch.recipe import (
-    ExpertRecipe,
-    MultitaskRecipe,
-    build_actor,
-    build_learner,
-    build_shard,
-    check_replay_fits,
-    choose_device,
-    evaluation_seed,
-    largest_chunk,
-)
+from launch.limits import check_replay_fits, choose_device
+from launch.recipe import ExpertRecipe, MultitaskRecipe
+from launch.roles import build_actor, build_learner, build_shard, evaluation_seed, largest_chunk
 from learner.learner import LearnerConfig
 from learner.objectives import MimicConfig
 from networks.build import NetworkConfig
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
-from replay.shard import ReplayConfig
+from replay.config import ReplayConfig
 
 CPU = torch.device("cpu")
 GAMES = tuple(spec.name for spec in signals.GAMES)

@@ -13,14 +13,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from actors.evaluator import EvaluationResult
 from games.spec import GameSpec
-from launch.engine import GameProgress, Progress
+from launch.engine import GameProgress, GameReplay, Progress
 from launch.recorder import Recorder
 from launch.summary import Throughput
 from learner.batch import DeviceBatch, TemporalDifferenceBatch
 from learner.learner import Learner, LearnerConfig
 from learner.objectives import ActorMimicObjective, DqnConfig, DqnObjective, MimicConfig
+from learner.schedule import LearningRate
 from networks.q_network import QNetwork
 from networks.student import MultitaskStudent
+from replay.stats import SnapshotStats
 from teachers.card import ScoreRecord
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -44,6 +46,20 @@ def spec(name, *, random=2.0):
 
 TEACHER = ScoreRecord(
     mean=12.0, std=1.0, max=14.0, episodes=30, protocol="classic", epsilon=0.05, precision="half"
+)
+REPLAY = GameReplay(
+    ready=90,
+    capacity=120,
+    num_bytes=1_000,
+    num_raw_bytes=4_000,
+    share=2.0,
+    samples_per_insert_cap=8.0,
+    overwritten_unsampled=5,
+    stale_priorities=6,
+    insert_wait_s=7.0,
+    num_adds_waiting=3,
+    priority_quantiles=(0.0, 0.1, 0.5, 0.9, 1.0),
+    age_quantiles=(0.0, 10.0, 50.0, 90.0, 100.0),
 )
 RESULT = EvaluationResult(returns=(6.0, 8.0), steps=50, agreement=0.8, kl=0.25)
 
@@ -145,6 +161,49 @@ def test_rates_are_differences_of_two_looks_over_the_time_between_them(open_reco
         "game/pong/samples_per_insert": 2.0,
         "game/boxing/steps_per_second": 5.0,
         "game/boxing/samples_per_insert": 4.0,
+    }
+    assert {key: row.get(key) for key in expected} == expected
+
+
+def test_a_look_says_how_each_games_replay_and_its_snapshots_are(open_recorder, clock):
+    recorder = open_recorder()
+    snapshots = SnapshotStats(
+        age_s=3.0,
+        num_bytes=10,
+        num_bytes_written=50,
+        duration_s=0.5,
+        longest_hold_s=0.25,
+        failures=2,
+    )
+    fields = {"limiter_error": -3.0, "num_samples_waiting": 1, "snapshots": snapshots}
+    recorder.record(look(pong=game(replay=replace(REPLAY, insert_wait_s=5.0))))
+    clock.now += 4.0
+    row = recorder.record(look(pong=game(replay=REPLAY), **fields))
+    expected = {
+        "game/pong/replay_ready": 90,
+        "game/pong/replay_capacity": 120,
+        "game/pong/replay_bytes": 1_000,
+        "game/pong/replay_compression": 4.0,
+        "game/pong/share": 2.0,
+        "game/pong/samples_per_insert_cap": 8.0,
+        "game/pong/overwritten_unsampled": 5,
+        "game/pong/stale_priorities": 6,
+        "game/pong/insert_waiting": 0.5,
+        "game/pong/waiting_actors": 3,
+        "game/pong/sample_age_median": 50.0,
+        "game/pong/sample_age_p90": 90.0,
+        "game/pong/priority_median": 0.5,
+        "game/pong/priority_p90": 0.9,
+        "replay/bytes": 1_000,
+        "replay/limiter_error": -3.0,
+        "replay/waiting_actors": 3,
+        "replay/waiting_requests": 1,
+        "replay/snapshot_age_s": 3.0,
+        "replay/snapshot_bytes": 10,
+        "replay/snapshot_written_bytes": 50,
+        "replay/snapshot_duration_s": 0.5,
+        "replay/snapshot_hold_s": 0.25,
+        "replay/snapshot_failures": 2,
     }
     assert {key: row.get(key) for key in expected} == expected
 
@@ -289,6 +348,24 @@ def test_a_test_row_says_how_the_student_compares_with_its_teacher(open_recorder
     assert recorder.latest["test/pong/mean"] == 7.0
 
 
+def test_a_row_says_what_a_teacher_scored(open_recorder, tmp_path, clock):
+    recorder = open_recorder()
+    clock.now += 3.0
+    recorder.record_teacher("pong", steps=40, updates=2, result=RESULT)
+    assert rows(tmp_path) == [
+        {
+            "seconds": 3.0,
+            "steps": 40,
+            "updates": 2,
+            "teacher/pong/mean": 7.0,
+            "teacher/pong/std": 1.0,
+            "teacher/pong/max": 8.0,
+            "teacher/pong/episodes": 2,
+        }
+    ]
+    assert recorder.latest["teacher/pong/mean"] == 7.0
+
+
 def test_a_test_without_a_teacher_has_no_comparison(open_recorder):
     result = replace(RESULT, agreement=None, kl=None)
     row = open_recorder().record_evaluation("pong", steps=1, updates=1, result=result)
@@ -378,6 +455,7 @@ def learner_metrics(network, objective, device_batch):
         network=network,
         objective=objective,
         optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        learning_rate=LearningRate(start=0.1, num_updates=1, decay_share=0.0),
         load_batch=lambda _: device_batch,
         replay=None,
         weights=None,
@@ -412,9 +490,11 @@ def test_every_key_that_is_written_is_documented_and_every_documented_key_is_wri
     recorder = open_recorder(teachers={"pong": TEACHER})
     recorder.record(look(0))
     clock.now += 1.0
-    pong = game(10, sampled=20, inserted=10, returns=((1.0, 0.1),))
-    recorder.record(look(1, pong=pong, metrics=all_learner_metrics()))
+    pong = game(10, sampled=20, inserted=10, returns=((1.0, 0.1),), replay=REPLAY)
+    snapshots = SnapshotStats(age_s=3.0)
+    recorder.record(look(1, pong=pong, metrics=all_learner_metrics(), snapshots=snapshots))
     recorder.record_evaluation("pong", steps=10, updates=1, result=RESULT)
+    recorder.record_teacher("pong", steps=10, updates=1, result=RESULT)
     written = {key.replace("/pong/", "/GAME/") for row in rows(tmp_path) for key in row}
     section = DOCS.read_text().split("\n## metrics.jsonl\n")[1].split("\n## ")[0]
     documented = re.findall(r"^\| `([^`]+)` \|", section, flags=re.MULTILINE)

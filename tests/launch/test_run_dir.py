@@ -287,3 +287,14 @@ def test_a_run_that_goes_on_with_other_settings_says_so(tmp_path):
     run = create(tmp_path / "run")
     run.write_config("seed: 9\n")
     assert RunDir.open_existing(run.path).config_path.read_text() == "seed: 9\n"
+
+
+def test_warnings_are_kept_once_each_and_hide_nothing_of_the_meta_data(tmp_path):
+    run = create(tmp_path / "run")
+    before = meta_of(run)
+    assert run.warnings == []
+    for text in ("one", "two", "one"):
+        run.add_warning(text)
+    assert run.warnings == ["one", "two"]
+    assert meta_of(run) == before | {"warnings": ["one", "two"]}
+    assert RunDir.open_existing(run.path) == run

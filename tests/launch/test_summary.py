@@ -83,7 +83,7 @@ def test_summary_has_exactly_the_fields_and_figures_of_the_contract():
         {"pong": teacher(20.0)},
         progress=progress(
             {"pong": 300},
-            faults={"actor_restarts": 2, "chunks_lost": 3},
+            faults={"actor_restarts": 2, "chunks_lost": 3, "transitions_lost": 5},
             overwritten_unsampled=4,
         ),
         throughput=Throughput(
@@ -139,6 +139,7 @@ def test_summary_has_exactly_the_fields_and_figures_of_the_contract():
             "learner_restarts": 0,
             "redis_reconnects": 0,
             "chunks_lost": 3,
+            "transitions_lost": 5,
             "transitions_overwritten_unsampled": 4,
         },
     }

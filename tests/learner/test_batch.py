@@ -1,5 +1,7 @@
 """From a replay batch to tensors: nothing changes but the place and the type."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,26 @@ def test_read_only_views_of_shared_memory_are_taken_and_not_written_to():
     loaded.loss_weights_B.zero_()
     assert batch.observations.any()
     assert batch.loss_weights.all()
+
+
+@pytest.mark.parametrize("num_channels", [1, 4])
+def test_nothing_that_was_loaded_changes_when_replay_fills_the_memory_again(num_channels):
+    batch = random_batch(num_successors=2, versions=range(7))
+    images = np.random.default_rng(0).integers(1, 256, (7, num_channels, 6, 6), np.uint8)
+    batch = replace(batch, observations=images)
+    expected = load(replace(batch, observations=images.copy()))
+    loaded = load(batch)
+    for holder in (batch, batch.successors):
+        for name in holder.__slots__:
+            array = getattr(holder, name)
+            if isinstance(array, np.ndarray):
+                array.fill(0)
+    for name in ("observations_BCHW", "actions_B", "teacher_logits_BA", "loss_weights_B"):
+        assert torch.equal(getattr(loaded, name), getattr(expected, name)), name
+    np.testing.assert_array_equal(loaded.acting_versions, expected.acting_versions)
+    futures = [item.temporal_difference for item in (loaded, expected)]
+    for name in ("returns_B", "bootstrap_discounts_B", "bootstrap_observations_BCHW"):
+        assert torch.equal(getattr(futures[0], name), getattr(futures[1], name)), name
 
 
 def test_features_that_are_not_stored_give_a_tensor_without_columns():

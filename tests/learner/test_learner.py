@@ -21,6 +21,7 @@ from learner.objectives import (
     ObjectiveResult,
 )
 from learner.optim import build_optimizer
+from learner.schedule import LearningRate
 from networks.masking import legal_matrix
 from networks.weights import WeightsVersion
 
@@ -69,18 +70,26 @@ def build_learner(
     tape=None,
     device=CPU,
     incarnation=0,
+    num_updates=1,
     **config,
 ):
     network = network or build_student()
+    optimizer = optimizer or torch.optim.SGD(network.parameters(), lr=0.1)
     tape = tape or Tape()
     replay = FakeReplay([table_spec(spec) for spec in SPECS], batch_size=7, tape=tape)
     weights = FakeWeights(tape)
     settings = {"precision": "float32", "max_gradient_norm": 0.0, **config}
+    config = LearnerConfig(**settings)
     learner = Learner(
-        LearnerConfig(**settings),
+        config,
         network=network,
         objective=objective or build_mimic(network),
-        optimizer=optimizer or torch.optim.SGD(network.parameters(), lr=0.1),
+        optimizer=optimizer,
+        learning_rate=LearningRate(
+            start=optimizer.param_groups[0]["lr"],
+            num_updates=num_updates,
+            decay_share=config.learning_rate_decay,
+        ),
         load_batch=BatchLoader(device, gamma=0.9, reward_clip=1.0),
         replay=replay,
         weights=weights,
@@ -499,3 +508,20 @@ def test_the_accelerator_learns_the_same_and_sends_its_priorities_back_in_order(
     for sent, gpu_sent in zip(updates, gpu_updates, strict=True):
         np.testing.assert_allclose(gpu_sent.priorities, sent.priorities, atol=1e-3)
         np.testing.assert_array_equal(gpu_sent.keys.slots, sent.keys.slots)
+
+
+def test_a_falling_learning_rate_scales_every_update():
+    num_updates = 4
+    changes = []
+    for decay in (0.0, 1.0):
+        learner, *_ = build_learner(num_updates=num_updates, learning_rate_decay=decay)
+        update(learner, *range(num_updates - 1))
+        learner.network.load_state_dict(weights_of(build_student()))
+        before = weights_of(learner.network)
+        update(learner, 9)
+        after = weights_of(learner.network)
+        changes.append({name: after[name] - before[name] for name in before})
+    constant, falling = changes
+    for name, change in constant.items():
+        # The last of four updates: a quarter of the rate is left.
+        torch.testing.assert_close(falling[name], change / 4, rtol=1e-3, atol=1e-7)

@@ -106,7 +106,28 @@ def test_loss_weights_by_hand():
     np.testing.assert_allclose(weights[1:], [8 / 3 / 4, 16 / 3 / 4])
 
 
-@pytest.mark.parametrize("share", [0.0, -1.0, np.nan, np.inf])
-def test_share_must_be_positive_and_finite(share):
-    with pytest.raises(ValueError, match="shares of the batch must be positive and finite"):
-        BatchAllotment([1.0, share], 4)
+def test_game_without_a_share_only_fills_up_what_the_others_cannot_give():
+    allotment = BatchAllotment([1.0, 0.0, 1.0], 5)
+    for _ in range(10):
+        assert allotment.wanted[1] == 0
+        allotment.advance()
+    assert allotment.allot(np.array([1, PLENTY, 1])).tolist() == [1, 3, 1]
+    weights = allotment.loss_weights(np.array([1, 3, 1]))
+    assert weights.tolist() == [2.5, 0.0, 2.5]
+    assert allotment.loss_weights(np.array([0, 5, 0]))[1] == 1.0
+
+
+def test_allotment_goes_on_from_what_another_one_owes():
+    first, second = BatchAllotment([1.0, 1.0, 1.0], 4), BatchAllotment([1.0, 1.0, 1.0], 4)
+    first.advance()
+    second.owed = first.owed
+    for _ in range(4):
+        assert second.wanted.tolist() == first.wanted.tolist()
+        first.advance()
+        second.advance()
+
+
+@pytest.mark.parametrize("shares", [[1.0, -1.0], [1.0, np.nan], [1.0, np.inf], [0.0, 0.0], []])
+def test_shares_that_divide_nothing_are_refused(shares):
+    with pytest.raises(ValueError, match="shares of the batch must be finite, not negative"):
+        BatchAllotment(shares, 4)

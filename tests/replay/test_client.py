@@ -8,7 +8,8 @@ import numpy as np
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
 
 from replay.client import LocalReplayClient, shard_of
-from replay.shard import ReplayConfig, ReplayShard
+from replay.config import ReplayConfig
+from replay.shard import ReplayShard
 from replay.types import PriorityUpdate
 
 

@@ -9,14 +9,19 @@ import pytest
 from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec
 
 from replay.ring import TableSpec, TransitionRing
-from replay.table import PrioritizedTable
+from replay.samplers import ProportionalSampler
+from replay.table import ReplayTable
 
 
-def make_table(spec: TableSpec) -> PrioritizedTable:
-    return PrioritizedTable(spec, priority_exponent=0.6, rng=np.random.default_rng(0))
+def make_table(spec: TableSpec) -> ReplayTable:
+    return ReplayTable(
+        spec,
+        sampler=ProportionalSampler(spec.capacity, exponent=0.6),
+        rng=np.random.default_rng(0),
+    )
 
 
-def ready_serials(table: PrioritizedTable, entries: list[Entry]) -> list[int]:
+def ready_serials(table: ReplayTable, entries: list[Entry]) -> list[int]:
     """Serials of the entries that can be drawn; they arrived in the order of their serials."""
     ring = table.ring
     slots = np.arange(len(entries))
@@ -177,10 +182,22 @@ def test_stream_that_was_silent_for_a_whole_round_starts_anew():
 def test_memory_is_as_announced():
     spec = make_spec(capacity=1 << 10)
     table = make_table(spec)
-    parts = (table, table.ring, table._tree)
+    ring = table.ring
+    parts = (table, ring, ring.links, ring.frames, table._sampler, table._sampler._tree)
     arrays = [a for part in parts for a in vars(part).values() if isinstance(a, np.ndarray)]
     used = sum(array.nbytes for array in arrays)
     assert used <= spec.nbytes <= 1.3 * used
+
+
+def test_bytes_are_counted_as_the_ring_fills():
+    spec = make_spec(capacity=8)
+    table = make_table(spec)
+    writer = EpisodeWriter()
+    table.add(chunk_of(writer.play(0, "...")))
+    assert table.ring.num_bytes == 3 * spec.bytes_per_entry
+    for _ in range(3):
+        table.add(chunk_of(writer.play(0, "....")))
+    assert table.ring.num_bytes == 8 * spec.bytes_per_entry
 
 
 def test_capacity_and_actions_that_cannot_be_are_refused():
@@ -191,8 +208,8 @@ def test_capacity_and_actions_that_cannot_be_are_refused():
 
 
 def damage_tails(ring):
-    stream, tail = next(iter(ring._tails.items()))
-    ring._tails[stream] = replace(tail, step=tail.step + 1)
+    stream, tail = next(iter(ring.links._tails.items()))
+    ring.links._tails[stream] = replace(tail, step=tail.step + 1)
 
 
 @pytest.mark.parametrize(
@@ -200,12 +217,12 @@ def damage_tails(ring):
     [
         (lambda ring: ring.generations.__setitem__(0, -1), "held"),
         (lambda ring: ring.generations.__setitem__(0, 99), "last entries added"),
-        (lambda ring: ring._next.__setitem__(0, 2), "forward and backward"),
-        (lambda ring: ring._next.__setitem__(5, 0), "forward only"),
-        (lambda ring: ring.streams.__setitem__(0, 5), "joins two streams"),
-        (lambda ring: ring.steps.__setitem__(0, 5), "skips steps"),
-        (lambda ring: ring._is_first.__setitem__(1, True), "joins two episodes"),
-        (lambda ring: ring._is_transition.__setitem__(0, False), "joins two episodes"),
+        (lambda ring: ring.links.next.__setitem__(0, 2), "forward and backward"),
+        (lambda ring: ring.links.next.__setitem__(5, 0), "forward only"),
+        (lambda ring: ring.links.streams.__setitem__(0, 5), "joins two streams"),
+        (lambda ring: ring.links.steps.__setitem__(0, 5), "skips steps"),
+        (lambda ring: ring.links.is_first.__setitem__(1, True), "joins two episodes"),
+        (lambda ring: ring.links.is_transition.__setitem__(0, False), "joins two episodes"),
         (damage_tails, "newest entry of a stream"),
     ],
 )

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec
+from replay_chunks import Entry, EpisodeWriter, chunk_of, make_settings, make_spec
 from replay_model import SlowTable
 
-from replay.shard import ReplayConfig, ReplayShard
+from replay.config import ReplayConfig
+from replay.shard import ReplayShard
 from replay.types import Chunk, PriorityUpdate, SampleBatch
 
 WIDE = 1e6
@@ -34,13 +35,9 @@ def make_config(**overrides) -> ReplayConfig:
 def make_shard(
     games=("pong", "boxing", "breakout"), *, seed=0, shares=None, shard=0, spec=None, **config
 ) -> ReplayShard:
-    return ReplayShard(
-        make_config(**config),
-        [make_spec(game=game, **(spec or {})) for game in games],
-        shares=shares,
-        shard=shard,
-        seed=seed,
-    )
+    specs = [make_spec(game=game, **(spec or {})) for game in games]
+    settings = make_settings(make_config(**config), specs, shares)
+    return ReplayShard(make_config(**config), specs, settings=settings, shard=shard, seed=seed)
 
 
 def play(shard: ReplayShard, writer: EpisodeWriter, game: str, events: str = "....") -> list[Entry]:
@@ -78,7 +75,7 @@ def test_batch_holds_what_a_slow_table_holds_under_its_keys(num_successors):
         ),
     ]
     shard = ReplayShard(make_config(), specs, shard=3, seed=1)
-    models = [SlowTable(spec, priority_exponent=0.6) for spec in specs]
+    models = [SlowTable(spec) for spec in specs]
     writers = [EpisodeWriter(actor=actor) for actor in range(2)]
     versions: list[list[int]] = [[], []]
     rng = np.random.default_rng(0)
@@ -555,8 +552,8 @@ def test_same_seed_draws_the_same_batches_and_another_seed_or_shard_does_not():
     [
         ([], None, "at least one game"),
         ([make_spec(), make_spec()], None, "two tables of one game: pong, pong"),
-        ([make_spec()], {"boxing": 1.0}, "shares name boxing, but this replay holds pong"),
-        ([make_spec()], {"pong": 0.0}, "positive and finite"),
+        ([make_spec()], {"boxing": 1.0}, "this replay holds pong; not 'boxing'"),
+        ([make_spec()], {"pong": 0.0}, "the share of pong must be positive and finite, got 0.0"),
         (
             [make_spec(), make_spec(game="boxing", num_stack=4)],
             None,
@@ -580,8 +577,9 @@ def test_same_seed_draws_the_same_batches_and_another_seed_or_shard_does_not():
     ],
 )
 def test_tables_that_make_no_batch_are_refused(specs, shares, message):
+    settings = make_settings(make_config(), specs, shares) if shares else None
     with pytest.raises(ValueError, match=message):
-        ReplayShard(make_config(), specs, shares=shares)
+        ReplayShard(make_config(), specs, settings=settings)
 
 
 @pytest.mark.parametrize(
@@ -604,9 +602,3 @@ def test_tables_that_make_no_batch_are_refused(specs, shares, message):
 def test_settings_that_make_no_sense_are_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         make_config(**overrides)
-
-
-def test_sizes_are_divided_among_the_shards_and_rounded_up():
-    config = make_config(capacity_per_game=101, min_size_per_game=11, num_shards=4).per_shard()
-    assert (config.capacity_per_game, config.min_size_per_game) == (26, 3)
-    assert config.per_shard() == config

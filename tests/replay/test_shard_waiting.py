@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
 
-from replay.shard import ReplayConfig, ReplayShard
+from replay.config import ReplayConfig
+from replay.shard import ReplayShard
 
 LONG_S = 120.0
 """Longer than any test may last: who waits this long was not woken."""
@@ -89,12 +90,12 @@ def test_closing_wakes_everyone_and_nothing_is_stored_or_drawn_afterwards(pool):
     samples = [pool.submit(empty.sample, timeout_s=LONG_S) for _ in range(2)]
     wait_for(lambda: shard.stats().num_adds_waiting == 3)
     wait_for(lambda: empty.stats().num_samples_waiting == 2)
-    before = shard.stats().tables
+    before = shard.stats().tables["pong"].counts
     shard.close()
     empty.close()
     assert [result_of(added) for added in adds] == [False] * 3
     assert [result_of(sampled) for sampled in samples] == [None] * 2
-    assert shard.stats().tables == before
+    assert shard.stats().tables["pong"].counts == before
     # Sampling would have been allowed, and would have let inserting go on.
     assert not shard.can_sample()
     assert shard.sample(timeout_s=LONG_S) is None
@@ -114,6 +115,37 @@ def test_waiting_ends_when_its_time_is_up():
     assert empty.sample(timeout_s=0.02) is None
     assert empty.stats().sample_wait_s >= 0.02
     assert empty.stats().num_samples_waiting == shard.stats().num_adds_waiting == 0
+
+
+def test_waits_are_counted_while_they_last_and_by_game(pool):
+    clock = iter(range(0, 10_000, 10))
+    config = ReplayConfig(
+        batch_size=8,
+        min_size_per_game=4,
+        samples_per_insert=1.0,
+        error_buffer=8.0,
+        samples_per_insert_cap=100.0,
+        capacity_per_game=64,
+    )
+    specs = [make_spec(num_stack=1), make_spec(game="boxing", num_stack=1)]
+    shard = ReplayShard(config, specs, clock=lambda: float(next(clock)))
+    writers = {game: EpisodeWriter(actor=index) for index, game in enumerate(shard.games)}
+    assert shard.add(chunk_of(writers["boxing"].play(0, "...."), game="boxing"))
+    while shard.can_add(chunk := chunk_of(writers["pong"].play(0, "...."))):
+        assert shard.add(chunk)
+    added = pool.submit(shard.add, chunk, timeout_s=LONG_S)
+    wait_for(lambda: shard.stats().num_adds_waiting == 1)
+    first, second = shard.stats(), shard.stats()
+    # It waits on, and every look at the clock is ten seconds after the one before.
+    assert second.tables["pong"].insert_wait_s >= first.tables["pong"].insert_wait_s + 10.0
+    assert second.insert_wait_s >= first.insert_wait_s + 10.0
+    assert [table.num_adds_waiting for table in second.tables.values()] == [1, 0]
+    assert second.tables["boxing"].insert_wait_s == 0.0
+    assert shard.sample() is not None
+    assert result_of(added)
+    last = shard.stats()
+    assert last.num_adds_waiting == 0
+    assert shard.stats().insert_wait_s == last.insert_wait_s > 0
 
 
 def test_nobody_waits_who_is_let_through_at_once():

@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 from replay_chunks import NUM_ACTIONS, Entry, EpisodeWriter, chunk_of, make_spec
 
-from replay.table import PrioritizedTable
+from replay.samplers import ProportionalSampler
+from replay.table import ReplayTable
 from replay.types import STREAMS_PER_ACTOR_BITS
 
 
-def make_table(*, exponent: float = 0.6, seed: int = 0, **spec) -> PrioritizedTable:
-    return PrioritizedTable(
-        make_spec(**spec), priority_exponent=exponent, rng=np.random.default_rng(seed)
+def make_table(*, exponent: float = 0.6, seed: int = 0, **spec) -> ReplayTable:
+    shape = make_spec(**spec)
+    return ReplayTable(
+        shape,
+        sampler=ProportionalSampler(shape.capacity, exponent=exponent),
+        rng=np.random.default_rng(seed),
     )
 
 
-def filled_table(priorities, *, exponent: float = 0.6, seed: int = 0) -> PrioritizedTable:
+def filled_table(priorities, *, exponent: float = 0.6, seed: int = 0) -> ReplayTable:
     """One transition for each priority, all ready, in slots 0, 1, ..."""
     table = make_table(exponent=exponent, seed=seed, num_stack=1, capacity=4 * len(priorities) + 4)
     writer = EpisodeWriter()
@@ -30,7 +34,7 @@ def filled_table(priorities, *, exponent: float = 0.6, seed: int = 0) -> Priorit
     return table
 
 
-def frequencies(table: PrioritizedTable, num_transitions: int, *, draws: int, size: int):
+def frequencies(table: ReplayTable, num_transitions: int, *, draws: int, size: int):
     counts = np.zeros(num_transitions)
     for _ in range(draws // size):
         slots, _ = table.sample(size)
@@ -187,6 +191,7 @@ BAD_CHUNKS = {
     "priority is infinite": (with_value("priorities", 1, np.inf), "priorities must be finite"),
     "priority is negative": (with_value("priorities", 1, -0.1), "priorities must be finite"),
     "reward is nan": (with_value("rewards", 0, np.nan), "rewards must be finite"),
+    "teacher value is nan": (with_value("teacher_values", 2, np.nan), "values must be finite"),
     "discount is nan": (with_value("discounts", 0, np.nan), "between 0 and 1"),
     "discount above 1": (with_value("discounts", 0, 1.5), "between 0 and 1"),
     "discount below 0": (with_value("discounts", 0, -1.0), "between 0 and 1"),
@@ -282,7 +287,7 @@ def test_chunk_may_be_read_only_and_is_copied():
     table.add(chunk)
     chunk.frames.setflags(write=True)
     chunk.frames[:] = 0
-    assert table.ring.frames[:3].any()
+    assert table.ring.columns(np.arange(3))["frames"].any()
 
 
 @pytest.mark.parametrize("exponent", [-0.1, 1.1, np.nan])
@@ -295,9 +300,9 @@ def test_exponent_outside_0_to_1_is_refused(exponent):
     ("damage", "message"),
     [
         (lambda t: t._is_ready.__setitem__(0, False), "not among the ready"),
-        (lambda t: setattr(t, "_num_ready", 1), "number of ready transitions"),
+        (lambda t: setattr(t._sampler, "_size", 1), "number of ready transitions"),
         (lambda t: t.ring.priorities.__setitem__(0, 7.0), "does not hold the priorities"),
-        (lambda t: t._tree.set(np.array([0]), 0.0), "does not hold the priorities"),
+        (lambda t: t._sampler._tree.set(np.array([0]), 0.0), "does not hold the priorities"),
     ],
 )
 def test_check_valid_finds_damage(damage, message):

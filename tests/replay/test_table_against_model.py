@@ -8,24 +8,28 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec
 from replay_model import SlowTable
+from sampler_cases import EVERY, EXACT, build_case, edges_of
 
+from replay.digest import QUANTILES
 from replay.ring import TableSpec
-from replay.table import PrioritizedTable
-
-EXPONENT = 0.6
+from replay.sequences import gather_sequences
+from replay.table import ReplayTable
 
 
 class Pair:
     """A real table and a slow one that get the same operations."""
 
-    def __init__(self, spec: TableSpec, *, seed: int) -> None:
+    def __init__(self, spec: TableSpec, *, seed: int, sampler: str = "proportional") -> None:
         self.spec = spec
-        self.table = PrioritizedTable(
-            spec, priority_exponent=EXPONENT, rng=np.random.default_rng(seed)
-        )
-        self.model = SlowTable(spec, priority_exponent=EXPONENT)
+        self.sampler = sampler
+        self.rng = np.random.default_rng(seed)
+        self.table = self.new_table(spec)
+        self.model = SlowTable(spec, sampler=sampler)
         self.drawn: list[tuple[int, int]] = []
         """(slot, generation) of everything ever drawn."""
+
+    def new_table(self, spec: TableSpec) -> ReplayTable:
+        return ReplayTable(spec, sampler=build_case(self.sampler, spec.capacity), rng=self.rng)
 
     def add(self, entries: list[Entry]) -> None:
         self.table.add(chunk_of(entries))
@@ -39,21 +43,88 @@ class Pair:
             return
         slots, inverse = self.table.sample(size)
         generations = self.table.ring.generations[slots].tolist()
-        assert set(generations) <= set(self.model.ready())
-        expected = [self.model.inverse_probability(g) for g in generations]
-        np.testing.assert_allclose(inverse, expected, rtol=1e-6)
+        self.check_drawn(generations, inverse)
         for generation in generations:
             self.model.times_sampled[generation] += 1
         self.drawn += zip(slots.tolist(), generations, strict=True)
+        self.check()
+
+    def check_drawn(self, generations: list[int], inverse: np.ndarray) -> None:
+        assert set(generations) <= set(self.model.ready())
+        if self.sampler in EXACT:
+            expected = self.model.inverse_probabilities(edges_of(self.table._sampler))
+            np.testing.assert_allclose(inverse, [expected[g] for g in generations], rtol=1e-6)
+
+    def sample_sequences(self, num: int, length: int, burn_in: int) -> None:
+        if not self.model.ready():
+            with pytest.raises(ValueError, match="no transition of pong can be sampled yet"):
+                self.table.sample_sequences(num, length, burn_in=burn_in)
+            return
+        sequences = self.table.sample_sequences(num, length, burn_in=burn_in)
+        ring, model = self.table.ring, self.model
+        batch = gather_sequences(ring, sequences, shard=3, game_index=1)
+        self.check_drawn(batch.keys.generations.tolist(), batch.inverse_probabilities)
+        for row, generation in enumerate(batch.keys.generations.tolist()):
+            wanted = model.sequence(generation, length, burn_in)
+            padding = burn_in - len(wanted.burn_in)
+            steps = [None] * padding + wanted.burn_in + wanted.steps
+            steps += [None] * (burn_in + length - len(steps))
+            assert batch.is_step[row].tolist() == [step is not None for step in steps]
+            assert batch.lengths[row] == len(wanted.steps)
+            for column, step in enumerate(steps):
+                observation = batch.observations[row, column]
+                if step is None:
+                    assert not observation.any()
+                    assert batch.rewards[row, column] == batch.discounts[row, column] == 0
+                    continue
+                entry = model.history[step]
+                np.testing.assert_array_equal(observation, model.observation(step))
+                assert batch.rewards[row, column] == entry.reward
+                assert batch.discounts[row, column] == entry.discount
+                assert batch.actions[row, column] == entry.action
+            assert batch.can_bootstrap[row] == (wanted.after is not None)
+            after = batch.bootstrap_observations[row]
+            if wanted.after is None:
+                assert not after.any()
+            else:
+                np.testing.assert_array_equal(after, model.observation(wanted.after))
+            for step in wanted.steps:
+                model.times_sampled[step] += 1
+        self.check()
+
+    def resize(self, capacity: int) -> None:
+        """Another capacity, as a changed quota makes it; keys given out before stay good."""
+        self.table = self.table.resized(capacity, build_case(self.sampler, capacity))
+        self.model.resize(capacity)
+        self.spec = self.table.spec
+        self.check()
+
+    def restore(self) -> None:
+        """A new table from all that a snapshot keeps."""
+        ring = self.table.ring
+        slots = ring.held_slots()
+        table = self.new_table(self.spec)
+        table.counts = self.table.counts
+        table.restore(
+            [ring.columns(slots)],
+            num_added=ring.num_added,
+            generations=ring.generations[slots],
+            priorities=ring.priorities[slots],
+            times_sampled=self.table.times_sampled(slots),
+        )
+        self.table = table
         self.check()
 
     def update(self, priorities: list[float]) -> None:
         """New priorities for what was drawn last, however long ago that was, oldest key last."""
         keys = self.drawn[-len(priorities) :][::-1]
         priorities = priorities[: len(keys)]
+        generations = np.array([generation for _, generation in keys], np.int64)
+        given = np.array([slot for slot, _ in keys], np.int64)
+        found = self.table.ring.slots_of(generations)
         self.table.update_priorities(
-            np.array([slot for slot, _ in keys], np.int64),
-            np.array([generation for _, generation in keys], np.int64),
+            np.where(found >= 0, found, given % self.spec.capacity),
+            generations,
             np.array(priorities, np.float32),
         )
         for (_, generation), priority in zip(keys, priorities, strict=True):
@@ -83,6 +154,13 @@ class Pair:
             self.check_successors(slots, ready)
         counts = table.counts
         assert counts.inserted == sum(entry.is_transition for entry in model.history)
+        digest = table.digest()
+        assert digest.num_ready == len(ready)
+        if ready:
+            priorities = [np.float32(model.priorities[g]) for g in ready]
+            np.testing.assert_allclose(
+                digest.priority_quantiles, np.quantile(np.array(priorities, float), QUANTILES)
+            )
         assert counts.sampled == sum(model.times_sampled)
         assert counts.overwritten_unsampled == model.overwritten_unsampled
         assert counts.stale_updates == model.stale_updates
@@ -117,6 +195,12 @@ OPERATIONS = st.lists(
         st.tuples(st.just("add"), RUNS),
         st.tuples(st.just("add"), RUNS),
         st.tuples(st.just("sample"), st.integers(1, 6)),
+        st.tuples(
+            st.just("sequences"),
+            st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(0, 4)),
+        ),
+        st.tuples(st.just("resize"), st.integers(12, 24)),
+        st.tuples(st.just("restore"), st.none()),
         st.tuples(st.just("update"), st.lists(st.floats(0, 4, width=32), min_size=1, max_size=6)),
     ),
     min_size=6,
@@ -137,6 +221,12 @@ def run_operations(pair: Pair, operations: list) -> None:
                 pair.add(entries[start : start + pair.spec.capacity // 2])
         elif name == "sample":
             pair.sample(argument)
+        elif name == "sequences":
+            pair.sample_sequences(*argument)
+        elif name == "resize":
+            pair.resize(argument)
+        elif name == "restore":
+            pair.restore()
         else:
             pair.update(argument)
 
@@ -164,13 +254,18 @@ def test_table_says_what_a_slow_table_says_after_every_operation(
     run_operations(Pair(spec, seed=0), operations)
 
 
-@pytest.mark.parametrize("num_successors", [0, 3])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_table_says_what_a_slow_table_says_after_many_rounds_of_the_ring(num_successors, seed):
+@pytest.mark.parametrize("sampler", [name for name in EVERY if name != "proportional"])
+@settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@given(operations=OPERATIONS, capacity=st.integers(12, 20))
+def test_table_with_another_sampler_says_what_a_slow_table_says(sampler, operations, capacity):
+    spec = make_spec(capacity=capacity, num_stack=2, num_successors=1)
+    run_operations(Pair(spec, seed=0, sampler=sampler), operations)
+
+
+def many_rounds(pair: Pair, *, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    pair = Pair(make_spec(capacity=37, num_stack=4, num_successors=num_successors), seed=seed)
     operations = []
-    for _ in range(60):
+    for turn in range(60):
         runs = [
             (env, "".join(rng.choice(list("........let"), rng.integers(0, 7))), rng.random() < 0.9)
             for env in range(3)
@@ -179,7 +274,25 @@ def test_table_says_what_a_slow_table_says_after_many_rounds_of_the_ring(num_suc
         operations.append(("sample", int(rng.integers(1, 6))))
         if rng.random() < 0.5:
             operations.append(("update", rng.random(8).astype(np.float32).tolist()))
+        if turn % 7 == 0:
+            operations.append(("sequences", rng.integers(1, 6, 3).tolist()))
+        if turn % 20 == 19:
+            operations.append(("resize", int(rng.integers(30, 45))))
+            operations.append(("restore", None))
     run_operations(pair, operations)
     assert pair.table.ring.num_added > 5 * 37
     assert pair.table.counts.stale_updates > 0
     assert pair.table.counts.overwritten_unsampled > 0
+
+
+@pytest.mark.parametrize("num_successors", [0, 3])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_table_says_what_a_slow_table_says_after_many_rounds_of_the_ring(num_successors, seed):
+    spec = make_spec(capacity=37, num_stack=4, num_successors=num_successors)
+    many_rounds(Pair(spec, seed=seed), seed=seed)
+
+
+@pytest.mark.parametrize("sampler", EVERY)
+def test_every_sampler_says_what_a_slow_table_says_after_many_rounds_of_the_ring(sampler):
+    spec = make_spec(capacity=37, num_stack=2, num_successors=1)
+    many_rounds(Pair(spec, seed=3, sampler=sampler), seed=3)

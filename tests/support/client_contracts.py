@@ -225,6 +225,18 @@ def check_strangers_are_refused(make: MakeReplay) -> None:
         _add(replay, replace(chunk, lengths=chunk.lengths + 1))
 
 
+def check_what_was_sent_before_is_refused(make: MakeReplay) -> None:
+    """ValueError for steps that replay has, and for a chunk from another version of the code."""
+    replay = make(tables(), BATCH_SIZE)
+    first, _, second, *_ = play(2)
+    assert _add(replay, first)
+    with pytest.raises(ValueError, match="steps out of order"):
+        _add(replay, first)
+    with pytest.raises(ValueError, match="it has layout 0"):
+        _add(replay, replace(second, layout_version=0))
+    assert _add(replay, second)
+
+
 def check_an_empty_chunk_is_taken(make: MakeReplay) -> None:
     """An actor that holds back more rows than a chunk has begins with one."""
     replay = make(tables(), BATCH_SIZE)
@@ -236,9 +248,13 @@ def check_an_empty_chunk_is_taken(make: MakeReplay) -> None:
 
 def check_closed_replay_neither_takes_nor_gives(make: MakeReplay) -> None:
     """Without an error: whoever still calls is about to be closed, too."""
-    replay, _ = _filled(make)
+    replay = make(tables(), BATCH_SIZE)
+    *chunks, late = play(5)
+    for chunk in chunks:
+        assert _add(replay, chunk)
+    assert _sample(replay) is not None
     replay.close()
-    assert not _add(replay, next(play(1)))
+    assert not _add(replay, late)
     assert _sample(replay) is None
 
 
@@ -250,6 +266,7 @@ REPLAY_CONTRACT = (
     check_priorities_are_taken,
     check_bad_priorities_are_refused,
     check_strangers_are_refused,
+    check_what_was_sent_before_is_refused,
     check_an_empty_chunk_is_taken,
     check_closed_replay_neither_takes_nor_gives,
 )

@@ -85,6 +85,8 @@ class _FifoTable:
         for stream, first_step, length in zip(
             chunk.streams.tolist(), chunk.first_steps.tolist(), chunk.lengths.tolist(), strict=True
         ):
+            if length and first_step <= self._tails.get(stream, (-1, None))[0]:
+                raise ValueError(f"steps out of order: a run of stream {stream}")
             for offset in range(length):
                 position, tail = self._tails.get(stream, (-1, None))
                 follows = tail is not None and position + 1 == first_step + offset

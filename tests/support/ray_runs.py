@@ -27,7 +27,7 @@ from runs import pids_of, ray_environment, wait_until
 
 from launch.cluster import ShardProcess
 from launch.engine import Progress
-from launch.ray_clients import ADD_GROUP, CONTROL_GROUP, SAMPLE_GROUP
+from launch.ray_clients import SHARD_GROUPS
 from launch.ray_engine import RayEngine
 from launch.recipe import MultitaskRecipe
 from replay.types import STREAMS_PER_ACTOR_BITS
@@ -46,6 +46,8 @@ _COLUMNS = (
     "teacher_features",
     "teacher_values",
     "priorities",
+    "is_first",
+    "is_transition",
 )
 
 
@@ -71,9 +73,9 @@ class TableDump:
 class OpenShard(ShardProcess):
     """A shard that shows what it holds."""
 
-    def __init__(self, recipe: MultitaskRecipe, shard: int) -> None:
+    def __init__(self, recipe: MultitaskRecipe, shard: int, **options: Any) -> None:
         """As any shard."""
-        super().__init__(recipe, shard)
+        super().__init__(recipe, shard, **options)
         self._number = shard
 
     def dump(self) -> list[TableDump]:
@@ -84,18 +86,14 @@ class OpenShard(ShardProcess):
 
     def _dump_table(self, table: Any) -> TableDump:
         ring = table.ring
-        held = np.flatnonzero(ring.generations >= 0)
-        slots = held[np.argsort(ring.generations[held])]
-        columns = {name: getattr(ring, name)[slots] for name in _COLUMNS}
-        columns["is_first"] = ring._is_first[slots]
-        columns["is_transition"] = ring._is_transition[slots]
+        stored = ring.columns(ring.held_slots())
         return TableDump(
             game=table.spec.game,
             shard=self._number,
-            columns=columns,
-            streams=ring.streams[slots],
-            steps=ring.steps[slots],
-            versions=ring.weights_versions[slots],
+            columns={name: stored[name] for name in _COLUMNS},
+            streams=stored["streams"],
+            steps=stored["steps"],
+            versions=stored["weights_versions"],
             num_inserted=table.counts.inserted,
         )
 
@@ -103,7 +101,7 @@ class OpenShard(ShardProcess):
 RemoteOpenShard: Any = ray.remote(  # type: ignore[call-overload]
     num_cpus=1,
     max_restarts=-1,
-    concurrency_groups={ADD_GROUP: 64, SAMPLE_GROUP: 4, CONTROL_GROUP: 2},
+    concurrency_groups=SHARD_GROUPS,
 )(OpenShard)
 
 

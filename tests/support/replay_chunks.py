@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replay.config import ReplayConfig
+from replay.game_settings import GameSettings
 from replay.ring import TableSpec
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
 
@@ -34,6 +36,22 @@ def make_spec(
         num_teacher_features=num_teacher_features,
         num_successors=num_successors,
     )
+
+
+def make_settings(
+    config: ReplayConfig, specs: Sequence[TableSpec], shares: Mapping[str, float] | None = None
+) -> dict[str, GameSettings]:
+    """What the config says for every game, with other shares."""
+    settings = {
+        spec.game: GameSettings(
+            quota=spec.capacity * config.num_shards,
+            samples_per_insert_cap=config.samples_per_insert_cap,
+        )
+        for spec in specs
+    }
+    for game, share in (shares or {}).items():
+        settings[game] = replace(settings.get(game, settings[specs[0].game]), share=share)
+    return settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,12 @@ of arrival.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from replay_chunks import FRAME_SHAPE, Entry
+from sampler_cases import expected
+from slow_samplers import Item
 
 from replay.ring import TableSpec
 
@@ -25,13 +27,25 @@ class ModelSuccessors:
     """None where the return ended."""
 
 
+@dataclass
+class ModelSequence:
+    """Generations of consecutive steps."""
+
+    burn_in: list[int]
+    steps: list[int]
+    after: int | None
+    """What follows the last step."""
+
+
 class SlowTable:
     """The last `capacity` entries, and what can be told from them."""
 
-    def __init__(self, spec: TableSpec, *, priority_exponent: float) -> None:
-        """An empty table."""
+    def __init__(self, spec: TableSpec, *, sampler: str = "proportional") -> None:
+        """An empty table that draws as the named case of sampler_cases.py."""
         self.spec = spec
-        self.exponent = priority_exponent
+        self.sampler = sampler
+        self._first_kept = 0
+        self._generations: dict[tuple[int, int], int] = {}
         self.history: list[Entry] = []
         self.priorities: list[float] = []
         self.times_sampled: list[int] = []
@@ -40,24 +54,33 @@ class SlowTable:
 
     def held(self) -> range:
         """Generations that are still here."""
-        return range(max(0, len(self.history) - self.spec.capacity), len(self.history))
+        first = max(self._first_kept, len(self.history) - self.spec.capacity)
+        return range(first, len(self.history))
+
+    def resize(self, capacity: int) -> None:
+        """Keep the newest entries; what is gone does not come back in a larger table."""
+        ready_before = self.ready()
+        self._first_kept = max(self.held().start, len(self.history) - capacity)
+        self.spec = replace(self.spec, capacity=capacity)
+        self._count_lost(ready_before)
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Store entries in this order."""
         ready_before = self.ready()
         for entry in entries:
+            self._generations[entry.stream, entry.step] = len(self.history)
             self.history.append(entry)
             self.priorities.append(entry.priority)
             self.times_sampled.append(0)
+        self._count_lost(ready_before)
+
+    def _count_lost(self, ready_before: Sequence[int]) -> None:
         lost = set(ready_before) - set(self.ready())
         self.overwritten_unsampled += sum(self.times_sampled[g] == 0 for g in lost)
 
     def _find(self, stream: int, step: int) -> int | None:
-        for generation in self.held():
-            entry = self.history[generation]
-            if (entry.stream, entry.step) == (stream, step):
-                return generation
-        return None
+        generation = self._generations.get((stream, step), -1)
+        return generation if generation in self.held() else None
 
     def before(self, generation: int) -> int | None:
         """The step before, in the same episode, if it is here."""
@@ -114,15 +137,34 @@ class SlowTable:
             and self.successors(generation) is not None
         ]
 
-    def weight(self, generation: int) -> float:
-        """Priority to the power of the exponent."""
-        return max(float(np.float32(self.priorities[generation])), 1e-6) ** self.exponent
+    def sequence(self, generation: int, length: int, burn_in: int) -> ModelSequence:
+        """The steps around one that is ready."""
+        steps, current = [], generation
+        while current is not None and self.history[current].is_transition and len(steps) < length:
+            steps.append(current)
+            current = self.after(current)
+        warm_up: list[int] = []
+        before = self.before(generation)
+        while before is not None and len(warm_up) < burn_in:
+            if self.observation(before) is None:
+                break
+            warm_up.insert(0, before)
+            before = self.before(before)
+        return ModelSequence(warm_up, steps, current)
+
+    def inverse_probabilities(self, edges: Sequence[float]) -> dict[int, float]:
+        """1 / (N * P), as the importance weights use it, of all that can be drawn."""
+        ready = self.ready()
+        items = [
+            Item(priority=float(np.float32(self.priorities[g])), value=self.history[g].serial + 0.5)
+            for g in ready
+        ]
+        _, inverse = expected(self.sampler, items, edges)
+        return dict(zip(ready, inverse, strict=True))
 
     def inverse_probability(self, generation: int) -> float:
-        """1 / (N * P)."""
-        ready = self.ready()
-        total = sum(self.weight(g) for g in ready)
-        return total / (len(ready) * self.weight(generation))
+        """1 / (N * P), of a sampler without partitions."""
+        return self.inverse_probabilities([])[generation]
 
     def update_priority(self, generation: int, priority: float) -> None:
         """Of a transition that was drawn once."""

@@ -93,6 +93,65 @@ def test_scores_are_found_by_protocol_and_precision() -> None:
     assert card.find_score(protocol="classic", precision="full") is None
 
 
+IMPORTED = {
+    **DOCUMENT,
+    "architecture": {**DOCUMENT["architecture"], "head": "categorical", "num_atoms": 51},
+    "weights_precision": "full",
+    "source_format": "cleanrl",
+    "preprocessing": {
+        "frames": "gray, resize",
+        "stack_start": "zeros",
+        "fire_on_reset": True,
+        "life_loss_ends_episode": False,
+        "max_noops": 30,
+        "repeat_action_probability": 0.25,
+    },
+}
+"""A card of a teacher from another library."""
+
+
+def test_an_imported_teachers_card_survives_a_roundtrip(tmp_path: Path) -> None:
+    card = parse_card(IMPORTED, source="here")
+    assert card.preprocessing is not None
+    assert card.preprocessing.max_noops == 30
+    dump_card(card, tmp_path / "pong.json")
+    assert load_card(tmp_path / "pong.json") == card
+    assert json.loads((tmp_path / "pong.json").read_text()) == IMPORTED
+
+
+def test_a_card_of_a_teacher_trained_here_says_nothing_of_other_libraries() -> None:
+    card = parse_card(DOCUMENT, source="here")
+    assert (card.architecture.head, card.architecture.num_atoms) == ("q", None)
+    assert (card.weights_precision, card.source_format, card.preprocessing) == ("half", None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head": "deep"}, "must be 'q', 'categorical' or 'policy'"),
+        ({"head": "policy"}, "'architecture.num_atoms' is 51, but 'architecture.head' is 'policy'"),
+        ({"num_atoms": None}, "'architecture.num_atoms' is None"),
+        ({"num_atoms": 10**9}, "must be an integer from 2 to 1024"),
+        ({"dueling": True}, "only a 'q' head can be dueling"),
+    ],
+)
+def test_a_head_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
+    document = {**IMPORTED, "architecture": {**IMPORTED["architecture"], **change}}
+    with pytest.raises(ValueError, match=message):
+        parse_card(document, source="here")
+
+
+def test_preprocessing_is_checked() -> None:
+    for change, message in (
+        ({"max_noops": -1}, r"'preprocessing\.max_noops' must be"),
+        ({"frames": None}, r"'preprocessing\.frames' must be"),
+        ({"sticky": 1}, r"unknown field 'preprocessing\.sticky'"),
+    ):
+        document = {**IMPORTED, "preprocessing": {**IMPORTED["preprocessing"], **change}}
+        with pytest.raises(ValueError, match=message):
+            parse_card(document, source="here")
+
+
 def test_an_unmeasured_teacher_has_no_score() -> None:
     card = parse_card(changed("scores", []), source="here")
     assert card.score is None
@@ -134,6 +193,10 @@ def test_what_a_source_does_not_say_may_be_null_or_absent(name: str) -> None:
         ("scores.0.epsilon", 1.5, r"'scores\[0\].epsilon' must be a number from 0 to 1"),
         ("scores.0.precision", "float16", r"'scores\[0\].precision' must be 'half' or 'full'"),
         ("scores.0.median", 1.0, r"unknown field 'scores\[0\].median'"),
+        ("scores.0.mean", 10**400, r"'scores\[0\].mean' must be a finite number"),
+        ("origin", "\x1b]0;mine\x07", "'origin' must be a text without control characters"),
+        ("notes", "\udcff", "'notes' must be a text without control characters"),
+        ("created", "2026-01-31T12:00\x1b[31m", "'created' must be a date"),
         ("sha256", "A" * 64, "'sha256' must be 64 lower-case"),
         ("sha256", "0" * 63, "'sha256' must be 64 lower-case"),
         ("licence", " ", "'licence' must be a text"),

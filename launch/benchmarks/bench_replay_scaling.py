@@ -1,0 +1,143 @@
+"""Two shards against one: does a second shard on a second core double what replay gives?
+
+Measured twice. Through the clients, as in `bench_replay`: one reader takes batches of both shards
+in turn, and a writer feeds each. And in the shards alone, each drawing and storing in its own
+process with nobody to talk to: what the shards themselves would scale to if the machine had more
+cores than they need, since on two cores writer and reader take theirs from the shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from launch.benchmarks.bench_replay_local import LocalReplay
+from launch.benchmarks.bench_replay_play import RecordedPlay
+from launch.benchmarks.bench_replay_process import (
+    CALL_TIMEOUT_S,
+    ReplayProcesses,
+    add_windows,
+    replay_processes,
+)
+from launch.benchmarks.bench_timing import Window, measure_rounds, medians, short
+from launch.recipe import MultitaskRecipe
+
+_WINDOW_S = 0.4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """Two shards over one, each 2 at best."""
+
+    samples_ratio: float
+    """Through the clients."""
+    inserts_ratio: float
+    """Through the clients."""
+    alone_samples_ratio: float
+    """In the shards' own processes."""
+    alone_inserts_ratio: float
+
+    def report(self) -> dict[str, float]:
+        """For the line of JSON."""
+        return {
+            "samples_ratio": short(self.samples_ratio),
+            "inserts_ratio": short(self.inserts_ratio),
+            "alone_samples_ratio": short(self.alone_samples_ratio),
+            "alone_inserts_ratio": short(self.alone_inserts_ratio),
+        }
+
+
+def measure_scaling(recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds: float) -> Scaling:
+    """One shard and two side by side, in turn, so that both meet the same machine."""
+    two = on_two_shards(recipe)
+    with (
+        replay_processes(recipe, recorded) as one_shard,
+        replay_processes(two, recorded) as two_shards,
+    ):
+        for processes in (one_shard, two_shards):
+            processes.fill(int(1.1 * recipe.config.replay.capacity_per_game * len(recipe.games)))
+        clients = _compare(one_shard, two_shards, seconds=seconds)
+    with _shards_alone(recipe, recorded) as one, _shards_alone(two, recorded) as both:
+        alone = _compare(one, both, seconds=seconds)
+    return Scaling(
+        samples_ratio=clients["sample"],
+        inserts_ratio=clients["insert"],
+        alone_samples_ratio=alone["sample"],
+        alone_inserts_ratio=alone["insert"],
+    )
+
+
+def on_two_shards(recipe: MultitaskRecipe) -> MultitaskRecipe:
+    """The same capacity on two shards, with an actor of every game for each."""
+    config = recipe.config
+    return MultitaskRecipe(
+        replace(config, actors=("2",), replay=replace(config.replay, num_shards=2))
+    )
+
+
+class _ShardAlone:
+    """A shard's own work in a process of its own, and nothing else."""
+
+    def __init__(self, recipe: MultitaskRecipe, recorded: RecordedPlay, *, rank: int) -> None:
+        self._replay = LocalReplay(recipe, recorded, rank=rank)
+
+    def insert(self, seconds: float) -> Window:
+        return self._replay.insert(seconds)
+
+    def sample(self, seconds: float) -> Window:
+        return self._replay.sample(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardsAlone:
+    """Handles of as many of them; each call runs in all at once."""
+
+    shards: list[Any]
+
+    def insert(self, seconds: float) -> Window:
+        return add_windows(_get([shard.insert.remote(seconds) for shard in self.shards]))
+
+    def sample(self, seconds: float) -> Window:
+        return add_windows(_get([shard.sample.remote(seconds) for shard in self.shards]))
+
+
+@contextmanager
+def _shards_alone(recipe: MultitaskRecipe, recorded: RecordedPlay) -> Iterator[_ShardsAlone]:
+    play = ray.put(recorded)
+    num_shards = recipe.config.replay.num_shards
+    shards = [_RemoteShardAlone.remote(recipe, play, rank=rank) for rank in range(num_shards)]
+    try:
+        yield _ShardsAlone(shards)
+    finally:
+        for shard in shards:
+            ray.kill(shard)
+
+
+def _compare(
+    one: ReplayProcesses | _ShardsAlone, two: ReplayProcesses | _ShardsAlone, *, seconds: float
+) -> dict[str, float]:
+    """Rate of `two` over that of `one`, of inserting and of sampling."""
+    rounds = measure_rounds(
+        {
+            "insert one": lambda: one.insert(_WINDOW_S),
+            "insert two": lambda: two.insert(_WINDOW_S),
+            "sample one": lambda: one.sample(_WINDOW_S),
+            "sample two": lambda: two.sample(_WINDOW_S),
+        },
+        seconds=seconds,
+    )
+    times = medians(rounds)
+    return {name: times[f"{name} one"] / times[f"{name} two"] for name in ("insert", "sample")}
+
+
+def _get(references: list[Any]) -> list[Any]:
+    answers: list[Any] = ray.get(references, timeout=CALL_TIMEOUT_S)
+    return answers
+
+
+_remote: Any = ray.remote
+_RemoteShardAlone = _remote(num_cpus=0)(_ShardAlone)

@@ -1,0 +1,179 @@
+"""Figures over games and seeds, with intervals: what may be said of several runs together.
+
+The aggregates and the stratified bootstrap of Agarwal et al. 2021 ("Deep Reinforcement Learning at
+the Edge of the Statistical Precipice", https://arxiv.org/abs/2108.13264, section 4), and the
+statistics of the Actor-Mimic paper's table. Pure functions of numbers.
+
+Scores come as one sequence for each game, with one value for each run (seed) in it. Games may have
+different numbers of runs. In array shapes: R runs of one game, any axes before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Aggregate: TypeAlias = Callable[[Sequence[Floats]], Floats]
+"""From [..., R] of each game to [...]."""
+
+CONFIDENCE = 0.95
+REPETITIONS = 2000
+PAPER_EPOCHS = 10
+"""Tests at the end of training over which the Actor-Mimic paper averages (its epochs 91 to 100)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure over runs, and where it may lie had there been other seeds."""
+
+    value: float
+    low: float | None
+    """Lower end of the interval; None where no interval exists: a game has one run only."""
+    high: float | None
+    runs: int
+    """Fewest runs that a game has."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochScores:
+    """What the Actor-Mimic paper's table says of the tests of one run in one game."""
+
+    mean: float
+    """Of the last tests' means."""
+    best: float
+    """Highest mean of any test."""
+    num_averaged: int
+    """Tests in `mean`; the paper has 10."""
+    num_tests: int
+    """Tests in `best`; the paper has 100."""
+
+
+def summarize_epochs(means: Sequence[float], *, last: int = PAPER_EPOCHS) -> EpochScores | None:
+    """Mean of the last tests and maximum of all; None where there is no test.
+
+    Args:
+        means: mean score of each test, oldest first; what is not finite is left out.
+        last: tests that are averaged.
+    """
+    known = [value for value in means if math.isfinite(value)]
+    if not known:
+        return None
+    end = known[-last:]
+    return EpochScores(math.fsum(end) / len(end), max(known), len(end), len(known))
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Mean of the middle half: a quarter of the values, rounded down, is cut off at each end.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not len(values):
+        raise ValueError("an interquartile mean needs at least one value")
+    return float(_interquartile_mean([np.asarray(values, np.float64)]))
+
+
+def _interquartile_mean(games: Sequence[Floats]) -> Floats:
+    """Over the scores of all games and runs, pooled."""
+    pooled = np.sort(np.concatenate(games, axis=-1), axis=-1)
+    cut = pooled.shape[-1] // 4
+    middle: Floats = pooled[..., cut : pooled.shape[-1] - cut].mean(-1)
+    return middle
+
+
+def _mean(games: Sequence[Floats]) -> Floats:
+    """Each game counts the same, however many runs it has."""
+    mean: Floats = _means_of_games(games).mean(-1)
+    return mean
+
+
+def _median(games: Sequence[Floats]) -> Floats:
+    """Of the games' means over runs."""
+    return np.asarray(np.median(_means_of_games(games), axis=-1), np.float64)
+
+
+def _geometric_mean(games: Sequence[Floats]) -> Floats:
+    """Of the games' means over runs; nan where one of them is not positive."""
+    means = _means_of_games(games)
+    positive = (means > 0).all(-1)
+    logs = np.log(np.where(means > 0, means, 1.0)).mean(-1)
+    return np.where(positive, np.exp(logs), np.nan)
+
+
+def _capped_mean(games: Sequence[Floats]) -> Floats:
+    """Every score capped at 1, so that no game makes up for another."""
+    return _mean([np.minimum(scores, 1.0) for scores in games])
+
+
+def _means_of_games(games: Sequence[Floats]) -> Floats:
+    return np.stack([scores.mean(-1) for scores in games], axis=-1)
+
+
+AGGREGATES: Mapping[str, Aggregate] = MappingProxyType(
+    {
+        "iqm": _interquartile_mean,
+        "mean": _mean,
+        "median": _median,
+        "geometric_mean": _geometric_mean,
+        "capped_mean": _capped_mean,
+    }
+)
+"""Ways to make one figure of many games: by name, as in docs/report.md."""
+
+
+def estimate(
+    scores: Mapping[str, Sequence[float]],
+    aggregate: str,
+    *,
+    confidence: float = CONFIDENCE,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+) -> Estimate | None:
+    """One aggregate with its percentile interval by the stratified bootstrap.
+
+    In each repetition every game draws as many of its own runs as it has, with replacement and
+    apart from the other games, so that no game can be missing from a repetition.
+
+    Args:
+        scores: by game, one value for each run. Values that are not finite are left out, and games
+            without a value.
+        aggregate: a name in AGGREGATES.
+        confidence: share of the repetitions that lie inside the interval.
+        repetitions: of the bootstrap.
+        seed: of the draws.
+
+    Returns:
+        None where the figure does not exist: no scores, or a geometric mean of such as are not
+        positive. The interval is missing where some game has fewer than two runs.
+    """
+    games = _known(scores)
+    if not games:
+        return None
+    value = float(AGGREGATES[aggregate](games))
+    if not math.isfinite(value):
+        return None
+    runs = min(len(game) for game in games)
+    if runs < 2:
+        return Estimate(value, None, None, runs)
+    rng = np.random.default_rng(seed)
+    resampled = [game[rng.integers(len(game), size=(repetitions, len(game)))] for game in games]
+    values = AGGREGATES[aggregate](resampled)
+    # A repetition of a geometric mean may not exist; the interval is then of those that do.
+    values = values[np.isfinite(values)]
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(values, [tail, 100 - tail]) if len(values) else (value, value)
+    return Estimate(value, float(low), float(high), runs)
+
+
+def _known(scores: Mapping[str, Sequence[float]]) -> list[Floats]:
+    """The games that have scores, finite ones only."""
+    arrays = [np.asarray(values, np.float64) for values in scores.values()]
+    finite = [array[np.isfinite(array)] for array in arrays]
+    return [array for array in finite if len(array)]

@@ -1,0 +1,169 @@
+"""The replay processes of a run on Ray: started, asked, set, and followed through their deaths.
+
+Ray itself starts a dead one again, under the same handle; the new process begins from the newest
+snapshot of the one before (replay/keeper.py), or empty. It is recognised by its process id.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from launch.cluster import CALL_TIMEOUT_S, RemoteShard
+from launch.ray_answers import answers
+from launch.ray_clients import CONTROL_GROUP
+from launch.recipe import Recipe
+from replay.game_settings import GameSettings, SettingsChange
+from replay.keeper import clear_snapshots
+from replay.stats import NoteReader, ShardStats
+
+_SAVE_PATIENCE_S = 120.0
+"""How long the end of a run waits for the shards' last snapshots."""
+
+
+@dataclass(slots=True)
+class LiveShard:
+    """One replay process, and what it said last."""
+
+    handle: Any
+    pid: int = 0
+    stats: ShardStats | None = None
+    notes: NoteReader = field(default_factory=NoteReader)
+
+
+class ShardFleet:
+    """All replay processes of a run."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        replay_dir: Path | None,
+        note: Callable[[str], None],
+        count_death: Callable[[str], None],
+    ) -> None:
+        """Start them.
+
+        Args:
+            recipe: what to train.
+            replay_dir: for snapshots; None for none.
+            note: told about deaths and snapshots.
+            count_death: told about each death; raises if there were too many.
+        """
+        self._note = note
+        self._count_death = count_death
+        self._replay_dir = replay_dir
+        self._keeps_snapshots = (
+            replay_dir is not None and recipe.config.replay.snapshot_period_s > 0
+        )
+        # The same for a process and all that take its place, so that they know each other.
+        session = secrets.token_hex(8)
+        self.shards = [
+            LiveShard(
+                RemoteShard.remote(
+                    recipe,
+                    number,
+                    replay_dir=str(replay_dir) if replay_dir is not None else "",
+                    session=session,
+                )
+            )
+            for number in range(recipe.config.replay.num_shards)
+        ]
+        self.restarts = 0
+        """Processes that took the place of a dead one."""
+        self.transitions_lost = 0
+        """Stored by processes that died, and not in the snapshots that others began from."""
+        self._dead: list[ShardStats] = []
+        self._settings: dict[str, GameSettings] = {}
+
+    @property
+    def handles(self) -> list[Any]:
+        """Of all processes, in order."""
+        return [shard.handle for shard in self.shards]
+
+    def look(self) -> list[ShardStats]:
+        """What all processes have done, those that died among them, as far as they answer."""
+        replies = answers([_ask(shard.handle, "stats") for shard in self.shards])
+        for shard, reply in zip(self.shards, replies, strict=True):
+            if reply is None:
+                continue
+            pid, stats = reply
+            if shard.pid not in (0, pid):
+                self._restarted(shard, stats)
+            shard.pid, shard.stats = pid, stats
+            for line in shard.notes.new(stats):
+                self._note(line)
+        return [*self._dead, *(shard.stats for shard in self.shards if shard.stats)]
+
+    def _restarted(self, shard: LiveShard, now: ShardStats) -> None:
+        """Another process is in a dead one's place."""
+        self.restarts += 1
+        self.transitions_lost += now.transitions_lost
+        shard.notes = NoteReader()
+        before = shard.stats
+        if not now.num_notes:
+            self._note("a replay shard died and came back empty")
+        if before is not None and not now.snapshots.has_restored:
+            # One that was restored has the old counts, too; they must not be there twice.
+            empty = {
+                game: replace(table, size=0, ready=0, capacity=0, num_bytes=0, num_raw_bytes=0)
+                for game, table in before.tables.items()
+            }
+            self._dead.append(replace(before, tables=empty, limiter_error=0.0))
+        for game, settings in self._settings.items():
+            _ask(shard.handle, "configure", game, **_changes_to(settings))
+        self._count_death("a replay shard died")
+
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See Engine."""
+        # All must agree before the first one changes anything.
+        self._ask_all("check_configure", game, **change)
+        settings: GameSettings = self._ask_all("configure", game, **change)[-1]
+        self._settings[game] = settings
+        return settings
+
+    def _ask_all(self, question: str, *args: Any, **kwargs: Any) -> list[Any]:
+        references = [_ask(shard.handle, question, *args, **kwargs) for shard in self.shards]
+        try:
+            return ray.get(references, timeout=CALL_TIMEOUT_S)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, ValueError) else error from None
+        except (RayActorError, TimeoutError):
+            raise ValueError(
+                "a replay shard does not answer, perhaps because it is being started again; try "
+                "again in a few seconds"
+            ) from None
+
+    def save(self) -> None:
+        """Have all write their last snapshots, and delete those of another number of shards."""
+        if not self._keeps_snapshots or self._replay_dir is None:
+            return
+        self._note("writing replay to disk")
+        references = [_ask(shard.handle, "save") for shard in self.shards]
+        are_saved: list[Any] = [False]
+        with suppress(RayActorError):  # One that cannot start; why is known already.
+            are_saved = answers(references, patience_s=_SAVE_PATIENCE_S)
+        if all(are_saved):
+            clear_snapshots(self._replay_dir, keep_num_shards=len(self.shards))
+        else:
+            self._note("not all of replay could be written; --resume goes on with what was")
+
+
+def _ask(handle: Any, question: str, *args: Any, **kwargs: Any) -> Any:
+    method = getattr(handle, question).options(concurrency_group=CONTROL_GROUP)
+    return method.remote(*args, **kwargs)
+
+
+def _changes_to(settings: GameSettings) -> SettingsChange:
+    return SettingsChange(
+        share=settings.share,
+        quota=settings.quota,
+        samples_per_insert_cap=settings.samples_per_insert_cap,
+    )

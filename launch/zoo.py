@@ -1,0 +1,199 @@
+#!/usr/bin/env python
+"""Teachers: bring them in from other libraries, look at them, and check that they really play.
+
+    python launch/zoo.py import dqn-PongNoFrameskip-v4.zip --game pong
+    python launch/zoo.py list
+    python launch/zoo.py show teachers_imported/pong.safetensors
+    python launch/zoo.py verify teachers_imported/pong.safetensors --episodes 20
+    python launch/zoo.py query pong --observations obs.npy --out answers.npz
+
+Wherever a FILE or a TEACHER is asked for, hf://OWNER/REPO[/PATH][@REVISION] will do as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import torch
+import tyro
+
+from games.env import get_protocol
+from launch.cli import run_command
+from launch.option_errors import parse_or_fail
+from launch.zoo_cards import collect_teachers, print_card, print_list
+from launch.zoo_import import import_teacher
+from launch.zoo_query import answer
+from launch.zoo_verify import verify
+from teachers.formats import FORMATS
+from teachers.references import load_teacher
+
+_Teacher: TypeAlias = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEACHER")]
+
+_DESCRIPTION = "Teachers: bring them in from other libraries, look at them, check that they play."
+
+IMPORTED = "teachers_imported"
+"""Folder for imported teachers where none is named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """Read a checkpoint of another library and write it as a teacher of this project."""
+
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """The checkpoint, or hf://OWNER/REPO[/PATH][@REVISION]."""
+    game: str
+    """That it plays, such as pong."""
+    format: str = ""
+    """Of the file; found out from the file without."""
+    out: str = IMPORTED
+    """Folder for GAME.safetensors and its card GAME.json."""
+    overwrite: bool = False
+    """Replace a teacher that is there already."""
+    unsafe_pickle: bool = False
+    """Read a file that is a pickle (Dopamine). What it may build is restricted to arrays, but do it
+    only for files whose origin you trust."""
+
+    def run(self) -> int:
+        """Do it."""
+        if self.format and self.format not in FORMATS:
+            raise ValueError(f"unknown format {self.format!r}; choose one of {', '.join(FORMATS)}")
+        print(
+            import_teacher(
+                self.file,
+                game=self.game,
+                format=self.format or None,
+                folder=Path(self.out),
+                overwrite=self.overwrite,
+                unsafe_pickle=self.unsafe_pickle,
+            )
+        )
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class List:
+    """Show the shipped teachers and those in some folders."""
+
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = ()
+    """Searched with all folders in them; without, teachers_imported if it is there."""
+    json: bool = False
+    """Print one JSON list instead of a table."""
+
+    def run(self) -> int:
+        """Do it."""
+        default = (IMPORTED,) if Path(IMPORTED).is_dir() else ()
+        folders = [Path(name) for name in self.folders or default]
+        print_list(collect_teachers(folders), as_json=self.json)
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Show:
+    """Show a teacher's card, after checking it and its weights."""
+
+    teacher: _Teacher
+    """Name of a game whose expert is shipped, a GAME.safetensors file, or hf://..."""
+    json: bool = False
+    """Print the card as JSON."""
+
+    def run(self) -> int:
+        """Do it."""
+        print_card(load_teacher(self.teacher), as_json=self.json)
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """Play a teacher and compare it with its card; status 1 if it is far worse or near random."""
+
+    teacher: _Teacher
+    """Name of a game whose expert is shipped, a GAME.safetensors file, or hf://..."""
+    protocol: str = ""
+    """Only this protocol; without, the teacher's own and `classic`, which runs use by default."""
+    episodes: int = 20
+    """Whole episodes by each protocol."""
+    epsilon: float | None = None
+    """Share of random actions; without, the card's, else what is usual for the protocol."""
+    num_envs: int = 10
+    """Episodes played at the same time."""
+    seed: int = 54321
+    """Of environments and random actions."""
+    threads: int = 1
+    """Threads of the emulators and of the network."""
+    write: bool = False
+    """Add what was measured to the card."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        for name in ("episodes", "num_envs", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.epsilon is not None and not 0.0 <= self.epsilon <= 1.0:
+            raise ValueError(f"epsilon must lie between 0 and 1, got {self.epsilon}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.protocol:
+            get_protocol(self.protocol)
+
+    def run(self) -> int:
+        """Do it."""
+        torch.set_num_threads(self.threads)
+        return verify(
+            self.teacher,
+            protocols=(self.protocol,) if self.protocol else (),
+            episodes=self.episodes,
+            epsilon=self.epsilon,
+            num_envs=self.num_envs,
+            seed=self.seed,
+            threads=self.threads,
+            write=self.write,
+            as_json=self.json,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Ask a teacher about observations: values, probabilities and features."""
+
+    teacher: _Teacher
+    """Name of a game whose expert is shipped, a GAME.safetensors file, or hf://..."""
+    observations: str
+    """A .npy file of uint8 [N, 4, 84, 84], newest frame last."""
+    out: str
+    """The .npz file to write."""
+    temperature: float | None = None
+    """Tau of the probabilities; without, what runs use: 0.05, and 1 for a policy."""
+
+    def run(self) -> int:
+        """Do it."""
+        print(answer(self.teacher, Path(self.observations), Path(self.out), tau=self.temperature))
+        return 0
+
+
+_Command: TypeAlias = (
+    Annotated[Import, tyro.conf.subcommand("import", prefix_name=False)]
+    | Annotated[List, tyro.conf.subcommand("list", prefix_name=False)]
+    | Annotated[Show, tyro.conf.subcommand("show", prefix_name=False)]
+    | Annotated[Verify, tyro.conf.subcommand("verify", prefix_name=False)]
+    | Annotated[Query, tyro.conf.subcommand("query", prefix_name=False)]
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run one command; SystemExit with status 1 for a teacher that fails its verification."""
+    command: Import | List | Show | Verify | Query = parse_or_fail(
+        lambda: tyro.cli(_Command, args=argv, prog="zoo.py", description=_DESCRIPTION),
+        prog="zoo.py",
+    )
+    if status := command.run():
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    run_command(main)

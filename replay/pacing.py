@@ -1,0 +1,245 @@
+"""Who must wait: the band of samples per insert, the games' caps, and the shares of a batch.
+
+Games do not hold each other up: the band is for their sum, a game short of data yields its part of
+a batch to the others, and a cap bounds what a single game gives. With `pin_every_game` each game
+has a band of its own instead. What is set for single games can change between two batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from replay.allotment import BatchAllotment
+from replay.config import ReplayConfig
+from replay.game_settings import GameSettings
+from replay.rate_limiter import LimiterState, SamplesPerInsertLimiter
+from replay.slices import GameSlice
+from replay.table import ReplayTable
+from replay.types import Float32Array, Float64Array, Int64Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What follows from the settings now in force, game by game."""
+
+    caps: list[float]
+    is_fed: list[bool]
+    min_sizes: list[int]
+    """Transitions of each game that learning waits for."""
+    allotment: BatchAllotment
+    batch_weight: float
+    """Mean loss weight of a transition. Shards give equally many batches, but a game that is only
+    in some of them must not have less of a say for it, nor the others more: so a batch weighs what
+    its games' shares of the run weigh."""
+
+
+class Pacing:
+    """The pace of one shard; its owner holds a lock around every call."""
+
+    def __init__(
+        self,
+        config: ReplayConfig,
+        tables: Sequence[ReplayTable],
+        settings: Mapping[str, GameSettings],
+        slices: Mapping[str, GameSlice],
+    ) -> None:
+        """Begin before the start of learning.
+
+        Args:
+            config: of the run.
+            tables: of all games; the owner may put another one in a table's place.
+            settings: of every game, checked.
+            slices: this shard's part of every game.
+        """
+        self._config = config
+        self._tables = tables
+        self._games = tuple(table.spec.game for table in tables)
+        self._largest_insert = np.zeros(len(tables), np.int64)
+        self.total = self._build_limiter()
+        self.by_game = [self._build_limiter() for _ in tables]
+        self._terms = self._terms_of(settings, slices)
+
+    def _build_limiter(self) -> SamplesPerInsertLimiter:
+        return SamplesPerInsertLimiter(self._config.samples_per_insert, self._config.error_buffer)
+
+    def _terms_of(
+        self, settings: Mapping[str, GameSettings], slices: Mapping[str, GameSlice]
+    ) -> _Terms:
+        shares = _shares_here(self._config, self._games, settings, slices)
+        return _Terms(
+            caps=[settings[game].samples_per_insert_cap for game in self._games],
+            is_fed=[slices[game].is_fed for game in self._games],
+            min_sizes=[
+                slices[game].part_of(self._config.min_size_per_game) for game in self._games
+            ],
+            allotment=BatchAllotment(shares, self._config.batch_size),
+            batch_weight=sum(shares) / sum(settings[game].share for game in self._games),
+        )
+
+    def change(self, settings: Mapping[str, GameSettings], slices: Mapping[str, GameSlice]) -> None:
+        """Go on with other settings, which `check_change` has passed, from the next batch on."""
+        self._terms = self._terms_of(settings, slices)
+
+    def check_change(
+        self, settings: Mapping[str, GameSettings], slices: Mapping[str, GameSlice]
+    ) -> None:
+        """Raises ValueError if with these both sides could wait for each other for ever."""
+        terms = self._terms_of(settings, slices)
+        for index, size in enumerate(self._largest_insert.tolist()):
+            if size:
+                self._check_can_progress(terms, index, size)
+
+    @property
+    def started(self) -> bool:
+        """Whether learning has begun here."""
+        return self.total.started
+
+    def maybe_start(self) -> None:
+        """Begin if every game that is fed has enough, and there is one."""
+        if self.started or not any(self._terms.is_fed):
+            return
+        if all(self._has_enough(i) for i, is_fed in enumerate(self._terms.is_fed) if is_fed):
+            for limiter in (self.total, *self.by_game):
+                limiter.start()
+
+    def _has_enough(self, index: int) -> bool:
+        """Whether learning may start, as far as this game is concerned."""
+        table = self._tables[index]
+        # Some entries of a full table are never ready, so it may not reach a minimum close to its
+        # capacity; waiting for it would have no end.
+        is_full = table.ring.num_entries == table.spec.capacity
+        return table.num_ready >= self._terms.min_sizes[index] or (is_full and table.num_ready > 0)
+
+    def check_can_progress(self, index: int, insert_size: int) -> None:
+        """Raises ValueError if both sides could wait for each other for ever."""
+        self._check_can_progress(self._terms, index, insert_size)
+
+    def _check_can_progress(self, terms: _Terms, index: int, insert_size: int) -> None:
+        config = self._config
+        if config.pin_every_game:
+            self.by_game[index].check_can_progress(
+                insert_size=insert_size, sample_size=int(terms.allotment.most_wanted[index])
+            )
+            return
+        self.total.check_can_progress(insert_size=insert_size, sample_size=config.batch_size)
+        # Inserting waits when more than error_buffer - insert_size * samples_per_insert samples
+        # are due. Of those, and of what came before the start, the caps must leave a whole batch.
+        # No cap is below samples_per_insert, so whatever game was inserted, it can give its part.
+        due = config.error_buffer - insert_size * config.samples_per_insert
+        before_start = sum(
+            cap * size
+            for cap, size, is_fed in zip(terms.caps, terms.min_sizes, terms.is_fed, strict=True)
+            if is_fed
+        )
+        if due + before_start < config.batch_size:
+            raise ValueError(
+                f"replay could wait for ever: inserting {insert_size} transitions may have to wait "
+                f"while the caps on samples per insert leave {due + before_start:g} samples, less "
+                f"than a batch of {config.batch_size}; raise error_buffer to at least "
+                f"{config.error_buffer + config.batch_size - due - before_start:g}"
+            )
+
+    def can_insert(self, index: int, size: int) -> bool:
+        """Whether `size` transitions of a game may be inserted now."""
+        if self._config.pin_every_game:
+            return self.by_game[index].can_insert(size)
+        return self.total.can_insert(size)
+
+    def can_sample(self) -> bool:
+        """Whether a batch may be drawn now."""
+        size = self._config.batch_size
+        # Pinned games bound their sum by themselves; a second bound would let them wait for it.
+        if not self._config.pin_every_game and not self.total.can_sample(size):
+            return False
+        return self.started and int(self._allowances().sum()) >= size
+
+    def allot(self) -> tuple[Int64Array, Float32Array]:
+        """(transitions, loss weight) [G] of each game in the next batch; `can_sample` first."""
+        counts = self._terms.allotment.allot(self._allowances())
+        return counts, self._terms.allotment.loss_weights(counts) * np.float32(
+            self._terms.batch_weight
+        )
+
+    def _allowances(self) -> Int64Array:
+        """[G] The most that may be drawn of each game now."""
+        allowed = [
+            self._allowance(index) if table.num_ready else 0
+            for index, table in enumerate(self._tables)
+        ]
+        return np.array(allowed, np.int64)
+
+    def _allowance(self, index: int) -> int:
+        if self._config.pin_every_game:
+            wanted = int(self._terms.allotment.wanted[index])
+            return wanted if self.by_game[index].can_sample(wanted) else 0
+        return min(self._config.batch_size, max(0, self._left_of_cap(index)))
+
+    def _left_of_cap(self, index: int) -> int:
+        # A game may also draw on what it stored before learning started, hence the table's counts.
+        counts = self._tables[index].counts
+        return math.ceil(self._terms.caps[index] * counts.inserted) - counts.sampled
+
+    def check_can_draw(self, index: int, size: int) -> None:
+        """Raises ValueError if so many transitions of one game could never be drawn at once."""
+        limiter = self.by_game[index] if self._config.pin_every_game else self.total
+        insert_size = int(self._largest_insert[index])
+        limiter.check_can_progress(insert_size=insert_size, sample_size=size)
+
+    def can_draw(self, index: int, size: int) -> bool:
+        """Whether `size` transitions of one game may be drawn now, outside of a batch."""
+        if not self.started or not self._tables[index].num_ready:
+            return False
+        if self._config.pin_every_game:
+            return self.by_game[index].can_sample(size)
+        return self.total.can_sample(size) and self._left_of_cap(index) >= size
+
+    def count_draw(self, index: int, size: int) -> None:
+        """Note that transitions of one game were drawn outside of a batch."""
+        self.total.count_sample(size)
+        self.by_game[index].count_sample(size)
+
+    def count_insert(self, index: int, size: int) -> None:
+        """Note that transitions of a game were stored."""
+        self._largest_insert[index] = max(self._largest_insert[index], size)
+        self.total.count_insert(size)
+        self.by_game[index].count_insert(size)
+        # After counting: the limiters count from the start, and these came before it.
+        self.maybe_start()
+
+    def count_batch(self, counts: Int64Array) -> None:
+        """Note that a batch as `allot` has divided it was drawn."""
+        self._terms.allotment.advance()
+        self.total.count_sample(self._config.batch_size)
+        for limiter, count in zip(self.by_game, counts.tolist(), strict=True):
+            limiter.count_sample(count)
+
+    def state(self) -> tuple[list[LimiterState], Float64Array]:
+        """(limiters: all games', then each game's; what each game is owed of the batches)."""
+        return [
+            limiter.state() for limiter in (self.total, *self.by_game)
+        ], self._terms.allotment.owed
+
+    def load_state(self, limiters: Sequence[LimiterState], owed: Float64Array) -> None:
+        """Go on from what `state` gave of a shard of the same games and settings."""
+        for limiter, state in zip((self.total, *self.by_game), limiters, strict=True):
+            limiter.load_state(state)
+        self._terms.allotment.owed = owed
+
+
+def _shares_here(
+    config: ReplayConfig,
+    games: Sequence[str],
+    settings: Mapping[str, GameSettings],
+    slices: Mapping[str, GameSlice],
+) -> list[float]:
+    """Relative part of each game in this shard's batches; 0 for one that is fed elsewhere only."""
+    return [
+        settings[game].share * config.num_shards / slices[game].num_fed
+        if slices[game].is_fed
+        else 0.0
+        for game in games
+    ]

@@ -1,0 +1,17 @@
+"""How transitions of one game are drawn: four samplers behind one interface."""
+
+from replay.samplers.base import Sampler
+from replay.samplers.choice import build_sampler
+from replay.samplers.hierarchical import HierarchicalSampler
+from replay.samplers.proportional import ProportionalSampler
+from replay.samplers.rank_based import RankBasedSampler
+from replay.samplers.uniform import UniformSampler
+
+__all__ = [
+    "HierarchicalSampler",
+    "ProportionalSampler",
+    "RankBasedSampler",
+    "Sampler",
+    "UniformSampler",
+    "build_sampler",
+]

@@ -1,0 +1,45 @@
+"""The sampler that a run's settings ask for."""
+
+from __future__ import annotations
+
+from replay.config import ReplayConfig
+from replay.ring import TableSpec
+from replay.samplers.base import Sampler
+from replay.samplers.hierarchical import HierarchicalSampler
+from replay.samplers.proportional import ProportionalSampler
+from replay.samplers.rank_based import RankBasedSampler
+from replay.samplers.uniform import UniformSampler
+
+
+def build_sampler(config: ReplayConfig, spec: TableSpec) -> Sampler:
+    """A new sampler for one table.
+
+    ValueError for partitions by the teacher's value where there is no teacher.
+    """
+    exponent = config.priority_exponent
+
+    def by_priority() -> Sampler:
+        return ProportionalSampler(spec.capacity, exponent=exponent)
+
+    def by_rank() -> Sampler:
+        return RankBasedSampler(spec.capacity, exponent=exponent)
+
+    if config.sampler == "uniform":
+        return UniformSampler(spec.capacity)
+    if config.sampler == "proportional":
+        return by_priority()
+    if config.sampler == "rank":
+        return by_rank()
+    if spec.num_teacher_actions == 0:
+        raise ValueError(
+            "replay.sampler hierarchical parts transitions by their teacher's values, but "
+            f"{spec.game} has no teacher; use uniform, proportional or rank"
+        )
+    return HierarchicalSampler(
+        spec.capacity,
+        num_partitions=config.num_partitions,
+        partition_draw=config.partition_draw,
+        edges=config.partition_edges,
+        correction=config.partition_correction,
+        build_inner=by_rank if config.partition_order == "rank" else by_priority,
+    )

@@ -1,0 +1,127 @@
+"""Files of replay snapshots: each checks itself, and appears under its name only when complete.
+
+    manifest-N.msgpack     newest N counts: which segments and which state make up the snapshot
+    state-N.msgpack        what changes all the time: priorities, counters, random numbers
+    GAME-FIRST-STOP.seg    entries of one game, generations FIRST to STOP; never changed again
+
+A file is a line that names its form, a BLAKE2b digest of the rest, and msgpack. Nothing is
+unpickled. A manifest also holds the digests of its segments and its state, so that a snapshot is
+either read as it was written or refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgpack
+
+Document: TypeAlias = dict[str, Any]
+"""Text, whole numbers, numbers, bytes, and lists and mappings of them."""
+
+Writer: TypeAlias = Callable[[Path, bytes], None]
+"""Puts a whole file on disk, or raises OSError and leaves nothing."""
+
+_MAGIC = b"actor-mimic replay snapshot, form 1\n"
+_DIGEST_BYTES = 32
+_MANIFEST = re.compile(r"^manifest-(\d{12})\.msgpack$")
+_OURS = re.compile(r"^(manifest|state)-\d{12}\.msgpack$|\.seg$|^\..*\.tmp$")
+
+
+class SnapshotError(ValueError):
+    """A snapshot that cannot be used; says which file and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """What a manifest says of another file."""
+
+    name: str
+    num_bytes: int
+    digest: bytes
+
+
+def manifest_name(number: int) -> str:
+    """Name of manifest number `number`."""
+    return f"manifest-{number:012d}.msgpack"
+
+
+def state_name(number: int) -> str:
+    """Name of the state of snapshot number `number`."""
+    return f"state-{number:012d}.msgpack"
+
+
+def segment_name(game: str, first: int, stop: int) -> str:
+    """Name of the entries of a game with these generations."""
+    return f"{game}-{first:015d}-{stop:015d}.seg"
+
+
+def list_manifests(folder: Path) -> list[int]:
+    """Numbers of the manifests in a folder, newest first."""
+    if not folder.is_dir():
+        return []
+    matches = [_MANIFEST.match(path.name) for path in folder.iterdir()]
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Put a file on disk whole: the name appears once the data are there."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        # A full disk must not be filled further by half a file.
+        temporary.unlink(missing_ok=True)
+
+
+def write_document(path: Path, document: Document, write: Writer = write_durably) -> FileEntry:
+    """Write one file; OSError if it cannot be written, and nothing is left of it then."""
+    payload: bytes = msgpack.packb(document)
+    digest = _digest(payload)
+    write(path, _MAGIC + digest + payload)
+    return FileEntry(path.name, len(_MAGIC) + len(digest) + len(payload), digest)
+
+
+def read_document(path: Path, expected: FileEntry | None = None) -> Document:
+    """Read one file.
+
+    Raises:
+        SnapshotError: it is missing, cut short, damaged, of another form, or not the one that a
+            manifest expects under this name.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.strerror}") from error
+    if not data.startswith(_MAGIC):
+        raise SnapshotError(f"{path}: not a replay snapshot of this version of the program")
+    digest, payload = data[len(_MAGIC) :][:_DIGEST_BYTES], data[len(_MAGIC) + _DIGEST_BYTES :]
+    if _digest(payload) != digest:
+        raise SnapshotError(f"{path}: cut short or damaged (its checksum does not fit)")
+    if expected is not None and digest != expected.digest:
+        raise SnapshotError(f"{path}: not the file that belongs to this snapshot")
+    document = msgpack.unpackb(payload)
+    if not isinstance(document, dict):
+        raise SnapshotError(f"{path}: does not hold what a replay snapshot holds")
+    return document
+
+
+def delete_others(folder: Path, needed: Collection[str]) -> None:
+    """Delete all files of snapshots in a folder but those that are needed."""
+    for path in folder.iterdir():
+        if _OURS.search(path.name) and path.name not in needed:
+            path.unlink(missing_ok=True)
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, digest_size=_DIGEST_BYTES).digest()

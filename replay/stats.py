@@ -1,0 +1,117 @@
+"""What a replay shard tells of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from replay.game_settings import GameSettings
+from replay.table import ReplayTable, TableCounts
+from replay.waits import Waits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStats:
+    """One game's slice in one shard."""
+
+    size: int
+    """Entries held."""
+    capacity: int
+    """Entries that can be held: this shard's part of the game's quota."""
+    ready: int
+    """Transitions that can be drawn."""
+    counts: TableCounts
+    num_bytes: int
+    """Memory of the entries held."""
+    num_raw_bytes: int
+    """The same, were every frame stored as it is."""
+    priority_quantiles: tuple[float, ...]
+    """See replay.digest.TableDigest."""
+    sampled_age_quantiles: tuple[float, ...]
+    """See replay.digest.TableDigest."""
+    share: float
+    """Relative part of the game in every batch of the run, as now in force."""
+    samples_per_insert_cap: float
+    """As now in force."""
+    insert_wait_s: float
+    """Time that callers of `add` have waited with chunks of this game, summed over callers."""
+    num_adds_waiting: int
+    """Callers of `add` that wait now with chunks of this game."""
+
+
+def stats_of_table(table: ReplayTable, settings: GameSettings, waits: Waits) -> TableStats:
+    """One game's table, what is in force for it, and the callers that wait to add to it."""
+    digest = table.digest()
+    return TableStats(
+        size=table.ring.num_entries,
+        capacity=table.spec.capacity,
+        ready=table.num_ready,
+        counts=replace(table.counts),
+        num_bytes=table.ring.num_bytes,
+        num_raw_bytes=table.ring.num_entries * table.spec.raw_bytes_per_entry,
+        priority_quantiles=digest.priority_quantiles,
+        sampled_age_quantiles=digest.sampled_age_quantiles,
+        share=settings.share,
+        samples_per_insert_cap=settings.samples_per_insert_cap,
+        insert_wait_s=waits.total_s,
+        num_adds_waiting=waits.num_waiting,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotStats:
+    """A shard's snapshots on disk."""
+
+    age_s: float | None = None
+    """Since the newest one was taken; None before the first."""
+    num_bytes: int = 0
+    """On disk, all files that the newest one needs."""
+    num_bytes_written: int = 0
+    """By this process, all snapshots together."""
+    duration_s: float = 0.0
+    """Of writing the newest one."""
+    longest_hold_s: float = 0.0
+    """The longest time that inserting and sampling stood still for a part of a snapshot."""
+    num_written: int = 0
+    """By this process."""
+    failures: int = 0
+    """Snapshots that could not be written."""
+    has_restored: bool = False
+    """Whether the shard began from one, and its counts with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStats:
+    """What a shard has done since it began, and where its limiter stands."""
+
+    tables: dict[str, TableStats]
+    limiter_error: float
+    """Samples that the learner is behind (positive) or ahead (negative)."""
+    insert_wait_s: float
+    """Time that callers of `add` have waited, summed over callers."""
+    sample_wait_s: float
+    """Time that callers of `sample` have waited."""
+    num_adds_waiting: int
+    """Callers of `add` that wait now."""
+    num_samples_waiting: int
+    """Callers of `sample` that wait now."""
+    snapshots: SnapshotStats = SnapshotStats()
+    transitions_lost: int = 0
+    """Stored by this shard's process before this one, and not in the snapshot it began from."""
+    notes: tuple[str, ...] = ()
+    """The newest lines that the shard has to say of its snapshots."""
+    num_notes: int = 0
+    """Lines that it has said so far."""
+
+
+class NoteReader:
+    """Picks the lines that were not there the last time, from one shard's process."""
+
+    def __init__(self) -> None:
+        """Nothing was read yet."""
+        self._num_read = 0
+
+    def new(self, stats: ShardStats) -> tuple[str, ...]:
+        """Lines since the last call, as far as they are still there."""
+        num_new = stats.num_notes - self._num_read
+        self._num_read = stats.num_notes
+        return stats.notes[-num_new:] if num_new > 0 else ()

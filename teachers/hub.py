@@ -1,0 +1,225 @@
+"""Files on the Hugging Face Hub: `hf://OWNER/REPO[/PATH][@REVISION]`.
+
+huggingface_hub (the extra `hub`) fetches them into its own cache, and knows about tokens, mirrors
+and being offline. Nothing that comes from there is run: a file from the Hub is read by the same
+readers as a file of the user's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import Protocol
+
+SCHEME = "hf://"
+_FORM = f"{SCHEME}OWNER/REPO[/PATH][@REVISION]"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHECKPOINT_SUFFIXES = (
+    ".safetensors", ".zip", ".pt", ".pth", ".cleanrl_model", ".gz", ".msgpack", ".flax",
+)  # fmt: skip
+_NEVER_A_CHECKPOINT = ("train_eval_metrics.zip",)
+"""Lies beside the model in every repository that rl-zoo has pushed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubReference:
+    """What an address says."""
+
+    repo: str
+    """"owner/name"."""
+    path: str | None
+    """Of a file in the repository; None leaves it to be found."""
+    revision: str | None
+    """Branch, tag or commit; None is the main branch."""
+
+    def __str__(self) -> str:
+        path = f"/{self.path}" if self.path else ""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{SCHEME}{self.repo}{path}{revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A repository at one revision."""
+
+    commit: str
+    names: tuple[str, ...]
+
+
+class HubFiles(Protocol):
+    """Where repositories are read from."""
+
+    def list(self, repo: str, revision: str | None) -> Listing:
+        """What is there; ValueError if it cannot be found out."""
+        ...
+
+    def fetch(self, repo: str, name: str, commit: str) -> Path:
+        """A local copy of one file, in a folder of its commit; ValueError if there is none."""
+        ...
+
+
+def is_hub_reference(reference: str | Path) -> bool:
+    """Whether it begins with hf://."""
+    return str(reference).startswith(SCHEME)
+
+
+def parse_hub_reference(text: str) -> HubReference:
+    """Take an address apart.
+
+    Raises:
+        ValueError: it is not of the form.
+    """
+    address, separator, revision = text.removeprefix(SCHEME).partition("@")
+    owner, _, rest = address.partition("/")
+    repo, _, path = rest.partition("/")
+    is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
+    good_path = not path or all(part not in ("", ".", "..") for part in path.split("/"))
+    good_revision = not separator or re.fullmatch(r"[A-Za-z0-9._/-]+", revision)
+    if not (is_name(owner) and is_name(repo) and good_path and good_revision):
+        raise ValueError(f"{text!r} is not an address on the Hub; write {_FORM}")
+    return HubReference(f"{owner}/{repo}", path or None, revision or None)
+
+
+def pin(text: str, *, game: str | None = None, files: HubFiles | None = None) -> str:
+    """The same address with its commit, so that it means the same file for ever and everywhere.
+
+    Args:
+        text: the address.
+        game: of the teacher; the file is chosen, too, if it is known.
+        files: the Hub by default.
+    """
+    reference = parse_hub_reference(text)
+    if reference.path and reference.revision and _COMMIT.fullmatch(reference.revision):
+        return text
+    listing = (files or HuggingFace()).list(reference.repo, reference.revision)
+    path = reference.path
+    if path is None and game is not None:
+        path = _choose(reference, listing.names, game)
+    return str(HubReference(reference.repo, path, listing.commit))
+
+
+def fetch(text: str, *, game: str | None = None, files: HubFiles | None = None) -> Path:
+    """A local copy of the file that an address names; its card comes along if there is one.
+
+    Args:
+        text: the address.
+        game: of the teacher, where the repository holds those of several.
+        files: the Hub by default.
+
+    Raises:
+        ValueError: it is no address, cannot be reached, or does not say which file is meant.
+    """
+    files = files or HuggingFace()
+    reference = parse_hub_reference(text)
+    path, commit = reference.path, reference.revision
+    if path is None or commit is None or not _COMMIT.fullmatch(commit):
+        listing = files.list(reference.repo, reference.revision)
+        commit = listing.commit
+        path = path or _choose(reference, listing.names, game)
+    local = files.fetch(reference.repo, path, commit)
+    if path.endswith(".safetensors"):
+        _fetch_card(files, reference.repo, path, commit)
+    return local
+
+
+def _fetch_card(files: HubFiles, repo: str, path: str, commit: str) -> None:
+    """Beside the weights, where it is looked for; whoever needs it says if it is missing."""
+    # Not looked up in the listing: one from the cache has only what was fetched before.
+    with suppress(ValueError):
+        files.fetch(repo, path.removesuffix(".safetensors") + ".json", commit)
+
+
+def _choose(reference: HubReference, names: tuple[str, ...], game: str | None) -> str:
+    """The one checkpoint of a repository, or the game's own."""
+    found = [
+        name
+        for name in names
+        if name.endswith(_CHECKPOINT_SUFFIXES)
+        and PurePosixPath(name).name not in _NEVER_A_CHECKPOINT
+    ]
+    own = [name for name in found if game and PurePosixPath(name).name == f"{game}.safetensors"]
+    if len(own) == 1:
+        return own[0]
+    # Repositories of Stable-Baselines3 hold the archive, and its members in a folder.
+    depth = min((name.count("/") for name in found), default=0)
+    found = [name for name in found if name.count("/") == depth]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ValueError(
+            f"{reference} holds no checkpoint ({', '.join(_CHECKPOINT_SUFFIXES)}); "
+            f"name a file: {_FORM}"
+        )
+    example = HubReference(reference.repo, found[0], reference.revision)
+    raise ValueError(
+        f"{reference} holds several checkpoints: {', '.join(sorted(found))}; "
+        f"name one, for example {example}"
+    )
+
+
+class HuggingFace:
+    """The Hub itself, or what its cache still has of it."""
+
+    def list(self, repo: str, revision: str | None) -> Listing:
+        """See HubFiles; from the cache when the Hub cannot be reached."""
+        hub = _import_hub()
+        try:
+            info = hub.HfApi().repo_info(repo, revision=revision)
+            return Listing(str(info.sha), tuple(s.rfilename for s in info.siblings or ()))
+        except _refusals() as error:
+            raise ValueError(f"{SCHEME}{repo}: {_one_line(error)}") from None
+        # Anything else is the transport's: no network, no answer, or told to stay offline.
+        except Exception as error:
+            if cached := _cached(hub, repo, revision):
+                return cached
+            raise ValueError(
+                f"{SCHEME}{repo} cannot be reached and is not in the cache: {_one_line(error)}"
+            ) from None
+
+    def fetch(self, repo: str, name: str, commit: str) -> Path:
+        """See HubFiles."""
+        hub = _import_hub()
+        try:
+            return Path(hub.hf_hub_download(repo, name, revision=commit))
+        except Exception as error:
+            raise ValueError(f"{SCHEME}{repo}/{name}@{commit}: {_one_line(error)}") from None
+
+
+def _cached(hub: ModuleType, repo: str, revision: str | None) -> Listing | None:
+    try:
+        found = hub.snapshot_download(repo, revision=revision, local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    folder = Path(found)
+    names = (str(p.relative_to(folder).as_posix()) for p in folder.rglob("*") if p.is_file())
+    return Listing(folder.name, tuple(sorted(names)))
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Answers of the Hub that the cache cannot make good."""
+    from huggingface_hub import errors
+
+    return (
+        errors.RepositoryNotFoundError,
+        errors.RevisionNotFoundError,
+        errors.GatedRepoError,
+        errors.HFValidationError,
+    )
+
+
+def _import_hub() -> ModuleType:
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError:
+        raise ValueError(
+            f"{SCHEME} addresses need huggingface_hub; install it with: pip install -e '.[hub]'"
+        ) from None
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,245 @@
+"""Exported students: the same policy, with the mask inside, usable as the documents say."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recorded_runs import make_run
+from runs import clean_environment
+
+from games.registry import get_game
+from launch.export import ExportOptions, main
+from launch.export_formats import (
+    FILE_NAMES,
+    TOLERANCE,
+    MaskedPolicy,
+    collect_states,
+    largest_difference,
+    write_program,
+)
+from networks.student import MultitaskStudent
+from networks.student_file import load_student
+
+GAMES = ["pong", "breakout"]
+DOCS = Path(__file__).parents[2] / "docs" / "export.md"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(
+        tmp_path_factory.mktemp("runs") / "run", games=GAMES, num_tests=1, num_looks=1, seed=6
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """All formats of the run's student."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("out") / "exported"
+    words = ["--format", "safetensors", "torch-export", "onnx", "--licence", "CC0-1.0"]
+    main([str(run.path), *words, "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def states():
+    """Of both games, other ones than the export has looked at."""
+    return collect_states(GAMES, protocol="modern", per_game=5, seed=99)
+
+
+def build_policy(**options):
+    torch.manual_seed(3)
+    student = MultitaskStudent(
+        torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18, games=GAMES,
+        **options,
+    )  # fmt: skip
+    return MaskedPolicy(student.eval())
+
+
+def test_states_are_those_of_the_games_in_their_order(states):
+    observations, index = states
+    assert observations.shape == (10, 4, 84, 84)
+    assert observations.dtype == torch.uint8
+    assert index.tolist() == [0] * 5 + [1] * 5
+    # In play, so no two are the same.
+    assert len({bytes(row.numpy().tobytes()) for row in observations}) == 10
+
+
+@pytest.mark.parametrize("per_game_heads", [False, True])
+def test_the_policy_is_the_students_with_illegal_actions_left_out(states, per_game_heads):
+    policy = build_policy(per_game_heads=per_game_heads)
+    with torch.no_grad():
+        masked, plain = policy(*states), policy.student(*states)
+    for row, game in enumerate([0] * 5 + [1] * 5):
+        legal = get_game(GAMES[game]).legal_mask()
+        assert torch.equal(masked[row][legal], plain[row][legal])
+        assert torch.isneginf(masked[row][~legal]).all()
+
+
+@pytest.mark.parametrize("kind", FILE_NAMES)
+@pytest.mark.parametrize("per_game_heads", [False, True])
+def test_a_program_is_the_student_for_batches_of_any_size(tmp_path, states, kind, per_game_heads):
+    if kind == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    policy = build_policy(per_game_heads=per_game_heads)
+    path = tmp_path / FILE_NAMES[kind]
+    write_program(policy, kind, path, (states[0][:2].clone(), states[1][:2].clone()))
+    for size in (1, 3, 10):
+        batch = (states[0][-size:], states[1][-size:])
+        assert largest_difference(policy, kind, path, batch) <= TOLERANCE
+
+
+def test_a_program_that_differs_is_refused(tmp_path, states):
+    policy = build_policy()
+    path = tmp_path / "student.pt2"
+    write_program(policy, "torch-export", path, (states[0][:2].clone(), states[1][:2].clone()))
+    with torch.no_grad():
+        policy.student.head.bias += 0.001
+    with pytest.raises(ValueError, match=r"differs from the student by 1\.0e-03"):
+        largest_difference(policy, "torch-export", path, states)
+
+
+def test_a_program_with_another_mask_is_refused(tmp_path, states):
+    policy = build_policy()
+    path = tmp_path / "student.pt2"
+    write_program(policy, "torch-export", path, (states[0][:2].clone(), states[1][:2].clone()))
+    policy.legal_GA[0, 2] = True
+    with pytest.raises(ValueError, match="allows other actions"):
+        largest_difference(policy, "torch-export", path, states)
+
+
+def test_a_program_is_no_larger_than_its_weights_need(exported, run):
+    weights = (run.student / "weights.safetensors").stat().st_size
+    for name in FILE_NAMES.values():
+        assert (exported / name).stat().st_size < weights + 500_000
+
+
+def test_all_formats_play_the_same(exported, states):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    student = load_student(exported).eval()
+    with torch.no_grad():
+        expected = MaskedPolicy(student)(*states).numpy()
+    session = onnxruntime.InferenceSession(
+        str(exported / "student.onnx"), providers=["CPUExecutionProvider"]
+    )
+    names = [item.name for item in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, [part.numpy() for part in states], strict=True)))
+    assert names == ["observations", "game_index"]
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+def snippets():
+    return re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_documents_three_lines_load_a_student_without_ray(exported, number):
+    code = snippets()[number]
+    statements = [line for line in code.splitlines() if line]
+    assert len(statements) == 3
+    finished = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint('ray' in sys.modules)"],
+        cwd=exported.parent,
+        env=clean_environment(exported.parent),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip() == "False"
+
+
+# The card
+
+
+def test_the_card_tells_a_stranger_what_to_do(exported):
+    card = json.loads((exported / "card.json").read_text())
+    assert card["games"] == GAMES
+    assert card["input"]["observations"]["shape"] == ["batch", 4, 84, 84]
+    assert "divides by 255 itself" in card["input"]["observations"]["meaning"]
+    assert card["legal_actions"]["breakout"] == [0, 1, 3, 4]
+    assert card["actions"][11] == "right fire"
+    assert card["protocol"]["name"] == "classic"
+    assert card["protocol"]["noop_max"] == 30
+    assert card["licence"] == "CC0-1.0"
+    assert card["teachers"]["pong"]["licence"] == "Apache-2.0"
+    assert card["scores"]["pong"]["student"]["episodes"] == 4
+    assert card["scores"]["pong"]["teacher"]["mean"] == 16.32
+    assert card["measured_with"]["epsilon"] == 0.05
+    assert card["training"]["seed"] == 6
+    for name, about in card["verified"].items():
+        assert about["states"] == 64
+        assert about["largest_difference"] <= TOLERANCE, name
+    for name, digest in card["files"].items():
+        assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == digest
+    assert set(card["files"]) | {"card.json", "card.md"} == {p.name for p in exported.iterdir()}
+
+
+def test_the_card_for_people_says_the_same(exported):
+    text = (exported / "card.md").read_text()
+    card = json.loads((exported / "card.json").read_text())
+    assert "| 1 | breakout | 0 1 3 4 |" in text
+    assert "| 11 | right fire |" in text
+    assert "Licence: CC0-1.0" in text
+    assert "noop_max 30" in text
+    assert all(digest in text for digest in card["files"].values())
+
+
+def test_a_student_without_its_run_says_what_is_not_known(run, tmp_path):
+    main([str(run.student), "--out", str(tmp_path / "out")])
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert (card["scores"], card["protocol"], card["training"]) == (None, None, None)
+    assert card["licence"] == "not stated"
+    text = (tmp_path / "out" / "card.md").read_text()
+    assert "none are known" in text
+    assert "exported without its run" in text
+
+
+# What a user gets wrong
+
+
+def test_a_folder_with_something_in_it_is_left_alone(run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    with pytest.raises(ValueError, match="has something in it already"):
+        main([str(run.path), "--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_export_that_fails_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    import launch.export_formats
+
+    monkeypatch.setattr(launch.export_formats, "TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match="differs from the student"):
+        main([str(run.path), "--format", "torch-export", "--out", str(tmp_path / "out")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_without_its_packages_is_refused_with_what_to_install(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnx", sys)
+    with pytest.raises(ValueError, match=r"ONNX needs the package onnxruntime: pip install"):
+        main([str(run.path), "--format", "onnx", "--out", str(tmp_path / "out")])
+
+
+def test_torchscript_is_answered_with_the_formats_there_are(run, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([str(run.path), "--format", "torchscript", "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'safetensors', 'torch-export', 'onnx'" in line
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="format names nothing"):
+        ExportOptions(target="x", out="y", format=())
+    with pytest.raises(ValueError, match="format names one twice"):
+        ExportOptions(target="x", out="y", format=("onnx", "onnx"))

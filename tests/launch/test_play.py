@@ -1,0 +1,273 @@
+"""Playing a student beside its teacher: whose game is shown, what both think, and the film."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from recorded_runs import make_run
+from rich.console import Console
+
+from actors.evaluator import evaluate
+from games.env import get_protocol
+from games.registry import get_game, make_vector_env
+from launch.play import PlayOptions, main, play_together
+from launch.playing import Judgement, StudentJudge, TeacherJudge, play
+from launch.student_target import find_student
+from launch.terminal_screen import half_blocks, side_by_side
+from networks.masking import masked_softmax
+from networks.student import MultitaskStudent
+from teachers.expert import load_expert
+from teachers.targets import teacher_policy
+
+SPEC = get_game("breakout")
+
+
+class Always:
+    """Prefers one action, and is as sure of it as it can be."""
+
+    def __init__(self, action):
+        self.action = action
+        self.seen = 0
+
+    def judge(self, observations):
+        self.seen += 1
+        policy = np.zeros(SPEC.num_actions, np.float32)
+        policy[self.action] = 1.0
+        return Judgement(policy, policy)
+
+
+def play_moments(judges, player="one", **kwargs):
+    settings = {
+        "protocol": "classic", "epsilon": 0.0, "seed": 3, "num_episodes": 1, "num_steps": 30,
+    }  # fmt: skip
+    return list(play(SPEC, player, judges, **{**settings, **kwargs}))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(
+        tmp_path_factory.mktemp("runs") / "run",
+        games=["pong", "breakout"],
+        num_tests=1,
+        num_looks=1,
+    )
+
+
+# Playing
+
+
+def test_the_player_acts_and_everybody_judges_the_same_states():
+    judges = {"one": Always(3), "other": Always(4)}
+    moments = play_moments(judges)
+    assert len(moments) == 30
+    assert {moment.action for moment in moments} == {3}
+    assert judges["one"].seen == judges["other"].seen == 30
+    assert all(moment.policies["other"][4] == 1.0 for moment in moments)
+    assert [moment.step for moment in moments] == list(range(30))
+
+
+def test_an_illegal_favourite_is_never_played():
+    moments = play_moments({"one": Always(17)})
+    assert {moment.action for moment in moments} <= set(SPEC.legal_actions)
+
+
+def test_episodes_end_with_a_moment_in_which_nobody_acts():
+    moments = play_moments({"one": Always(1)}, num_episodes=2, num_steps=10**6)
+    ends = [moment for moment in moments if moment.action is None]
+    assert [moment.episode for moment in ends] == [0, 1]
+    assert moments[-1] is ends[-1]
+    first = next(moment for moment in moments if moment.episode == 1)
+    assert (first.step, first.score) == (0, 0.0)
+
+
+def test_steps_are_a_limit_over_all_episodes():
+    moments = play_moments({"one": Always(1)}, num_episodes=10, num_steps=300)
+    assert sum(moment.action is not None for moment in moments) == 300
+
+
+def test_steps_and_scores_are_those_of_an_evaluation():
+    expert = load_expert("breakout")
+    moments = play_moments(
+        {"one": TeacherJudge(expert, 1.0)}, num_episodes=2, num_steps=10**6, epsilon=0.9, seed=11
+    )
+    env = make_vector_env(SPEC, num_envs=1, protocol=get_protocol("classic"), seed=11)
+    result = evaluate(expert, env, num_episodes=2, epsilon=0.9, seed=11)
+    env.close()
+    ends = [moment for moment in moments if moment.action is None]
+    assert tuple(end.score for end in ends) == result.returns
+    assert sum(end.step for end in ends) == result.steps
+    assert sum(moment.action is not None for moment in moments) == result.steps
+
+
+def test_the_same_seed_plays_the_same_and_another_otherwise():
+    judges = {"one": TeacherJudge(load_expert("breakout"), 1.0)}
+    one, again, other = (
+        [moment.action for moment in play_moments(judges, seed=seed, epsilon=0.3, num_steps=60)]
+        for seed in (1, 1, 2)
+    )
+    assert one == again
+    assert one != other
+
+
+def test_who_has_finished_stands_still_until_the_others_have():
+    judges = {"short": Always(1), "long": TeacherJudge(load_expert("breakout"), 1.0)}
+    rounds = list(
+        play_together(
+            SPEC, judges, protocol="classic", epsilon=0.0, seed=3, num_episodes=1, num_steps=250
+        )
+    )
+    assert rounds[-1]["short"].action is None
+    assert rounds[-1]["long"].step > rounds[-1]["short"].step
+    assert all(set(moments) == {"short", "long"} for moments in rounds)
+
+
+# What networks think
+
+
+def observations():
+    return torch.randint(0, 256, (1, 4, 84, 84), generator=torch.Generator().manual_seed(1)).to(
+        torch.uint8
+    )
+
+
+def test_a_students_policy_is_its_masked_softmax():
+    torch.manual_seed(0)
+    student = MultitaskStudent(
+        torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18,
+        games=["pong", "breakout"], per_game_heads=True,
+    )  # fmt: skip
+    judged = StudentJudge(student, SPEC).judge(observations())
+    with torch.no_grad():
+        logits = student(observations(), torch.tensor([1]))
+    expected = masked_softmax(logits, torch.from_numpy(SPEC.legal_mask()))[0]
+    assert judged.policy == pytest.approx(expected.numpy())
+    assert judged.policy.sum() == pytest.approx(1.0)
+
+
+def test_a_teachers_policy_is_the_one_that_a_student_imitates():
+    expert = load_expert("breakout")
+    judged = TeacherJudge(expert, 0.05).judge(observations())
+    q = expert.q_values(observations())
+    expected = teacher_policy(q, expert.legal_A, 0.05)[0].numpy()
+    assert judged.policy == pytest.approx(expected, abs=1e-5)
+    assert judged.scores[list(SPEC.legal_actions)].max() == 0.0
+
+
+# The command
+
+
+def test_the_command_writes_a_film_of_both(run, tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    out = tmp_path / "film.gif"
+    main([str(run.path), "--game", "breakout", "--steps", "12", "--out", str(out), "--scale", "1"])
+    with image.open(out) as film:
+        assert film.n_frames == 12
+        assert film.width > 2 * 160
+        assert film.info["duration"] == 70
+    assert capsys.readouterr().out.startswith(f"{out}: 12 steps, 1 s")
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_a_student_without_its_run_plays_beside_the_shipped_expert(run, tmp_path, suffix):
+    image = pytest.importorskip("PIL.Image")
+    out = tmp_path / f"film{suffix}"
+    main([str(run.student), "--game", "pong", "--steps", "5", "--out", str(out), "--scale", "1"])
+    with image.open(out) as film:
+        assert film.n_frames == 5
+
+
+def test_a_student_without_any_teacher_plays_alone(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    run = make_run(tmp_path / "run", games=["tennis"], num_tests=1, num_looks=1)
+    out = tmp_path / "film.png"
+    words = ["--game", "tennis", "--steps", "3", "--out", str(out), "--scale", "1"]
+    main([str(run.student), *words])
+    assert "plays alone" in capsys.readouterr().err
+    with image.open(out) as film:
+        assert film.width < 2 * 160
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--game", "qbert"], "the student does not play 'qbert'; it has pong, breakout"),
+        (["--game", "pong", "--out", "film.avi"], "end its name in .webp"),
+        (["--game", "pong", "--out", "nowhere/film.gif"], "there is no folder nowhere"),
+        (["--game", "pong", "--teacher", "no.safetensors"], "expert no.safetensors is missing"),
+        (["--game", "pong", "--watch"], "there is no terminal"),
+    ],
+)
+def test_what_cannot_be_played_or_shown_is_refused(run, tmp_path, monkeypatch, words, expected):
+    pytest.importorskip("PIL")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=expected):
+        main([str(run.path), *words])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"steps": 0}, "steps must be from 1"),
+        ({"epsilon": 1.5}, "epsilon must lie between"),
+        ({"speed": 0.0}, "speed must lie between"),
+        ({"seed": -1}, "seed must not be negative"),
+        ({"protocol": "moden"}, "unknown protocol"),
+        ({"watch": True, "out": "a.gif"}, "leave watch or out away"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(changed, expected):
+    with pytest.raises(ValueError, match=expected):
+        PlayOptions(target="x", game="pong", **changed)
+
+
+def test_mp4_without_ffmpeg_is_refused_before_anything_is_played(run, tmp_path, monkeypatch):
+    pytest.importorskip("PIL")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"needs the program ffmpeg"):
+        main([str(run.path), "--game", "pong", "--out", str(tmp_path / "film.mp4")])
+
+
+def test_targets_that_are_neither_run_nor_student_are_refused(run, tmp_path):
+    with pytest.raises(ValueError, match="there is no folder"):
+        find_student(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is not the folder of a run, nor that of a student"):
+        find_student(tmp_path)
+    empty = make_run(tmp_path / "young", num_tests=0, num_looks=0, with_student=False)
+    with pytest.raises(ValueError, match="has no student yet"):
+        find_student(empty.path)
+    assert find_student(run.path).load().games == ("pong", "breakout")
+
+
+# The terminal
+
+
+def test_half_blocks_show_two_pixels_in_a_character_and_keep_the_proportions():
+    screen = np.zeros((4, 4, 3), np.uint8)
+    screen[:2] = (255, 0, 0)
+    text = half_blocks(screen, columns=2, rows=10)
+    assert text.plain == "\u2580\u2580\n"
+    style = text.spans[0].style
+    assert style.color.triplet == (255, 0, 0)
+    assert style.bgcolor.triplet == (0, 0, 0)
+    wide = half_blocks(np.zeros((210, 160, 3), np.uint8), columns=40, rows=100)
+    lines = wide.plain.splitlines()
+    assert {len(line) for line in lines} == {40}
+    assert len(lines) == 26
+
+
+def test_the_terminal_shows_scores_and_bars_of_everybody():
+    judges = {"one": Always(3), "other": Always(4)}
+    rounds = play_together(
+        SPEC, judges, protocol="classic", epsilon=0.0, seed=3, num_episodes=1, num_steps=2
+    )
+    shown = io.StringIO()
+    console = Console(file=shown, width=80, height=30, force_terminal=False)
+    console.print(side_by_side(SPEC, tuple(judges), next(rounds), columns=80, rows=30))
+    rounds.close()
+    text = shown.getvalue()
+    assert "one: score 0, step 0" in text
+    assert text.count(">right") == 1
+    assert text.count(">left") == 1
+    assert text.count("\u2588" * 12) == 4  # Each of two panels has both networks' favourites.

@@ -1,0 +1,436 @@
+"""Reports: which runs belong together, what is in the figures, and what is on the page."""
+
+import csv
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from recorded_runs import LOOK_S, TEACHER_MEANS, make_run, student_mean
+
+from launch.report import ReportOptions, figures_folder, write_report, write_report_of_run
+from launch.report_charts import (
+    Unit,
+    choose_units,
+    learning_curve,
+    look_chart,
+    percent_of_expert,
+    progress_curves,
+)
+from launch.report_groups import group_runs
+from launch.report_html import table
+from launch.report_paper import PAPER_TABLE, as_csv, build_rows
+from launch.run_record import read_run
+
+NUM_TESTS, NUM_LOOKS = 12, 24
+TOTAL = NUM_LOOKS * 2000
+STEPS = Unit("thousand steps", 1e3)
+MINUTES = Unit("minutes", 60.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three seeds of one setting, two of another, and some that are not whole."""
+    root = tmp_path_factory.mktemp("runs")
+    usual = {"num_tests": NUM_TESTS, "num_looks": NUM_LOOKS, "with_student": False}
+    for seed in (1, 2, 3):
+        make_run(root / f"seed{seed}", seed=seed, **usual)
+    for seed in (4, 5):
+        make_run(root / f"sharp{seed}", seed=seed, options=["--mimic.temperature", "0.5"], **usual)
+    make_run(root / "begun", num_tests=0, num_looks=2, finish=False, with_student=False)
+    make_run(root / "empty", num_tests=0, num_looks=0, finish=False, with_student=False)
+    make_run(root / "alone", games=["pong"], num_tests=1, num_looks=1)
+    return root
+
+
+def groups_of(folder, *names):
+    return group_runs([read_run(folder / name) for name in names])
+
+
+SEEDS = ("seed1", "seed2", "seed3")
+
+
+# Which runs belong together
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_group(folder):
+    (group,) = groups_of(folder, *SEEDS)
+    assert [run.seed for run in group.runs] == [1, 2, 3]
+    assert group.label == "smoke"
+
+
+def test_groups_are_named_by_the_settings_in_which_they_differ(folder):
+    usual, sharp = groups_of(folder, "seed1", "sharp4", "seed2", "sharp5")
+    assert [run.name for run in usual.runs] == ["seed1", "seed2"]
+    assert [run.name for run in sharp.runs] == ["sharp4", "sharp5"]
+    assert sharp.label == "mimic.temperature 0.5"
+    assert usual.label.startswith("mimic.temperature ")
+
+
+def test_a_run_that_is_given_twice_counts_once(folder):
+    (group,) = groups_of(folder, "seed1", "seed1")
+    assert len(group.runs) == 1
+    assert group.label == "seed1"
+
+
+def test_seeds_that_are_repeated_are_found(folder, tmp_path):
+    shutil.copytree(folder / "seed1", tmp_path / "again")
+    (group,) = group_runs([read_run(folder / "seed1"), read_run(tmp_path / "again")])
+    assert group.repeated_seeds == [1]
+
+
+# What is in the figures
+
+
+def last_ratio(game, seed):
+    return student_mean(game, seed, TOTAL, TOTAL) / TEACHER_MEANS[game]
+
+
+def test_bars_are_means_over_seeds_of_student_over_expert(folder):
+    chart = percent_of_expert(groups_of(folder, *SEEDS))
+    bars = {(bar.category, bar.label): bar for bar in chart.bars}
+    for game in ("pong", "boxing"):
+        bar = bars[game, "smoke"]
+        expected = [100 * last_ratio(game, seed) for seed in (1, 2, 3)]
+        assert bar.value == pytest.approx(sum(expected) / 3)
+        assert min(expected) <= bar.low <= bar.value <= bar.high <= max(expected)
+    assert bars["pong", "paper (recalled)"].value == pytest.approx(78.01, abs=0.005)
+
+
+def test_one_run_has_bars_without_intervals(folder):
+    chart = percent_of_expert(groups_of(folder, "seed1"))
+    assert {(bar.low, bar.high) for bar in chart.bars} == {(None, None)}
+
+
+def test_a_learning_curve_is_the_tests_with_the_experts_lines(folder):
+    chart = learning_curve(groups_of(folder, "seed2"), "boxing", STEPS)
+    student = next(curve for curve in chart.curves if not curve.is_faint)
+    assert student.x == pytest.approx([4.0 * (k + 1) for k in range(NUM_TESTS)])
+    expected = [student_mean("boxing", 2, 1000 * x, TOTAL) for x in student.x]
+    assert student.y == pytest.approx(expected, rel=1e-5)
+    assert [(level.label, level.y) for level in chart.levels] == [
+        ("expert, mean", pytest.approx(23.4)),
+        ("expert, best episode", pytest.approx(33.4)),
+    ]
+    assert "boxing" in chart.alt
+
+
+def test_curves_of_several_seeds_are_their_mean_between_lowest_and_highest(folder):
+    chart = learning_curve(groups_of(folder, *SEEDS), "pong", STEPS)
+    curve = next(curve for curve in chart.curves if not curve.is_faint)
+    for index in (0, -1):
+        values = [student_mean("pong", seed, 1000 * curve.x[index], TOTAL) for seed in (1, 2, 3)]
+        assert curve.y[index] == pytest.approx(sum(values) / 3, rel=1e-5)
+        assert curve.low[index] == pytest.approx(min(values), rel=1e-5)
+        assert curve.high[index] == pytest.approx(max(values), rel=1e-5)
+
+
+def test_progress_over_time_is_the_middle_half_of_normalized_scores(folder):
+    chart = progress_curves(groups_of(folder, "seed3"), "time", MINUTES)
+    curve = chart.curves[0]
+    assert curve.x[0] == pytest.approx(2 * LOOK_S / 60)
+    random = {"pong": -20.7, "boxing": 0.1}
+    expected = [
+        (student_mean(game, 3, 4000, TOTAL) - random[game]) / (TEACHER_MEANS[game] - random[game])
+        for game in random
+    ]
+    assert curve.y[0] == pytest.approx(sum(expected) / 2, rel=1e-4)
+
+
+def test_throughput_is_that_of_the_looks(folder):
+    chart = look_chart(
+        groups_of(folder, "seed1"), "steps_per_second", MINUTES, title="t", y_label="y"
+    )
+    (curve,) = chart.curves
+    assert len(curve.x) == NUM_LOOKS - 1  # The first look has no rates.
+    assert curve.y == pytest.approx([2000 / LOOK_S] * len(curve.y), rel=1e-6)
+
+
+def test_long_curves_are_thinned_out_by_means(tmp_path):
+    run = make_run(
+        tmp_path / "long", games=["pong"], num_tests=1, num_looks=500, with_student=False
+    )
+    chart = look_chart(
+        group_runs([read_run(run.path)]), "policy_lag", MINUTES, title="t", y_label="y"
+    )
+    (curve,) = chart.curves
+    assert 60 <= len(curve.x) <= 120
+    raw = [y for _, y in read_run(run.path).series("seconds", "policy_lag")]
+    assert curve.y[0] == pytest.approx(sum(raw[:5]) / 5)
+
+
+def test_units_avoid_rows_of_zeros(folder):
+    short = choose_units(groups_of(folder, "alone"))
+    assert (short.steps.name, short.time.name) == ("thousand steps", "minutes")
+
+
+def test_every_number_of_a_chart_is_in_its_csv(folder):
+    chart = learning_curve(groups_of(folder, *SEEDS), "pong", STEPS)
+    rows = list(csv.DictReader(io.StringIO(chart.as_csv())))
+    curve = next(curve for curve in chart.curves if not curve.is_faint)
+    own = [row for row in rows if row["series"] == curve.label]
+    assert [float(row["score"]) for row in own] == list(curve.y)
+    assert [float(row["low"]) for row in own] == list(curve.low)
+    assert any(row["series"] == "expert, mean" for row in rows)
+
+
+# The paper's table
+
+
+def test_the_papers_percentages_follow_from_its_scores():
+    printed = {
+        "atlantis": (288.2, 108.0), "boxing": (93.61, 93.00), "breakout": (127.0, 97.98),
+        "crazy_climber": (59.33, 63.22), "enduro": (109.1, 85.00), "pong": (78.01, 93.25),
+        "seaquest": (27.51, 23.64), "space_invaders": (68.44, 63.94),
+    }  # fmt: skip
+    for game, (mean, maximum) in printed.items():
+        row = PAPER_TABLE[game]
+        assert float(f"{100 * row.mean_ratio:.4g}") == pytest.approx(mean)
+        assert float(f"{100 * row.max_ratio:.4g}") == pytest.approx(maximum)
+
+
+def test_our_rows_are_means_of_the_last_ten_tests_and_the_best_of_all(folder):
+    (group,) = groups_of(folder, "seed1")
+    rows = {row.game: row for row in build_rows(group)}
+    assert list(rows)[:8] == list(PAPER_TABLE)
+    tests = [student_mean("pong", 1, 4000 * (k + 1), TOTAL) for k in range(NUM_TESTS)]
+    row = rows["pong"]
+    assert row.student_mean.value == pytest.approx(sum(tests[-10:]) / 10, rel=1e-5)
+    assert row.student_best.value == pytest.approx(max(tests), rel=1e-6)
+    assert (row.num_averaged, row.num_tests) == (10, NUM_TESTS)
+    assert row.mean_ratio == pytest.approx(row.student_mean.value / 16.32)
+    assert rows["atlantis"].student_mean is None
+
+
+def test_the_tables_file_marks_the_papers_values_as_recalled(folder):
+    (group,) = groups_of(folder, "seed1")
+    header, *lines = list(csv.reader(io.StringIO(as_csv(build_rows(group)))))
+    assert sum(name.endswith("_recalled") for name in header) == 6
+    assert len(lines) == 8
+    assert all(len(line) == len(header) for line in lines)
+
+
+# The page
+
+
+class PageReader(HTMLParser):
+    """Collects what can be asked of a page."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags = []
+        self.words = []
+        self._open = []
+        self.feed(text)
+        assert self._open == [], "a tag is not closed"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "source", "br"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def drawn(folder, tmp_path_factory):
+    """The page of the three seeds."""
+    pytest.importorskip("matplotlib")
+    out = tmp_path_factory.mktemp("pages") / "seeds.html"
+    page = write_report([folder / name for name in SEEDS], out=out, film_steps=0)
+    return page, PageReader(page.read_text())
+
+
+def test_the_page_asks_nothing_of_the_network(drawn):
+    page, read = drawn
+    addresses = [
+        value
+        for _, attributes in read.tags
+        for name, value in attributes.items()
+        if name in ("src", "srcset", "href", "action", "data")
+    ]
+    assert addresses
+    assert all(value.startswith(("data:image/", "#")) for value in addresses)
+    assert read.all("script") == read.all("link") == read.all("iframe") == []
+    assert "url(" not in page.read_text()
+    (policy,) = [m["content"] for m in read.all("meta") if m.get("http-equiv")]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_every_picture_has_words_a_size_and_a_dark_twin(drawn):
+    _, read = drawn
+    images = read.all("img")
+    assert len(images) >= 8
+    for image in images:
+        assert len(image["alt"]) > 20
+        assert int(image["width"]) > 0
+        assert int(image["height"]) > 0
+    assert len(read.all("source")) == len(images)
+
+
+def test_every_table_has_headings_for_columns_and_rows_and_a_name(drawn):
+    _, read = drawn
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    tables = read.all("table")
+    assert len(tables) >= 5
+    assert all(table["aria-labelledby"] in ids for table in tables)
+    scopes = {heading["scope"] for heading in read.all("th")}
+    assert scopes == {"col", "row", "colgroup"}
+
+
+def test_the_links_of_the_contents_lead_somewhere(drawn):
+    _, read = drawn
+    ids = {attributes["id"] for _, attributes in read.tags if "id" in attributes}
+    targets = {link["href"].removeprefix("#") for link in read.all("a")}
+    assert len(targets) >= 7
+    assert targets <= ids
+
+
+def test_the_page_names_seeds_intervals_and_where_the_papers_numbers_are_from(drawn):
+    _, read = drawn
+    assert "3 runs; in brackets the 95% interval over seeds" in read.text
+    assert re.search(r"interquartile mean \d+% \[\d+%, \d+%\]", read.text)
+    assert "recalled" in read.text
+    assert "temperature:" in read.text  # config.yaml
+
+
+def test_every_figure_lies_beside_the_page_as_png_and_csv(drawn):
+    page, _ = drawn
+    files = {path.name for path in figures_folder(page).iterdir()}
+    names = {"figure_1_pong", "figure_1_boxing", "figure_6", "progress_steps", "progress_time"}
+    for name in names | {"steps_per_second"}:
+        assert {f"{name}.png", f"{name}.csv"} <= files
+    assert "table_1.csv" in files
+
+
+def test_what_a_table_shows_is_text_and_never_a_tag():
+    read = PageReader(table("a <b>", ["<i>", "x"], [["<u>", "<s>"], ["n", "1 [0, <em>]"]]))
+    assert {tag for tag, _ in read.tags} <= {
+        "p", "div", "table", "thead", "tbody", "tr", "th", "td", "br", "small",
+    }  # fmt: skip
+    assert all(text in read.text for text in ("a <b>", "<i>", "<u>", "<s>", "[0, <em>]"))
+
+
+@pytest.mark.slow
+def test_groups_of_other_settings_are_shown_side_by_side(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    names = [*SEEDS, "sharp4", "sharp5"]
+    page = write_report([folder / name for name in names], out=tmp_path / "page.html", film_steps=0)
+    read = PageReader(page.read_text())
+    assert "mimic.temperature 0.5: means over the last 10 tests of 12" in read.text
+    rows = list(csv.DictReader(io.StringIO((figures_folder(page) / "figure_6.csv").read_text())))
+    assert len({row["series"] for row in rows}) == 3  # Two groups and the paper.
+    assert (figures_folder(page) / "table_1_2.csv").is_file()
+
+
+@pytest.mark.parametrize("name", ["begun", "empty"])
+def test_a_run_that_has_only_begun_has_a_report(folder, tmp_path, name):
+    pytest.importorskip("matplotlib")
+    page = write_report([folder / name], out=tmp_path / "page.html")
+    read = PageReader(page.read_text())
+    assert f"Not finished: {name}" in read.text
+    assert "there are no films" in read.text
+    assert "nan" not in read.text.lower().split()
+
+
+def test_damaged_records_are_said_at_the_top_of_the_page(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    run = tmp_path / "run"
+    shutil.copytree(folder / "alone", run)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"steps": NaN, "seconds": null\n')
+        file.write('{"seconds": 300.0, "steps": null, "test/pong/mean": null, "a": NaN}\n')
+    (run / "summary.json").write_text("[]")
+    meta = json.loads((run / "meta.json").read_text())
+    meta["warnings"] = ["the teacher of <b>pong</b> is weak"]
+    (run / "meta.json").write_text(json.dumps(meta))
+    page = write_report([run], film_steps=0)
+    assert page == run / "report.html"
+    read = PageReader(page.read_text())
+    assert "1 lines of metrics.jsonl are damaged" in read.text
+    assert "summary.json is damaged" in read.text
+    assert "the teacher of <b>pong</b> is weak" in read.text  # As text, not as a tag.
+
+
+def test_one_game_with_its_films_makes_a_page(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    page = write_report([folder / "alone"], out=tmp_path / "page.html", film_steps=6)
+    read = PageReader(page.read_text())
+    (film,) = [image for image in read.all("img") if image["src"].startswith("data:image/webp")]
+    assert film["alt"].startswith("Film of pong, teacher and student side by side")
+    instead = [source["media"] for source in read.all("source")]
+    assert "(prefers-reduced-motion: reduce)" in instead
+    assert (figures_folder(page) / "film_pong.webp").read_bytes()[8:12] == b"WEBP"
+
+
+def test_a_report_replaces_a_report_and_nothing_else(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "page.html"
+    write_report([folder / "empty"], out=out, film_steps=0)
+    write_report([folder / "empty"], out=out, film_steps=0)
+    out.write_text("<html>my thesis</html>")
+    with pytest.raises(ValueError, match="is no report of this program"):
+        write_report([folder / "empty"], out=out, film_steps=0)
+    assert out.read_text() == "<html>my thesis</html>"
+
+
+def test_a_run_is_only_read(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    before = {p: p.read_bytes() for p in (folder / "empty").rglob("*") if p.is_file()}
+    write_report([folder / "empty"], out=tmp_path / "page.html")
+    assert {p: p.read_bytes() for p in (folder / "empty").rglob("*") if p.is_file()} == before
+
+
+# At the end of a run
+
+
+def test_the_end_of_a_run_says_where_its_report_is(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    shutil.copytree(folder / "empty", tmp_path / "run")
+    said = []
+    write_report_of_run(tmp_path / "run", said.append)
+    assert said == [f"report: {tmp_path / 'run' / 'report.html'}"]
+
+
+def test_without_the_extra_a_run_ends_with_one_line_of_advice(folder, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said = []
+    write_report_of_run(folder / "empty", said.append)
+    (line,) = said
+    assert line.startswith("no report was written: a report needs matplotlib: pip install")
+
+
+def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
+    said = []
+    write_report_of_run(tmp_path / "nowhere", said.append)
+    (line,) = said
+    assert line.startswith("no report was written: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"runs": ()}, "no run is named"),
+        ({"runs": ("a",), "film_steps": -1}, "film_steps must be from 0"),
+        ({"runs": ("a",), "out": "page.txt"}, "out must end in .html"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, expected):
+    with pytest.raises(ValueError, match=expected):
+        ReportOptions(**options)

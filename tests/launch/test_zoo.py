@@ -1,0 +1,432 @@
+"""launch/zoo.py: every command, on good and on bad input."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import signals
+import torch
+from runs import run_command, save_network, save_random_expert
+from torch import nn
+
+from games.registry import get_game
+from launch import zoo
+from launch.zoo_verify import DrawnPolicy, draws_actions, with_scores
+from networks.teacher_network import PolicyNetwork
+from teachers.card import ScoreRecord, load_card
+from teachers.expert import load_expert, save_expert, shipped_experts
+
+SPEC = signals.GAMES[0]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Every command starts in an empty folder, with one thread."""
+    monkeypatch.chdir(tmp_path)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture
+def good(tmp_path) -> Path:
+    """A teacher that plays nearly perfectly, with a card that says so."""
+    path = save_network(tmp_path / "good", SPEC.name, signals.fit_best_policy(SPEC, seed=0))
+    set_score(path, mean=9.6)
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path) -> Path:
+    """One that has learned nothing, with the same card."""
+    path = save_random_expert(tmp_path / "bad", SPEC.name, torso="minatar")
+    set_score(path, mean=9.6)
+    return path
+
+
+def set_score(path: Path, *, mean: float) -> None:
+    card_file = path.with_suffix(".json")
+    card = json.loads(card_file.read_text())
+    card["scores"] = [card["scores"][0] | {"mean": mean, "std": 0.6, "episodes": 30}]
+    card_file.write_text(json.dumps(card))
+
+
+def save_sb3_zip(path: Path, *, num_actions: int = 6, seed: int = 0) -> nn.Module:
+    """What `DQN("CnnPolicy").save` leaves, as far as it is read; returns the network it holds."""
+    torch.manual_seed(seed)
+    layers = nn.ModuleDict(
+        {
+            "features_extractor": nn.ModuleDict(
+                {
+                    "cnn": nn.Sequential(
+                        nn.Conv2d(4, 32, 8, 4),
+                        nn.ReLU(),
+                        nn.Conv2d(32, 64, 4, 2),
+                        nn.ReLU(),
+                        nn.Conv2d(64, 64, 3, 1),
+                        nn.ReLU(),
+                        nn.Flatten(),
+                    ),
+                    "linear": nn.Sequential(nn.Linear(3136, 512), nn.ReLU()),
+                }
+            ),
+            "q_net": nn.Sequential(nn.Linear(512, num_actions)),
+        }
+    )
+    buffer = io.BytesIO()
+    state = layers.state_dict()
+    torch.save(
+        {f"{net}.{name}": t for net in ("q_net", "q_net_target") for name, t in state.items()},
+        buffer,
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", json.dumps({"num_timesteps": 10_000_000}))
+        archive.writestr("policy.pth", buffer.getvalue())
+        archive.writestr("_stable_baselines3_version", "2.3.0")
+    extractor = layers["features_extractor"]
+    return nn.Sequential(extractor["cnn"], extractor["linear"], layers["q_net"])
+
+
+# import
+
+
+def test_an_sb3_zip_becomes_a_teacher_that_answers_as_its_library_does(tmp_path, capsys):
+    theirs = save_sb3_zip(tmp_path / "dqn-PongNoFrameskip-v4.zip")
+    zoo.main(["import", "dqn-PongNoFrameskip-v4.zip", "--game", "pong"])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("teachers_imported/pong.safetensors: DQN for pong from format sb3, ")
+    assert "10,000,000 steps, protocol sb3" in line
+    card = load_card(tmp_path / "teachers_imported" / "pong.json")
+    assert card.origin == "Stable-Baselines3 2.3.0, dqn-PongNoFrameskip-v4.zip"
+    assert (card.licence, card.scores, card.weights_precision) == ("unknown", (), "full")
+
+    rng = np.random.default_rng(0)
+    observations = rng.integers(0, 256, (5, 4, 84, 84), dtype=np.uint8)
+    np.save("asked.npy", observations)
+    words = ["--observations", "asked.npy", "--out", "answers.npz"]
+    zoo.main(["query", "teachers_imported/pong.safetensors", *words])
+    answers = np.load("answers.npz")
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(observations).float() / 255).numpy()
+    legal = list(get_game("pong").legal_actions)
+    np.testing.assert_allclose(answers["q_values"][:, legal], expected, atol=1e-5)
+    assert answers["actions"].tolist() == [legal[best] for best in expected.argmax(1)]
+
+
+def test_an_import_does_not_overwrite_unless_it_is_told_to(tmp_path):
+    save_sb3_zip(tmp_path / "a.zip", seed=0)
+    save_sb3_zip(tmp_path / "b.zip", seed=1)
+    words = ["--game", "pong", "--out", "mine"]
+    zoo.main(["import", "a.zip", *words])
+    before = (tmp_path / "mine" / "pong.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"mine/pong.safetensors is there already; .*--overwrite"):
+        zoo.main(["import", "b.zip", *words])
+    assert (tmp_path / "mine" / "pong.safetensors").read_bytes() == before
+    zoo.main(["import", "b.zip", *words, "--overwrite"])
+    assert (tmp_path / "mine" / "pong.safetensors").read_bytes() != before
+    assert load_expert(tmp_path / "mine" / "pong.safetensors", "pong")
+
+
+def test_an_import_of_the_projects_own_format_changes_nothing(good, tmp_path):
+    zoo.main(["import", str(good), "--game", SPEC.name, "--out", "copy"])
+    copied = tmp_path / "copy" / good.name
+    assert copied.read_bytes() == good.read_bytes()
+    assert load_card(copied.with_suffix(".json")) == load_card(good.with_suffix(".json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.zip", "--game", "pong"], "nowhere.zip is missing"),
+        (["a" * 300, "--game", "pong"], "a cannot be read: File name too long"),
+        (["a.zip", "--game", "pnog"], "did you mean 'pong'"),
+        (["a.zip", "--game", "breakout"], "its head has 6 outputs, but 'breakout' has 4 legal"),
+        (["a.zip", "--game", "pong", "--format", "sb4"], "unknown format 'sb4'; choose one of own"),
+        (["a.zip", "--game", "pong", "--format", "pfrl"], "a.zip is of format 'sb3', not 'pfrl'"),
+        (["text.zip", "--game", "pong"], "text.zip is of no format that is read"),
+        (["hf://nobody", "--game", "pong"], "'hf://nobody' is not an address on the Hub"),
+    ],
+)
+def test_an_import_that_cannot_be_is_refused_and_leaves_nothing(tmp_path, words, message):
+    save_sb3_zip(tmp_path / "a.zip")
+    (tmp_path / "text.zip").write_text("not a checkpoint")
+    with pytest.raises(ValueError, match=message):
+        zoo.main(["import", *words])
+    assert not (tmp_path / "teachers_imported").exists()
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m.zip", "a\nb.zip", "\udcff.zip"])
+def test_a_name_that_is_no_text_does_not_reach_the_card_as_it_is(tmp_path, name):
+    save_sb3_zip(tmp_path / name)
+    zoo.main(["import", name, "--game", "pong"])
+    card = load_card(tmp_path / "teachers_imported" / "pong.json")
+    assert card.origin == f"Stable-Baselines3 2.3.0, {name!a}"
+
+
+# list and show
+
+
+def test_the_list_has_the_shipped_and_the_found_teachers(good, bad, tmp_path, capsys):
+    (tmp_path / "good" / "student.safetensors").write_bytes(b"weights without a card")
+    zoo.main(["list", "."])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split() == [
+        "game", "algorithm", "architecture", "protocol", "score",
+    ]  # fmt: skip
+    assert lines[lines.index("") + 1].split() == ["teacher", "origin", "licence"]
+    numbered = [line.split()[1] for line in lines if line[:2].strip()]
+    paths = [f"{folder}/{SPEC.name}.safetensors" for folder in ("bad", "good")]
+    games = shipped_experts()
+    assert numbered == [*games, SPEC.name, SPEC.name, *games, *paths]
+    assert sum("9.6 +- 0.6 (30)" in line for line in lines) == 2
+    zoo.main(["list", "good", "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    assert [row["teacher"] for row in listed] == [
+        *shipped_experts(),
+        f"good/{SPEC.name}.safetensors",
+    ]
+    assert [row["shipped"] for row in listed] == [True] * len(shipped_experts()) + [False]
+
+
+def test_long_texts_are_listed_without_cutting_words(tmp_path, capsys):
+    save_sb3_zip(tmp_path / "dqn-PongNoFrameskip-v4.zip")
+    zoo.main(["import", "dqn-PongNoFrameskip-v4.zip", "--game", "pong", "--out", "a" * 30])
+    capsys.readouterr()
+    zoo.main(["list", "a" * 30])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    words = " ".join(lines).split()
+    for word in (
+        "prioritized",
+        "nature_valid,",
+        "Stable-Baselines3",
+        f"{'a' * 30}/pong.safetensors",
+    ):
+        assert word in words
+
+
+def test_brackets_on_a_card_are_listed_as_they_are(good, capsys):
+    card = json.loads(good.with_suffix(".json").read_text())
+    card["origin"] = "[/]me [red]and you[bold"
+    good.with_suffix(".json").write_text(json.dumps(card))
+    zoo.main(["list", "good"])
+    assert "[/]me [red]and you[bold" in capsys.readouterr().out
+
+
+def test_a_folder_with_a_teachers_name_is_no_teacher(good, tmp_path, capsys):
+    folder = tmp_path / "other" / good.name
+    folder.mkdir(parents=True)
+    folder.with_suffix(".json").write_text(good.with_suffix(".json").read_text())
+    zoo.main(["list", "other", "--json"])
+    assert len(json.loads(capsys.readouterr().out)) == len(shipped_experts())
+
+
+def test_imported_teachers_are_listed_without_naming_their_folder(tmp_path, capsys):
+    save_sb3_zip(tmp_path / "a.zip")
+    zoo.main(["import", "a.zip", "--game", "pong"])
+    zoo.main(["list", "--json"])
+    listed = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert listed[-1]["teacher"] == "teachers_imported/pong.safetensors"
+    assert listed[-1]["scores"] == []
+    zoo.main(["list"])
+    assert "not measured" in capsys.readouterr().out
+
+
+def test_a_damaged_card_does_not_hide_the_other_teachers(good, bad, capsys):
+    bad.with_suffix(".json").write_text("{")
+    zoo.main(["list", "good", "bad", "--json"])
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)) == len(shipped_experts()) + 1
+    assert captured.err.startswith("left out: card ")
+    with pytest.raises(ValueError, match="there is no folder nowhere"):
+        zoo.main(["list", "nowhere"])
+
+
+def test_a_card_is_shown_for_people_and_for_programs(good, capsys):
+    zoo.main(["show", str(good)])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    assert f"game           {SPEC.name}" in text
+    assert "9.6 +- 0.6 (30), classic" in text
+    zoo.main(["show", str(good), "--json"])
+    assert json.loads(capsys.readouterr().out) == json.loads(good.with_suffix(".json").read_text())
+
+
+def test_the_shipped_cards_are_shown_by_the_name_of_their_game(capsys):
+    for game in shipped_experts():
+        zoo.main(["show", game])
+        assert f"game           {game} " in capsys.readouterr().out
+
+
+# verify
+
+
+def test_a_teacher_that_plays_as_its_card_says_passes(good, capsys):
+    zoo.main(["verify", str(good), "--episodes", "8"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "passed: as its card says under classic"
+    assert "eps 0.05" in lines[-2]
+    assert "9.6 +- 0.6 (30)" in lines[-2]
+
+
+def test_a_teacher_that_plays_at_random_fails_with_status_1(bad, capsys):
+    with pytest.raises(SystemExit) as end:
+        zoo.main(["verify", str(bad), "--episodes", "8"])
+    assert end.value.code == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("FAILED: ")
+
+
+def test_a_teacher_without_scores_is_only_checked_against_random_play(good, capsys):
+    card = json.loads(good.with_suffix(".json").read_text())
+    good.with_suffix(".json").write_text(json.dumps(card | {"scores": []}))
+    zoo.main(["verify", str(good), "--episodes", "4", "--json"])
+    (outcome,) = json.loads(capsys.readouterr().out)["protocols"].values()
+    assert outcome["finding"] == "plays"
+    assert outcome["card"] is outcome["errors_below"] is outcome["normalized"] is None
+
+
+def test_its_own_protocol_is_played_before_that_of_runs(good, capsys):
+    card = json.loads(good.with_suffix(".json").read_text())
+    good.with_suffix(".json").write_text(json.dumps(card | {"protocol": "dopamine"}))
+    zoo.main(["verify", str(good), "--episodes", "4", "--json"])
+    protocols = json.loads(capsys.readouterr().out)["protocols"]
+    assert list(protocols) == ["dopamine", "classic"]
+    # Where the card has no score by a protocol, the usual epsilon and its first score serve.
+    assert protocols["dopamine"]["measured"]["epsilon"] == 0.001
+    assert protocols["dopamine"]["card"]["protocol"] == "classic"
+    assert protocols["classic"]["measured"]["epsilon"] == 0.05
+    zoo.main(["verify", str(good), "--episodes", "4", "--protocol", "pfrl", "--epsilon", "0.02"])
+    assert "eps 0.02" in capsys.readouterr().out
+
+
+def test_what_was_measured_is_written_beside_what_the_card_has(good, capsys):
+    before = load_card(good.with_suffix(".json"))
+    words = ["verify", str(good), "--episodes", "6", "--protocol", "modern", "--write"]
+    zoo.main(words)
+    after = load_card(good.with_suffix(".json"))
+    assert after.scores[0] == before.scores[0]
+    assert (after.scores[1].protocol, after.scores[1].episodes) == ("modern", 6)
+    assert after.scores[1].mean > 9
+    assert load_expert(good).card == after, "the checksum still fits"
+    words[3] = "7"
+    zoo.main(words)
+    again = load_card(good.with_suffix(".json"))
+    assert [score.episodes for score in again.scores] == [30, 7]
+    assert "written to " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("teacher", ["pong", "hf://me/zoo/pong.safetensors"])
+def test_cards_of_others_are_not_written_to(teacher, monkeypatch):
+    monkeypatch.setattr("launch.zoo_verify.load_teacher", lambda _: load_expert("pong"))
+    with pytest.raises(ValueError, match="are not changed; --write needs the path"):
+        zoo.main(["verify", teacher, "--write"])
+
+
+def test_scores_under_other_conditions_stand_beside_each_other():
+    card = load_expert("pong").card
+    first = card.scores[0]
+    other = ScoreRecord(
+        mean=1.0, std=0.0, max=1.0, episodes=1, protocol="classic", epsilon=0.0, precision="half"
+    )
+    both = with_scores(card, [other])
+    assert both.scores == (*card.scores, other)
+    newer = ScoreRecord(
+        mean=15.0, std=1.0, max=1.0, episodes=9, protocol=first.protocol,
+        epsilon=first.epsilon, precision=first.precision,
+    )  # fmt: skip
+    assert with_scores(card, [newer]).scores == (newer, *card.scores[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pong", "--episodes", "0"], "episodes must be at least 1, got 0"),
+        (["pong", "--epsilon", "2"], "epsilon must lie between 0 and 1, got 2.0"),
+        (["pong", "--seed", "-1"], "seed must not be negative, got -1"),
+        (
+            ["pong", "--protocol", "moden"],
+            "unknown protocol 'moden'; choose one of classic, modern",
+        ),
+        (["pong", "--episods", "3"], "--episods, 3; perhaps you meant --episodes"),
+        ([], "TEACHER"),
+    ],
+)
+def test_wrong_options_are_one_line_and_status_2(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        zoo.main(["verify", *words])
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert message in line
+    assert captured.out == ""
+
+
+def test_a_policys_actions_are_drawn_under_its_own_protocol_only(tmp_path):
+    network = PolicyNetwork(
+        torso="minatar", observation_shape=SPEC.observation_shape, num_actions=SPEC.num_actions
+    )
+    card = {
+        "game": SPEC.name, "algorithm": "PPO", "protocol": "sb3", "trained_steps": 1,
+        "scores": [], "origin": "made by a test", "licence": "Apache-2.0",
+    }  # fmt: skip
+    save_expert(network, card, tmp_path / "policy.safetensors", half=False)
+    policy = load_expert(tmp_path / "policy.safetensors")
+    assert draws_actions(policy.card, zoo.get_protocol("sb3"))
+    assert not draws_actions(policy.card, zoo.get_protocol("classic"))
+    assert not draws_actions(load_expert("pong").card, zoo.get_protocol("classic"))
+
+
+def test_drawn_actions_are_as_frequent_as_the_policy_says():
+    logits = torch.tensor([0.5, 0.3, 0.2]).log()
+    network = DrawnPolicy(_Constant(logits), seed=0)
+    drawn = network(torch.zeros(20_000, 1)).argmax(1)
+    shares = torch.bincount(drawn, minlength=3) / len(drawn)
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.01, rtol=0)
+
+
+class _Constant(nn.Module):
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self._logits = logits
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self._logits.expand(len(observations), -1)
+
+
+# As a user starts it
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_and_status_2(tmp_path):
+    for words in (
+        ["show", "nowhere.safetensors"],
+        ["frobnicate"],
+        ["import", "x", "--game", "pong"],
+    ):
+        finished = run_command("zoo.py", *words, cwd=tmp_path)
+        assert finished.status == 2
+        assert finished.output == ""
+        (line,) = finished.errors.splitlines()
+        assert line.startswith("error: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_shipped_pong_expert_passes_and_an_empty_one_fails(tmp_path):
+    finished = run_command(
+        "zoo.py", "verify", "pong", "--episodes", "3", cwd=tmp_path, timeout_s=300.0
+    )
+    assert finished.status == 0, finished.errors
+    assert finished.output.splitlines()[-1] == "passed: as its card says under classic"
+    path = save_random_expert(tmp_path, "pong")
+    set_score(path, mean=16.0)
+    finished = run_command(
+        "zoo.py", "verify", path, "--episodes", "3", cwd=tmp_path, timeout_s=300.0
+    )
+    assert finished.status == 1, finished.errors
+    assert finished.output.splitlines()[-1] == "FAILED: near random under classic"

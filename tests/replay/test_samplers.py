@@ -1,0 +1,339 @@
+"""What every sampler promises, each against a slow one written from its paper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from replay_chunks import make_spec
+from sampler_cases import (
+    EVERY,
+    EXACT,
+    EXPONENT,
+    build_case,
+    build_hierarchy,
+    edges_of,
+    expected,
+)
+from slow_samplers import Item, SlowHierarchy, slow_edges
+
+from replay.config import ReplayConfig
+from replay.samplers import (
+    HierarchicalSampler,
+    ProportionalSampler,
+    RankBasedSampler,
+    Sampler,
+    UniformSampler,
+    build_sampler,
+)
+
+CAPACITY = 64
+every_sampler = pytest.mark.parametrize("name", EVERY)
+
+
+def filled(name: str, *, size: int = 20, seed: int = 0) -> tuple[Sampler, list[int], list[Item]]:
+    """A sampler that some slots have entered, left and changed in, and what it should hold."""
+    rng = np.random.default_rng(seed)
+    sampler = build_case(name, CAPACITY)
+    priorities = rng.uniform(0.2, 2.0, CAPACITY).astype(np.float32)
+    priorities[5] = priorities[6]
+    values = rng.normal(0.0, 3.0, CAPACITY).astype(np.float32)
+    order = rng.permutation(CAPACITY)
+    for slots in np.split(order[: size + 10], [3, 4, 17]):
+        sampler.admit(slots, priorities[slots], values[slots])
+    sampler.retire(order[:10])
+    slots = np.sort(order[10 : size + 10])
+    changed = slots[::3]
+    priorities[changed] = rng.uniform(0.2, 2.0, len(changed))
+    sampler.update(changed, priorities[changed])
+    sampler.check_valid(slots, priorities[slots], values[slots])
+    items = [Item(priority=float(priorities[s]), value=float(values[s])) for s in slots]
+    return sampler, slots.tolist(), items
+
+
+@pytest.mark.parametrize("size", [50, 2_000])
+@pytest.mark.parametrize("name", EXACT)
+def test_frequencies_are_those_of_the_paper(name, size):
+    sampler, slots, items = filled(name)
+    rng = np.random.default_rng(1)
+    counts = np.zeros(CAPACITY)
+    num_draws = 200_000 // size
+    for _ in range(num_draws):
+        drawn, _ = sampler.draw(size, rng)
+        counts += np.bincount(drawn, minlength=CAPACITY)
+    probabilities, _ = expected(name, items, edges_of(sampler))
+    assert set(np.flatnonzero(counts)) == set(slots)
+    # 200,000 draws of at least 1 in 100: a standard deviation of at most 2.2 %, less by equal
+    # parts.
+    np.testing.assert_allclose(counts[slots] / (num_draws * size), probabilities, rtol=0.04)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_inverse_probabilities_are_those_of_the_paper(name):
+    sampler, slots, items = filled(name)
+    drawn, inverse = sampler.draw(2_000, np.random.default_rng(2))
+    _, wanted = expected(name, items, edges_of(sampler))
+    assert set(drawn.tolist()) == set(slots)
+    rows = np.searchsorted(slots, drawn)
+    np.testing.assert_allclose(inverse, np.array(wanted)[rows], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if "uniform rank within" not in name])
+def test_weights_that_correct_fully_make_the_mean_over_draws_the_mean_over_transitions(name):
+    sampler, slots, _ = filled(name)
+    drawn, inverse = sampler.draw(200_000, np.random.default_rng(3))
+    quantity = np.cos(np.arange(CAPACITY))
+    estimate = np.mean(inverse * quantity[drawn])
+    assert estimate == pytest.approx(quantity[slots].mean(), abs=2e-3)
+    assert inverse.dtype == np.float32
+
+
+@every_sampler
+def test_same_seed_draws_the_same_and_another_seed_does_not(name):
+    def draws(seed):
+        sampler, _, _ = filled(name)
+        rng = np.random.default_rng(seed)
+        return [sampler.draw(16, rng)[0].tolist() for _ in range(3)]
+
+    assert draws(3) == draws(3)
+    assert draws(3) != draws(4)
+
+
+@every_sampler
+def test_draw_of_nothing_is_refused(name):
+    sampler = build_case(name, CAPACITY)
+    with pytest.raises(ValueError, match="nothing can be drawn yet"):
+        sampler.draw(4, np.random.default_rng(0))
+    one = np.array([3])
+    sampler.admit(one, np.ones(1, np.float32), np.zeros(1, np.float32))
+    assert len(sampler) == 1
+    assert sampler.draw(4, np.random.default_rng(0))[0].tolist() == [3] * 4
+    sampler.retire(one)
+    assert len(sampler) == 0
+    with pytest.raises(ValueError, match="nothing can be drawn yet"):
+        sampler.draw(4, np.random.default_rng(0))
+
+
+@every_sampler
+def test_all_priorities_zero_are_drawn(name):
+    sampler = build_case(name, CAPACITY)
+    sampler.admit(np.arange(4), np.zeros(4, np.float32), np.zeros(4, np.float32))
+    slots, inverse = sampler.draw(100, np.random.default_rng(0))
+    assert set(slots.tolist()) == {0, 1, 2, 3}
+    np.testing.assert_allclose(inverse, 1.0, rtol=1e-6)
+
+
+@every_sampler
+def test_of_a_slot_given_twice_the_last_priority_counts(name):
+    sampler, slots, items = filled(name)
+    slots = np.array(slots)
+    priorities = np.array([item.priority for item in items], np.float32)
+    values = np.array([item.value for item in items], np.float32)
+    sampler.update(slots[[4, 4, 2, 4]], np.array([9.0, 8.0, 7.0, 6.0], np.float32))
+    priorities[4], priorities[2] = 6.0, 7.0
+    sampler.check_valid(slots, priorities, values)
+
+
+@every_sampler
+def test_check_valid_finds_a_transition_that_should_not_be_in_the_draw(name):
+    sampler, slots, items = filled(name)
+    slots = np.array(slots)
+    priorities = np.array([item.priority for item in items], np.float32)
+    values = np.array([item.value for item in items], np.float32)
+    with pytest.raises(ValueError, match=r"not among the ready|number of ready|not hold"):
+        sampler.check_valid(slots[1:], priorities[1:], values[1:])
+    if name != "uniform":
+        with pytest.raises(ValueError, match=r"priorities"):
+            sampler.check_valid(slots, priorities[::-1], values)
+
+
+def test_equal_ranges_of_probability_are_drawn_equally_often():
+    # One draw from each of 8 equal parts: every slot once in every batch.
+    for name in ("uniform", "proportional", "rank"):
+        sampler = build_case(name, CAPACITY)
+        sampler.admit(np.arange(8), np.ones(8, np.float32), np.zeros(8, np.float32))
+        for seed in range(20):
+            drawn, _ = sampler.draw(8, np.random.default_rng(seed))
+            assert sorted(drawn.tolist()) == list(range(8))
+
+
+def test_uniform_fills_holes_from_the_end_whatever_is_taken_out():
+    rng = np.random.default_rng(0)
+    sampler = UniformSampler(CAPACITY)
+    held: set[int] = set()
+    for _ in range(300):
+        out = rng.permutation(sorted(held))[: rng.integers(0, 1 + len(held))]
+        sampler.retire(out.astype(np.int64))
+        held -= set(out.tolist())
+        free = rng.permutation(sorted(set(range(CAPACITY)) - held))[: rng.integers(0, 20)]
+        sampler.admit(free, np.ones(len(free), np.float32), np.zeros(len(free), np.float32))
+        held |= set(free.tolist())
+        assert len(sampler) == len(held)
+        zeros = np.zeros(len(held), np.float32)
+        sampler.check_valid(np.array(sorted(held), np.int64), zeros, zeros)
+
+
+@pytest.mark.parametrize("exponent", [-0.1, 1.1, np.nan])
+@pytest.mark.parametrize("build", [ProportionalSampler, RankBasedSampler])
+def test_exponent_outside_0_to_1_is_refused(build, exponent):
+    with pytest.raises(ValueError, match="priority_exponent must lie between 0 and 1"):
+        build(4, exponent=exponent)
+
+
+def test_ranks_are_off_by_no_more_than_the_changes_since_they_were_made():
+    rng = np.random.default_rng(0)
+    size = 400
+    sampler = RankBasedSampler(size, exponent=1.0, max_drift=0.25)
+    slots = np.arange(size)
+    priorities = rng.uniform(0, 1, size).astype(np.float32)
+    sampler.admit(slots, priorities, priorities)
+    sampler.draw(1, rng)
+    assert sampler.num_changes == 0
+    worst = 0.0
+    for _ in range(200):
+        changed = rng.choice(size, 9, replace=False)
+        priorities[changed] = rng.uniform(0, 1, 9) ** 4
+        sampler.update(changed, priorities[changed])
+        sampler.draw(1, rng)
+        assert sampler.num_changes <= 0.25 * size
+        sampler.check_valid(slots, priorities, priorities)
+        used = 1 / sampler._tree.get(slots)
+        true = np.empty(size)
+        true[np.argsort(-priorities)] = np.arange(1, size + 1)
+        assert np.all(np.abs(used - true) <= sampler.num_changes + 0.5)
+        worst = max(worst, float(np.abs(used - true).max()))
+    assert worst > 5  # It does drift: the bound was put to the test.
+
+
+def test_draws_by_rank_do_not_depend_on_the_size_of_an_outlier():
+    def weights(top):
+        sampler = RankBasedSampler(4, exponent=EXPONENT)
+        sampler.admit(np.arange(4), np.array([1, 2, 3, top], np.float32), np.zeros(4, np.float32))
+        return sampler.draw(1000, np.random.default_rng(0))[0].tolist()
+
+    assert weights(4.0) == weights(1e6)
+
+
+@pytest.mark.parametrize("edges", ["width", "quantile"])
+def test_edges_are_set_when_enough_have_come_and_again_when_twice_as_many(edges):
+    rng = np.random.default_rng(0)
+    sampler = build_hierarchy(1_000, edges=edges, num_partitions=5, first_edges_after=10)
+    # Ever wider, so that edges that are set anew always differ from those before.
+    values = (np.arange(100) * rng.choice([-1, 1], 100)).astype(np.float32)
+    set_at = []
+    for slot in range(100):
+        before = sampler.edges.tolist()
+        sampler.admit(np.array([slot]), np.ones(1, np.float32), values[slot : slot + 1])
+        if sampler.edges.tolist() != before:
+            set_at.append(slot + 1)
+            held = values[: slot + 1].astype(float).tolist()
+            np.testing.assert_allclose(sampler.edges, slow_edges(held, 5, edges), rtol=1e-12)
+        slots = np.arange(slot + 1)
+        sampler.check_valid(slots, np.ones(slot + 1, np.float32), values[: slot + 1])
+    assert set_at == [10, 20, 40, 80]
+    assert sampler.sizes.sum() == 100
+
+
+def test_quantile_edges_make_partitions_of_equal_size():
+    sampler = build_hierarchy(CAPACITY, edges="quantile", num_partitions=5, first_edges_after=50)
+    values = np.random.default_rng(0).lognormal(0, 2, 50).astype(np.float32)
+    sampler.admit(np.arange(50), np.ones(50, np.float32), values)
+    assert sampler.sizes.tolist() == [10] * 5
+
+
+def test_partitions_get_whole_numbers_within_one_of_their_part():
+    for draw, shares in (("size", [0.5, 0.3, 0.2]), ("uniform", [1 / 3] * 3)):
+        sampler = build_hierarchy(CAPACITY, draw=draw, num_partitions=3, first_edges_after=10)
+        values = np.array([0.0] * 5 + [1.5] * 3 + [3.0] * 2, np.float32)
+        sampler.admit(np.arange(10), np.ones(10, np.float32), values)
+        assert sampler.sizes.tolist() == [5, 3, 2]
+        for seed in range(50):
+            slots, _ = sampler.draw(16, np.random.default_rng(seed))
+            counts = np.array([np.sum(slots < 5), np.sum((slots >= 5) & (slots < 8)), 0])
+            counts[2] = 16 - counts.sum()
+            # Of each edge between two stretches one part may fall on either side.
+            assert np.all(np.abs(np.cumsum(counts) - np.cumsum(shares) * 16) < 1)
+
+
+def test_partition_without_transitions_is_never_drawn():
+    sampler = build_hierarchy(CAPACITY, draw="uniform", num_partitions=4, first_edges_after=4)
+    values = np.array([0.0, 0.1, 4.0, 4.1], np.float32)
+    sampler.admit(np.arange(4), np.ones(4, np.float32), values)
+    assert sampler.sizes.tolist() == [2, 0, 0, 2]
+    slots, _ = sampler.draw(1_000, np.random.default_rng(0))
+    assert np.bincount(slots).tolist() == pytest.approx([250] * 4, abs=2)
+
+
+@pytest.mark.parametrize("number", [0, 101])
+def test_number_of_partitions_that_cannot_be_is_refused(number):
+    with pytest.raises(ValueError, match="num_partitions must lie between 1 and 100"):
+        build_hierarchy(CAPACITY, num_partitions=number)
+    with pytest.raises(ValueError, match=r"replay.num_partitions must lie between 1 and 100"):
+        ReplayConfig(sampler="hierarchical", num_partitions=number)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("num_partitions", 7),
+        ("partition_draw", "uniform"),
+        ("partition_edges", "quantile"),
+        ("partition_order", "proportional"),
+        ("partition_correction", "full"),
+    ],
+)
+@pytest.mark.parametrize("sampler", ["uniform", "proportional", "rank"])
+def test_settings_of_partitions_are_refused_where_there_are_none(sampler, option, value):
+    message = f"replay.{option} is {value}, but the sampler {sampler} has no partitions"
+    with pytest.raises(ValueError, match=message):
+        ReplayConfig(sampler=sampler, **{option: value})
+    ReplayConfig(sampler="hierarchical", **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("uniform", UniformSampler),
+        ("proportional", ProportionalSampler),
+        ("rank", RankBasedSampler),
+        ("hierarchical", HierarchicalSampler),
+    ],
+)
+def test_sampler_is_the_one_that_the_settings_name(name, kind):
+    sampler = build_sampler(ReplayConfig(sampler=name), make_spec())
+    assert type(sampler) is kind
+    assert type(build_sampler(ReplayConfig(), make_spec())) is ProportionalSampler
+
+
+def test_settings_of_partitions_reach_the_sampler():
+    config = ReplayConfig(
+        sampler="hierarchical",
+        num_partitions=3,
+        partition_draw="uniform",
+        partition_edges="quantile",
+        partition_order="proportional",
+        partition_correction="full",
+        priority_exponent=0.25,
+    )
+    sampler = build_sampler(config, make_spec(capacity=2_000))
+    slots = np.arange(1_200)
+    priorities = np.random.default_rng(0).uniform(0.1, 2, 1_200).astype(np.float32)
+    values = np.random.default_rng(1).lognormal(0, 1, 1_200).astype(np.float32)
+    sampler.admit(slots, priorities, values)
+    assert sampler.sizes.tolist() == [400] * 3
+    drawn, inverse = sampler.draw(300, np.random.default_rng(0))
+    items = [
+        Item(priority=float(p), value=float(v)) for p, v in zip(priorities, values, strict=True)
+    ]
+    slow = SlowHierarchy(
+        partition_draw="uniform", order="proportional", correction="full", exponent=0.25
+    )
+    _, wanted = slow(items, sampler.edges.tolist())
+    np.testing.assert_allclose(inverse, np.array(wanted)[drawn], rtol=1e-6)
+
+
+def test_partitions_by_the_value_of_a_teacher_that_is_not_there_are_refused():
+    spec = replace(make_spec(game="boxing"), num_teacher_actions=0)
+    with pytest.raises(ValueError, match="teacher's values, but boxing has no teacher"):
+        build_sampler(ReplayConfig(sampler="hierarchical"), spec)

@@ -1,0 +1,185 @@
+"""What files say of themselves, plain state_dicts, and requests that are refused."""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import counting
+import foreign_layouts as layouts
+import pytest
+import torch
+from foreign_layouts import random_layers
+from reference_networks import nature_valid
+from safetensors.torch import save_file
+from torch import Tensor
+
+from games.registry import get_game
+from teachers.formats import ImportedTeacher, detect_format, read_checkpoint
+
+LEGAL = list(get_game("pong").legal_actions)
+NUM_LEGAL = len(LEGAL)
+
+
+def observations() -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8, generator=generator)
+
+
+def read(path: Path) -> ImportedTeacher:
+    return read_checkpoint(path, game="pong")
+
+
+# What the files say
+
+
+def test_old_and_new_types_in_stable_baselines_settings_are_not_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    layouts.write_sb3_of_2021(path, random_layers(NUM_LEGAL), kind="dqn")
+    before = read(path).network(observations())
+    change_settings(path, action_space={"n": "6", "_shape": "[]"}, observation_space={"shape": 1})
+    assert torch.equal(read(path).network(observations()), before)
+
+
+def test_actor_and_critic_of_an_a2c_are_told_from_a_ppos(tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    layouts.write_sb3_of_2021(path, random_layers(NUM_LEGAL), kind="ppo")
+    assert read(path).card_fields["algorithm"] == "PPO"
+    change_settings(path, clip_range=None)
+    assert read(path).card_fields["algorithm"] == "A2C"
+
+
+def test_pixels_that_were_not_divided_by_255_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    layouts.write_sb3_of_2021(path, random_layers(NUM_LEGAL), kind="dqn")
+    for value in (False, "False"):
+        change_settings(path, policy_kwargs={"normalize_images": value})
+        with pytest.raises(ValueError, match="normalize_images=False"):
+            read(path)
+
+
+def change_settings(path: Path, **changes: object) -> None:
+    """Replace fields of a zip's `data`; None removes one."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    settings = {**json.loads(members["data"]), **changes}
+    kept = {name: value for name, value in settings.items() if value is not None}
+    layouts.write_zip(path, {**members, "data": json.dumps(kept).encode()})
+
+
+@pytest.mark.parametrize(
+    ("folder", "algorithm", "protocol", "is_assumed"),
+    [
+        ("MDQN_modern/Pong/0", "M-DQN", "atari_agents_modern", False),
+        ("DQN_classic/Pong/1", "DQN", "atari_agents_classic", False),
+        ("elsewhere", "DQN", "atari_agents_modern", True),
+    ],
+)
+def test_folder_names_of_atari_agents_say_algorithm_and_protocol(
+    tmp_path: Path, folder: str, algorithm: str, protocol: str, is_assumed: bool
+) -> None:
+    path = tmp_path / folder / "model_12500000.gz"
+    path.parent.mkdir(parents=True)
+    layouts.write_atari_agents(path, random_layers(NUM_LEGAL))
+    fields = read_checkpoint(path, game="pong").card_fields
+    assert (fields["algorithm"], fields["protocol"]) == (algorithm, protocol)
+    assert fields["trained_steps"] == 12_500_000
+    assert (fields["notes"] is not None) == is_assumed
+
+
+# A plain state_dict
+
+
+def test_a_state_dict_may_lie_under_one_name(tmp_path: Path) -> None:
+    layers = random_layers(NUM_LEGAL)
+    named = layers.named("c1", "c2", "c3", "fc", "out")
+    torch.save({"epoch": 3, "model": named, "optimizer": {"lr": 1e-4}}, tmp_path / "a.pt")
+    scores = read_checkpoint(tmp_path / "a.pt", game="pong").network(observations())
+    torch.testing.assert_close(scores[:, LEGAL], nature_valid(layers, observations())[1])
+
+
+def test_two_networks_in_one_file_are_ambiguous(tmp_path: Path) -> None:
+    named = random_layers(NUM_LEGAL).named("c1", "c2", "c3", "fc", "out")
+    torch.save({"model": named, "target": named}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"2 dictionaries of tensors \('model', 'target'\)"):
+        read_checkpoint(tmp_path / "a.pt", game="pong")
+    both = {f"{net}.{name}": tensor for net in ("q", "t") for name, tensor in named.items()}
+    torch.save(both, tmp_path / "b.pt")
+    with pytest.raises(ValueError, match=r"2 layers of shape .* save one network alone"):
+        read_checkpoint(tmp_path / "b.pt", game="pong")
+
+
+def test_a_dueling_state_dict_is_refused(tmp_path: Path) -> None:
+    layers = random_layers(NUM_LEGAL)
+    assert layers.critic is not None
+    state = layers.named("c1", "c2", "c3", "fc", "advantage")
+    state |= dict(zip(("value.weight", "value.bias"), layers.critic, strict=True))
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"2 layers behind the 512 features \('advantage'"):
+        read_checkpoint(tmp_path / "a.pt", game="pong")
+
+
+def test_a_librarys_torch_file_can_be_taken_for_a_state_dict(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    layouts.write_cleanrl_dqn(path, random_layers(NUM_LEGAL))
+    imported = read_checkpoint(path, game="pong", format="state_dict")
+    assert imported.format == "state_dict"
+    assert torch.equal(
+        imported.network(observations()), read_checkpoint(path, game="pong").network(observations())
+    )
+
+
+def test_a_state_dict_may_have_a_json_file_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(random_layers(NUM_LEGAL).named("c1", "c2", "c3", "fc", "out"), path)
+    path.with_suffix(".json").write_text("{}")
+    with pytest.raises(ValueError, match="field 'format' is missing"):
+        read(path)
+    assert read_checkpoint(path, game="pong", format="state_dict").format == "state_dict"
+
+
+# Refusals that are about the request, not the file
+
+
+def test_another_format_than_asked_for_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    layouts.write_cleanrl_dqn(path, random_layers(NUM_LEGAL))
+    with pytest.raises(ValueError, match="is of format 'cleanrl', not 'pfrl'"):
+        read_checkpoint(path, game="pong", format="pfrl")
+    with pytest.raises(ValueError, match="unknown format 'sb4'; choose one of own, sb3"):
+        read_checkpoint(path, game="pong", format="sb4")
+    with pytest.raises(ValueError, match="unknown game 'pnog'"):
+        read_checkpoint(path, game="pnog")
+
+
+def test_a_pickle_is_read_only_with_consent(tmp_path: Path) -> None:
+    path = tmp_path / "ckpt.199"
+    layouts.write_dopamine(path, random_layers(NUM_LEGAL, same=True))
+    assert detect_format(path) == "dopamine"
+    with pytest.raises(ValueError, match=r"is a pickle.*unsafe_pickle"):
+        read_checkpoint(path, game="pong")
+
+
+def test_an_implicit_quantile_network_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "ckpt.199"
+    layers = random_layers(NUM_LEGAL, same=True)
+    params = {**layouts.flax_params(layers), "Dense_2": layouts.flax_layer(layers.head)}
+    path.write_bytes(
+        pickle.dumps({"online_params": {"params": params}, "training_steps": 1}, protocol=4)
+    )
+    with pytest.raises(ValueError, match="implicit quantile network"):
+        read_checkpoint(path, game="pong", unsafe_pickle=True)
+
+
+def test_a_network_with_more_layers_is_refused(tmp_path: Path) -> None:
+    layers = random_layers(NUM_LEGAL)
+    state = layers.named(*(f"network.{index}" for index in (0, 2, 4, 7, 9)))
+    torch.save({**state, "network.11.weight": torch.zeros(2, 2)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"layers that are not read: 'network\.11'"):
+        read_checkpoint(tmp_path / "a.pt", game="pong")
+
+
+def test_an_atari_teacher_for_a_game_with_other_frames_is_refused(tmp_path: Path) -> None:
+    layouts.write_cleanrl_dqn(tmp_path / "a.pt", random_layers(counting.NUM_ACTIONS))
+    with pytest.raises(ValueError, match="cannot play 'counting_ends': torso 'nature_valid'"):
+        read_checkpoint(tmp_path / "a.pt", game="counting_ends")

@@ -1,0 +1,226 @@
+"""What a user may name a teacher by, without a network: the Hub is a folder here."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import ROOT, clean_environment, save_random_expert
+
+from launch.config import MultitaskConfig
+from teachers import hub
+from teachers.hub import HubReference, Listing, fetch, parse_hub_reference, pin
+from teachers.references import load_teacher
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class FolderHub:
+    """Repositories as folders, each at one commit; keeps what was asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.asked: list[tuple[str, ...]] = []
+
+    def list(self, repo: str, revision: str | None) -> Listing:
+        self.asked.append(("list", repo, str(revision)))
+        folder = self.root / repo
+        names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+        return Listing(COMMIT, tuple(names))
+
+    def fetch(self, repo: str, name: str, commit: str) -> Path:
+        self.asked.append(("fetch", repo, name, commit))
+        path = self.root / repo / name
+        if not path.is_file():
+            raise ValueError(f"hf://{repo}/{name}: there is no such file")
+        return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    return FolderHub(tmp_path / "hub")
+
+
+def add(files: FolderHub, repo: str, *names: str) -> None:
+    for name in names:
+        path = files.root / repo / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hf://sb3/dqn-PongNoFrameskip-v4", ("sb3/dqn-PongNoFrameskip-v4", None, None)),
+        ("hf://a/b/c/d.zip", ("a/b", "c/d.zip", None)),
+        ("hf://a/b@v1.0", ("a/b", None, "v1.0")),
+        ("hf://a/b/c.pt@refs/pr/3", ("a/b", "c.pt", "refs/pr/3")),
+    ],
+)
+def test_an_address_is_taken_apart_and_put_together_again(text, expected):
+    assert parse_hub_reference(text) == HubReference(*expected)
+    assert str(parse_hub_reference(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hf://", "hf://a", "hf://a/", "hf:///b", "hf://a/b/../c.zip", "hf://a/b//c.zip", "hf://a/b@",
+     "hf://a b/c", "hf://a/b/c.zip@x y", "hf://-a/b"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_with_the_form(text):
+    with pytest.raises(ValueError, match=r"write hf://OWNER/REPO\[/PATH\]\[@REVISION\]"):
+        parse_hub_reference(text)
+
+
+def test_the_one_checkpoint_of_a_repository_is_found_among_other_files(files):
+    # As package_to_hub and rl-zoo leave it.
+    add(files, "sb3/dqn", "dqn.zip", "train_eval_metrics.zip", "replay.mp4", "config.yml")
+    add(files, "sb3/dqn", "dqn/policy.pth", "dqn/pytorch_variables.pth", "README.md")
+    assert fetch("hf://sb3/dqn", files=files) == files.root / "sb3/dqn/dqn.zip"
+
+
+def test_several_checkpoints_are_listed_and_none_is_guessed(files):
+    add(files, "me/zoo", "b.safetensors", "a.zip")
+    with pytest.raises(ValueError, match=r"several checkpoints: a\.zip, b\.safetensors; name one"):
+        fetch("hf://me/zoo", files=files)
+    with pytest.raises(ValueError, match=r"for example hf://me/zoo/a\.zip@v2"):
+        fetch("hf://me/zoo@v2", files=files)
+
+
+def test_no_checkpoint_is_said(files):
+    add(files, "me/zoo", "README.md")
+    with pytest.raises(ValueError, match="hf://me/zoo holds no checkpoint"):
+        fetch("hf://me/zoo", files=files)
+
+
+def test_the_games_own_file_is_taken_where_there_are_several(files):
+    add(files, "me/zoo", "atari/pong.safetensors", "atari/boxing.safetensors", "old.zip")
+    found = fetch("hf://me/zoo", game="boxing", files=files)
+    assert found == files.root / "me/zoo/atari/boxing.safetensors"
+
+
+def test_pinning_names_commit_and_file_once_and_for_ever(files):
+    add(files, "me/zoo", "pong.safetensors", "boxing.safetensors")
+    pinned = pin("hf://me/zoo@main", game="pong", files=files)
+    assert pinned == f"hf://me/zoo/pong.safetensors@{COMMIT}"
+    # For all games of a run: the commit is fixed, each game still finds its own file.
+    assert pin("hf://me/zoo", files=files) == f"hf://me/zoo@{COMMIT}"
+    files.asked.clear()
+    assert pin(pinned, game="pong", files=files) == pinned
+    fetch(pinned, game="pong", files=files)
+    assert not any(what[0] == "list" for what in files.asked), "the commit need not be looked up"
+
+
+def test_a_teacher_on_the_hub_is_loaded_with_its_card(files):
+    (files.root / "me/zoo").mkdir(parents=True)
+    save_random_expert(files.root / "me/zoo", "pong")
+    teacher = load_teacher("hf://me/zoo", "pong", files=files)
+    assert teacher.spec.name == "pong"
+    assert ("fetch", "me/zoo", "pong.json", COMMIT) in files.asked
+
+
+def test_a_foreign_checkpoint_is_answered_with_the_command_that_imports_it(files, tmp_path):
+    path = tmp_path / "dqn.zip"
+    path.write_bytes(b"PK")
+    with pytest.raises(ValueError, match=rf"zoo.py import {path} --game pong$"):
+        load_teacher(path, "pong")
+    with pytest.raises(ValueError, match=rf"zoo.py import {path} --game GAME$"):
+        load_teacher(str(path))
+    add(files, "sb3/dqn", "dqn.zip")
+    with pytest.raises(ValueError, match=r"zoo\.py import hf://sb3/dqn --game pong$"):
+        load_teacher("hf://sb3/dqn", "pong", files=files)
+
+
+def test_shipped_teachers_are_found_whatever_lies_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pong").mkdir()
+    assert load_teacher("pong").spec.name == "pong"
+    with pytest.raises(ValueError, match="no expert for 'zaxxon' is shipped"):
+        load_teacher("zaxxon")
+
+
+def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[hub\]'$"):
+        load_teacher("hf://me/zoo/pong.safetensors")
+
+
+# The real library, offline, with a cache as it lays it out
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A cache that holds me/zoo with one teacher."""
+    pytest.importorskip("huggingface_hub")
+    repo = tmp_path / "cache" / "models--me--zoo"
+    snapshot = repo / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(COMMIT)
+    (repo / "blobs").mkdir()
+    save_random_expert(tmp_path / "made", "pong")
+    for suffix in ("safetensors", "json"):
+        blob = repo / "blobs" / f"{suffix}-etag"
+        shutil.copy(tmp_path / "made" / f"pong.{suffix}", blob)
+        (snapshot / f"pong.{suffix}").symlink_to(os.path.relpath(blob, snapshot))
+    return tmp_path / "cache"
+
+
+def run_offline(cache: Path, code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Settings of huggingface_hub are read when it is imported, so a process of its own."""
+    environment = clean_environment(tmp_path) | {
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["hf://me/zoo", "hf://me/zoo/pong.safetensors", "hf://me/zoo@main", f"hf://me/zoo@{COMMIT}"],
+)
+def test_what_is_in_the_librarys_cache_needs_no_network(cache, reference, tmp_path):
+    code = (
+        "from teachers.hub import pin\nfrom teachers.references import load_teacher\n"
+        f"print(load_teacher({reference!r}, 'pong').spec.name, pin({reference!r}, game='pong'))"
+    )
+    finished = run_offline(cache, code, tmp_path)
+    assert finished.stdout.split() == ["pong", f"hf://me/zoo/pong.safetensors@{COMMIT}"], (
+        finished.stderr
+    )
+
+
+def test_what_is_not_in_the_cache_is_one_line_when_offline(cache, tmp_path):
+    code = (
+        "from teachers.references import load_teacher\n"
+        "try: load_teacher('hf://me/other', 'pong')\n"
+        "except ValueError as error: print(error)"
+    )
+    finished = run_offline(cache, code, tmp_path)
+    (line,) = finished.stdout.splitlines()
+    assert line.startswith("hf://me/other cannot be reached and is not in the cache: ")
+
+
+def test_a_runs_addresses_are_pinned_before_it_begins(files, monkeypatch):
+    add(files, "me/zoo", "pong.safetensors", "boxing.safetensors")
+    monkeypatch.setattr(hub, "HuggingFace", lambda: files)
+    config = MultitaskConfig(
+        games=("pong", "boxing"),
+        num_steps=1,
+        teachers=("pong=hf://me/zoo", "boxing=mine.safetensors"),
+    ).with_absolute_paths()
+    assert config.teacher_of == {
+        "pong": f"hf://me/zoo/pong.safetensors@{COMMIT}",
+        "boxing": str(Path("mine.safetensors").absolute()),
+    }

@@ -1,0 +1,142 @@
+"""When a teacher is said to be worse than its card: the rule on numbers worked out by hand."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from games.registry import get_game
+from teachers.card import ScoreRecord
+from teachers.expert import load_expert, shipped_experts
+from teachers.verify import Measured, compare, describe_alarm, measure
+
+PONG = get_game("pong")  # random -20.7, human 14.6
+CARD = Measured(mean=16.0, std=3.0, episodes=36)
+
+
+def played(mean: float, std: float = 3.0, episodes: int = 12) -> Measured:
+    return Measured(mean=mean, std=std, episodes=episodes)
+
+
+def test_a_measurement_is_mean_and_population_deviation():
+    assert measure([1.0, 2.0, 6.0]) == Measured(mean=3.0, std=math.sqrt(14 / 3), episodes=3)
+
+
+def test_errors_below_are_of_the_difference_of_two_means():
+    # 3 * sqrt(1/12 + 1/36) = 1, so every point below is one standard error.
+    compared = compare(played(13.5), CARD, PONG)
+    assert compared.errors_below == pytest.approx(2.5)
+    assert compared.normalized == pytest.approx((13.5 + 20.7) / (16 + 20.7))
+    assert compared.human_normalized == pytest.approx((13.5 + 20.7) / (14.6 + 20.7))
+
+
+def test_the_larger_spread_of_the_two_counts():
+    lucky, wild = played(13.0, std=0.0), played(13.0, std=6.0)
+    assert compare(lucky, CARD, PONG).errors_below == pytest.approx(3.0)
+    assert compare(wild, CARD, PONG).errors_below == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "finding"),
+    [
+        (18.0, "as its card says"),
+        (13.1, "as its card says"),
+        # Surely lower, but by less than a quarter of the way to random play.
+        (10.0, "as its card says"),
+        (6.9, "as its card says"),
+        (6.7, "far below its card"),
+        (-10.0, "far below its card"),
+        # Two standard errors of 12 episodes are 1.73; a tenth of the way up is -17.03.
+        (-18.7, "far below its card"),
+        (-18.8, "near random"),
+        (-21.0, "near random"),
+    ],
+)
+def test_what_is_found_depends_on_errors_and_on_the_normalized_score(mean, finding):
+    assert compare(played(mean), CARD, PONG).finding == finding
+
+
+def test_a_large_deficit_that_may_be_chance_is_no_alarm():
+    wide = Measured(mean=16.0, std=20.0, episodes=36)
+    compared = compare(played(-1.0, episodes=2), wide, PONG)
+    assert compared.normalized < 0.75
+    assert compared.finding == "as its card says"
+    assert not compared.is_alarming
+
+
+def test_without_variation_any_deficit_is_certain():
+    fixed = Measured(mean=21.0, std=0.0, episodes=10)
+    assert compare(played(21.0, std=0.0), fixed, PONG).errors_below == 0.0
+    assert compare(played(20.0, std=0.0), fixed, PONG).errors_below == math.inf
+    assert compare(played(21.5, std=0.0), fixed, PONG).errors_below == -math.inf
+    assert compare(played(20.0, std=0.0), fixed, PONG).finding == "as its card says"
+    assert compare(played(1.0, std=0.0), fixed, PONG).finding == "far below its card"
+
+
+def test_without_a_score_on_the_card_the_human_score_tells_random_play():
+    assert compare(played(5.0), None, PONG).finding == "plays"
+    compared = compare(played(-20.9), None, PONG)
+    assert compared.finding == "near random"
+    assert compared.is_alarming
+    assert (compared.errors_below, compared.normalized) == (None, None)
+
+
+def test_a_card_at_random_play_is_no_excuse():
+    assert compare(played(-21.0), played(-21.0), PONG).finding == "near random"
+
+
+def test_a_game_without_reference_scores_is_judged_by_the_errors_alone():
+    unknown = dataclasses.replace(PONG, random_score=None, human_score=None)
+    assert compare(played(13.5), CARD, unknown).finding == "as its card says"
+    assert compare(played(12.5), CARD, unknown).finding == "far below its card"
+    assert compare(played(-21.0), None, unknown).finding == "plays"
+
+
+def test_lower_scores_are_better_nowhere():
+    """In games with negative scores the rule is the same."""
+    skiing = get_game("skiing")  # random -17098.1, human -4336.9
+    card = Measured(mean=-9000.0, std=500.0, episodes=30)
+    assert compare(Measured(mean=-8900.0, std=500.0, episodes=10), card, skiing).finding == (
+        "as its card says"
+    )
+    assert compare(Measured(mean=-13000.0, std=500.0, episodes=10), card, skiing).finding == (
+        "far below its card"
+    )
+
+
+def test_an_alarm_says_what_was_measured_and_what_the_card_says():
+    text = describe_alarm("pong", played(-18.8), CARD, "near random")
+    assert text == (
+        "the teacher of pong is near random: measured -18.8 +- 3.0 over 12 episodes, "
+        "its card says 16.0 +- 3.0 over 36"
+    )
+    assert describe_alarm("pong", played(-18.8), None, "near random").endswith("12 episodes")
+
+
+@pytest.mark.parametrize("game", shipped_experts())
+@pytest.mark.parametrize("protocol", ["classic", "modern"])
+@pytest.mark.parametrize("episodes", [1, 5, 30])
+def test_a_shipped_expert_raises_no_false_alarm(game, protocol, episodes):
+    """Ten thousand checks of a teacher that plays exactly as its card says."""
+    card = load_expert(game).card.find_score(protocol=protocol)
+    if card is None:
+        pytest.skip(f"the card has no score by {protocol}")
+    spec = get_game(game)
+    rng = np.random.default_rng(0)
+    draws = rng.normal(card.mean, card.std, (10_000, episodes))
+    alarms = sum(compare(measure(row), card, spec).is_alarming for row in draws.tolist())
+    assert alarms <= 20
+
+
+@pytest.mark.parametrize("game", shipped_experts())
+def test_a_shipped_expert_that_was_read_wrongly_is_found_out(game):
+    """Five episodes of random play against its card, unless its scores spread too widely."""
+    card = load_expert(game).card.find_score(protocol="classic")
+    assert isinstance(card, ScoreRecord)
+    spec = get_game(game)
+    separation = (card.mean - spec.random_score) / card.std
+    if separation < 3 * math.sqrt(1 / 5 + 1 / card.episodes):
+        pytest.skip("five episodes cannot tell")
+    random = Measured(mean=spec.random_score, std=card.std / 4, episodes=5)
+    assert compare(random, card, spec).is_alarming
