@@ -1,8 +1,8 @@
 """Acting: plays one game with a copy of the student, labels every state, feeds replay.
 
-Knows neither Ray nor Redis: weights come from a WeightSource, chunks go to a ReplayWriter.
+Knows neither Ray nor Redis: logits come from an Inference, chunks go to a ReplayWriter.
 
-    weights.poll -> network acts, teacher labels -> environments step -> chunk -> replay.add
+    weights -> network acts, teacher labels -> environments step -> chunk -> replay.add
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from actors.inference import Inference
 from actors.policy import EpsilonGreedy, annealed
 from actors.priorities import PriorityRule
 from actors.rows import RowWindow
 from games.env import VectorEnv
-from networks.weights import WeightSnapshot, WeightSource, WeightsVersion, apply_snapshot
+from networks.weights import WeightsVersion
 from replay.client import ReplayWriter
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
 from teachers.expert import Expert
@@ -47,10 +47,17 @@ class ActorConfig:
     """Steps of one environment over which exploration falls from 1 (0: at once)."""
     act_with: Literal["student", "teacher"] = "student"
     """Whose best action is played (paper: the student's)."""
+    inference: Literal["actor", "server"] = "actor"
+    """Where the student computes: in each actor's process, or in one server's for all actors, on
+    the learner's kind of device; worth it for a large network. Only for students on Ray."""
+    inference_max_batch: int = 256
+    """States that the server computes at once."""
+    inference_max_wait_s: float = 0.002
+    """Seconds that the server waits for more actors to ask before it computes."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
-        for name in ("num_envs", "chunk_steps"):
+        for name in ("num_envs", "chunk_steps", "inference_max_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"actor.{name} must be at least 1, got {getattr(self, name)}")
         if self.num_envs > 1 << STREAMS_PER_ACTOR_BITS:
@@ -59,8 +66,9 @@ class ActorConfig:
             )
         if not 0.0 <= self.epsilon <= 1.0:
             raise ValueError(f"actor.epsilon must lie between 0 and 1, got {self.epsilon}")
-        if self.anneal_steps < 0:
-            raise ValueError(f"actor.anneal_steps must not be negative, got {self.anneal_steps}")
+        for name in ("anneal_steps", "inference_max_wait_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"actor.{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(slots=True)
@@ -99,14 +107,13 @@ class Actor:
         config: ActorConfig,
         *,
         env: VectorEnv,
-        network: nn.Module,
+        inference: Inference,
         teacher: Expert | None,
         store_features: bool,
         priority_rule: PriorityRule,
         epsilons: NDArray[np.float32],
         life_loss_ends_return: bool,
         replay: ReplayWriter,
-        weights: WeightSource,
         serial: int,
         seed: int,
         start_step: int = 0,
@@ -116,15 +123,14 @@ class Actor:
         Args:
             config: how to play.
             env: this actor's environments, as many as in `config`; closed by `close`.
-            network: gets the weights from `weights` and acts (with a teacher at hand, the
-                student; without, the network that learns to play).
+            inference: the network that acts (with a teacher at hand, the student; without, the
+                network that learns to play).
             teacher: labels every state; None when nothing is distilled.
             store_features: whether the teacher's features go into the chunks.
             priority_rule: initial priorities.
             epsilons: exploration rates [num_envs], from the game's ladder or constant.
             life_loss_ends_return: whether a lost life sets a transition's discount to 0.
             replay: takes the chunks.
-            weights: gives the newest weights.
             serial: number of this actor, never used twice in a run.
             seed: of exploration.
             start_step: steps every environment of this game had played before (a resumed run).
@@ -139,20 +145,19 @@ class Actor:
             )
         self._config = config
         self._env = env
-        self._network = network.eval()
+        self._inference = inference
         self._teacher = teacher
         self._priority_rule = priority_rule
         self._final_epsilons = epsilons
         self._life_loss_ends_return = life_loss_ends_return
         self._replay = replay
-        self._weights = weights
         self._serial = serial
         self._policy = EpsilonGreedy(
             env.spec.legal_mask(), np.random.default_rng([seed, serial, _EXPLORATION])
         )
-        self._version: WeightsVersion | None = None
         self._steps_per_env = start_step
         self._stopped = threading.Event()
+        self._finishing = threading.Event()
         self._is_running = False
         self._rows = RowWindow(
             num_envs=env.num_envs,
@@ -173,17 +178,17 @@ class Actor:
     @property
     def version(self) -> WeightsVersion | None:
         """Version of the weights that act now."""
-        return self._version
+        return self._inference.version
 
     def run(self, *, wait_s: float = 1.0, on_chunk: Callable[[], None] = lambda: None) -> None:
-        """Play until `close`, calling `on_chunk` after each chunk that replay took.
+        """Play until `close` or `finish`, calling `on_chunk` after each chunk that replay took.
 
-        Waits only for replay, `wait_s` at a time: ended by the learner's sampling or by `close`.
-        The chunk at hand is lost then. The environments are closed in the end.
+        Waits only for replay, `wait_s` at a time: ended by the learner's sampling or by `close`,
+        which loses the chunk at hand. The environments are closed in the end.
         """
         self._is_running = True
         try:
-            while not self._stopped.is_set():
+            while not (self._stopped.is_set() or self._finishing.is_set()):
                 self.pull_weights()
                 if self._send(self.collect(), wait_s):
                     on_chunk()
@@ -200,23 +205,35 @@ class Actor:
 
     def pull_weights(self) -> None:
         """Act with the newest weights from now on, if there are newer ones."""
-        snapshot: WeightSnapshot | None = self._weights.poll(self._version)
-        if snapshot is not None:
-            apply_snapshot(self._network, snapshot)
-            self._version = snapshot.version
+        self._inference.follow_weights()
 
     def collect(self) -> Chunk:
         """Play `chunk_steps` steps of every environment."""
         rows = self._rows
         rows.advance()
-        for row in range(rows.num_lookahead, rows.num_lookahead + rows.chunk_steps):
+        self._step(rows.num_lookahead)
+        # A server may get newer weights within a chunk, which then counts as old as its beginning.
+        version = self._inference.version
+        for row in range(rows.num_lookahead + 1, rows.num_lookahead + rows.chunk_steps):
             self._step(row)
         return rows.take_chunk(
             game=self._env.spec.name,
             actor_serial=self._serial,
             priorities=self._priority_rule(rows),
-            weights_version=0 if self._version is None else self._version.encode(),
+            weights_version=0 if version is None else version.encode(),
         )
+
+    def explore_with(self, epsilons: NDArray[np.float32]) -> None:
+        """Explore at other rates [num_envs] from the next step on; another thread may be in `run`.
+
+        A ladder is spread over all environments of a game: it changes with their number.
+        """
+        if epsilons.shape != self._final_epsilons.shape:
+            raise ValueError(
+                f"an actor with {len(self._final_epsilons)} environments was given exploration "
+                f"rates for {len(epsilons)}"
+            )
+        self._final_epsilons = epsilons
 
     def drain_returns(self) -> list[tuple[float, float]]:
         """(raw return, exploration rate) of the episodes that ended since the last call.
@@ -227,6 +244,13 @@ class Actor:
         returns = self.counts.returns.copy()
         del self.counts.returns[: len(returns)]
         return returns
+
+    def finish(self) -> None:
+        """Make `run` return when replay has taken the chunk that is being played; nothing is lost.
+
+        It may wait for the learner until then; `close` ends that, too.
+        """
+        self._finishing.set()
 
     def close(self) -> None:
         """Make `run` return at the next chunk; nothing is sent or played from then on.
@@ -273,13 +297,12 @@ class Actor:
 
     def _label(self, row: int) -> None:
         """Both networks' view of the current observations."""
-        with torch.inference_mode():
-            logits = self._network(torch.from_numpy(self._observations))
-        self._rows.student_logits[row] = logits.numpy()
-        if self._teacher is None:
-            return
-        labels = self._teacher.label(torch.from_numpy(self._observations))
-        self._rows.teacher_logits[row] = labels.logits_BA.numpy()
-        self._rows.teacher_values[row] = labels.values_B.numpy()
-        if self._rows.teacher_features.shape[-1]:
-            self._rows.teacher_features[row] = labels.features_BF.numpy()
+        self._inference.begin(self._observations)
+        if self._teacher is not None:
+            # A server computes the student's logits meanwhile.
+            labels = self._teacher.label(torch.from_numpy(self._observations))
+            self._rows.teacher_logits[row] = labels.logits_BA.numpy()
+            self._rows.teacher_values[row] = labels.values_B.numpy()
+            if self._rows.teacher_features.shape[-1]:
+                self._rows.teacher_features[row] = labels.features_BF.numpy()
+        self._rows.student_logits[row] = self._inference.finish()

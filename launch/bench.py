@@ -7,8 +7,10 @@
     python launch/bench.py learner                      learning from replay in this process
     python launch/bench.py system                       everything, on Ray
     python launch/bench.py actor --games pong --num-envs 32
+    python launch/bench.py samplers --output DIR        what the samplers of replay are worth
 
-The last line is one JSON object with "measured", "bound" and "ratio". The bound is put together
+`samplers` trains students and has options of its own (`bench.py samplers --help`). Of all others
+the last line is one JSON object with "measured", "bound" and "ratio". The bound is put together
 from parts that are measured in the same run; benchmarks/README.md says from which.
 """
 
@@ -27,6 +29,7 @@ from launch.benchmarks import (
     bench_learner,
     bench_replay,
     bench_replay_soak,
+    bench_samplers,
     bench_system,
 )
 from launch.benchmarks.bench_report import complete_report, format_report
@@ -46,6 +49,9 @@ BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
 
 def main(argv: Sequence[str]) -> None:
     """Measure and print."""
+    if list(argv[:1]) == ["samplers"]:
+        bench_samplers.main(argv[1:])
+        return
     options = parse_or_fail(
         lambda: tyro.cli(BenchOptions, args=argv, prog="bench.py"), prog="bench.py"
     )

@@ -4,7 +4,8 @@
          ^                          ^----- new priorities -------'
          '------ versioned weights, through Redis ---------------'
 
-This is the only module that knows `ray.remote`; launch/ray_engine.py places, watches and restarts
+The learner's and the inference server's processes have files of their own. This is the only module
+that knows `ray.remote`; launch/ray_engine.py places, watches and restarts
 these processes. The roles themselves are plain classes, and launch/local.py runs them in one
 process.
 """
@@ -12,34 +13,39 @@ process.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 import ray
 import torch
 
 from actors.actor import ActorCounts
+from actors.inference import Inference
+from launch.inference_process import InferenceProcess
+from launch.learner_process import LearnerProcess
 from launch.limits import check_memory_for_quota
 from launch.ray_clients import (
     CONTROL_GROUP,
     SHARD_GROUPS,
-    RayReplayReader,
     RayReplayWriter,
 )
+from launch.ray_inference import INFERENCE_GROUP, RayInference
 from launch.recipe import MultitaskRecipe, Recipe
-from launch.redis_weights import RedisWeightSink, RedisWeightSource
-from launch.roles import build_actor, build_learner, build_shard
+from launch.redis_weights import RedisWeightSource
+from launch.roles import (
+    build_actor,
+    build_own_inference,
+    build_shard,
+    exploration_rates,
+)
 from launch.run_dir import available_memory_bytes
 from launch.testing import StudentTest, TeacherTest, Test, run_teacher_test, run_test
-from learner.prefetch import Prefetcher
-from networks.weights import WeightSnapshot, take_snapshot
+from networks.atomic_file import write_atomically
+from networks.weights import WeightSnapshot
 from replay.batch_channel import ChannelOffer, ChannelServer
 from replay.game_settings import GameSettings, SettingsChange
 from replay.keeper import ShardKeeper, begin_after
@@ -50,11 +56,6 @@ from replay.types import Chunk, PriorityUpdate, SampleBatch
 RUN_GROUP = "run"
 """Ray concurrency group in which a role's loop runs, beside the calls that ask about it."""
 
-CALL_TIMEOUT_S = 30.0
-"""Longest wait for a role to answer a question; roles answer between two steps of their loop."""
-
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -64,6 +65,9 @@ class Link:
     """Never logged: it may hold a password."""
     run: str
     """Prefix of the run's keys."""
+    inference: Any = None
+    """Handle of the process that computes the student's logits for all actors; None: each has a
+    copy of its own, with the weights from Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +78,6 @@ class ActorReport:
     counts: ActorCounts
     """With the returns since the last report."""
     chunks_lost: int
-    redis_reconnects: int
-
-
-@dataclass(frozen=True, slots=True)
-class LearnerReport:
-    """What the learner process says of itself."""
-
-    pid: int
-    updates: int
-    metrics: dict[str, float]
-    """Means since the last report."""
     redis_reconnects: int
 
 
@@ -101,7 +94,9 @@ class ShardProcess:
         self._shard = build_shard(recipe, shard=shard)
         self._keeper: ShardKeeper | None = None
         if replay_dir:
-            self._keeper = ShardKeeper(self._shard, Path(replay_dir), session=session)
+            self._keeper = ShardKeeper(
+                self._shard, Path(replay_dir), write=write_atomically, session=session
+            )
             self._keeper.start()
         else:
             # Nothing tells what a process before this one gave out, but it was less than this.
@@ -149,6 +144,10 @@ class ShardProcess:
         """See ReplayShard."""
         return self._shard.configure(game, **change)
 
+    def check_assign(self, slices: dict[str, GameSlice]) -> None:
+        """See ReplayShard."""
+        self._shard.check_assign(slices)
+
     def assign(self, slices: dict[str, GameSlice]) -> None:
         """See ReplayShard."""
         self._shard.assign(slices)
@@ -179,8 +178,16 @@ class ActorProcess:
     ) -> None:
         """Build everything; `run` plays."""
         torch.set_num_threads(1)
+        self._config = recipe.config
+        self._stopped = threading.Event()
         self._replay = RayReplayWriter(shards)
-        self._weights = RedisWeightSource(link.redis_url, link.run)
+        self._weights: RedisWeightSource | None = None
+        inference: Inference
+        if link.inference is None:
+            self._weights = RedisWeightSource(link.redis_url, link.run)
+            inference = build_own_inference(recipe, game, self._weights)
+        else:
+            inference = RayInference(link.inference, recipe.games.index(game))
         self._actor = build_actor(
             recipe,
             game,
@@ -188,15 +195,17 @@ class ActorProcess:
             num_ranks=num_ranks,
             serial=serial,
             replay=self._replay,
-            weights=self._weights,
+            inference=inference,
             start_step=start_step,
         )
 
     def run(self) -> None:
-        """Play until `stop`."""
+        """Play until `stop`, or until `finish` and everything played is stored."""
         self._actor.run()
-        self._replay.flush(timeout_s=1.0)
-        self._weights.close()
+        while not self._replay.flush(timeout_s=1.0) and not self._stopped.is_set():
+            pass
+        if self._weights is not None:
+            self._weights.close()
 
     def report(self) -> ActorReport:
         """Answered while `run` plays on."""
@@ -204,112 +213,21 @@ class ActorProcess:
             pid=os.getpid(),
             counts=replace(self._actor.counts, returns=self._actor.drain_returns()),
             chunks_lost=self._replay.chunks_lost,
-            redis_reconnects=self._weights.counters()["redis_reconnects"],
+            redis_reconnects=self._weights.counters()["redis_reconnects"] if self._weights else 0,
         )
+
+    def explore_as(self, rank: int, num_ranks: int) -> None:
+        """Take this place in the game's spread of exploration rates from now on."""
+        self._actor.explore_with(exploration_rates(self._config, rank, num_ranks))
+
+    def finish(self) -> None:
+        """Make `run` return when replay has everything that was played."""
+        self._actor.finish()
 
     def stop(self) -> None:
         """Make `run` return."""
-        self._actor.close()
-
-
-class LearnerProcess:
-    """A Learner in a process of its own."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        shards: list[Any],
-        link: Link,
-        device: str,
-        incarnation: int,
-        state: dict[str, Any] | None,
-    ) -> None:
-        """Build or restore the learner and publish its weights, so that the actors can begin."""
-        # The actors need the other half: threads that outnumber idle cores wait for each other.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-        self._num_updates = recipe.config.num_updates
-        self._replay = RayReplayReader(shards)
-        self._sink = RedisWeightSink(link.redis_url, link.run)
-        self._learner = build_learner(
-            recipe,
-            replay=self._replay,
-            weights=self._sink,
-            device=torch.device(device),
-            incarnation=incarnation,
-        )
-        if state is not None:
-            self._learner.load_state(state)
-        self._learner.publish()
-        self._questions: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
-            queue.SimpleQueue()
-        )
-        self._stopped = threading.Event()
-        self._finished = False
-
-    def run(self) -> None:
-        """Update until the run's end or `stop`; waits only for replay, half a second at a time."""
-        batches = Prefetcher(self._sample, self._learner.load_batch)
-        try:
-            while self._learner.num_updates < self._num_updates and not self._stopped.is_set():
-                self._answer()
-                batch = batches.next(timeout_s=0.5)
-                if batch is not None:
-                    self._learner.update(batch)
-            self._learner.flush_priorities()
-            self._replay.flush()
-            self._learner.publish()
-        finally:
-            batches.close()
-            # Also after an error: from now on nobody waits for a loop that has ended.
-            self._finished = True
-            self._answer()
-
-    def _sample(self, timeout_s: float) -> SampleBatch | None:
-        return self._replay.sample(timeout_s=timeout_s)
-
-    def report(self) -> LearnerReport:
-        """Answered between two updates."""
-        return self._ask(
-            lambda: LearnerReport(
-                pid=os.getpid(),
-                updates=self._learner.num_updates,
-                metrics=self._learner.drain_metrics(),
-                redis_reconnects=self._sink.counters()["redis_reconnects"],
-            )
-        )
-
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return self._ask(self._learner.state)
-
-    def snapshot(self) -> WeightSnapshot:
-        """The acting weights in full precision."""
-        return self._ask(
-            lambda: take_snapshot(self._learner.network, self._learner.version, half=False)
-        )
-
-    def stop(self) -> None:
-        """Make `run` return after the update at hand."""
         self._stopped.set()
-
-    def _ask(self, question: Callable[[], Result]) -> Result:
-        """Have the loop answer between two updates; after its end, answer at once."""
-        future: Future[Result] = Future()
-        self._questions.put((question, future))
-        if self._finished:
-            self._answer()
-        return future.result(timeout=CALL_TIMEOUT_S)
-
-    def _answer(self) -> None:
-        # Without waiting: at the end of the loop, those who ask answer, too.
-        with suppress(queue.Empty):
-            while True:
-                question, future = self._questions.get_nowait()
-                try:
-                    future.set_result(question())
-                except Exception as error:
-                    future.set_exception(error)
+        self._actor.close()
 
 
 class RayTester:
@@ -370,3 +288,9 @@ RemoteActor = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROU
 RemoteLearner = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(
     LearnerProcess
 )
+RemoteInference = _remote(
+    num_cpus=1,
+    max_restarts=-1,
+    # Each thread holds one actor's request; those of more actors wait in Ray for their turn.
+    concurrency_groups={INFERENCE_GROUP: 64, CONTROL_GROUP: 2},
+)(InferenceProcess)

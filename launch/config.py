@@ -21,6 +21,8 @@ import yaml
 from actors.actor import ActorConfig
 from games.env import get_protocol
 from games.registry import get_game
+from launch.balance import BalanceConfig
+from launch.engine_options import check_engine_options
 from launch.option_errors import parse_or_fail
 from launch.per_game import any_text, parse_per_game, positive_float, positive_int
 from learner.learner import LearnerConfig
@@ -115,6 +117,9 @@ class CommonConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     report_period_s: float = 2.0
     """Seconds between two lines of metrics."""
+    cluster_wait_s: float | None = None
+    """Seconds that a cluster without room for all roles is waited for; without, 600 if it has an
+    autoscaler, which is asked for nodes, else 0."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
@@ -131,7 +136,11 @@ class CommonConfig:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.report_period_s <= 0:
             raise ValueError(f"report_period_s must be positive, got {self.report_period_s}")
+        if self.cluster_wait_s is not None and self.cluster_wait_s < 0:
+            raise ValueError(f"cluster_wait_s must not be negative, got {self.cluster_wait_s}")
         get_protocol(self.protocol)
+        self.learner.part_of(self.replay.batch_size)
+        check_engine_options(self.engine, learner=self.learner, actor=self.actor)
         check_every_shard_is_fed(self.actors_of, self.replay.num_shards)
 
     @property
@@ -163,6 +172,7 @@ class MultitaskConfig(CommonConfig):
     """`game=cap` where a game's cap differs from replay.samples_per_insert_cap; without meaning
     when every game is pinned."""
     mimic: MimicConfig = field(default_factory=MimicConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
@@ -282,6 +292,8 @@ class ExpertsConfig(CommonConfig):
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
         CommonConfig.__post_init__(self)
+        if self.actor.inference == "server":
+            raise ValueError("actor.inference server is for students; experts act by themselves")
         if self.network.per_game_heads:
             raise ValueError("network.per_game_heads is for students; an expert plays one game")
         if self.replay.sampler == "hierarchical":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, cast
 
 from networks.weights import WeightSnapshot
 from replay.game_settings import GameSettings, SettingsChange
@@ -51,7 +51,11 @@ class GameProgress:
     episodes: int
     """Games ended."""
     actors: int
-    """Actors alive."""
+    """Actors that play."""
+    wanted: int = 0
+    """Actors that it is to have."""
+    waiting: int = 0
+    """Those of them that wait for room in the cluster; the rest is about to start."""
     replay_size: int
     """Entries in replay."""
     sampled: int
@@ -103,8 +107,12 @@ class Played:
     steps: int
     episodes: int
     actors: int
-    """Alive now."""
+    """That play now."""
+    wanted: int
+    """That the game is to have."""
     returns: tuple[tuple[float, float], ...]
+    waiting: int = 0
+    """For room in the cluster."""
 
 
 def summarize(
@@ -123,6 +131,8 @@ def summarize(
             steps=actors.steps,
             episodes=actors.episodes,
             actors=actors.actors,
+            wanted=actors.wanted,
+            waiting=actors.waiting,
             returns=actors.returns,
             replay_size=sum(table.size for table in tables),
             sampled=sum(table.counts.sampled for table in tables),
@@ -192,6 +202,21 @@ def claim_serial(unused: int, *, game_index: int, rank: int, num_shards: int) ->
     return unused + (shard_of_rank(game_index, rank, num_shards) - unused) % num_shards
 
 
+MAX_ACTORS = 1024
+"""Of one game; a larger number is taken for a slip of the finger."""
+
+
+def check_wanted(game: str, wanted: object, games: Sequence[str]) -> None:
+    """Raises ValueError unless `wanted` is a number of actors and `game` one of the run's."""
+    if game not in games:
+        raise ValueError(f"{game!r} is not a game of this run; it plays {', '.join(games)}")
+    is_count = isinstance(wanted, int) and not isinstance(wanted, bool)
+    if not is_count or not 0 <= cast(int, wanted) <= MAX_ACTORS:
+        raise ValueError(
+            f"{game} cannot have {wanted!r} actors: give a whole number from 0 to {MAX_ACTORS:,}"
+        )
+
+
 class Engine(Protocol):
     """Carries a recipe's actors, replay and learner until the learner has made its updates."""
 
@@ -215,6 +240,16 @@ class Engine(Protocol):
         """Change what replay keeps and gives of a game; see ReplayShard.configure.
 
         The quota is the run's. ValueError, and nothing changed, if any shard refuses.
+        """
+        ...
+
+    def scale(self, game: str, wanted: int) -> None:
+        """Go on with so many actors of a game, from 0 to MAX_ACTORS, while the others play on.
+
+        Returns before they are there; `progress` tells. Nothing that was played is lost.
+
+        Raises:
+            ValueError: an unknown game or a number that cannot be had; nothing has changed.
         """
         ...
 

@@ -19,8 +19,9 @@ from launch.engine import Engine
 from launch.local import LocalEngine
 from launch.recipe import MultitaskRecipe, Recipe
 from launch.redis_bus import RedisBus
-from launch.redis_server import PrivateRedis, connect
+from launch.redis_server import PrivateRedis, connect, write_private
 from launch.roles import build_learner, build_shard, largest_chunk
+from launch.run_link import RunLink
 from launch.testing import InProcessTester, Tester
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
@@ -37,6 +38,8 @@ class RunRedis:
 
     url: str
     """Never logged: it may hold a password."""
+    run: str
+    """Name of the run there."""
     keep_alive: Callable[[], bool]
     """Starts a private server again if it has died; says whether it had."""
 
@@ -51,16 +54,66 @@ def _configured_url(config: CommonConfig) -> str:
     return config.redis_url or os.environ.get(REDIS_URL_VARIABLE, "")
 
 
-def _open_redis(config: CommonConfig, stack: ExitStack, *, address: str | None) -> RunRedis:
-    """The configured server, else a private one: on a socket, or on `address` with a password."""
-    if url := _configured_url(config):
-        return RunRedis(url, _leave_alone)
-    server = stack.enter_context(PrivateRedis(listen_address=address))
-    return RunRedis(server.url, server.restart_if_dead)
+def open_redis(
+    config: CommonConfig,
+    stack: ExitStack,
+    *,
+    run: str,
+    url_path: Path | None = None,
+    note: Callable[[str], None],
+) -> RunRedis | None:
+    """The configured server, else a private one; None for a run in one process.
+
+    A private server is on a socket, or with a password on an address that other nodes reach.
+
+    Args:
+        config: of the run.
+        stack: ends a private server, and removes the file, when it is closed.
+        run: name of the run in Redis; what an earlier session has left under it is deleted.
+        url_path: file that tells this user's other programs the address; None for none.
+        note: told about a server that listens on an address.
+
+    Raises:
+        ValueError: the configured server cannot be reached by all nodes.
+    """
+    if config.engine == "local":
+        return None
+    from launch.ray_session import address_for_others
+
+    address = address_for_others()
+    url, keep_alive = _configured_url(config), _leave_alone
+    if url.startswith("unix:") and address:
+        raise ValueError(
+            "a Redis at unix:// serves one machine, but the cluster has other nodes; give a "
+            "redis:// address that they reach, or none to get a private server"
+        )
+    if not url:
+        server = stack.enter_context(PrivateRedis(listen_address=address))
+        url, keep_alive = server.url, server.restart_if_dead
+        if address:
+            note(f"started a Redis with a password on {address} for the other nodes")
+    # A server that outlives runs may still hold weights that would seem newer: a namesake's, or
+    # this run's own of a learner that was restarted more often than its checkpoint knows.
+    bus = RedisBus(url, run)
+    bus.forget_run()
+    bus.close()
+    if url_path is not None:
+        write_private(url_path, url)
+        stack.callback(url_path.unlink, missing_ok=True)
+    return RunRedis(url, run, keep_alive)
 
 
 def _leave_alone() -> bool:
     return False
+
+
+def open_board(redis: RunRedis | None, stack: ExitStack) -> RunLink | None:
+    """Where the run is seen and asked from outside; None for a run in one process."""
+    if redis is None:
+        return None
+    board = RunLink(redis.url, redis.run)
+    stack.callback(board.close)
+    return board
 
 
 def check_roles(recipe: Recipe, state: dict[str, Any] | None) -> None:
@@ -93,11 +146,10 @@ def check_roles(recipe: Recipe, state: dict[str, Any] | None) -> None:
 
 def open_engine(
     recipe: Recipe,
-    stack: ExitStack,
     *,
     device: torch.device,
     state: dict[str, Any] | None,
-    link_name: str,
+    redis: RunRedis | None,
     replay_dir: Path | None = None,
     note: Callable[[str], None],
 ) -> Engine:
@@ -105,53 +157,51 @@ def open_engine(
 
     Args:
         recipe: what to train.
-        stack: ends a private Redis when it is closed.
         device: the learner's.
         state: a checkpoint's, of a run to go on with.
-        link_name: under which the run's weights lie in Redis.
+        redis: of `open_redis`.
         replay_dir: for snapshots of replay; None for none.
         note: told about deaths and restarts.
     """
     if state is None and replay_dir is not None:
         clear_snapshots(replay_dir)  # Of a run that is begun anew.
-    if recipe.config.engine == "local":
+    if redis is None:
         torch.set_num_threads(1)
         return LocalEngine(recipe, device=device, state=state, replay_dir=replay_dir, note=note)
     from launch.cluster import Link
+    from launch.placement import Placement
     from launch.ray_engine import RayEngine
-    from launch.ray_session import head_address_for_many
+    from launch.ray_session import joins_cluster, this_node
 
-    address = head_address_for_many()
-    redis = _open_redis(recipe.config, stack, address=address)
-    if address and not _configured_url(recipe.config):
-        note(f"started a Redis with a password on {address} for the other nodes")
-    # A server that outlives runs may still hold weights that would seem newer: a namesake's, or
-    # this run's own of a learner that was restarted more often than its checkpoint knows.
-    bus = RedisBus(redis.url, link_name)
-    bus.forget_run()
-    bus.close()
     return RayEngine(
         recipe,
-        link=Link(redis.url, link_name),
+        link=Link(redis.url, redis.run),
         device=device,
         state=state,
         replay_dir=replay_dir,
+        placement=Placement(
+            needs_gpu=device.type == "cuda",
+            spreads_shards=recipe.config.replay.spread,
+            # Nodes that join later do not reach a socket.
+            only_node=this_node() if redis.url.startswith("unix:") else "",
+            counts_cpus=joins_cluster(),
+        ),
         keep_redis_alive=redis.keep_alive,
         note=note,
     )
 
 
-def connect_to_ray(recipe: Recipe, stack: ExitStack) -> None:
+def connect_to_ray(recipe: Recipe, stack: ExitStack, *, device: torch.device) -> None:
     """Before anything is written: what is wrong with the cluster shows here.
 
     Raises:
-        ValueError: it does not answer, or has no room for the run.
+        ValueError: it does not answer, or has no room for the run, even after a wait.
     """
     if recipe.config.engine == "ray":
         # Ray takes a second to import, which a local run can do without.
         from launch.ray_session import ray_session
 
-        stack.enter_context(ray_session(recipe))
+        stack.enter_context(ray_session(recipe, needs_gpu=device.type == "cuda"))
 
 
 def open_tester(recipe: MultitaskRecipe) -> Tester:

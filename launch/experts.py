@@ -28,7 +28,7 @@ from launch.cli import build_config, parse_invocation, run_command
 from launch.config import ExpertsConfig, dump_config
 from launch.console import Console
 from launch.engine import Engine, Progress
-from launch.engines import check_redis, check_roles, connect_to_ray, open_engine
+from launch.engines import check_redis, check_roles, connect_to_ray, open_engine, open_redis
 from launch.limits import check_replay_fits, choose_device
 from launch.recipe import ExpertRecipe
 from launch.recorder import Recorder
@@ -96,13 +96,13 @@ class ExpertTraining:
         self._saved = time.monotonic()
         self._console = stack.enter_context(Console(config, games=[game]))
         self._recorder = stack.enter_context(_build_recorder(folder, game, self._started))
-        connect_to_ray(self._recipe, stack)
+        device, name = choose_device(config), f"{run.redis_name}-{game}"
+        connect_to_ray(self._recipe, stack, device=device)
         self._engine: Engine = open_engine(
             self._recipe,
-            stack,
-            device=choose_device(config),
+            device=device,
             state=state,
-            link_name=f"{run.redis_name}-{game}",
+            redis=open_redis(config, stack, run=name, note=self._console.note),
             replay_dir=folder / "replay",
             note=self._console.note,
         )

@@ -7,20 +7,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
 
 from actors.actor import Actor
-from launch.engine import Played, Progress, claim_serial, summarize
+from launch.engine import Played, Progress, check_wanted, claim_serial, summarize
 from launch.local_archive import LocalArchive
 from launch.recipe import Recipe
-from launch.roles import build_actor, build_learner, build_shard
+from launch.roles import (
+    build_actor,
+    build_learner,
+    build_own_inference,
+    build_shard,
+    exploration_rates,
+)
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
 from replay.client import LocalReplayClient
 from replay.game_settings import GameSettings, SettingsChange
+from replay.slices import slices_of_ranks
 from replay.types import Chunk
+
+
+@dataclass(slots=True)
+class _LocalActor:
+    """An actor, and the chunk that replay has not taken yet."""
+
+    game: str
+    actor: Actor
+    chunk: Chunk | None = None
 
 
 class LocalEngine:
@@ -63,12 +80,17 @@ class LocalEngine:
         if state:
             self._learner.load_state(state["learner"])
         self._learner.publish()
+        self._steps_gone = dict.fromkeys(recipe.games, 0)
+        self._episodes_gone = dict.fromkeys(recipe.games, 0)
+        self._returns: dict[str, list[tuple[float, float]]] = {game: [] for game in recipe.games}
+        self._actors: list[_LocalActor] = []
         self._actors = [
-            (game, self._build_actor(game, rank, num_actors))
+            _LocalActor(game, self._build_actor(game, rank, num_actors))
             for game, num_actors in recipe.num_actors.items()
             for rank in range(num_actors)
         ]
-        self._waiting: dict[int, Chunk] = {}
+        self._left_over: list[Chunk] = []
+        """Chunks of actors that have gone, which replay has not taken yet."""
 
     def _build_actor(self, game: str, rank: int, num_ranks: int) -> Actor:
         serial = claim_serial(
@@ -85,36 +107,51 @@ class LocalEngine:
             num_ranks=num_ranks,
             serial=serial,
             replay=self._replay,
-            weights=self._weights,
-            start_step=self._steps_before.get(game, 0)
-            // (num_ranks * self._recipe.config.actor.num_envs),
+            inference=build_own_inference(self._recipe, game, self._weights),
+            start_step=self._steps(game) // (num_ranks * self._recipe.config.actor.num_envs),
         )
 
     def advance(self, seconds: float) -> bool:
         """Play rounds for about this long; how the time is cut does not change the run."""
         deadline = time.monotonic() + seconds
-        while self._learner.num_updates < self._recipe.config.num_updates:
+        num_updates = self._recipe.config.num_updates
+        # What advance_to may have left of a round.
+        self._learn(num_updates)
+        while self._learner.num_updates < num_updates:
             if time.monotonic() >= deadline:
                 return True
             self._act()
-            self._learn()
+            self._learn(num_updates)
             if self._archive is not None:
                 self._archive.maybe_save()
         return False
 
+    def advance_to(self, num_updates: int) -> None:
+        """Play until the learner has made so many updates, or all of the run.
+
+        Where a run is cut does not change it.
+        """
+        until = min(num_updates, self._recipe.config.num_updates)
+        self._learn(until)
+        while self._learner.num_updates < until:
+            self._act()
+            self._learn(until)
+            if self._archive is not None:
+                self._archive.maybe_save()
+
     def _act(self) -> None:
         """One chunk from every actor whose last one replay has taken."""
-        for index, (_, actor) in enumerate(self._actors):
-            chunk = self._waiting.pop(index, None)
-            if chunk is None:
-                actor.pull_weights()
-                chunk = actor.collect()
-            if not self._replay.add(chunk):
-                self._waiting[index] = chunk
+        self._left_over = [chunk for chunk in self._left_over if not self._replay.add(chunk)]
+        for local in self._actors:
+            if local.chunk is None:
+                local.actor.pull_weights()
+                local.chunk = local.actor.collect()
+            if self._replay.add(local.chunk):
+                local.chunk = None
 
-    def _learn(self) -> None:
-        """As many updates as replay has batches for."""
-        while self._learner.num_updates < self._recipe.config.num_updates:
+    def _learn(self, until: int) -> None:
+        """As many updates as replay has batches for, up to update number `until`."""
+        while self._learner.num_updates < until:
             batch = self._replay.sample()
             if batch is None:
                 return
@@ -131,17 +168,48 @@ class LocalEngine:
         )
 
     def _played(self, game: str) -> Played:
-        actors = [actor for name, actor in self._actors if name == game]
+        actors = self._of(game)
+        returns, self._returns[game] = self._returns[game], []
         return Played(
             steps=self._steps(game),
-            episodes=sum(actor.counts.episodes for actor in actors),
+            episodes=self._episodes_gone[game] + sum(actor.counts.episodes for actor in actors),
             actors=len(actors),
-            returns=tuple(pair for actor in actors for pair in actor.drain_returns()),
+            wanted=len(actors),
+            returns=(*returns, *(pair for actor in actors for pair in actor.drain_returns())),
         )
 
+    def _of(self, game: str) -> list[Actor]:
+        return [local.actor for local in self._actors if local.game == game]
+
     def _steps(self, game: str) -> int:
-        played = sum(actor.counts.steps for name, actor in self._actors if name == game)
-        return self._steps_before.get(game, 0) + played
+        played = sum(actor.counts.steps for actor in self._of(game))
+        return self._steps_before.get(game, 0) + self._steps_gone[game] + played
+
+    def scale(self, game: str, wanted: int) -> None:
+        """See Engine; between two rounds, and the same at every time."""
+        check_wanted(game, wanted, self._recipe.games)
+        ranks = {name: range(len(self._of(name))) for name in self._recipe.games}
+        ranks[game] = range(wanted)
+        slices = slices_of_ranks(ranks, before=[shard.slices for shard in self._shards])
+        for shard, parts in zip(self._shards, slices, strict=True):
+            shard.check_assign(parts)
+        for local in [local for local in self._actors if local.game == game][wanted:]:
+            self._retire(local)
+        for rank in range(len(self._of(game)), wanted):
+            self._actors.append(_LocalActor(game, self._build_actor(game, rank, wanted)))
+        for rank, actor in enumerate(self._of(game)):
+            actor.explore_with(exploration_rates(self._recipe.config, rank, wanted))
+        for shard, parts in zip(self._shards, slices, strict=True):
+            shard.assign(parts)
+
+    def _retire(self, local: _LocalActor) -> None:
+        self._actors.remove(local)
+        if local.chunk is not None:
+            self._left_over.append(local.chunk)
+        self._steps_gone[local.game] += local.actor.counts.steps
+        self._episodes_gone[local.game] += local.actor.counts.episodes
+        self._returns[local.game].extend(local.actor.drain_returns())
+        local.actor.close()
 
     def snapshot(self) -> WeightSnapshot:
         """See Engine."""
@@ -163,8 +231,8 @@ class LocalEngine:
 
     def close(self) -> None:
         """See Engine."""
-        for _, actor in self._actors:
-            actor.close()
+        for local in self._actors:
+            local.actor.close()
         if self._archive is not None:
             self._archive.close()
         for shard in self._shards:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from networks.atomic_file import write_atomically
 from replay.keeper import ShardKeeper, clear_snapshots
 from replay.restore import newest_serial
 from replay.shard import ReplayShard
@@ -24,7 +25,7 @@ class LocalArchive:
         self._root = root
         self._note = note
         self._period_s = shards[0].config.snapshot_period_s
-        self._keepers = [ShardKeeper(shard, root) for shard in shards]
+        self._keepers = [ShardKeeper(shard, root, write=write_atomically) for shard in shards]
         self._readers = [NoteReader() for _ in shards]
         self._saved = time.monotonic()
         self.stats()

@@ -4,6 +4,7 @@
     python launch/multitask.py                          the quickstart preset, on this machine
     python launch/multitask.py --preset amn_8games --run-dir runs/eight
     python launch/multitask.py --resume runs/eight
+    python launch/multitask.py --actors 2 --balance     actors go to the games that need them
 
 Every setting is an option: see --help.
 """
@@ -20,7 +21,15 @@ from games.registry import get_game
 from launch.cli import Invocation, build_config, load_run_config, parse_invocation, run_command
 from launch.config import MultitaskConfig, dump_config
 from launch.console import Console
-from launch.engines import check_redis, check_roles, connect_to_ray, open_engine, open_tester
+from launch.engines import (
+    check_redis,
+    check_roles,
+    connect_to_ray,
+    open_board,
+    open_engine,
+    open_redis,
+    open_tester,
+)
 from launch.limits import check_replay_fits, choose_device
 from launch.recipe import MultitaskRecipe
 from launch.recorder import Recorder
@@ -34,7 +43,7 @@ from learner.checkpoint import list_checkpoints, load_newest
 def main(argv: Sequence[str]) -> None:
     """Run to the end; ValueError for anything the user got wrong, before anything is written."""
     started = time.monotonic()
-    invocation = parse_invocation(argv, default_preset="quickstart")
+    invocation = parse_invocation(_spell_out(argv), default_preset="quickstart")
     config = build_config(MultitaskConfig, invocation, prog="multitask.py").with_absolute_paths()
     config = with_policy_temperatures(config)
     recipe = MultitaskRecipe(config)
@@ -43,17 +52,23 @@ def main(argv: Sequence[str]) -> None:
     check_recipe(recipe, state)
     with ExitStack() as stack:
         check_redis(config)
-        connect_to_ray(recipe, stack)
+        connect_to_ray(recipe, stack, device=device)
         run_dir = open_run_dir(config, invocation, stack)
         console = stack.enter_context(Console(config))
         if policies := describe_policies(recipe):
             console.note(policies)
+        redis = open_redis(
+            config,
+            stack,
+            run=run_dir.redis_name,
+            url_path=run_dir.redis_url_path,
+            note=console.note,
+        )
         engine = open_engine(
             recipe,
-            stack,
             device=device,
             state=state,
-            link_name=run_dir.redis_name,
+            redis=redis,
             replay_dir=run_dir.replay,
             note=console.note,
         )
@@ -66,10 +81,19 @@ def main(argv: Sequence[str]) -> None:
             run_dir=run_dir,
             recorder=recorder,
             console=console,
+            board=open_board(redis, stack),
             started=started,
         ).run()
     # Last, when the roles have gone and the machine is free.
     write_report_of_run(run_dir.path, print)
+
+
+def _spell_out(argv: Sequence[str]) -> list[str]:
+    """The short form `--balance` as the setting that it stands for."""
+    words: list[str] = []
+    for word in argv:
+        words += ["--balance.enabled", "True"] if word == "--balance" else [word]
+    return words
 
 
 def _load_state(config: MultitaskConfig, invocation: Invocation) -> dict[str, Any] | None:

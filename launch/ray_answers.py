@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import ray
+from ray._private.state import actors as actor_table
 from ray.exceptions import RayActorError
+
+CALL_TIMEOUT_S = 30.0
+"""Longest wait for a role to answer a question; roles answer between two steps of their loop."""
 
 REPORT_PATIENCE_S = 5.0
 """How long a report waits for the roles, all together; one that is just starting is left out."""
@@ -31,3 +35,10 @@ def _answer(reference: Any) -> Any:
     except TimeoutError:
         # A learner in the midst of a long update has passed the question by.
         return None
+
+
+def has_process(handle: Any) -> bool:
+    """Whether Ray has given an actor a process; False while it waits for room in the cluster."""
+    # Ray's public calls do not tell a role that waits from one that is just starting.
+    entry = actor_table(handle._actor_id.hex())
+    return bool(entry) and int(entry.get("Pid") or 0) > 0

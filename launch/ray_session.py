@@ -7,37 +7,64 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from launch.cluster_room import Room, has_autoscaler, num_roles, wait_for_room
 from launch.recipe import Recipe
 
 _ray: Any = ray  # Some of its functions have no types.
 
 
 @contextmanager
-def ray_session(recipe: Recipe) -> Iterator[None]:
+def ray_session(
+    recipe: Recipe, *, needs_gpu: bool = False, note: Callable[[str], None] = print
+) -> Iterator[None]:
     """Be connected to Ray inside the `with` block.
 
     RAY_ADDRESS names a running cluster; `ray job submit` sets it. Without, a Ray of its own is
     started and stopped again. A machine with fewer cores than roles still runs them all: they
     share the cores, as they would in one process.
+
+    Args:
+        recipe: of the run.
+        needs_gpu: whether the learner computes on one.
+        note: told what is missing while a cluster grows.
+
+    Raises:
+        ValueError: no cluster answers, or it has no room for the run, even after a wait.
     """
     try:
         with _signals_wait():
             _connect(recipe)
+        if joins_cluster():
+            num_gpus = recipe.config.learner.num_replicas if needs_gpu else 0
+            need = Room(cpus=num_roles(recipe), gpus=num_gpus)
+            wait_for_room(need, wait_s=recipe.config.cluster_wait_s, note=note)
         yield
     finally:
         ray.shutdown()
 
 
-def head_address_for_many() -> str | None:
-    """This node's address if the cluster has other nodes, which must be able to reach it."""
+def joins_cluster() -> bool:
+    """Whether a run uses a cluster that is there already, instead of a Ray of its own."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def address_for_others() -> str | None:
+    """This node's address if the cluster has other nodes or may get some; they must reach it."""
     alive = [node for node in _ray.nodes() if node["Alive"]]
-    return str(_ray.util.get_node_ip_address()) if len(alive) > 1 else None
+    if len(alive) > 1 or (joins_cluster() and has_autoscaler()):
+        return str(_ray.util.get_node_ip_address())
+    return None
+
+
+def this_node() -> str:
+    """Id of the node that this process is on."""
+    return str(_ray.get_runtime_context().get_node_id())
 
 
 def _connect(recipe: Recipe) -> None:
@@ -46,7 +73,6 @@ def _connect(recipe: Recipe) -> None:
     if address:
         _check_reachable(address)
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        _check_room(recipe)
         return
     # Said, since Ray would else look for one that somebody has started on this machine.
     ray.init(
@@ -72,16 +98,6 @@ def _check_reachable(address: str) -> None:
         ) from None
 
 
-def _check_room(recipe: Recipe) -> None:
-    """Raises ValueError if the cluster can never hold all roles; they would wait for ever."""
-    have, need = int(_ray.cluster_resources().get("CPU", 0)), num_roles(recipe)
-    if have < need:
-        raise ValueError(
-            f"the run needs {need} CPUs, one for each actor, replay shard and the learner, but the "
-            f"cluster has {have}; use fewer --actors or more nodes"
-        )
-
-
 @contextmanager
 def _signals_wait() -> Iterator[None]:
     """Ctrl-C and SIGTERM are handled after the block, and by whoever handled them before it.
@@ -103,8 +119,3 @@ def _signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
         for missed in received:
             signal.raise_signal(missed)
-
-
-def num_roles(recipe: Recipe) -> int:
-    """Processes of a run: actors, shards and the learner, each of which asks Ray for one CPU."""
-    return sum(recipe.num_actors.values()) + recipe.config.replay.num_shards + 1

@@ -104,6 +104,7 @@ class Recorder:
         self._returns = {spec.name: _PolicyReturns() for spec in games}
         self._overall = _Overall()
         self._lines = _JsonLines(metrics_path)
+        self._events_path = metrics_path.with_name("events.jsonl")
         self._tensorboard = _TensorBoard(tensorboard_dir)
         self.latest: Row = {}
         """The newest value of every key so far, tests included."""
@@ -170,6 +171,17 @@ class Recorder:
         self._write(row | figures)
         return row | figures
 
+    def record_event(self, text: str, progress: Progress) -> None:
+        """Write what somebody has changed while the run goes on to events.jsonl."""
+        event = {
+            "seconds": self._clock() - self._started,
+            "steps": progress.steps,
+            "updates": progress.updates,
+            "event": text,
+        }
+        with self._events_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the time inside out of all rates: a test that stops the training, for example."""
@@ -206,6 +218,8 @@ class Recorder:
                 f"game/{name}/steps": game.steps,
                 f"game/{name}/episodes": game.episodes,
                 f"game/{name}/actors": game.actors,
+                f"game/{name}/actors_wanted": game.wanted,
+                f"game/{name}/actors_pending": game.waiting,
                 f"game/{name}/replay_size": game.replay_size,
             }
             if returns := self._returns[name].select(game):

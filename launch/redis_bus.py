@@ -185,14 +185,19 @@ class RedisBus:
             self._known_wanted |= known
         return known
 
-    def set_status(self, status: Mapping[str, Any]) -> None:
+    def set_status(self, status: Mapping[str, Any], *, ttl_s: int | None = None) -> None:
         """Replace the run's status. Its owner calls this every few seconds, also unchanged.
+
+        Args:
+            status: Numbers, strings, lists and maps.
+            ttl_s: After so many seconds it is gone, unless it is set again: a status says that
+                there is an owner.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
         data = _pack(status)
-        self._link.call(lambda client: client.set(self._prefix + "status", data))
+        self._link.call(lambda client: client.set(self._prefix + "status", data, ex=ttl_s))
 
     def status(self) -> dict[str, Any] | None:
         """The run's status; None if there is none or it is damaged.

@@ -195,7 +195,7 @@ class PrivateRedis:
 
     def _start(self) -> None:
         config_path = self._directory / "redis.conf"
-        _write_private(config_path, self._config())
+        write_private(config_path, self._config())
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         command = [str(self._server), str(config_path)]
         if threading.current_thread() is threading.main_thread():
@@ -374,8 +374,11 @@ def _find_free_port(address: str) -> int:
         ) from error
 
 
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, whatever was there before."""
+    path.unlink(missing_ok=True)
+    # Exclusively: nobody's open file or link gets the text.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
 

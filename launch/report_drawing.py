@@ -25,6 +25,8 @@ _LINE_STYLES = ("-", "--", "-.", ":")
 _HATCHES = ("", "//", "..", "xx")
 _WIDTH_IN = 4.6
 _DPI = 150
+_PANEL_IN = 3.4
+_GRID_DPI = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,23 @@ def draw(chart: Chart, theme: Theme) -> bytes:
     """The chart as PNG without a background."""
     figure = Figure(figsize=(_WIDTH_IN, _height(chart)), layout="constrained")
     axes = figure.add_subplot()
+    _draw_chart(axes, chart, theme)
+    _draw_legend(figure, axes, theme)
+    return _as_png(figure, dpi=_DPI)
+
+
+def draw_grid(charts: Sequence[Chart], theme: Theme, *, columns: int) -> bytes:
+    """Charts of the same series as one PNG without a background, row by row, with one legend."""
+    rows = -(-len(charts) // columns)
+    figure = Figure(figsize=(_PANEL_IN * columns, 0.75 * _PANEL_IN * rows), layout="constrained")
+    for index, chart in enumerate(charts):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        _draw_chart(axes, chart, theme)
+    _draw_legend(figure, axes, theme)
+    return _as_png(figure, dpi=_GRID_DPI)
+
+
+def _draw_chart(axes: Axes, chart: Chart, theme: Theme) -> None:
     if chart.bars:
         _draw_bars(axes, chart.bars, theme)
     else:
@@ -58,9 +77,11 @@ def draw(chart: Chart, theme: Theme) -> bytes:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(theme.grid)
-    _draw_legend(figure, axes, theme)
+
+
+def _as_png(figure: Figure, *, dpi: int) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DPI, transparent=True)
+    figure.savefig(file, format="png", dpi=dpi, transparent=True)
     return file.getvalue()
 
 

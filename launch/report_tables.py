@@ -44,18 +44,21 @@ def _aggregates(group: RunGroup, *, is_alone: bool) -> str:
         f"Scores of the last test over all games{'' if is_alone else f', {group.label}'}. {said}",
         ["", "percent of the expert's score", "teacher-normalized", "human-normalized"],
         [
-            [_AGGREGATE_NAMES[name], *(_interval(estimate(scores, name)) for scores in columns)]
+            [
+                _AGGREGATE_NAMES[name],
+                *(_interval(estimate(scores, name), percent) for scores in columns),
+            ]
             for name in AGGREGATES
         ],
     )
 
 
-def _interval(found: Estimate | None) -> str:
+def _interval(found: Estimate | None, words: Callable[[float], str]) -> str:
     if found is None:
         return "-"
     if found.low is None or found.high is None:
-        return percent(found.value)
-    return f"{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]"
+        return words(found.value)
+    return f"{words(found.value)} [{words(found.low)}, {words(found.high)}]"
 
 
 def games_table(group: RunGroup) -> str:
@@ -96,12 +99,7 @@ def _mean_figure(runs: Sequence[RunRecord], game: str, name: str) -> float | Non
 def _student(group: RunGroup, game: str) -> str:
     if len(group.runs) == 1:
         return _spread(group.runs[0].student(game))
-    found = estimate({game: group.scores(game)}, "mean")
-    if found is None:
-        return "-"
-    if found.low is None or found.high is None:
-        return score(found.value)
-    return f"{score(found.value)} [{score(found.low)}, {score(found.high)}]"
+    return _interval(estimate({game: group.scores(game)}, "mean"), score)
 
 
 def _spread(scores: Scores) -> str:
@@ -145,19 +143,11 @@ def _paper_row(row: OurRow) -> list[str]:
         row.game,
         *theirs,
         score(row.expert_mean),
-        _plain_interval(row.student_mean),
-        _plain_interval(row.student_best),
+        _interval(row.student_mean, score),
+        _interval(row.student_best, score),
         percent(row.mean_ratio),
         percent(row.best_ratio),
     ]
-
-
-def _plain_interval(found: Estimate | None) -> str:
-    if found is None:
-        return "-"
-    if found.low is None or found.high is None:
-        return score(found.value)
-    return f"{score(found.value)} [{score(found.low)}, {score(found.high)}]"
 
 
 def runs_table(runs: Sequence[RunRecord]) -> str:

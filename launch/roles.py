@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from actors.actor import Actor
+from actors.inference import Inference, InferenceServer, OwnInference
 from actors.policy import epsilon_ladder
 from actors.rows import RowWindow
 from games.env import VectorEnv, get_protocol
@@ -27,9 +29,9 @@ from replay.slices import GameSlice, slice_of
 from replay.types import Chunk
 
 _ACTING = 1
-
-
 _EVALUATING = 2
+_CHECKING = 3
+"""Streams of seeds of one run."""
 
 
 def build_env(config: CommonConfig, game: str, *, num_envs: int, seed: int) -> VectorEnv:
@@ -43,8 +45,10 @@ def build_shard(recipe: Recipe, *, shard: int = 0) -> ReplayShard:
     """Shard number `shard` of the run's replay."""
     settings = recipe.game_settings
     slices = slices_of(recipe, shard=shard, num_actors=recipe.num_actors)
+    config = recipe.config
     return ReplayShard(
-        recipe.config.replay,
+        # Each learner asks for its own part of a batch.
+        replace(config.replay, batch_size=config.learner.part_of(config.replay.batch_size)),
         [
             recipe.table_spec(game, slices[game].part_of(settings[game].quota))
             for game in recipe.games
@@ -90,7 +94,7 @@ def build_actor(
     num_ranks: int,
     serial: int,
     replay: ReplayWriter,
-    weights: WeightSource,
+    inference: Inference,
     start_step: int = 0,
 ) -> Actor:
     """Actor number `rank` of the game's `num_ranks`; `serial` is never used twice in a run."""
@@ -103,17 +107,36 @@ def build_actor(
             num_envs=config.actor.num_envs,
             seed=_seed_of(config.seed, _ACTING, serial),
         ),
-        network=recipe.build_acting_network(game),
+        inference=inference,
         teacher=recipe.load_teacher(game),
         store_features=bool(recipe.table_spec(game, 1).num_teacher_features),
         priority_rule=recipe.build_priority_rule(game),
-        epsilons=_epsilons(config, rank, num_ranks),
+        epsilons=exploration_rates(config, rank, num_ranks),
         life_loss_ends_return=get_protocol(config.protocol).life_loss_ends_return,
         replay=replay,
-        weights=weights,
         serial=serial,
         seed=config.seed,
         start_step=start_step,
+    )
+
+
+def build_own_inference(recipe: Recipe, game: str, weights: WeightSource) -> OwnInference:
+    """The acting network of one game, in the actor's own process."""
+    return OwnInference(recipe.build_acting_network(game), weights)
+
+
+def build_inference_server(
+    recipe: Recipe, *, weights: WeightSource, device: torch.device
+) -> InferenceServer:
+    """The acting network of all games on `device`, for many actors."""
+    network = recipe.build_acting_network(recipe.games[0]).to(device)
+    use_channels_last(network)
+    return InferenceServer(
+        network,
+        weights=weights,
+        device=device,
+        max_batch=recipe.config.actor.inference_max_batch,
+        max_wait_s=recipe.config.actor.inference_max_wait_s,
     )
 
 
@@ -163,12 +186,17 @@ def evaluation_seed(config: CommonConfig, test: int) -> int:
     return _seed_of(config.seed, _EVALUATING, test)
 
 
+def checking_seed(config: CommonConfig) -> int:
+    """Seed of the episodes that teachers play beside a run."""
+    return _seed_of(config.seed, _CHECKING)
+
+
 def _seed_of(*path: int) -> int:
     return int(np.random.SeedSequence(path).generate_state(1)[0])
 
 
-def _epsilons(config: CommonConfig, rank: int, num_ranks: int) -> NDArray[np.float32]:
-    """Exploration rates of one actor's environments."""
+def exploration_rates(config: CommonConfig, rank: int, num_ranks: int) -> NDArray[np.float32]:
+    """Exploration rates [num_envs] of actor number `rank` of a game's `num_ranks`."""
     num_envs = config.actor.num_envs
     if config.actor.exploration == "constant":
         return np.full(num_envs, config.actor.epsilon, np.float32)

@@ -3,12 +3,14 @@
     config.yaml       everything resolved; itself a valid preset
     meta.json         program versions, commit, hardware, seed, command line, warnings
     metrics.jsonl     a line per look at the run
+    events.jsonl      a line whenever somebody changed something
+    redis_url         while the run goes on: a secret, readable for its owner alone
     summary.json      the result
     report.html       the result for people, with report_files/ (launch/report.py)
     tensorboard/  checkpoints/  replay/  student/
 
 meta.json is written from an allow-list, never from the environment, and no URL in it shows its
-password, so that a run's folder can be given away.
+password, so that the folder of a run that has ended can be given away.
 """
 
 import contextlib
@@ -183,6 +185,11 @@ class RunDir:
     def replay(self) -> Path:
         """Snapshots of the replay shards."""
         return self.path / "replay"
+
+    @property
+    def redis_url_path(self) -> Path:
+        """Address of the run's Redis, with its password; there only while the run goes on."""
+        return self.path / "redis_url"
 
     @property
     def student(self) -> Path:

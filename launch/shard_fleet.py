@@ -7,7 +7,7 @@ snapshot of the one before (replay/keeper.py), or empty. It is recognised by its
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,16 +16,21 @@ from typing import Any, Unpack
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from launch.cluster import CALL_TIMEOUT_S, RemoteShard
-from launch.ray_answers import answers
+from launch.cluster import RemoteShard
+from launch.placement import Placement
+from launch.ray_answers import CALL_TIMEOUT_S, answers
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
+from launch.roles import slices_of
 from replay.game_settings import GameSettings, SettingsChange
 from replay.keeper import clear_snapshots
+from replay.slices import GameSlice, slices_of_ranks
 from replay.stats import NoteReader, ShardStats
 
 _SAVE_PATIENCE_S = 120.0
 """How long the end of a run waits for the shards' last snapshots."""
+
+_ANYWHERE = Placement()
 
 
 @dataclass(slots=True)
@@ -48,6 +53,7 @@ class ShardFleet:
         replay_dir: Path | None,
         note: Callable[[str], None],
         count_death: Callable[[str], None],
+        placement: Placement = _ANYWHERE,
     ) -> None:
         """Start them.
 
@@ -56,6 +62,7 @@ class ShardFleet:
             replay_dir: for snapshots; None for none.
             note: told about deaths and snapshots.
             count_death: told about each death; raises if there were too many.
+            placement: where to put them.
         """
         self._note = note
         self._count_death = count_death
@@ -67,7 +74,7 @@ class ShardFleet:
         session = secrets.token_hex(8)
         self.shards = [
             LiveShard(
-                RemoteShard.remote(
+                RemoteShard.options(**placement.shard()).remote(
                     recipe,
                     number,
                     replay_dir=str(replay_dir) if replay_dir is not None else "",
@@ -82,6 +89,11 @@ class ShardFleet:
         """Stored by processes that died, and not in the snapshots that others began from."""
         self._dead: list[ShardStats] = []
         self._settings: dict[str, GameSettings] = {}
+        self._slices_at_first = [
+            slices_of(recipe, shard=number, num_actors=recipe.num_actors)
+            for number in range(len(self.shards))
+        ]
+        self._slices = list(self._slices_at_first)
 
     @property
     def handles(self) -> list[Any]:
@@ -117,6 +129,9 @@ class ShardFleet:
                 for game, table in before.tables.items()
             }
             self._dead.append(replace(before, tables=empty, limiter_error=0.0))
+        number = self.shards.index(shard)
+        if self._slices[number] != self._slices_at_first[number]:
+            _ask(shard.handle, "assign", self._slices[number])
         for game, settings in self._settings.items():
             _ask(shard.handle, "configure", game, **_changes_to(settings))
         self._count_death("a replay shard died")
@@ -129,17 +144,35 @@ class ShardFleet:
         self._settings[game] = settings
         return settings
 
+    def check_assign(self, ranks: Mapping[str, Collection[int]]) -> None:
+        """Raises ValueError if replay cannot go on with just those actors of each game."""
+        self._assign("check_assign", ranks)
+
+    def assign(self, ranks: Mapping[str, Collection[int]]) -> None:
+        """Go on with just those actors of each game: nothing waits for data that nobody sends.
+
+        A shard that none of them feeds stays as it is: it gives batches as long as it may.
+
+        Raises:
+            ValueError: a shard refuses, or does not answer. The others may have changed by then.
+        """
+        self._slices = self._assign("assign", ranks)
+
+    def _assign(
+        self, question: str, ranks: Mapping[str, Collection[int]]
+    ) -> list[dict[str, GameSlice]]:
+        wanted = slices_of_ranks(ranks, before=self._slices)
+        if wanted != self._slices:
+            _wait_for(
+                [
+                    _ask(shard.handle, question, slices)
+                    for shard, slices in zip(self.shards, wanted, strict=True)
+                ]
+            )
+        return wanted
+
     def _ask_all(self, question: str, *args: Any, **kwargs: Any) -> list[Any]:
-        references = [_ask(shard.handle, question, *args, **kwargs) for shard in self.shards]
-        try:
-            return ray.get(references, timeout=CALL_TIMEOUT_S)
-        except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, ValueError) else error from None
-        except (RayActorError, TimeoutError):
-            raise ValueError(
-                "a replay shard does not answer, perhaps because it is being started again; try "
-                "again in a few seconds"
-            ) from None
+        return _wait_for([_ask(shard.handle, question, *args, **kwargs) for shard in self.shards])
 
     def save(self) -> None:
         """Have all write their last snapshots, and delete those of another number of shards."""
@@ -154,6 +187,19 @@ class ShardFleet:
             clear_snapshots(self._replay_dir, keep_num_shards=len(self.shards))
         else:
             self._note("not all of replay could be written; --resume goes on with what was")
+
+
+def _wait_for(references: list[Any]) -> list[Any]:
+    """All answers of shards; ValueError if one refuses or does not answer."""
+    try:
+        return ray.get(references, timeout=CALL_TIMEOUT_S)
+    except RayTaskError as error:
+        raise error.cause if isinstance(error.cause, ValueError) else error from None
+    except (RayActorError, TimeoutError):
+        raise ValueError(
+            "a replay shard does not answer, perhaps because it is being started again; try "
+            "again in a few seconds"
+        ) from None
 
 
 def _ask(handle: Any, question: str, *args: Any, **kwargs: Any) -> Any:

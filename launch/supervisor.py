@@ -13,6 +13,7 @@ from typing import Any
 from games.registry import get_game
 from launch.console import Console
 from launch.engine import Engine, Progress
+from launch.live_control import Board, LiveControl
 from launch.recipe import MultitaskRecipe
 from launch.recorder import Recorder
 from launch.run_dir import RunDir
@@ -36,6 +37,7 @@ class Supervisor:
         run_dir: RunDir,
         recorder: Recorder,
         console: Console,
+        board: Board | None = None,
         started: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -48,6 +50,7 @@ class Supervisor:
             run_dir: takes checkpoints, the student and the summary.
             recorder: takes metrics.
             console: shows them.
+            board: where the run is seen, and asked, from outside; None for nowhere.
             started: when the command began, by `clock`.
             clock: seconds.
         """
@@ -64,6 +67,14 @@ class Supervisor:
         self._next_test_steps = self._config.evaluation.period_steps
         self._results: dict[str, StudentTest] = {}
         self._progress: Progress | None = None
+        self._control = LiveControl(
+            recipe, engine=engine, board=board, tell=self._tell_event, clock=clock
+        )
+        self._control.show("starting", None)
+
+    def _tell_event(self, event: str, progress: Progress) -> None:
+        self._console.note(event)
+        self._recorder.record_event(event, progress)
 
     def run(self) -> dict[str, Any]:
         """Carry the run to its end and write its summary.
@@ -74,6 +85,7 @@ class Supervisor:
         try:
             snapshot = self._carry()
             self._engine.close()
+            self._control.show("testing", self._progress)
             self._tester.start(snapshot, self._config.games, steps=self._steps)
             self._console.note("the run has reached its end; playing the last test")
             self._take(self._tester.wait())
@@ -82,6 +94,7 @@ class Supervisor:
             self._console.note(f"interrupted; what was reached is in {self._run_dir.path}")
             raise
         finally:
+            self._control.show("ended", self._progress)
             self._engine.close()
         return self._write_summary()
 
@@ -116,8 +129,9 @@ class Supervisor:
         """One report; every now and then a test and a checkpoint."""
         progress = self._engine.progress()
         self._progress = progress
-        self._recorder.record(progress)
+        row = self._recorder.record(progress)
         self._console.show(self._recorder.latest)
+        self._control.look(progress, row)
         self._take(self._tester.finished())
         try:
             self._maybe_test_and_save(progress)
@@ -149,9 +163,10 @@ class Supervisor:
                 self._judge(test)
                 continue
             self._results[test.game] = test
-            self._recorder.record_evaluation(
+            row = self._recorder.record_evaluation(
                 test.game, steps=test.steps, updates=test.updates, result=test.result
             )
+            self._control.observe_test(row)
 
     def _judge(self, test: TeacherTest) -> None:
         updates = self._progress.updates if self._progress else 0

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-import numpy as np
-
 from actors.evaluator import EvaluationResult, evaluate
 from launch.config import MultitaskConfig
 from launch.recipe import MultitaskRecipe
-from launch.roles import build_env, evaluation_seed
+from launch.roles import build_env, checking_seed, evaluation_seed
 from networks.build import use_channels_last
 from networks.weights import WeightSnapshot, apply_snapshot
 
@@ -117,15 +115,11 @@ def run_test(
     return StudentTest(game, updates, steps, result)
 
 
-_CHECKING = 3
-"""Third stream of seeds beside acting and testing; see launch/recipe.py."""
-
-
 def run_teacher_test(recipe: MultitaskRecipe, game: str) -> TeacherTest:
     """Play a few episodes of one game as its teacher would, under the rules of this run."""
     config: MultitaskConfig = recipe.config
     settings = config.evaluation
-    seed = int(np.random.SeedSequence((config.seed, _CHECKING)).generate_state(1)[0])
+    seed = checking_seed(config)
     env = build_env(
         config, game, num_envs=min(settings.num_envs, settings.check_teachers), seed=seed
     )

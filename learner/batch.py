@@ -52,6 +52,8 @@ class DeviceBatch:
     acting_versions: Int64Array
     """[B] Encoded versions of the weights that acted; on the host."""
     temporal_difference: TemporalDifferenceBatch | None
+    largest_inverse: Tensor | None = None
+    """Largest inverse probability of the whole batch, where this is one replica's part of it."""
 
 
 class BatchLoader:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
 from learner.objectives import Objective
+from learner.pooling import pool_weights
+from learner.replicas import LoneReplica, Replicas
 from learner.schedule import LearningRate
 from networks.weights import WeightSink, WeightsVersion, take_snapshot
 from replay.client import ReplayReader
@@ -44,6 +46,9 @@ class LearnerConfig:
     """Of convolutions and hidden layers; weights, heads and losses are always float32."""
     publish_period: int = 50
     """Updates between two publications of the weights."""
+    num_replicas: int = 1
+    """Learners that make every update together, each on a GPU of its own and on its part of the
+    batch. Only for the Ray engine."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
@@ -59,10 +64,22 @@ class LearnerConfig:
             raise ValueError(
                 f"learner.max_gradient_norm must not be negative, got {self.max_gradient_norm}"
             )
-        if self.publish_period < 1:
+        for name in ("publish_period", "num_replicas"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"learner.{name} must be at least 1, got {getattr(self, name)}")
+
+    def part_of(self, batch_size: int) -> int:
+        """Transitions that each replica has of a batch; ValueError if they cannot be equally many.
+
+        Equally many, because the mean over the batch is then the mean over the replicas' means.
+        """
+        if batch_size % self.num_replicas:
             raise ValueError(
-                f"learner.publish_period must be at least 1, got {self.publish_period}"
+                f"replay.batch_size ({batch_size}) must be a multiple of learner.num_replicas "
+                f"({self.num_replicas}); use {batch_size - batch_size % self.num_replicas} or "
+                f"{batch_size + self.num_replicas - batch_size % self.num_replicas}"
             )
+        return batch_size // self.num_replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +134,7 @@ class Learner:
         self._weights = weights
         self._device = device
         self._incarnation = incarnation
+        self._replicas: Replicas = LoneReplica()
         self._pending: _PendingPriorities | None = None
         self._metric_sums: dict[str, Tensor] = {}
         self._num_summed = 0
@@ -133,6 +151,18 @@ class Learner:
         """Of the weights as they are now."""
         return WeightsVersion(self._incarnation, self.num_updates)
 
+    def join(self, replicas: Replicas) -> None:
+        """Make every update together with these from now on, beginning with rank 0's weights.
+
+        All have loaded the same state, or none. `update` then takes a part of a batch, and all
+        replicas must call it equally often: it waits for the others, and raises ReplicaLostError
+        before anything is changed if one is lost. Only rank 0 publishes.
+        """
+        self._replicas = replicas
+        replicas.take_from_first(
+            [*self._network.state_dict().values(), *self._objective.state().values()]
+        )
+
     def load_batch(self, batch: SampleBatch) -> DeviceBatch:
         """Bring a batch to the device; may be called from another thread than `update`."""
         return self._load_batch(batch)
@@ -141,11 +171,13 @@ class Learner:
         """One optimizer step; publishes the weights when their period is over."""
         lag = self.num_updates - _updates(batch.acting_versions)
         self._policy_lag_sum += float(np.maximum(lag, 0).mean())
+        batch = pool_weights(batch, self._replicas)
         with self._autocast():
             result = self._objective(batch)
         priorities = self._start_copy(batch.keys, result.priorities_B)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(result.loss)
+        self._replicas.average([*self._gradients(), *result.metrics.values()])
         if self._config.max_gradient_norm:
             nn.utils.clip_grad_norm_(self._network.parameters(), self._config.max_gradient_norm)
         for group in self._optimizer.param_groups:
@@ -181,13 +213,16 @@ class Learner:
 
     def publish(self) -> None:
         """Give the acting weights to everyone; ValueError if they are not finite."""
+        if self._replicas.rank != 0:
+            return
         self._weights.publish(take_snapshot(self._network, self.version))
 
     def drain_metrics(self) -> dict[str, float]:
         """Means over what came since the last call: the objective's metrics and `policy_lag`.
 
         `policy_lag` is in updates; policies of an incarnation that had got further than this one
-        count as 0. Nothing is in it that nothing came for.
+        count as 0. Nothing is in it that nothing came for. With other replicas, the objective's
+        metrics are of whole batches, `policy_lag` of this replica's parts.
         """
         metrics = {
             name: float(total) / self._num_summed for name, total in self._metric_sums.items()
@@ -238,6 +273,16 @@ class Learner:
                 "the checkpoint does not fit this run; go on with the network, games and optimizer "
                 f"it was started with ({' '.join(str(error).split())})"
             ) from error
+
+    def _gradients(self) -> list[Tensor]:
+        """Of all parameters, in their order; zeros where this part of a batch has none."""
+        gradients = []
+        for parameter in self._network.parameters():
+            if parameter.grad is None and self._replicas.size > 1:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        return gradients
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._config.precision == "float32":

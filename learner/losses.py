@@ -121,25 +121,30 @@ def double_q_loss(
     return loss_B, (target_B - chosen_B).detach()
 
 
-def importance_weights(inverse_probabilities_B: Tensor, exponent: float) -> Tensor:
+def importance_weights(
+    inverse_probabilities_B: Tensor, exponent: float, *, largest: Tensor | None = None
+) -> Tensor:
     """Importance-sampling weights of prioritized replay, at most 1.
 
     Schaul et al. 2016 (https://arxiv.org/abs/1511.05952), section 3.4, with beta = exponent:
 
         w_i = (1 / (N * P(i)))^beta,  divided by max_j w_j of the batch
 
-    N cancels in the division, so it is not an argument. The maximum is taken over this batch.
+    N cancels in the division, so it is not an argument.
 
     Args:
         inverse_probabilities_B: 1 / P(i), above zero.
         exponent: 0 gives all ones, 1 corrects fully.
+        largest: The largest 1 / P(i) of the batch that these are a part of; None where they are
+            all of it.
 
     Returns:
         float32 [B] in (0, 1]; no gradient.
     """
     # Dividing before the power keeps the largest intermediate value at 1.
     inverse_B = inverse_probabilities_B.detach().double()
-    return (inverse_B / inverse_B.max()).pow(exponent).float()
+    maximum = inverse_B.max() if largest is None else largest.double()
+    return (inverse_B / maximum).pow(exponent).float()
 
 
 def _pick(values_BA: Tensor, actions_B: Tensor) -> Tensor:

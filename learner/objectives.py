@@ -42,7 +42,7 @@ class ObjectiveResult:
     priorities_B: Tensor
     """Non-negative, detached."""
     metrics: dict[str, Tensor]
-    """Detached scalars."""
+    """Detached float32 scalars, means over the batch."""
 
 
 class Objective(Protocol):
@@ -144,7 +144,9 @@ class ActorMimicObjective:
             logits_BA, batch.teacher_logits_BA, legal_BA, temperature=temperature_B
         )
         weights_B = batch.loss_weights_B * importance_weights(
-            batch.inverse_probabilities_B, self._config.importance_exponent
+            batch.inverse_probabilities_B,
+            self._config.importance_exponent,
+            largest=batch.largest_inverse,
         )
         loss = (weights_B * policy_loss_B).mean()
         with torch.no_grad():
@@ -250,7 +252,9 @@ class DqnObjective:
             legal_BA,
         )
         weights_B = batch.loss_weights_B * importance_weights(
-            batch.inverse_probabilities_B, self._config.importance_exponent
+            batch.inverse_probabilities_B,
+            self._config.importance_exponent,
+            largest=batch.largest_inverse,
         )
         loss = (weights_B * loss_B).mean()
         metrics = {

@@ -56,6 +56,9 @@ class ReplayConfig:
     the full probability; they differ only where partitions are drawn all alike."""
     num_shards: int = 1
     """Replay processes; each holds a slice of the tables of the games whose actors feed it."""
+    spread: bool = False
+    """Whether a cluster puts the replay processes on many nodes instead of the learner's, for more
+    memory than one node has; batches go over the network then."""
     compression: Compression = "none"
     """Of frames in replay: `lz4` takes a fraction of the memory and some of the processor's time
     for every batch (docs/replay.md)."""

@@ -13,7 +13,7 @@ from replay.ledger import Ledger
 from replay.restore import Restored, restore_newest, shard_folder
 from replay.shard import ReplayShard
 from replay.snapshot import SnapshotWriter
-from replay.snapshot_files import Writer, delete_others, write_durably
+from replay.snapshot_files import Writer, delete_others
 from replay.stats import ShardStats, SnapshotStats
 from replay.table import ReplayTable
 
@@ -35,9 +35,9 @@ class ShardKeeper:
         shard: ReplayShard,
         root: Path,
         *,
+        write: Writer,
         session: str = "",
         period_s: float | None = None,
-        write: Writer = write_durably,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Fill the shard from its newest snapshot that can be used.
@@ -45,11 +45,11 @@ class ShardKeeper:
         Args:
             shard: new, and used by nobody yet.
             root: folder of all shards' snapshots.
+            write: puts files on disk.
             session: what tells this session of the run from the ones before; the same for every
                 process that takes the place of one that died.
             period_s: seconds between two snapshots by the thread that `start` starts; the config's,
                 if None; 0: none are read or written.
-            write: puts files on disk.
             now: seconds since 1970.
 
         Raises:

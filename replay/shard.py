@@ -311,10 +311,15 @@ class ReplayShard:
         ValueError, and nothing changed, as for `configure`.
         """
         with self._condition:
+            self.check_assign(slices)
+            self._apply(self._settings, self._slices | dict(slices))
+
+    def check_assign(self, slices: Mapping[str, GameSlice]) -> None:
+        """Raises what `assign` would raise, and changes nothing."""
+        with self._condition:
             for game, part in slices.items():
                 self._check_quota(self._index_of(game), self._settings[game].quota, part)
             self._pacing.check_change(self._settings, self._slices | dict(slices))
-            self._apply(self._settings, self._slices | dict(slices))
 
     def _apply(self, settings: dict[str, GameSettings], slices: dict[str, GameSlice]) -> None:
         """Change capacities and pace; if there is no memory for it, nothing."""

@@ -7,7 +7,7 @@ shards is in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -34,6 +34,30 @@ def slice_of(game_index: int, *, num_actors: int, shard: int, num_shards: int) -
     """What shard number `shard` has of a game with so many actors."""
     num_fed = min(num_actors, num_shards)
     return GameSlice(num_fed=num_fed, is_fed=(shard - game_index) % num_shards < num_fed)
+
+
+def slices_of_ranks(
+    ranks: Mapping[str, Collection[int]], *, before: Sequence[Mapping[str, GameSlice]]
+) -> list[dict[str, GameSlice]]:
+    """What each shard has of each game when the games' actors are just those.
+
+    A shard that none of them feeds keeps what it has: somebody must have the say in its batches.
+
+    Args:
+        ranks: numbers of each game's actors, maybe none; games in the order of the run.
+        before: what each shard has now.
+    """
+    slices: list[dict[str, GameSlice]] = [{} for _ in before]
+    for game_index, (game, numbers) in enumerate(ranks.items()):
+        fed = {shard_of_rank(game_index, rank, len(before)) for rank in numbers}
+        for shard, parts in enumerate(slices):
+            # Without actors the tables keep their sizes.
+            num_fed = len(fed) or before[shard][game].num_fed
+            parts[game] = GameSlice(num_fed=num_fed, is_fed=shard in fed)
+    return [
+        parts if any(part.is_fed for part in parts.values()) else dict(old)
+        for parts, old in zip(slices, before, strict=True)
+    ]
 
 
 def check_every_shard_is_fed(num_actors: Mapping[str, int], num_shards: int) -> None:

@@ -33,7 +33,6 @@ from replay.snapshot_files import (
     segment_name,
     state_name,
     write_document,
-    write_durably,
 )
 from replay.stored_columns import Columns
 from replay.types import STREAMS_PER_ACTOR_BITS, Int64Array
@@ -78,8 +77,8 @@ class SnapshotWriter:
         shard: ReplayShard,
         folder: Path,
         *,
+        write: Writer,
         begun_from: SnapshotFiles | None = None,
-        write: Writer = write_durably,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Go on in `folder`.
@@ -87,8 +86,8 @@ class SnapshotWriter:
         Args:
             shard: whose number and number of shards name the folder.
             folder: made if it is missing.
-            begun_from: the snapshot in this folder that the shard began from, if it did.
             write: puts files on disk.
+            begun_from: the snapshot in this folder that the shard began from, if it did.
             now: seconds since 1970.
         """
         self._shard = shard

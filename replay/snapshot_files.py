@@ -12,9 +12,7 @@ either read as it was written or refused.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ Document: TypeAlias = dict[str, Any]
 """Text, whole numbers, numbers, bytes, and lists and mappings of them."""
 
 Writer: TypeAlias = Callable[[Path, bytes], None]
-"""Puts a whole file on disk, or raises OSError and leaves nothing."""
+"""Puts a whole file on disk, and only then under its name, or raises OSError and leaves nothing."""
 
 _MAGIC = b"actor-mimic replay snapshot, form 1\n"
 _DIGEST_BYTES = 32
@@ -70,21 +68,7 @@ def list_manifests(folder: Path) -> list[int]:
     return sorted((int(match[1]) for match in matches if match), reverse=True)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Put a file on disk whole: the name appears once the data are there."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        # A full disk must not be filled further by half a file.
-        temporary.unlink(missing_ok=True)
-
-
-def write_document(path: Path, document: Document, write: Writer = write_durably) -> FileEntry:
+def write_document(path: Path, document: Document, write: Writer) -> FileEntry:
     """Write one file; OSError if it cannot be written, and nothing is left of it then."""
     payload: bytes = msgpack.packb(document)
     digest = _digest(payload)

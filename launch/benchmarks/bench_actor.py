@@ -22,7 +22,7 @@ from games.env import VectorEnv
 from launch.benchmarks.bench_setup import BenchSetup, NoReplay
 from launch.benchmarks.bench_timing import Part, Result, Window, measure_rounds, medians, timed
 from launch.recipe import MultitaskRecipe
-from launch.roles import build_actor, build_env
+from launch.roles import build_actor, build_env, build_own_inference
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
 
 _PARTS = ("collect", "environment", "student", "teacher")
@@ -129,7 +129,7 @@ def _build_actor(recipe: MultitaskRecipe, game: str, serial: int, student: nn.Mo
         num_ranks=1,
         serial=serial,
         replay=NoReplay(),
-        weights=weights,
+        inference=build_own_inference(recipe, game, weights),
     )
     actor.pull_weights()
     return actor

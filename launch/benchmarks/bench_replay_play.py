@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.actor import Actor
+from actors.inference import OwnInference
 from launch.benchmarks.bench_arrays import num_bytes
 from launch.benchmarks.bench_setup import EndlessPlay, NoReplay
 from launch.recipe import MultitaskRecipe
@@ -79,17 +80,17 @@ def record_play(recipe: MultitaskRecipe, *, serial: int = 0) -> RecordedPlay:
 def _play(recipe: MultitaskRecipe, game: str, *, serial: int, is_expert: bool) -> list[Chunk]:
     config = recipe.config.actor
     epsilon = _EXPERT_EPSILON if is_expert else 1.0
+    network = load_expert(game, game) if is_expert else recipe.build_acting_network(game)
     actor = Actor(
         config,
         env=build_env(recipe.config, game, num_envs=config.num_envs, seed=recipe.config.seed),
-        network=load_expert(game, game) if is_expert else recipe.build_acting_network(game),
+        inference=OwnInference(network, LocalWeights()),
         teacher=recipe.load_teacher(game),
         store_features=bool(recipe.table_spec(game, 1).num_teacher_features),
         priority_rule=recipe.build_priority_rule(game),
         epsilons=np.full(config.num_envs, epsilon, np.float32),
         life_loss_ends_return=True,
         replay=NoReplay(),
-        weights=LocalWeights(),
         serial=serial,
         seed=recipe.config.seed,
     )

@@ -39,14 +39,19 @@ def complete_report(result: Result, setup: BenchSetup) -> dict[str, Any]:
             "seed": config.seed,
             **result.settings,
         },
-        "versions": {
-            "python": platform.python_version(),
-            **{package: importlib.metadata.version(package) for package in _PACKAGES},
-        },
+        "versions": describe_versions(),
         "hardware": describe_hardware(),
         # What else the machine was doing; above 0 when it began, it was not idle.
         "load_before": short(setup.load_before),
         "nice": os.nice(0),
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in _PACKAGES},
     }
 
 

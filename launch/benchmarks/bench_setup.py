@@ -18,7 +18,7 @@ from games.registry import get_game
 from launch.config import MultitaskConfig, load_config, load_preset
 from launch.limits import choose_device
 from launch.recipe import MultitaskRecipe
-from launch.roles import build_actor
+from launch.roles import build_actor, build_own_inference
 from networks.q_network import QNetwork
 from networks.weights import LocalWeights
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
@@ -184,7 +184,7 @@ def play(recipe: MultitaskRecipe, game: str, *, serial: int) -> list[Chunk]:
         num_ranks=1,
         serial=serial,
         replay=NoReplay(),
-        weights=LocalWeights(),
+        inference=build_own_inference(recipe, game, LocalWeights()),
     )
     chunks = []
     try:

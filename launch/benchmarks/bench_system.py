@@ -28,9 +28,9 @@ from launch.benchmarks.bench_learner import draw_batch, fill_replay
 from launch.benchmarks.bench_setup import BenchSetup, without_pacing
 from launch.benchmarks.bench_timing import Result, Rounds, Window, measure_rounds, medians, timed
 from launch.engine import Engine, Progress
-from launch.engines import connect_to_ray, open_engine
+from launch.engines import connect_to_ray, open_engine, open_redis
 from launch.recipe import MultitaskRecipe
-from launch.roles import build_actor, build_learner
+from launch.roles import build_actor, build_learner, build_own_inference
 from networks.weights import LocalWeights
 from replay.types import Chunk
 
@@ -154,20 +154,23 @@ def _cores() -> int:
 def _measure_run(recipe: MultitaskRecipe, setup: BenchSetup) -> _Look:
     """What happens in the time that is measured."""
     with ExitStack() as stack:
-        connect_to_ray(recipe, stack)
+        connect_to_ray(recipe, stack, device=setup.device)
         engine = open_engine(
             recipe,
-            stack,
             device=setup.device,
             state=None,
-            link_name="bench",
-            note=lambda text: print(text, file=sys.stderr),
+            redis=open_redis(recipe.config, stack, run="bench", note=_note),
+            note=_note,
         )
         stack.callback(engine.close)
         _settle(engine)
         first = _Look.take(engine)
         engine.advance(setup.options.measuring_s)
         return _Look.take(engine).since(first)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _settle(engine: Engine) -> None:
@@ -229,7 +232,7 @@ class _Work:
                 num_ranks=1,
                 serial=len(recipe.games) + index,  # Those below have filled the replay.
                 replay=self._replay,
-                weights=LocalWeights(),
+                inference=build_own_inference(recipe, game, LocalWeights()),
             )
             for index, game in enumerate(recipe.games)
         ]

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from replay.sum_tree import SumTree
 from replay.types import Float32Array, Float64Array, Int64Array
 
 
@@ -71,6 +72,18 @@ def equal_parts(size: int, rng: np.random.Generator) -> Float64Array:
     """
     parts: Float64Array = (np.arange(size) + rng.random(size)) / size
     return parts
+
+
+def draw_from_tree(
+    tree: SumTree, size: int, rng: np.random.Generator, *, num_slots: int
+) -> tuple[Int64Array, Float32Array]:
+    """What `Sampler.draw` returns, of the `num_slots` slots whose weights are in a tree."""
+    if num_slots == 0:
+        raise ValueError("nothing can be drawn yet")
+    total = tree.total
+    slots = tree.query(equal_parts(size, rng) * total)
+    inverse = total / (num_slots * tree.get(slots))
+    return slots, inverse.astype(np.float32)
 
 
 def check_exponent(exponent: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from replay.samplers.base import check_exponent, equal_parts
+from replay.samplers.base import check_exponent, draw_from_tree
 from replay.sum_tree import SumTree
 from replay.types import Float32Array, Float64Array, Int64Array
 
@@ -91,14 +91,9 @@ class RankBasedSampler:
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Int64Array, Float32Array]:
         """One from each of `size` equal parts of the sum of all weights."""
-        if self._size == 0:
-            raise ValueError("nothing can be drawn yet")
         if self._num_changes > self._max_drift * self._size:
             self._rank_all()
-        total = self._tree.total
-        slots = self._tree.query(equal_parts(size, rng) * total)
-        inverse = total / (self._size * self._tree.get(slots))
-        return slots, inverse.astype(np.float32)
+        return draw_from_tree(self._tree, size, rng, num_slots=self._size)
 
     def check_valid(
         self, slots: Int64Array, priorities: Float32Array, values: Float32Array

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from players import TagNetwork, TagTeacher, build_expert, build_q_network, table_spec
 
 from actors.actor import Actor, ActorConfig
+from actors.inference import OwnInference
 from actors.priorities import PolicyDistance, TdError
 from networks.weights import WeightsVersion, take_snapshot
 
@@ -58,14 +59,13 @@ def build_actor(
     return Actor(
         ActorConfig(num_envs=num_envs, **config),
         env=env,
-        network=network or TagNetwork(),
+        inference=OwnInference(network or TagNetwork(), weights or FakeWeights()),
         teacher=teacher,
         store_features=store_features,
         priority_rule=rule or (lookahead if num_steps else NoLookahead()),
         epsilons=np.full(num_envs, 0.3, np.float32) if epsilons is None else epsilons,
         life_loss_ends_return=life_loss_ends_return,
         replay=replay,
-        weights=weights or FakeWeights(),
         serial=serial,
         seed=seed,
         start_step=start_step,

@@ -8,6 +8,7 @@ from players import build_expert, table_spec
 
 from actors.actor import Actor, ActorConfig
 from actors.evaluator import evaluate
+from actors.inference import OwnInference
 from actors.priorities import PolicyDistance, TdError
 from games.registry import make_vector_env
 from learner.batch import BatchLoader
@@ -54,14 +55,13 @@ def build_actor(spec, *, network, teacher, rule, replay, weights, serial, store_
     return Actor(
         ActorConfig(num_envs=8, chunk_steps=8),
         env=build_env(spec, serial),
-        network=network,
+        inference=OwnInference(network, weights),
         teacher=teacher,
         store_features=store_features,
         priority_rule=rule,
         epsilons=np.full(8, 0.2, np.float32),
         life_loss_ends_return=True,
         replay=replay,
-        weights=weights,
         serial=serial,
         seed=2,
     )

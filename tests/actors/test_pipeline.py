@@ -12,6 +12,7 @@ from players import TagNetwork, TagTeacher, table_spec
 from replay_chunks import make_settings
 
 from actors.actor import Actor, ActorConfig
+from actors.inference import OwnInference
 from actors.priorities import TdError
 from games.registry import make_vector_env
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
@@ -39,14 +40,13 @@ def build_actors(replay, *, num_successors, weights=None, actors_per_game=2):
                 Actor(
                     ActorConfig(num_envs=NUM_ENVS, chunk_steps=CHUNK_STEPS),
                     env=make_vector_env(spec, num_envs=NUM_ENVS, protocol="classic", seed=serial),
-                    network=TagNetwork(),
+                    inference=OwnInference(TagNetwork(), weights or FakeWeights()),
                     teacher=TagTeacher(spec),
                     store_features=True,
                     priority_rule=rule,
                     epsilons=np.full(NUM_ENVS, 0.5, np.float32),
                     life_loss_ends_return=True,
                     replay=replay,
-                    weights=weights or FakeWeights(),
                     serial=serial,
                     seed=9,
                 )

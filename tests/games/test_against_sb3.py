@@ -1,6 +1,6 @@
 """The protocol `sb3` beside Stable-Baselines3's own wrappers, step by step.
 
-Needs the extra `formats` and OpenCV, which those wrappers shrink pictures with.
+Needs the extra `formats`; those wrappers shrink pictures with its OpenCV.
 """
 
 import dataclasses

@@ -394,7 +394,9 @@ def test_an_error_in_the_learner_ends_the_run_with_its_cause(config, private_red
 
 def test_a_role_that_cannot_even_start_ends_the_run_at_once(config, private_redis):
     """Starting it again would end the same way."""
-    impossible = dataclasses.replace(config, teachers=("counting_cuts=nowhere/x.safetensors",))
+    impossible = dataclasses.replace(
+        config, teachers=("counting_cuts=nowhere/x.safetensors", config.teachers[1])
+    )
     with (
         started(impossible, private_redis, name="impossible") as engine,
         pytest.raises(ray.exceptions.RayActorError, match="nowhere"),

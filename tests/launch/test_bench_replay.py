@@ -212,7 +212,7 @@ def test_a_library_that_no_environment_has_is_null_with_the_reason(monkeypatch):
 FAKE_PEER = """
 import sys
 sys.path.insert(0, {folder!r})
-from peer_rounds import Items, measure, parse_options
+from peer_rounds import measure_in_process
 
 class Buffer:
     def __init__(self, items, options):
@@ -227,10 +227,7 @@ class Buffer:
     def update(self, keys, priorities):
         assert len(keys) == len(priorities) == self.batch_size
 
-options = parse_options()
-items = Items(options.items)
-measure("fake", lambda: Buffer(items, options), items, options, package="numpy", where="in process",
-        stores="nothing", read_memory=lambda: 0)
+measure_in_process("fake", Buffer, package="numpy")
 {ending}
 """
 

@@ -169,12 +169,17 @@ def other_values(config_class: type[CommonConfig]) -> list[str]:
         "shares": ["breakout=2.5"],
         "quotas": ["breakout=3000"],
         "samples_per_insert_caps": ["pong=80.5"],
+        "cluster_wait_s": ["30.5"],
         "network.torso": ["impala"],
         "network.dueling": ["False"],
         "network.per_game_heads": [str(config_class is MultitaskConfig)],
         "replay.samples_per_insert_cap": ["64.5"],
         "replay.min_size_per_game": ["1"],
         "replay.sampler": ["hierarchical"],
+        # The local engine is one process: no other learners, no server.
+        "engine": ["ray"],
+        "learner.num_replicas": ["3"],
+        "actor.inference": ["server" if config_class is MultitaskConfig else "actor"],
     }
     if config_class is ExpertsConfig:
         # Partitions are by the teacher's values, and experts are trained without a teacher.
@@ -210,10 +215,10 @@ def test_a_dump_with_every_option_changed_is_a_preset_that_gives_the_same(name):
         key for key in leaves(config_class) if value_of(config, key) == value_of(default, key)
     }
     if name == "multitask":
-        assert unchanged == LEFT_OUT | {"network.dueling"}
+        assert unchanged == LEFT_OUT | {"network.dueling", "engine"}
     else:
         of_partitions = {f"replay.{option}" for option in OF_PARTITIONS}
-        assert unchanged == LEFT_OUT | {"network.per_game_heads"} | of_partitions
+        assert unchanged == LEFT_OUT | {"network.per_game_heads", "actor.inference"} | of_partitions
     assert load(preset=dump_config(config), config_class=config_class) == config
 
 
@@ -335,6 +340,8 @@ SENSELESS = [
     ("actor.chunk_steps", 0),
     ("actor.epsilon", 1.5),
     ("actor.anneal_steps", -1),
+    ("actor.inference_max_batch", 0),
+    ("actor.inference_max_wait_s", -0.1),
     ("replay.batch_size", 0),
     ("replay.capacity_per_game", 0),
     ("replay.min_size_per_game", 0),
@@ -353,6 +360,8 @@ SENSELESS = [
     ("learner.adam_epsilon", 0.0),
     ("learner.max_gradient_norm", -1.0),
     ("learner.publish_period", 0),
+    ("learner.num_replicas", 0),
+    ("learner.num_replicas", 3),
     ("network.dueling", True),
     ("mimic.temperature", 0.0),
     ("mimic.feature_weight", -1.0),
@@ -377,6 +386,24 @@ def test_settings_of_partitions_without_partitions_are_refused(capsys, config_cl
     words = [*MINIMAL, "--replay.sampler", "rank", "--replay.partition-draw", "uniform"]
     said = refusal(capsys, *words, config_class=config_class)
     assert "replay.partition_draw is uniform, but the sampler rank has no partitions" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--learner.num-replicas", "2"], "learner.num_replicas is 2"),
+        (["--actor.inference", "server"], "actor.inference is server"),
+    ],
+)
+def test_what_needs_more_than_one_process_is_refused_by_the_local_engine(capsys, words, name):
+    assert load(*MINIMAL, *words).engine == "ray"
+    said = refusal(capsys, *MINIMAL, *words, "--engine", "local")
+    assert f"{name}, but the local engine has one process" in said
+
+
+def test_an_inference_server_is_refused_for_experts(capsys):
+    words = [*MINIMAL, "--engine", "ray", "--actor.inference", "server"]
+    assert "is for students" in refusal(capsys, *words, config_class=ExpertsConfig)
 
 
 def test_partitions_by_a_teachers_values_are_refused_for_experts(capsys):

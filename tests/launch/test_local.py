@@ -130,6 +130,19 @@ def test_how_the_time_is_cut_does_not_change_the_run(config):
     assert in_pieces.progress().steps == in_one_piece.progress().steps > 0
 
 
+def test_stopping_at_numbers_of_updates_is_exact_and_does_not_change_the_run(config):
+    uncut = LocalEngine(MultitaskRecipe(config), device=CPU)
+    assert not uncut.advance(math.inf)
+    cut = LocalEngine(MultitaskRecipe(config), device=CPU)
+    for updates in (0, 1, 8, 8, 9, 30):  # A round has more than one update, so some cut it.
+        cut.advance_to(updates)
+        assert cut.snapshot().version.updates == updates
+    assert not cut.advance(math.inf)
+    assert same(cut.state(), uncut.state())
+    cut.advance_to(1_000)
+    assert cut.snapshot().version.updates == config.num_updates
+
+
 def same(left, right) -> bool:
     """Whether nested containers hold equal tensors and values."""
     if isinstance(left, torch.Tensor):

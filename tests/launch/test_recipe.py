@@ -11,11 +11,19 @@ from fakes import FakeWeights
 from runs import save_random_expert
 
 from actors.actor import ActorConfig
+from launch.cluster_room import num_roles
 from launch.config import ExpertsConfig, MultitaskConfig
 from launch.engines import check_roles
 from launch.limits import check_replay_fits, choose_device
 from launch.recipe import ExpertRecipe, MultitaskRecipe
-from launch.roles import build_actor, build_learner, build_shard, evaluation_seed, largest_chunk
+from launch.roles import (
+    build_actor,
+    build_learner,
+    build_own_inference,
+    build_shard,
+    evaluation_seed,
+    largest_chunk,
+)
 from learner.learner import LearnerConfig
 from learner.objectives import MimicConfig
 from networks.build import NetworkConfig
@@ -71,7 +79,7 @@ def actor_of(recipe, game, *, serial=0, rank=0, num_ranks=1):
         num_ranks=num_ranks,
         serial=serial,
         replay=LocalReplayClient([shard]),
-        weights=FakeWeights(),
+        inference=build_own_inference(recipe, game, FakeWeights()),
     )
 
 
@@ -249,6 +257,39 @@ def test_a_gpu_is_taken_if_there_is_one_and_left_alone_if_so_said(multitask, mon
 
 
 # What can be known before anything starts
+
+
+def test_more_learners_than_gpus_are_refused_on_one_machine(multitask, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    learner = dataclasses.replace(multitask.learner, num_replicas=2)
+    two = dataclasses.replace(multitask, engine="ray", learner=learner)
+    with pytest.raises(ValueError, match=r"learner.num_replicas is 2, .* but 1 GPU is visible"):
+        choose_device(two)
+    assert choose_device(dataclasses.replace(two, device="cpu")) == CPU
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device(two).type == "cuda"
+    # A cluster's GPUs are counted when it is joined.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert choose_device(two).type == "cuda"
+
+
+def test_every_learner_and_an_inference_server_need_a_cpu(multitask):
+    recipe = MultitaskRecipe(dataclasses.replace(multitask, engine="ray"))
+    more = changed(
+        recipe,
+        learner=dataclasses.replace(multitask.learner, num_replicas=2),
+        actor=dataclasses.replace(multitask.actor, inference="server"),
+    )
+    assert num_roles(more) == num_roles(recipe) + 2
+
+
+def test_each_shard_gives_one_learners_part_of_a_batch(multitask):
+    learner = dataclasses.replace(multitask.learner, num_replicas=2)
+    two = changed(MultitaskRecipe(dataclasses.replace(multitask, engine="ray")), learner=learner)
+    assert build_shard(two).config.batch_size == multitask.replay.batch_size // 2
 
 
 def test_sound_settings_and_their_own_checkpoint_are_accepted(multitask, experts):

@@ -23,10 +23,11 @@ from replay_shards import (
 )
 
 import replay.snapshot as snapshot_module
+from networks.atomic_file import write_atomically
 from replay.keeper import MAX_BEGINNINGS, ShardKeeper, clear_snapshots
 from replay.restore import newest_serial, shard_folder
 from replay.shard import ReplayShard
-from replay.snapshot_files import list_manifests, manifest_name, write_durably
+from replay.snapshot_files import list_manifests, manifest_name
 from replay.types import PriorityUpdate
 
 
@@ -49,7 +50,7 @@ class Clock:
 
 
 def keep(shard: ReplayShard, root: Path, **options) -> ShardKeeper:
-    return ShardKeeper(shard, root, **{"session": "one", **options})
+    return ShardKeeper(shard, root, **{"write": write_atomically, "session": "one", **options})
 
 
 def played_and_saved(root: Path, *, num_chunks=12, **options) -> tuple[ReplayShard, ShardKeeper]:
@@ -175,7 +176,7 @@ def test_only_what_is_new_is_written_and_what_fell_out_of_the_ring_is_deleted(tm
 
     def write(path: Path, data: bytes) -> None:
         written.append(path.name)
-        write_durably(path, data)
+        write_atomically(path, data)
 
     shard = make_shard()
     keeper = keep(shard, tmp_path, write=write)
@@ -236,7 +237,7 @@ def test_inserting_and_sampling_go_on_while_a_snapshot_is_written(tmp_path):
     def write(path: Path, data: bytes) -> None:
         in_writer.release()
         assert may_write.acquire(timeout=60.0)
-        write_durably(path, data)
+        write_atomically(path, data)
 
     keeper = keep(shard, tmp_path, write=write)
     players = Players(shard)
@@ -363,7 +364,7 @@ class FullDisk:
         if self.room < 1:
             raise OSError(errno.ENOSPC, "No space left on device")
         self.room -= 1
-        write_durably(path, data)
+        write_atomically(path, data)
 
 
 @pytest.mark.parametrize("room", range(5))

@@ -22,6 +22,7 @@ from fakes import FakeWeights
 from players import TagNetwork, TagTeacher, table_spec
 
 from actors.actor import Actor, ActorConfig
+from actors.inference import OwnInference
 from actors.priorities import TdError
 from games.registry import make_vector_env
 from games.spec import GameSpec
@@ -79,14 +80,13 @@ def make_actor(
     return Actor(
         ActorConfig(num_envs=num_envs, chunk_steps=chunk_steps),
         env=make_vector_env(spec, num_envs=num_envs, protocol="classic", seed=serial + 10),
-        network=TagNetwork(),
+        inference=OwnInference(TagNetwork(), FakeWeights()),
         teacher=TagTeacher(spec),  # type: ignore[arg-type]
         store_features=True,
         priority_rule=TdError(spec.legal_mask(), num_steps=NUM_STEPS, gamma=0.5, reward_clip=1.0),
         epsilons=np.full(num_envs, 0.5, np.float32),
         life_loss_ends_return=True,
         replay=None,  # type: ignore[arg-type]
-        weights=FakeWeights(),
         serial=serial,
         seed=1,
     )

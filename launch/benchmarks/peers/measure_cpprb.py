@@ -8,7 +8,7 @@ unbroken run of steps, which a buffer fed by many environments in turn has not.
 from __future__ import annotations
 
 from cpprb import PrioritizedReplayBuffer
-from peer_rounds import PRIORITY_EXPONENT, Items, measure, parse_options, read_resident_bytes
+from peer_rounds import PRIORITY_EXPONENT, measure_in_process
 
 
 class Buffer:
@@ -42,21 +42,5 @@ class Buffer:
         self._buffer.update_priorities(keys, priorities)
 
 
-def main():
-    """Measure, by the options of the command line."""
-    options = parse_options()
-    items = Items(options.items)
-    measure(
-        "cpprb",
-        lambda: Buffer(items, options),
-        items,
-        options,
-        package="cpprb",
-        where="in process",
-        stores="4 frames and labels of each transition",
-        read_memory=read_resident_bytes,
-    )
-
-
 if __name__ == "__main__":
-    main()
+    measure_in_process("cpprb", Buffer, package="cpprb")

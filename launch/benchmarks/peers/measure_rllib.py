@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import numpy as np
-from peer_rounds import PRIORITY_EXPONENT, Items, measure, parse_options, read_resident_bytes
+from peer_rounds import PRIORITY_EXPONENT, measure_in_process
 from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.utils.replay_buffers import PrioritizedReplayBuffer
 
@@ -43,21 +43,5 @@ class Buffer:
         self._buffer.update_priorities(keys, priorities)
 
 
-def main():
-    """Measure, by the options of the command line."""
-    options = parse_options()
-    items = Items(options.items)
-    measure(
-        "rllib",
-        lambda: Buffer(items, options),
-        items,
-        options,
-        package="ray",
-        where="in process",
-        stores="4 frames and labels of each transition",
-        read_memory=read_resident_bytes,
-    )
-
-
 if __name__ == "__main__":
-    main()
+    measure_in_process("rllib", Buffer, package="ray")

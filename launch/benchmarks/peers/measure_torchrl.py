@@ -7,7 +7,7 @@ priorities are in its C++ segment trees.
 from __future__ import annotations
 
 import torch
-from peer_rounds import PRIORITY_EXPONENT, Items, measure, parse_options, read_resident_bytes
+from peer_rounds import PRIORITY_EXPONENT, measure_in_process
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.data.replay_buffers.samplers import PrioritizedSampler
@@ -47,22 +47,6 @@ class Buffer:
         self._buffer.update_priority(keys, torch.from_numpy(priorities))
 
 
-def main():
-    """Measure, by the options of the command line."""
-    torch.set_num_threads(1)
-    options = parse_options()
-    items = Items(options.items)
-    measure(
-        "torchrl",
-        lambda: Buffer(items, options),
-        items,
-        options,
-        package="torchrl",
-        where="in process",
-        stores="4 frames and labels of each transition",
-        read_memory=read_resident_bytes,
-    )
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    measure_in_process("torchrl", Buffer, package="torchrl")

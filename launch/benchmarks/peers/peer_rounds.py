@@ -143,6 +143,28 @@ def measure(library, build, items, options, *, package, where, stores, read_memo
     )
 
 
+def measure_in_process(library, build, *, package):
+    """Measure a buffer that lives in this process, by the options of the command line.
+
+    Args:
+        library: name, for the report.
+        build: makes the buffer of (items, options); see `measure`.
+        package: what was installed, for its version.
+    """
+    options = parse_options()
+    items = Items(options.items)
+    measure(
+        library,
+        lambda: build(items, options),
+        items,
+        options,
+        package=package,
+        where="in process",
+        stores="4 frames and labels of each transition",
+        read_memory=read_resident_bytes,
+    )
+
+
 class _Copy:
     """memcpy of one batch's bytes, as in launch/benchmarks/bench_memcpy.py."""
 

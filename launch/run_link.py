@@ -1,0 +1,84 @@
+"""The launcher's side of what can be seen and asked of a run from outside, through Redis.
+
+A thread of its own reads what is wanted and writes what there is to see: whatever Redis does, the
+run does not wait for it. The other side is launch/scale.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from launch.redis_bus import RedisBus
+from launch.redis_link import RedisUnavailableError
+
+STATUS_TTL_S = 20
+"""A run whose launcher has died is seen to have gone after so many seconds."""
+
+_MAX_UNSENT = 100
+"""Records that are kept for a Redis that is away; older ones fall out."""
+
+
+class RunLink:
+    """Shows a run, and learns what is wanted of it. Never blocks but in `close`."""
+
+    def __init__(self, url: str, run: str, *, period_s: float = 0.5) -> None:
+        """Start the thread.
+
+        Args:
+            url: of the run's Redis.
+            run: its name there.
+            period_s: how often Redis is asked what is wanted, and told what there is to see.
+
+        Raises:
+            ValueError: The URL or the name is malformed.
+        """
+        self._bus = RedisBus(url, run)
+        self._period_s = period_s
+        self._lock = threading.Lock()
+        self._wanted: dict[str, int] = {}
+        self._status: dict[str, Any] = {}
+        self._unsent: deque[dict[str, Any]] = deque(maxlen=_MAX_UNSENT)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="run-link", daemon=True)
+        self._thread.start()
+
+    def wanted(self) -> dict[str, int]:
+        """The number of actors that somebody has asked for, by game; as of the last reading."""
+        with self._lock:
+            return dict(self._wanted)
+
+    def show(self, status: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
+        """Have this status seen from now on, and a record of metrics added to those before."""
+        with self._lock:
+            self._status = dict(status)
+            if record is not None:
+                self._unsent.append(dict(record))
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write the last status if Redis takes it, then stop."""
+        self._closed.set()
+        self._thread.join(timeout_s)
+        self._bus.close()
+
+    def _serve(self) -> None:
+        while not self._closed.is_set():
+            self._exchange()
+            self._closed.wait(self._period_s)
+        self._exchange()
+
+    def _exchange(self) -> None:
+        wanted = self._bus.wanted()
+        with self._lock:
+            self._wanted = wanted
+            status, records = self._status, list(self._unsent)
+            self._unsent.clear()
+        with suppress(RedisUnavailableError):
+            # Also unchanged: it says that the launcher lives.
+            if status:
+                self._bus.set_status(status, ttl_s=STATUS_TTL_S)
+            for record in records:
+                self._bus.push_metrics(record)

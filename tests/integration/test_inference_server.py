@@ -1,0 +1,121 @@
+"""An inference server for all actors, as a real process on a real Ray."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray_runs import MadeUpRecipe, RemoteOpenShard, check_contents, drive, dump_all, private_ray
+from team_runs import COUNTING, counting_config, started
+
+from actors.actor import ActorConfig
+from actors.inference import OwnInference
+from launch.cluster import Link, RemoteInference
+from launch.ray_inference import RayInference
+from launch.redis_server import PrivateRedis
+from launch.redis_weights import RedisWeightSink
+from networks.weights import LocalWeights, WeightsVersion, take_snapshot
+
+pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here():
+    with private_ray(num_cpus=8):
+        yield
+
+
+@pytest.fixture(scope="module")
+def redis_url():
+    with PrivateRedis() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return counting_config(
+        tmp_path_factory.mktemp("teachers"),
+        actor=ActorConfig(num_envs=3, chunk_steps=7, inference="server"),
+    )
+
+
+def test_a_run_goes_on_when_its_inference_server_is_killed_and_nothing_is_lost(
+    config, redis_url, monkeypatch
+):
+    monkeypatch.setattr("launch.shard_fleet.RemoteShard", RemoteOpenShard)
+    notes = []
+    with started(config, redis_url, name="served", notes=notes) as engine:
+        drive(engine, lambda progress: progress.updates > 10 and engine.pids()["inference"][0])
+        (killed,) = engine.pids()["inference"]
+        os.kill(killed, signal.SIGKILL)
+        drive(engine, lambda progress: progress.faults["inference_restarts"] == 1)
+        batches = []
+
+        def look(progress):
+            batches.append(progress.metrics.get("inference_batch", 0.0))
+            return False
+
+        progress = drive(engine, look)
+        tables = dump_all(engine)
+    assert engine.pids()["inference"][0] not in (0, killed)
+    assert progress.updates == config.num_updates
+    assert progress.faults.pop("inference_restarts") == 1
+    assert not any(progress.faults.values()), "actors must survive the server"
+    assert len(notes) == 1
+    assert max(batches) >= config.actor.num_envs
+    streams = check_contents(tables)  # Every step once and in order, no older weights after newer.
+    newest = WeightsVersion.decode(max(int(stream.versions[-1]) for stream in streams.values()))
+    assert newest > (0, config.num_updates // 2), "new weights do not reach the server"
+
+
+def test_served_logits_are_those_of_an_own_network_also_after_a_kill(config, redis_url):
+    recipe = MadeUpRecipe(config)
+    torch.manual_seed(5)
+    snapshot = take_snapshot(recipe.build_network(), WeightsVersion(2, 30))
+    weights = LocalWeights()
+    weights.publish(snapshot)
+    own = OwnInference(recipe.build_acting_network(COUNTING[1]), weights)
+    sink = RedisWeightSink(redis_url, "logits")
+    sink.publish(snapshot)
+    server = RemoteInference.remote(recipe, link=Link(redis_url, "logits"), device="cpu")
+    try:
+        served = RayInference(server, 1)
+        rng = np.random.default_rng(0)
+        shape = recipe.build_acting_network(COUNTING[1]).observation_shape
+        for attempt in range(2):
+            observations = rng.integers(256, size=(40, *shape), dtype=np.uint8)
+            own.follow_weights()
+            own.begin(observations)
+            served.begin(observations)
+            ours, theirs = own.finish(), served.finish()
+            np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(theirs.argmax(1), ours.argmax(1))
+            assert served.version == own.version == (2, 30)
+            if attempt == 0:
+                pid = ray.get(server.report.remote()).pid
+                os.kill(pid, signal.SIGKILL)
+        assert ray.get(server.report.remote()).pid != pid
+    finally:
+        sink.close()
+        ray.kill(server)
+
+
+def test_a_server_that_does_not_answer_is_given_up(config, redis_url):
+    server = RemoteInference.remote(
+        MadeUpRecipe(config), link=Link(redis_url, "mute"), device="cpu"
+    )
+    sink = RedisWeightSink(redis_url, "mute")
+    sink.publish(take_snapshot(MadeUpRecipe(config).build_network(), WeightsVersion(0, 0)))
+    pid = ray.get(server.report.remote()).pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        served = RayInference(server, 0, patience_s=0.5)
+        served.begin(np.zeros((1, 3, 4, 4), np.uint8))
+        with pytest.raises(RuntimeError, match=r"has not answered for 0.5 s"):
+            served.finish()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        sink.close()
+        ray.kill(server)

@@ -1,0 +1,149 @@
+"""Several learner processes on Ray that make every update together."""
+
+import dataclasses
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import pytest
+import ray
+import torch
+from ray_runs import MadeUpRecipe, RemoteOpenShard, check_contents, drive, dump_all, private_ray
+from team_runs import counting_config, started
+
+from launch.cluster import Link
+from launch.learner_team import LearnerTeam
+from launch.redis_server import PrivateRedis
+from learner.learner import LearnerConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here():
+    with private_ray(num_cpus=8):
+        yield
+
+
+@pytest.fixture(scope="module")
+def redis_url():
+    with PrivateRedis() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Two learners."""
+    return counting_config(
+        tmp_path_factory.mktemp("teachers"),
+        learner=LearnerConfig(publish_period=5, num_replicas=2),
+    )
+
+
+def kill(engine, rank) -> int:
+    """SIGKILL to one of the learners, once all are known."""
+    drive(engine, lambda progress: all(engine.pids()["learner"]))
+    pid = engine.pids()["learner"][rank]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def test_a_run_with_two_learners_goes_through_the_deaths_of_both_and_on_with_one(
+    config, redis_url, monkeypatch
+):
+    monkeypatch.setattr("launch.shard_fleet.RemoteShard", RemoteOpenShard)
+    notes = []
+    with started(config, redis_url, name="two", notes=notes) as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        assert len(set(engine.pids()["learner"])) == 2
+        saved = engine.state()["learner"]["num_updates"]
+        killed = kill(engine, 1)
+        drive(engine, lambda progress: progress.faults["learner_restarts"] == 1)
+        drive(engine, lambda progress: engine.snapshot().version > (1, saved + 5))
+        assert killed not in engine.pids()["learner"]
+        kill(engine, 0)
+        progress = drive(engine)
+        tables = dump_all(engine)
+        state, version = engine.state(), engine.snapshot().version
+    assert progress.faults["learner_restarts"] == 2
+    assert progress.faults["actor_restarts"] == progress.faults["shard_restarts"] == 0
+    assert progress.updates == config.num_updates
+    assert version == (2, config.num_updates)
+    assert notes == [f"one of 2 learners died; going on from update {saved}"] * 2
+    stored = sum(table.num_inserted for table in tables)
+    assert stored >= config.num_steps - config.replay.error_buffer
+    sampled = sum(game.sampled for game in progress.games.values())
+    assert sampled >= config.num_updates * config.replay.batch_size
+    check_contents(tables)
+
+    # The state does not know how many learners there were.
+    alone = dataclasses.replace(
+        config,
+        num_steps=config.num_steps + 500,
+        learner=dataclasses.replace(config.learner, num_replicas=1),
+    )
+    with started(alone, redis_url, name="one", state=state) as engine:
+        progress = drive(engine)
+        assert engine.snapshot().version == (3, alone.num_updates)
+    assert progress.updates == alone.num_updates > config.num_updates
+    assert not any(progress.faults.values())
+
+
+def test_an_error_in_one_of_the_learners_ends_the_run_with_its_cause(config, redis_url):
+    """And not with the loss that the other one complains of."""
+    diverging = dataclasses.replace(
+        config, learner=LearnerConfig(learning_rate=1e30, num_replicas=2)
+    )
+    with (
+        started(diverging, redis_url, name="error") as engine,
+        pytest.raises(ValueError, match="diverged"),
+    ):
+        drive(engine)
+
+
+def test_learners_that_cannot_even_start_end_the_run_at_once(config, redis_url, monkeypatch):
+    impossible = dataclasses.replace(config, teachers=("counting_cuts=nowhere/x.safetensors",))
+    with (
+        started(impossible, redis_url, name="impossible") as engine,
+        pytest.raises(Exception, match="nowhere"),
+    ):
+        drive(engine)
+
+
+def test_a_learner_that_waits_for_room_is_asked_when_it_is_there(config, redis_url, monkeypatch):
+    """The time for an answer does not begin before there is somebody to answer."""
+    alone = dataclasses.replace(config.learner, num_replicas=1)
+    recipe = MadeUpRecipe(dataclasses.replace(config, learner=alone))
+    shard = RemoteOpenShard.remote(recipe, 0)
+    holder = ray.remote(num_cpus=1)(Holder).remote()
+    # Both have their CPU before anybody asks for seven.
+    ray.get([holder.hold.remote(), shard.check_valid.remote()])
+    monkeypatch.setattr("launch.learner_team.CALL_TIMEOUT_S", 2.0)
+    team = LearnerTeam(
+        recipe,
+        shards=[shard],
+        link=Link(redis_url, "room"),
+        device=torch.device("cpu"),
+        options={"num_cpus": 7},  # Of 8: no room beside the shard and the holder.
+        state=None,
+        note=lambda text: None,
+        count_death=lambda cause: None,
+    )
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(team.state)
+            done, _ = wait([answer], timeout=5.0)
+            assert not done, answer.exception()
+            monkeypatch.setattr("launch.learner_team.CALL_TIMEOUT_S", 30.0)
+            ray.kill(holder)
+            assert answer.result(100.0)["num_updates"] == 0
+    finally:
+        team.end()
+        ray.kill(shard)
+
+
+class Holder:
+    """Takes a CPU."""
+
+    def hold(self):
+        """It does."""
