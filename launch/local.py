@@ -30,6 +30,9 @@ from replay.game_settings import GameSettings, SettingsChange
 from replay.slices import slices_of_ranks
 from replay.types import Chunk
 
+_IDLE_S = 0.05
+"""Between two looks while there is not one actor."""
+
 
 @dataclass(slots=True)
 class _LocalActor:
@@ -120,6 +123,8 @@ class LocalEngine:
         while self._learner.num_updates < num_updates:
             if time.monotonic() >= deadline:
                 return True
+            if not self._actors:
+                time.sleep(_IDLE_S)  # Until somebody wants actors again.
             self._act()
             self._learn(num_updates)
             if self._archive is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 from contextlib import contextmanager
 
 import counting
@@ -160,8 +161,11 @@ def test_an_actor_that_waits_for_room_holds_up_nobody(config, redis_url, monkeyp
             engine,
             lambda progress: has(FIRST, 5)(progress) and progress.games[FIRST].waiting == 3,
         )
+        monkeypatch.setattr("launch.actor_fleet.REPORT_PATIENCE_S", 200.0)
+        begun = time.monotonic()
         on = play_on(engine)
         assert on.games[FIRST].waiting == 3
+        assert time.monotonic() - begun < 180.0, "the launcher waits for what is not there"
         playing = set(engine.pids()[f"actor/{FIRST}"]) - {0}
         # Those that wait go first: nobody who plays is touched.
         engine.scale(FIRST, 5)
