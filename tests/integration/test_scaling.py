@@ -277,6 +277,23 @@ def test_an_actor_that_leaves_waits_for_the_learner_and_is_ended_if_it_waits_too
     assert [note for note in notes if "could not hand over" in note]
 
 
+def test_an_added_actor_that_cannot_start_is_left_out(config, redis_url, monkeypatch, tmp_path):
+    """As on a node that lacks something: the run must not end with it."""
+    teacher = save_random_expert(tmp_path, FIRST, torso="minatar")
+    config = dataclasses.replace(config, teachers=(f"{FIRST}={teacher}", config.teachers[1]))
+    notes = []
+    with started(config, redis_url, monkeypatch, name="broken", notes=notes) as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        teacher.unlink()
+        engine.scale(FIRST, 3)
+        drive(engine, lambda progress: progress.games[FIRST].wanted == 1)
+        last = play_on(engine)
+    assert last.games[FIRST].actors == 1
+    assert not any(last.faults.values())
+    assert len(notes) == 2
+    assert all("an added actor of counting_cuts could not start (ValueError" in n for n in notes)
+
+
 def test_what_cannot_be_is_refused_and_changes_nothing(config, redis_url, monkeypatch):
     with started(config, redis_url, monkeypatch, name="refused") as engine:
         for game, number, message in (

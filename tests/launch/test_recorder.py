@@ -492,7 +492,16 @@ def test_every_key_that_is_written_is_documented_and_every_documented_key_is_wri
     clock.now += 1.0
     pong = game(10, sampled=20, inserted=10, returns=((1.0, 0.1),), replay=REPLAY)
     snapshots = SnapshotStats(age_s=3.0)
-    recorder.record(look(1, pong=pong, metrics=all_learner_metrics(), snapshots=snapshots))
+    served = {"inference_batch": 16.0}  # With an inference server there is more to tell.
+    recorder.record(
+        look(
+            1,
+            pong=pong,
+            metrics=all_learner_metrics() | served,
+            snapshots=snapshots,
+            faults={"inference_restarts": 0},
+        )
+    )
     recorder.record_evaluation("pong", steps=10, updates=1, result=RESULT)
     recorder.record_teacher("pong", steps=10, updates=1, result=RESULT)
     written = {key.replace("/pong/", "/GAME/") for row in rows(tmp_path) for key in row}
