@@ -23,6 +23,7 @@ from actors.actor import ActorCounts
 from launch.cluster import RUN_GROUP, ActorReport, Link, RemoteActor
 from launch.engine import Played, claim_serial
 from launch.placement import Placement
+from launch.process_id import ProcessId, RoleProcess
 from launch.ray_answers import REPORT_PATIENCE_S, has_process
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
@@ -50,8 +51,8 @@ class LiveActor:
     """(position, number of actors) in the game's ladder of exploration rates."""
     is_counted_on: bool
     """Whether ladder and replay take it for one of the game's; an added one only once it is up."""
-    pid: int = 0
-    """0 until it has answered."""
+    process: ProcessId | None = None
+    """None until it has answered."""
     counts: ActorCounts = field(default_factory=ActorCounts)
     asked: Any = None
     """Reference of the report that is under way."""
@@ -155,6 +156,10 @@ class ActorFleet:
         """How many actors the game is to have."""
         return len(self._of(game))
 
+    def ranks(self, game: str) -> list[int]:
+        """Numbers of the game's actors, in the order in which they were asked for."""
+        return [actor.rank for actor in self._of(game)]
+
     def ranks_after(self, game: str, wanted: int) -> list[int]:
         """Numbers of the game's actors if it had `wanted` of them, all of them up."""
         kept = [actor.rank for actor in self._in_order_of_leaving(game)[: max(0, wanted)]]
@@ -168,7 +173,7 @@ class ActorFleet:
         leaving = self._in_order_of_leaving(game)[wanted:]
         for actor in reversed(leaving):
             self._retire(actor)
-        ranks = [actor.rank for actor in self._of(game)]
+        ranks = self.ranks(game)
         for position, rank in enumerate(_unused(ranks, wanted - len(ranks)), start=len(ranks)):
             self._actors.append(self._start(game, rank, place=(position, wanted), is_added=True))
 
@@ -251,7 +256,7 @@ class ActorFleet:
         """Ask all, without waiting for those that are not up; put the ladders right."""
         everybody = [*self._actors, *self._retiring]
         self._ask(everybody)
-        prompt = [actor.asked for actor in everybody if actor.pid and not actor.is_late]
+        prompt = [actor.asked for actor in everybody if actor.process and not actor.is_late]
         if prompt:
             ray.wait(prompt, num_returns=len(prompt), timeout=REPORT_PATIENCE_S)
         self._receive(everybody, patience_s=0.0)
@@ -281,7 +286,7 @@ class ActorFleet:
             report: ActorReport = ray.get(asked)
         except RayActorError:
             return  # Its loop tells, too.
-        actor.pid, actor.counts = report.pid, report.counts
+        actor.process, actor.counts = report.process, report.counts
         actor.is_counted_on = True
         self._lost_by[actor.serial] = report.chunks_lost
         self._reconnects_by[actor.serial] = report.redis_reconnects
@@ -335,7 +340,7 @@ class ActorFleet:
         return Played(
             steps=self.steps(game),
             episodes=self._gone[game].episodes + sum(present),
-            actors=sum(actor.pid > 0 for actor in crew),
+            actors=sum(actor.process is not None for actor in crew),
             wanted=len(crew),
             waiting=sum(actor.is_waiting for actor in crew),
             returns=tuple(returns),
@@ -351,9 +356,18 @@ class ActorFleet:
         """Given up by all actors that ever lived, because their shard had died."""
         return sum(self._lost_by.values())
 
-    def pids(self, game: str) -> list[int]:
-        """Process ids, as of the last look; 0 for one that has not answered yet."""
-        return [actor.pid for actor in self._of(game)]
+    def processes(self, game: str) -> list[RoleProcess]:
+        """Of the game's actors that have answered, as of the last look."""
+        return [
+            RoleProcess(
+                role=f"actor/{game}",
+                rank=actor.rank,
+                process=actor.process,
+                done=actor.counts.steps,
+            )
+            for actor in self._of(game)
+            if actor.process is not None
+        ]
 
     @property
     def handles(self) -> list[Any]:
@@ -368,7 +382,7 @@ class ActorFleet:
 
 def _is_placed(actor: LiveActor) -> bool:
     """Whether Ray has found room for it."""
-    return actor.pid > 0 or has_process(actor.handle)
+    return actor.process is not None or has_process(actor.handle)
 
 
 def _unused(ranks: Sequence[int], count: int) -> list[int]:

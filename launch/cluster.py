@@ -12,7 +12,6 @@ process.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -28,6 +27,8 @@ from actors.inference import Inference
 from launch.inference_process import InferenceProcess
 from launch.learner_process import LearnerProcess
 from launch.limits import check_memory_for_quota
+from launch.process_id import ProcessId
+from launch.ray_answers import own_role_process
 from launch.ray_clients import (
     CONTROL_GROUP,
     SHARD_GROUPS,
@@ -74,7 +75,7 @@ class Link:
 class ActorReport:
     """What an actor process says of itself."""
 
-    pid: int
+    process: ProcessId
     counts: ActorCounts
     """With the returns since the last report."""
     chunks_lost: int
@@ -130,9 +131,9 @@ class ShardProcess:
         for update in updates:
             self._shard.update_priorities(update)
 
-    def stats(self) -> tuple[int, ShardStats]:
-        """(process id, statistics)."""
-        return os.getpid(), (self._keeper or self._shard).stats()
+    def stats(self) -> tuple[ProcessId, ShardStats]:
+        """(this process, statistics)."""
+        return own_role_process(), (self._keeper or self._shard).stats()
 
     def check_configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
         """See ReplayShard; ValueError also for a quota that this machine has no memory for."""
@@ -210,7 +211,7 @@ class ActorProcess:
     def report(self) -> ActorReport:
         """Answered while `run` plays on."""
         return ActorReport(
-            pid=os.getpid(),
+            process=own_role_process(),
             counts=replace(self._actor.counts, returns=self._actor.drain_returns()),
             chunks_lost=self._replay.chunks_lost,
             redis_reconnects=self._weights.counters()["redis_reconnects"] if self._weights else 0,

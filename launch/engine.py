@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Unpack, cast
 
+from launch.process_id import RoleProcess
 from networks.weights import WeightSnapshot
 from replay.game_settings import GameSettings, SettingsChange
 from replay.slices import shard_of_rank
@@ -93,6 +94,8 @@ class Progress:
     """Of replay on disk: sums over the shards; age, duration and hold of the worst one."""
     faults: dict[str, int] = field(default_factory=dict)
     """What broke and was mended, by kind."""
+    processes: tuple[RoleProcess, ...] = ()
+    """That carry the run, as far as they have answered; none of an engine in one process."""
 
     @property
     def steps(self) -> int:
@@ -122,6 +125,7 @@ def summarize(
     played: dict[str, Played],
     shards: Sequence[ShardStats],
     faults: dict[str, int],
+    processes: Sequence[RoleProcess] = (),
 ) -> Progress:
     """Add the shards up, game by game."""
     games = {}
@@ -152,6 +156,7 @@ def summarize(
         num_samples_waiting=sum(shard.num_samples_waiting for shard in shards),
         snapshots=_worst_snapshots([shard.snapshots for shard in shards]),
         faults=faults,
+        processes=tuple(processes),
     )
 
 

@@ -42,6 +42,8 @@ class RunRedis:
     """Name of the run there."""
     keep_alive: Callable[[], bool]
     """Starts a private server again if it has died; says whether it had."""
+    find_pid: Callable[[], int | None]
+    """Process id of a private server."""
 
 
 def check_redis(config: CommonConfig) -> None:
@@ -81,7 +83,7 @@ def open_redis(
     from launch.ray_session import address_for_others
 
     address = address_for_others()
-    url, keep_alive = _configured_url(config), _leave_alone
+    url, keep_alive, find_pid = _configured_url(config), _leave_alone, _no_pid
     if url.startswith("unix:") and address:
         raise ValueError(
             "a Redis at unix:// serves one machine, but the cluster has other nodes; give a "
@@ -89,7 +91,7 @@ def open_redis(
         )
     if not url:
         server = stack.enter_context(PrivateRedis(listen_address=address))
-        url, keep_alive = server.url, server.restart_if_dead
+        url, keep_alive, find_pid = server.url, server.restart_if_dead, lambda: server.pid
         if address:
             note(f"started a Redis with a password on {address} for the other nodes")
     # A server that outlives runs may still hold weights that would seem newer: a namesake's, or
@@ -100,11 +102,15 @@ def open_redis(
     if url_path is not None:
         write_private(url_path, url)
         stack.callback(url_path.unlink, missing_ok=True)
-    return RunRedis(url, run, keep_alive)
+    return RunRedis(url, run, keep_alive, find_pid)
 
 
 def _leave_alone() -> bool:
     return False
+
+
+def _no_pid() -> int | None:
+    return None
 
 
 def open_board(redis: RunRedis | None, stack: ExitStack) -> RunLink | None:
@@ -187,6 +193,7 @@ def open_engine(
             counts_cpus=joins_cluster(),
         ),
         keep_redis_alive=redis.keep_alive,
+        redis_pid=redis.find_pid,
         note=note,
     )
 

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from actors.inference import InferenceCounts, Inferred
+from launch.process_id import ProcessId
+from launch.ray_answers import own_role_process
 from launch.ray_inference import INFERENCE_PATIENCE_S
 from launch.recipe import Recipe
 from launch.redis_weights import RedisWeightSource
@@ -28,7 +30,7 @@ _FIRST_WEIGHTS_S = 30.0
 class InferenceReport:
     """What the inference server's process says of itself."""
 
-    pid: int
+    process: ProcessId
     counts: InferenceCounts
     """Since the process began."""
     redis_reconnects: int
@@ -55,7 +57,7 @@ class InferenceProcess:
     def report(self) -> InferenceReport:
         """Answered while others are."""
         return InferenceReport(
-            pid=os.getpid(),
+            process=own_role_process(),
             counts=replace(self._server.counts),
             redis_reconnects=self._weights.counters()["redis_reconnects"],
         )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 import torch
 
+from launch.process_id import ProcessId
 from launch.questions import Questions, Result
-from launch.ray_answers import CALL_TIMEOUT_S
+from launch.ray_answers import CALL_TIMEOUT_S, own_role_process
 from launch.ray_clients import RayReplayReader
 from launch.recipe import Recipe
 from launch.redis_weights import RedisWeightSink
@@ -34,7 +35,7 @@ _ray: Any = ray  # Some of its functions have no types.
 class Arrival:
     """What a learner process says when it is ready to begin."""
 
-    pid: int
+    process: ProcessId
     address: str
     """Of its node."""
 
@@ -43,7 +44,7 @@ class Arrival:
 class LearnerReport:
     """What the learner process says of itself."""
 
-    pid: int
+    process: ProcessId
     updates: int
     metrics: dict[str, float]
     """Means since the last report."""
@@ -92,7 +93,7 @@ class LearnerProcess:
 
     def arrive(self) -> Arrival:
         """Answered when the learner is built."""
-        return Arrival(os.getpid(), _ray.util.get_node_ip_address())
+        return Arrival(own_role_process(), _ray.util.get_node_ip_address())
 
     def open_meeting_point(self, *arrivals: Arrival) -> MeetingPoint:
         """Where all learners, which have arrived, are to meet; on loopback if no other node is."""
@@ -150,7 +151,7 @@ class LearnerProcess:
         """Answered between two updates."""
         return self._ask(
             lambda: LearnerReport(
-                pid=os.getpid(),
+                process=own_role_process(),
                 updates=self._learner.num_updates,
                 metrics=self._learner.drain_metrics(),
                 redis_reconnects=self._sink.counters()["redis_reconnects"] if self._sink else 0,

@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from launch.cluster import RUN_GROUP, Link, RemoteLearner
 from launch.learner_process import Arrival, LearnerReport
+from launch.process_id import ProcessId, RoleProcess
 from launch.ray_answers import CALL_TIMEOUT_S, answers
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
@@ -89,7 +90,8 @@ class LearnerTeam:
             )
             for rank in range(self._size)
         ]
-        self._pid = 0
+        self._begun_from = int(self._state["num_updates"]) if self._state else 0
+        self._process: ProcessId | None = None
         # Ray hands the answers on: nobody begins before all are there, and nobody waits here.
         self._arrivals = [_ask(handle, "arrive") for handle in self.handles]
         meeting_point = None
@@ -156,15 +158,27 @@ class LearnerTeam:
         report: LearnerReport | None = answers([_ask(self.handles[0], "report")])[0]
         if report is None:
             return {}
-        self._pid, self.updates = report.pid, report.updates
+        self._process, self.updates = report.process, report.updates
         self.redis_reconnects = report.redis_reconnects
         return report.metrics
 
     @property
-    def pids(self) -> list[int]:
-        """Process ids by rank; 0 for one that has not answered yet."""
+    def processes(self) -> list[RoleProcess]:
+        """Of those that have answered."""
         arrived, _ = ray.wait(self._arrivals, num_returns=self._size, timeout=0)
-        return [self._pid, *(_pid(ref) if ref in arrived else 0 for ref in self._arrivals[1:])]
+        others = [_process(ref) if ref in arrived else None for ref in self._arrivals[1:]]
+        # All make every update together.
+        done = max(0, self.updates - self._begun_from) if self._process else 0
+        return [
+            RoleProcess(role="learner", rank=rank, process=process, done=done)
+            for rank, process in enumerate([self._process, *others])
+            if process is not None
+        ]
+
+    @property
+    def size(self) -> int:
+        """How many there are to be."""
+        return self._size
 
     def snapshot(self) -> WeightSnapshot:
         """The acting weights as they are now, in full precision."""
@@ -215,8 +229,8 @@ def _is_loss(error: Exception) -> bool:
     return isinstance(error, RayTaskError) and isinstance(error.cause, ReplicaLostError)
 
 
-def _pid(arrival: Any) -> int:
+def _process(arrival: Any) -> ProcessId | None:
     with suppress(RayActorError):
         answer: Arrival = ray.get(arrival)
-        return answer.pid
-    return 0
+        return answer.process
+    return None

@@ -109,6 +109,8 @@ class LiveControl:
                 "answered": dict(self._answered),
                 "refused": dict(self._refused),
                 "events": list(self._events),
+                "faults": dict(progress.faults) if progress else {},
+                "processes": [p.to_map() for p in progress.processes] if progress else [],
                 "steps": progress.steps if progress else 0,
                 "updates": progress.updates if progress else 0,
                 "pid": os.getpid(),

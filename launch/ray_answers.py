@@ -8,11 +8,15 @@ import ray
 from ray._private.state import actors as actor_table
 from ray.exceptions import RayActorError
 
+from launch.process_id import ProcessId, own_process
+
 CALL_TIMEOUT_S = 30.0
 """Longest wait for a role to answer a question; roles answer between two steps of their loop."""
 
 REPORT_PATIENCE_S = 5.0
 """How long a report waits for the roles, all together; one that is just starting is left out."""
+
+_ray: Any = ray  # Some of its functions have no types.
 
 
 def answers(references: list[Any], *, patience_s: float = REPORT_PATIENCE_S) -> list[Any]:
@@ -42,3 +46,8 @@ def has_process(handle: Any) -> bool:
     # Ray's public calls do not tell a role that waits from one that is just starting.
     entry = actor_table(handle._actor_id.hex())
     return bool(entry) and int(entry.get("Pid") or 0) > 0
+
+
+def own_role_process() -> ProcessId:
+    """This process, as it is found on the nodes of Ray."""
+    return own_process(node=str(_ray.get_runtime_context().get_node_id()))

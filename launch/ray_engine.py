@@ -28,6 +28,8 @@ from launch.engine import Progress, check_wanted, summarize
 from launch.learner_team import LearnerTeam
 from launch.limits import check_memory_for_actors
 from launch.placement import Placement
+from launch.process_id import RoleProcess, find_process
+from launch.ray_answers import own_role_process
 from launch.recipe import Recipe
 from launch.run_dir import available_memory_bytes
 from launch.served_inference import ServedInference
@@ -56,6 +58,7 @@ class RayEngine:
         replay_dir: Path | None = None,
         placement: Placement | None = None,
         keep_redis_alive: Callable[[], bool] = lambda: False,
+        redis_pid: Callable[[], int | None] = lambda: None,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Start all roles on the Ray that this process is connected to.
@@ -68,9 +71,11 @@ class RayEngine:
             replay_dir: for snapshots of replay; None for none.
             placement: where to put the roles; None for what suits the device.
             keep_redis_alive: starts a private Redis again if it has died; says whether it had.
+            redis_pid: the private Redis's process id; None where it is not ours.
             note: told about deaths and restarts.
         """
         self._keep_redis_alive = keep_redis_alive
+        self._redis_pid = redis_pid
         self._recipe = recipe
         self._note = note
         self._placement = placement or Placement(needs_gpu=device.type == "cuda")
@@ -180,7 +185,22 @@ class RayEngine:
                 **faults,
                 "redis_reconnects": self._learners.redis_reconnects + self._actors.redis_reconnects,
             },
+            processes=self._processes(),
         )
+
+    def _processes(self) -> list[RoleProcess]:
+        found = [
+            *self._learners.processes,
+            *self._fleet.processes,
+            *(p for game in self._recipe.games for p in self._actors.processes(game)),
+            RoleProcess(role="coordinator", rank=0, process=own_role_process(), done=0),
+        ]
+        if self._served is not None and self._served.process is not None:
+            found.append(self._served.process)
+        redis_pid = self._redis_pid()
+        if redis_pid and (redis := find_process(redis_pid)):
+            found.append(RoleProcess(role="redis", rank=0, process=redis, done=0))
+        return found
 
     def scale(self, game: str, wanted: int) -> None:
         """See Engine; also if this machine has no memory for so many more."""
@@ -219,11 +239,15 @@ class RayEngine:
 
     def pids(self) -> dict[str, list[int]]:
         """Process ids by role, as of the last `progress`; 0 for one that has not answered yet."""
+        places = {
+            "learner": range(self._learners.size),
+            "shard": range(len(self._shards)),
+            **({"inference": range(1)} if self._served else {}),
+            **{f"actor/{game}": self._actors.ranks(game) for game in self._recipe.games},
+        }
+        known = {(p.role, p.rank): p.process.pid for p in self._processes()}
         return {
-            "learner": self._learners.pids,
-            **({"inference": [self._served.pid]} if self._served else {}),
-            "shard": [shard.pid for shard in self._shards],
-            **{f"actor/{game}": self._actors.pids(game) for game in self._recipe.games},
+            role: [known.get((role, rank), 0) for rank in ranks] for role, ranks in places.items()
         }
 
     def close(self) -> None:

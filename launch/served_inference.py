@@ -12,6 +12,7 @@ import ray
 
 from launch.cluster import Link, RemoteInference
 from launch.inference_process import InferenceReport
+from launch.process_id import RoleProcess
 from launch.ray_answers import answers
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
@@ -45,8 +46,8 @@ class ServedInference:
         self.handle = RemoteInference.options(**options).remote(recipe, link=link, device=device)
         self.restarts = 0
         """Processes that took the place of a dead one."""
-        self.pid = 0
-        """As of the last look; 0 before it has answered."""
+        self.process: RoleProcess | None = None
+        """As of the last look; None before it has answered."""
         self.redis_reconnects = 0
 
     def look(self) -> dict[str, float]:
@@ -55,11 +56,14 @@ class ServedInference:
         report: InferenceReport | None = answers([ask.remote()])[0]
         if report is None:
             return {}
-        if self.pid not in (0, report.pid):
+        if self.process is not None and self.process.process != report.process:
             self.restarts += 1
             self._note("the inference server died and was started again; actors ask it once more")
             self._count_death("the inference server died")
-        self.pid, self.redis_reconnects = report.pid, report.redis_reconnects
+        self.process = RoleProcess(
+            role="inference", rank=0, process=report.process, done=report.counts.states
+        )
+        self.redis_reconnects = report.redis_reconnects
         if not report.counts.batches:
             return {}
         return {"inference_batch": report.counts.states / report.counts.batches}

@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from launch.cluster import RemoteShard
 from launch.placement import Placement
+from launch.process_id import ProcessId, RoleProcess
 from launch.ray_answers import CALL_TIMEOUT_S, answers
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
@@ -38,7 +39,10 @@ class LiveShard:
     """One replay process, and what it said last."""
 
     handle: Any
-    pid: int = 0
+    process: ProcessId | None = None
+    """None before it has answered."""
+    sampled_before: int = 0
+    """Transitions drawn before the first answer of this process, in earlier ones' counts too."""
     stats: ShardStats | None = None
     notes: NoteReader = field(default_factory=NoteReader)
 
@@ -106,13 +110,29 @@ class ShardFleet:
         for shard, reply in zip(self.shards, replies, strict=True):
             if reply is None:
                 continue
-            pid, stats = reply
-            if shard.pid not in (0, pid):
+            process, stats = reply
+            if shard.process not in (None, process):
                 self._restarted(shard, stats)
-            shard.pid, shard.stats = pid, stats
+            if shard.process != process:
+                shard.sampled_before = _num_sampled(stats)
+            shard.process, shard.stats = process, stats
             for line in shard.notes.new(stats):
                 self._note(line)
         return [*self._dead, *(shard.stats for shard in self.shards if shard.stats)]
+
+    @property
+    def processes(self) -> list[RoleProcess]:
+        """Of those that have answered, as of the last look."""
+        return [
+            RoleProcess(
+                role="shard",
+                rank=rank,
+                process=shard.process,
+                done=_num_sampled(shard.stats) - shard.sampled_before,
+            )
+            for rank, shard in enumerate(self.shards)
+            if shard.process is not None and shard.stats is not None
+        ]
 
     def _restarted(self, shard: LiveShard, now: ShardStats) -> None:
         """Another process is in a dead one's place."""
@@ -187,6 +207,10 @@ class ShardFleet:
             clear_snapshots(self._replay_dir, keep_num_shards=len(self.shards))
         else:
             self._note("not all of replay could be written; --resume goes on with what was")
+
+
+def _num_sampled(stats: ShardStats) -> int:
+    return sum(table.counts.sampled for table in stats.tables.values())
 
 
 def _wait_for(references: list[Any]) -> list[Any]:

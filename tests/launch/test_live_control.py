@@ -7,6 +7,7 @@ from launch.balance import BalanceConfig
 from launch.config import MultitaskConfig
 from launch.engine import GameProgress, GameReplay, Progress, check_wanted
 from launch.live_control import LiveControl
+from launch.process_id import RoleProcess, own_process
 from launch.recipe import MultitaskRecipe
 
 GAMES = ("pong", "boxing", "breakout")
@@ -48,6 +49,8 @@ class CountingEngine:
                 )
                 for game in GAMES
             },
+            faults={"actor_restarts": 2},
+            processes=(RoleProcess(role="learner", rank=0, process=own_process(), done=7),),
         )
 
 
@@ -153,6 +156,9 @@ def test_what_is_seen_from_outside():
     assert (status["steps"], status["updates"]) == (300, 7)
     assert status["pid"] > 0
     assert status["host"]
+    (role,) = status["processes"]
+    assert (role["role"], role["rank"], role["done"]) == ("learner", 0, 7)
+    assert status["faults"] == {"actor_restarts": 2}
 
 
 def test_how_many_wait_for_room_is_told_when_it_changes():
