@@ -8,10 +8,12 @@
     python launch/bench.py system                       everything, on Ray
     python launch/bench.py actor --games pong --num-envs 32
     python launch/bench.py samplers --output DIR        what the samplers of replay are worth
+    python launch/bench.py soak --output DIR            a whole run for half an hour: nothing grows
 
-`samplers` trains students and has options of its own (`bench.py samplers --help`). Of all others
-the last line is one JSON object with "measured", "bound" and "ratio". The bound is put together
-from parts that are measured in the same run; benchmarks/README.md says from which.
+`samplers` trains students and `soak` watches a run; both have options of their own (`bench.py soak
+--help`). Of all others the last line is one JSON object with "measured", "bound" and "ratio". The
+bound is put together from parts that are measured in the same run; benchmarks/README.md says from
+which.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from launch.benchmarks import (
     bench_replay,
     bench_replay_soak,
     bench_samplers,
+    bench_soak,
     bench_system,
 )
 from launch.benchmarks.bench_report import complete_report, format_report
@@ -47,10 +50,13 @@ BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
 }
 
 
+_WITH_OWN_OPTIONS = {"samplers": bench_samplers.main, "soak": bench_soak.main}
+
+
 def main(argv: Sequence[str]) -> None:
     """Measure and print."""
-    if list(argv[:1]) == ["samplers"]:
-        bench_samplers.main(argv[1:])
+    if argv and (own_main := _WITH_OWN_OPTIONS.get(argv[0])):
+        own_main(argv[1:])
         return
     options = parse_or_fail(
         lambda: tyro.cli(BenchOptions, args=argv, prog="bench.py"), prog="bench.py"

@@ -1,0 +1,178 @@
+"""Whether something grew: the rules of the soak, and nothing else. Pure functions of readings.
+
+After the warm-up a series is looked at twice: the median of its last fifth against that of its
+first, and the rise of a line through all of it (Theil and Sen: the median of the slopes between all
+pairs, which single leaps do not bend). It has grown if either is above what is allowed for it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Reading = Mapping[str, float]
+"""One moment: `seconds`, and a number for everything that could be read."""
+
+MIN_READINGS = 20
+"""After the warm-up; fewer say nothing."""
+FULL = 0.99
+"""Of replay's capacity, in every game: then it counts as full."""
+SETTLING_SHARE = 0.1
+"""Of the whole soak, after replay is full, still belongs to the warm-up."""
+LATEST_SNAPSHOT = 0.5
+"""Of the whole soak: a first snapshot of replay up to then is waited for."""
+MIN_PACE = 0.5
+"""Of steps per second, last fifth over first. Low, for machines that do other things as well."""
+_MIN_READ = 0.8
+"""Share of the readings in which a judged series has a number."""
+_MAX_POINTS = 1_500
+"""Of a line; of more, every second or third is taken."""
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How much more of something there may be at the end: the greater of the two."""
+
+    relative: float
+    absolute: float
+
+    def allowed(self, first: float) -> float:
+        """For a series that begins with `first`."""
+        return max(self.relative * first, self.absolute)
+
+
+RULES: Mapping[str, Rule] = {
+    "memory": Rule(0.02, 16 * _MIB),
+    "descriptors": Rule(0.0, 4),
+    "threads": Rule(0.0, 4),
+    "processes": Rule(0.0, 1),
+    "redis_keys": Rule(0.0, 1),
+    "redis_memory": Rule(0.02, _MIB),
+    "redis_clients": Rule(0.0, 2),
+    "object_store": Rule(0.02, 8 * _MIB),
+    "run_files": Rule(0.0, 8),
+}
+"""By the part of a series' name before the slash; what has none is reported and not judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of one series after the warm-up."""
+
+    first: float
+    """Median of the first fifth."""
+    last: float
+    """Median of the last fifth."""
+    per_hour: float
+    """Slope of the line."""
+    rise: float
+    """Of the line, from the first reading to the last."""
+    allowed: float | None
+    """None: reported only."""
+    passed: bool
+
+
+def warm_up_end(readings: Sequence[Reading], *, seconds: float) -> float:
+    """The moment from which on everything is judged.
+
+    Replay is full then, the first snapshot of it has been written (which takes memory that is kept
+    for the next), and a tenth of the soak has passed since.
+
+    Args:
+        readings: all of the soak, with `replay_fill`, the least full game's share of its capacity,
+            and `snapshot_bytes`.
+        seconds: length of the whole soak.
+
+    Raises:
+        ValueError: replay was never full, or hardly a reading came after that.
+    """
+    full = _first(readings, "replay_fill", FULL)
+    if full is None:
+        fill = max((r.get("replay_fill", 0.0) for r in readings), default=0.0)
+        raise ValueError(
+            f"replay was only {fill:.0%} full at the end, so nothing had settled; use more "
+            "--minutes, or a smaller --replay.capacity-per-game"
+        )
+    saved = _first(readings, "snapshot_bytes", 1)
+    # One that comes late belongs to what is judged: a run without snapshots settles, too.
+    waited_for = saved if saved is not None and saved <= LATEST_SNAPSHOT * seconds else full
+    end = max(full, waited_for) + SETTLING_SHARE * seconds
+    count = sum(r["seconds"] >= end for r in readings)
+    if count < MIN_READINGS:
+        raise ValueError(
+            f"only {count} readings after the warm-up, {MIN_READINGS} are needed: replay was full "
+            f"after {full:.0f} s; use more --minutes, or a smaller --replay.capacity-per-game"
+        )
+    return end
+
+
+def _first(readings: Sequence[Reading], name: str, least: float) -> float | None:
+    """When a value was first at least so much."""
+    return next((r["seconds"] for r in readings if r.get(name, 0.0) >= least), None)
+
+
+def judge(readings: Sequence[Reading]) -> dict[str, Verdict]:
+    """All series of readings that come after the warm-up."""
+    names = sorted({name for reading in readings for name in reading} - {"seconds"})
+    return {name: _judge_series(name, readings) for name in names}
+
+
+def pace(readings: Sequence[Reading]) -> float:
+    """Steps per second in the last fifth over those in the first; 0 when nothing was played."""
+    fifth = max(2, len(readings) // 5)
+    first, last = _steps_per_second(readings[:fifth]), _steps_per_second(readings[-fifth:])
+    return last / first if first > 0 else 0.0
+
+
+def increase(readings: Sequence[Reading], name: str) -> float:
+    """Last value of a counter less its first one."""
+    values = [reading[name] for reading in readings if name in reading]
+    return values[-1] - values[0] if values else 0.0
+
+
+def theil_sen(seconds: Sequence[float], values: Sequence[float]) -> float:
+    """Median of the slopes between all pairs of points."""
+    step = -(-len(values) // _MAX_POINTS)
+    x: NDArray[np.float64] = np.asarray(seconds[::step], np.float64)
+    y: NDArray[np.float64] = np.asarray(values[::step], np.float64)
+    i, j = np.triu_indices(len(x), k=1)
+    apart = x[j] > x[i]
+    if not apart.any():
+        return 0.0
+    return float(np.median((y[j] - y[i])[apart] / (x[j] - x[i])[apart]))
+
+
+def _judge_series(name: str, readings: Sequence[Reading]) -> Verdict:
+    known = [(r["seconds"], r[name]) for r in readings if name in r]
+    seconds, values = [s for s, _ in known], [v for _, v in known]
+    fifth = max(1, len(values) // 5)
+    first, last = statistics.median(values[:fifth]), statistics.median(values[-fifth:])
+    slope = theil_sen(seconds, values)
+    rise = slope * (seconds[-1] - seconds[0])
+    rule = RULES.get(name.split("/")[0])
+    allowed = rule.allowed(first) if rule else None
+    return Verdict(
+        first=first,
+        last=last,
+        per_hour=slope * 3600,
+        rise=rise,
+        allowed=allowed,
+        passed=allowed is None
+        or (
+            last - first <= allowed and rise <= allowed and len(values) >= _MIN_READ * len(readings)
+        ),
+    )
+
+
+def _steps_per_second(readings: Sequence[Reading]) -> float:
+    known = [r for r in readings if "steps" in r]
+    if len(known) < 2:
+        return 0.0
+    seconds = known[-1]["seconds"] - known[0]["seconds"]
+    return (known[-1]["steps"] - known[0]["steps"]) / seconds if seconds > 0 else 0.0
