@@ -86,6 +86,11 @@ class Chunk:
         return len(self.frames)
 
     @property
+    def num_bytes(self) -> int:
+        """Of all arrays."""
+        return sum(getattr(self, name).nbytes for name in _CHUNK_ARRAYS)
+
+    @property
     def num_transitions(self) -> int:
         """Entries that can be sampled one day."""
         return int(np.count_nonzero(self.is_transition))
@@ -116,6 +121,12 @@ class Chunk:
             raise ValueError(f"chunk of {self.game}: rewards must be finite")
         if not np.all(np.isfinite(self.teacher_values)):
             raise ValueError(f"chunk of {self.game}: teacher values must be finite")
+        # The student learns these; of its own logits, which it does not, the priorities would tell.
+        for name in ("teacher_logits", "teacher_features"):
+            if not _are_finite(getattr(self, name)):
+                raise ValueError(f"chunk of {self.game}: {name} must be finite")
+        if not np.all((self.epsilons >= 0) & (self.epsilons <= 1)):
+            raise ValueError(f"chunk of {self.game}: epsilons must lie between 0 and 1")
         if not np.all((self.discounts >= 0) & (self.discounts <= 1)):
             raise ValueError(f"chunk of {self.game}: discounts must lie between 0 and 1")
 
@@ -131,6 +142,10 @@ class Chunk:
     def _check_arrays(self) -> None:
         for name, (dtype, num_axes) in _CHUNK_ARRAYS.items():
             array = getattr(self, name)
+            if not isinstance(array, np.ndarray):
+                raise ValueError(
+                    f"chunk of {self.game}: {name} is no array but a {type(array).__name__}"
+                )
             expected = len(self.lengths) if name in _RUN_ARRAYS else self.num_entries
             if array.ndim != num_axes or len(array) != expected:
                 raise ValueError(
@@ -142,6 +157,13 @@ class Chunk:
                     f"chunk of {self.game}: {name} has type {array.dtype}, expected "
                     f"{np.dtype(dtype)}"
                 )
+
+
+def _are_finite(values: NDArray[np.generic]) -> bool:
+    """As np.isfinite(values).all(), which takes fifty times as long for float16."""
+    bits = np.asarray(values, np.float16).view(np.uint16)
+    # Without the sign: infinite and nan have all bits of the exponent.
+    return int((bits << 1).max(initial=0)) < 0xF800
 
 
 _RUN_ARRAYS = ("streams", "first_steps", "lengths")

@@ -34,6 +34,13 @@ BAD_CHUNKS = {
     "negative priority": (with_value("priorities", -0.5), "priorities must be finite"),
     "endless priority": (with_value("priorities", np.inf), "priorities must be finite"),
     "nan reward": (with_value("rewards", np.nan), "rewards must be finite"),
+    "nan logits of the teacher": (
+        with_value("teacher_logits", np.nan),
+        "teacher_logits must be finite",
+    ),
+    "endless features": (with_value("teacher_features", -np.inf), "features must be finite"),
+    "nan epsilon": (with_value("epsilons", np.nan), "epsilons must lie between"),
+    "a list for an array": (with_array("rewards", lambda a: a.tolist()), "no array but a list"),
     "discount above one": (with_value("discounts", 1.5), "discounts must lie between"),
     "unknown action": (with_value("actions", 3), "actions must lie between 0 and 2"),
     "negative action": (with_value("actions", -1), "actions must lie between 0 and 2"),
