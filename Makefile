@@ -10,8 +10,8 @@ check:  ## What a reader would complain about: format, lint, types, import direc
 	codespell
 	hadolint docker/Dockerfile
 
-test:  ## A minute or two on two cores: no processes, no network, no accelerator.
-	$(PYTHON) -m pytest
+test:  ## A few minutes on two cores: no processes, no network, no accelerator.
+	$(PYTHON) -m pytest -n auto
 
 test-all: test  ## Also the tests that start Ray and Redis, and the slow ones.
 	$(PYTHON) -m pytest -m "(ray or redis or slow) and not gpu and not soak"
