@@ -16,7 +16,7 @@ INTERRUPTED = 130
 """Exit status of a run after Ctrl-C (README, "Commands")."""
 MAX_SECONDS = 120.0
 """From Ctrl-C to the end of the command: replay and checkpoint are written meanwhile."""
-_AFTERWARDS_S = 10.0
+AFTERWARDS_S = 10.0
 """That Ray's own processes may take to end once the command has."""
 _OF_LIBRARIES = ("ray", "torchinductor_")
 """What Ray and PyTorch leave in the temporary folder: logs, a socket's name, an empty folder."""
@@ -71,6 +71,7 @@ def look_at_the_end(
     scratch: Path,
     shared_before: Iterable[str],
     timeout_s: float,
+    afterwards_s: float = AFTERWARDS_S,
 ) -> Ending:
     """Press Ctrl-C, wait for the end, and look.
 
@@ -81,6 +82,7 @@ def look_at_the_end(
         scratch: its folder of temporary files.
         shared_before: names that were in /dev/shm before it began.
         timeout_s: for its end; after that it counts as one that has to be killed.
+        afterwards_s: for the end of its other processes, from there.
     """
     family.read()
     begun = time.monotonic()
@@ -90,7 +92,7 @@ def look_at_the_end(
     except subprocess.TimeoutExpired:
         status = -1
     seconds = time.monotonic() - begun
-    _wait_for_the_others(family)
+    _wait_for_the_others(family, afterwards_s)
     return Ending(
         status=status,
         seconds=seconds,
@@ -109,7 +111,7 @@ def left_files(scratch: Path) -> list[str]:
     return [name for name in names if not name.startswith(_OF_LIBRARIES)]
 
 
-def _wait_for_the_others(family: Family) -> None:
-    deadline = time.monotonic() + _AFTERWARDS_S
+def _wait_for_the_others(family: Family, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while family.living_pids() and time.monotonic() < deadline:
         time.sleep(0.2)
