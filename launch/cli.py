@@ -1,18 +1,15 @@
-"""What all command lines share: presets, resuming, and one clear line for what a user got wrong."""
+"""What all command lines share: presets, resuming, and how they end (launch/exit_status.py)."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from launch.config import CommonConfig, load_config, load_preset
+from launch.exit_status import run_command as run_command
 from launch.run_dir import RunDir
 
 ConfigT = TypeVar("ConfigT", bound=CommonConfig)
@@ -66,30 +63,3 @@ def load_run_config(config_class: type[ConfigT], run: RunDir) -> ConfigT:
     return load_config(
         config_class, (), preset_text=run.config_path.read_text(), prog=str(run.config_path)
     )
-
-
-def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Run a command line's `main` and leave with its exit status.
-
-    0 for a run that reached its end, 2 and one line for a mistake of the user's, 130 after Ctrl-C
-    or SIGTERM. Anything else is a defect and shows its traceback.
-    """
-    signal.signal(signal.SIGTERM, _interrupt)
-    # The roles take one thread each; a library that spins up its own would fight them for cores.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        main(sys.argv[1:])
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read the output has gone; the interpreter must not try to flush it either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(0)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -82,6 +82,24 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardConfig:
+    """The live page of a run (launch/dashboard.py), on this machine's loopback."""
+
+    enabled: bool = True
+    """Only with the Ray engine; the local one opens nothing."""
+    port: int = 0
+    """0 takes a free one."""
+    token_file: str = ""
+    """File with the token that the page's controls ask for; without it, and without
+    ACTOR_MIMIC_DASHBOARD_TOKEN in the environment, the page changes nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        if not 0 <= self.port < 1 << 16:
+            raise ValueError(f"dashboard.port must be from 0 to 65535, got {self.port}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommonConfig:
     """What every kind of training has."""
 
@@ -173,6 +191,7 @@ class MultitaskConfig(CommonConfig):
     when every game is pinned."""
     mimic: MimicConfig = field(default_factory=MimicConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""

@@ -59,7 +59,14 @@ class LiveControl:
         self._board = board
         self._tell = tell
         self._games = recipe.games
-        self._events: deque[str] = deque(maxlen=_NUM_EVENTS)
+        self._teachers = {
+            game: score.mean
+            for game in recipe.games
+            if board is not None and (score := recipe.teacher_score(game)) is not None
+        }
+        self._tests: dict[str, float] = {}
+        self._seconds: float | None = None
+        self._events: deque[dict[str, Any]] = deque(maxlen=_NUM_EVENTS)
         self._answered: dict[str, int] = {}
         self._refused: dict[str, str] = {}
         self._waiting: dict[str, int] = {}
@@ -73,6 +80,7 @@ class LiveControl:
             progress: of now.
             row: metrics of this look.
         """
+        self._seconds = row.get("seconds")
         self._tell_who_waits(progress)
         self._follow_wishes(progress)
         if self._balance is not None:
@@ -83,8 +91,20 @@ class LiveControl:
 
     def observe_test(self, row: Mapping[str, float]) -> None:
         """Take in the figures of a test."""
+        self._tests |= {key: value for key, value in row.items() if key.startswith("test/")}
         if self._balance is not None:
             self._balance.observe(row)
+
+    def add_event(self, event: str, progress: Progress) -> None:
+        """Have this seen from outside; in the form of a line of events.jsonl."""
+        self._events.append(
+            {
+                "seconds": self._seconds,
+                "steps": progress.steps,
+                "updates": progress.updates,
+                "event": event,
+            }
+        )
 
     def show(
         self, phase: str, progress: Progress | None, row: Mapping[str, float] | None = None
@@ -102,6 +122,7 @@ class LiveControl:
                         "wanted": games[name].wanted if name in games else 0,
                         "waiting": games[name].waiting if name in games else 0,
                         "steps": games[name].steps if name in games else 0,
+                        "teacher": self._teachers.get(name),
                     }
                     for name in self._games
                 },
@@ -109,6 +130,8 @@ class LiveControl:
                 "answered": dict(self._answered),
                 "refused": dict(self._refused),
                 "events": list(self._events),
+                # Newest of every game; the records in Redis are of looks alone.
+                "tests": dict(self._tests),
                 "faults": dict(progress.faults) if progress else {},
                 "processes": [p.to_map() for p in progress.processes] if progress else [],
                 "steps": progress.steps if progress else 0,
@@ -162,8 +185,20 @@ class LiveControl:
                 self._say(f"{game}: share {before:.2f} -> {share:.2f} (balance)", progress)
 
     def _say(self, event: str, progress: Progress) -> None:
-        self._events.append(event)
+        self.add_event(event, progress)
         self._tell(event, progress)
+
+
+def describe_restarts(before: Progress | None, now: Progress) -> list[str]:
+    """A sentence for every kind of role that was restarted between two looks."""
+    old = before.faults if before is not None else {}
+    events = []
+    for kind, count in now.faults.items():
+        # Fewer than before: an engine that counts anew.
+        if kind.endswith("_restarts") and (number := count - old.get(kind, 0)) > 0:
+            role = kind.removesuffix("_restarts")
+            events.append(f"{role} restarted" + (f", {number} times" if number > 1 else ""))
+    return events
 
 
 class _Balance:

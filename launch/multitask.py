@@ -31,6 +31,7 @@ from launch.engines import (
     open_tester,
 )
 from launch.limits import check_replay_fits, choose_device
+from launch.page_process import open_page
 from launch.recipe import MultitaskRecipe
 from launch.recorder import Recorder
 from launch.report import write_report_of_run
@@ -64,6 +65,8 @@ def main(argv: Sequence[str]) -> None:
             url_path=run_dir.redis_url_path,
             note=console.note,
         )
+        if redis is not None and config.dashboard.enabled:
+            open_page(run_dir, config.dashboard, stack=stack, note=console.note)
         engine = open_engine(
             recipe,
             device=device,

@@ -13,7 +13,7 @@ from typing import Any
 from games.registry import get_game
 from launch.console import Console
 from launch.engine import Engine, Progress
-from launch.live_control import Board, LiveControl
+from launch.live_control import Board, LiveControl, describe_restarts
 from launch.recipe import MultitaskRecipe
 from launch.recorder import Recorder
 from launch.run_dir import RunDir
@@ -76,6 +76,12 @@ class Supervisor:
         self._console.note(event)
         self._recorder.record_event(event, progress)
 
+    def _log_event(self, event: str, progress: Progress | None) -> None:
+        """One that the console needs no line for, or has one already."""
+        if progress is not None:
+            self._recorder.record_event(event, progress)
+            self._control.add_event(event, progress)
+
     def run(self) -> dict[str, Any]:
         """Carry the run to its end and write its summary.
 
@@ -128,8 +134,10 @@ class Supervisor:
     def _look(self) -> None:
         """One report; every now and then a test and a checkpoint."""
         progress = self._engine.progress()
-        self._progress = progress
+        before, self._progress = self._progress, progress
         row = self._recorder.record(progress)
+        for event in describe_restarts(before, progress):
+            self._log_event(event, progress)
         self._console.show(self._recorder.latest)
         self._control.look(progress, row)
         self._take(self._tester.finished())
@@ -197,6 +205,7 @@ class Supervisor:
             games=self._config.games,
         )
         self._saved = self._clock()
+        self._log_event(f"checkpoint of update {snapshot.version.updates:,}", self._progress)
         return snapshot
 
     @property

@@ -120,7 +120,8 @@ def test_a_wish_is_followed_once_and_told():
     assert scene.engine.calls == [("pong", 8)]
     assert scene.events == ["pong: 3 -> 8 actors"]
     assert scene.board.status["answered"] == {"pong": 8}
-    assert scene.board.status["events"] == ["pong: 3 -> 8 actors"]
+    (event,) = scene.board.status["events"]
+    assert event["event"] == "pong: 3 -> 8 actors"
 
 
 def test_the_number_that_is_there_already_is_no_event():

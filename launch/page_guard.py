@@ -1,0 +1,128 @@
+"""Who may do what on the live page: names of the host, origins, and the token.
+
+A page on a loopback port is reached by every program of the machine and, through the browser, by
+every web site that its user visits. Hence:
+
+- only requests that name this host are answered: a site whose own name suddenly means 127.0.0.1
+  (DNS rebinding) is not;
+- what another site has the browser send (CSRF) is refused, by Origin and Sec-Fetch-Site;
+- what changes the run needs the token, in a header that no form can send.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from multidict import MultiMapping
+
+TOKEN_VARIABLE = "ACTOR_MIMIC_DASHBOARD_TOKEN"
+TOKEN_HEADER = "X-Actor-Mimic-Token"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_MIN_TOKEN_LENGTH = 16
+
+HEADERS = {
+    # Nothing from elsewhere, nothing inline, and in nobody's frame.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """Decides about requests; raises aiohttp's errors for those that are refused."""
+
+    def __init__(self, *, hosts: Collection[str] = (), token: str = "") -> None:
+        """Answer to loopback's names and to these.
+
+        Args:
+            hosts: further names or addresses of this machine, without ports.
+            token: that changes need; empty: nothing can be changed.
+        """
+        self._hosts = {host.lower().strip("[]") for host in (*_LOOPBACK, *hosts)}
+        self._token = token
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether anybody can change anything."""
+        return bool(self._token)
+
+    def check_read(self, request: web.Request) -> None:
+        """Refuse requests for another host, and those that another site has caused."""
+        self.check_names(request.headers, is_page=request.path == "/")
+
+    def check_names(self, headers: MultiMapping[str], *, is_page: bool = False) -> None:
+        """See `check_read`; following a link to the page itself is nobody's attack."""
+        host = headers.get("Host", "")
+        if _name(f"//{host}") not in self._hosts:
+            raise web.HTTPForbidden(text="this page answers to the names of its own host only")
+        origin = headers.get("Origin")
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            raise web.HTTPForbidden(text="asked for by another site")
+        if not is_page and headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            raise web.HTTPForbidden(text="asked for by another site")
+
+    def check_change(self, request: web.Request) -> None:
+        """Refuse what may not change the run; on top of `check_read`."""
+        self.check_read(request)
+        if not self._token:
+            raise web.HTTPForbidden(text="read-only: the page was started without a token")
+        given = request.headers.get(TOKEN_HEADER, "")
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            raise web.HTTPForbidden(text="the token is not the one that the page was started with")
+        if request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType(text="send application/json")
+
+
+def _name(url: str) -> str | None:
+    """Host of a URL, without its port; None for what is no URL."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def read_token(path: str = "") -> str:
+    """The token from a file, else from the environment; empty where there is none.
+
+    Raises:
+        ValueError: the file cannot be read or can be read by others, or the token is too short.
+    """
+    if path:
+        token = _read_private(Path(path))
+    else:
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        if not token:
+            return ""
+    if len(token) < _MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
+        raise ValueError(
+            f"the token must have at least {_MIN_TOKEN_LENGTH} printable ASCII characters; make "
+            "one with: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'"
+        )
+    return token
+
+
+def _read_private(path: Path) -> str:
+    try:
+        with path.open() as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(4096)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ValueError(f"cannot read the token in {path}: {reason}") from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise ValueError(f"others can read the token in {path}; chmod 600 {path}")
+    return text.strip()
