@@ -1,12 +1,14 @@
 """Wishes from outside and the balance: what is changed, what is said, what is seen."""
 
+from dataclasses import replace
+
 import pytest
 
 from games.registry import get_game
 from launch.balance import BalanceConfig
 from launch.config import MultitaskConfig
 from launch.engine import GameProgress, GameReplay, Progress, check_wanted
-from launch.live_control import LiveControl
+from launch.live_control import LiveControl, describe_restarts
 from launch.process_id import RoleProcess, own_process
 from launch.recipe import MultitaskRecipe
 
@@ -120,8 +122,9 @@ def test_a_wish_is_followed_once_and_told():
     assert scene.engine.calls == [("pong", 8)]
     assert scene.events == ["pong: 3 -> 8 actors"]
     assert scene.board.status["answered"] == {"pong": 8}
-    (event,) = scene.board.status["events"]
-    assert event["event"] == "pong: 3 -> 8 actors"
+    assert scene.board.status["events"] == [
+        {"seconds": None, "steps": 300, "updates": 7, "event": "pong: 3 -> 8 actors"}
+    ]
 
 
 def test_the_number_that_is_there_already_is_no_event():
@@ -153,13 +156,32 @@ def test_what_is_seen_from_outside():
     status, record = scene.board.shown[-1]
     assert record == {"seconds": 5.0}
     assert status["phase"] == "training"
-    assert status["games"]["pong"] == {"live": 2, "wanted": 3, "waiting": 1, "steps": 100}
+    pong = status["games"]["pong"]
+    assert pong.pop("teacher") == scene.recipe.teacher_score("pong").mean
+    assert pong == {"live": 2, "wanted": 3, "waiting": 1, "steps": 100}
     assert (status["steps"], status["updates"]) == (300, 7)
     assert status["pid"] > 0
     assert status["host"]
     (role,) = status["processes"]
     assert (role["role"], role["rank"], role["done"]) == ("learner", 0, 7)
     assert status["faults"] == {"actor_restarts": 2}
+
+
+def test_tests_are_seen_from_outside_with_the_next_look():
+    scene = Scene()
+    scene.control.observe_test({"steps": 10, "test/pong/mean": 3.5})
+    scene.look({"seconds": 5.0})
+    assert scene.board.status["tests"] == {"test/pong/mean": 3.5}
+
+
+def test_restarts_between_two_looks_are_told_by_role():
+    scene = Scene()
+    now = scene.engine.progress()
+    before = replace(now, faults={"actor_restarts": 1, "shard_restarts": 0, "chunks_lost": 0})
+    after = replace(now, faults={"actor_restarts": 3, "shard_restarts": 1, "chunks_lost": 9})
+    assert describe_restarts(before, after) == ["actor restarted, 2 times", "shard restarted"]
+    assert describe_restarts(after, after) == []
+    assert describe_restarts(None, after) == ["actor restarted, 3 times", "shard restarted"]
 
 
 def test_how_many_wait_for_room_is_told_when_it_changes():
