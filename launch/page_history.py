@@ -84,7 +84,7 @@ class History:
             self.latest |= (
                 {k: v for k, v in row.items() if "/" in k} if is_test else row
             )  # fmt: skip
-        if len(self.looks) > self._max_rows:
+        while len(self.looks) > self._max_rows:
             half = len(self.looks) // 2
             self.looks[:half] = self.looks[:half:2]
 
