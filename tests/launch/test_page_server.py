@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from pages import served
-from recorded_runs import make_run
+from recorded_runs import TEACHER_MEANS, make_run
 from runs import ROOT, wait_until
 
 from launch import page_server
@@ -63,7 +63,7 @@ def test_the_state_of_a_run_that_has_ended(page):
     assert state["state"] == "ended"
     assert [game["name"] for game in state["games"]] == ["pong", "boxing"]
     pong = state["games"][0]
-    assert pong["teacher"] == 16.3
+    assert pong["teacher"] == TEACHER_MEANS["pong"]
     assert pong["test"]["episodes"] == 4
     assert pong["test"]["normalized"] == pytest.approx(0.9, abs=0.15)
     assert state["figures"]["samples_per_insert"] > 0
