@@ -8,6 +8,7 @@ Knows neither Ray nor Redis: logits come from an Inference, chunks go to a Repla
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -81,6 +82,12 @@ class ActorCounts:
     """Games ended, really or by truncation."""
     chunks: int = 0
     """Chunks that replay took."""
+    stepping_s: float = 0.0
+    """Time in the environments."""
+    network_s: float = 0.0
+    """Time in networks, the teacher's and the student's, or until a server has answered."""
+    waiting_s: float = 0.0
+    """Time until replay took a chunk, sending it included; only of `run`."""
     returns: list[tuple[float, float]] = field(default_factory=list)
     """(raw return, exploration rate) of the episodes that ended since `drain_returns`."""
 
@@ -198,7 +205,10 @@ class Actor:
     def _send(self, chunk: Chunk, wait_s: float) -> bool:
         """Offer a chunk until replay takes it (True) or the actor is closed."""
         while not self._stopped.is_set():
-            if self._replay.add(chunk, timeout_s=wait_s):
+            start = time.perf_counter()
+            is_taken = self._replay.add(chunk, timeout_s=wait_s)
+            self.counts.waiting_s += time.perf_counter() - start
+            if is_taken:
                 self.counts.chunks += 1
                 return True
         return False
@@ -264,13 +274,17 @@ class Actor:
 
     def _step(self, row: int) -> None:
         rows = self._rows
+        start = time.perf_counter()
         self._label(row)
+        self.counts.network_s += time.perf_counter() - start
         epsilons = annealed(
             self._final_epsilons, step=self._steps_per_env, anneal_steps=self._config.anneal_steps
         )
         acting = rows.teacher_logits if self._config.act_with == "teacher" else rows.student_logits
         actions = self._policy(acting[row], epsilons)
+        start = time.perf_counter()
         step = self._env.step(actions)
+        self.counts.stepping_s += time.perf_counter() - start
         ends_return = step.terminated
         if self._life_loss_ends_return:
             ends_return = ends_return | step.life_lost

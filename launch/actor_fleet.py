@@ -27,6 +27,7 @@ from launch.process_id import ProcessId, RoleProcess
 from launch.ray_answers import REPORT_PATIENCE_S, has_process
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
+from launch.usage import RoleUse
 
 RETIRING_PATIENCE_S = 60.0
 """How long an actor that is taken away may wait for replay to store its last chunks."""
@@ -100,6 +101,8 @@ class ActorFleet:
         """The least serial number that no actor has had."""
         self.restarts = 0
         """Actors that took the place of a dead one."""
+        self.use = RoleUse()
+        """Of all actors that ever lived."""
         self._lost_by: dict[int, int] = {}
         self._reconnects_by: dict[int, int] = {}
         self._gone: dict[str, ActorCounts] = {game: ActorCounts() for game in recipe.games}
@@ -249,6 +252,9 @@ class ActorFleet:
         kept = self._gone[actor.game]
         kept.steps += actor.counts.steps
         kept.episodes += actor.counts.episodes
+        kept.stepping_s += actor.counts.stepping_s
+        kept.network_s += actor.counts.network_s
+        kept.waiting_s += actor.counts.waiting_s
 
     # Reports
 
@@ -288,6 +294,7 @@ class ActorFleet:
             return  # Its loop tells, too.
         actor.process, actor.counts = report.process, report.counts
         actor.is_counted_on = True
+        self.use.take(report.process, report.use)
         self._lost_by[actor.serial] = report.chunks_lost
         self._reconnects_by[actor.serial] = report.redis_reconnects
         self._returns[actor.game].extend(report.counts.returns)
@@ -336,14 +343,18 @@ class ActorFleet:
         """See Played; the returns since the last call."""
         returns, self._returns[game] = self._returns[game], []
         crew = self._of(game)
-        present = [a.counts.episodes for a in (*crew, *self._retiring) if a.game == game]
+        counts = [a.counts for a in (*crew, *self._retiring) if a.game == game]
+        counts.append(self._gone[game])
         return Played(
             steps=self.steps(game),
-            episodes=self._gone[game].episodes + sum(present),
+            episodes=sum(count.episodes for count in counts),
             actors=sum(actor.process is not None for actor in crew),
             wanted=len(crew),
             waiting=sum(actor.is_waiting for actor in crew),
             returns=tuple(returns),
+            stepping_s=sum(count.stepping_s for count in counts),
+            network_s=sum(count.network_s for count in counts),
+            waiting_s=sum(count.waiting_s for count in counts),
         )
 
     @property

@@ -45,6 +45,7 @@ from launch.roles import (
 )
 from launch.run_dir import available_memory_bytes
 from launch.testing import StudentTest, TeacherTest, Test, run_teacher_test, run_test
+from launch.usage import ProcessUse
 from networks.atomic_file import write_atomically
 from networks.weights import WeightSnapshot
 from replay.batch_channel import ChannelOffer, ChannelServer
@@ -80,6 +81,7 @@ class ActorReport:
     """With the returns since the last report."""
     chunks_lost: int
     redis_reconnects: int
+    use: ProcessUse
 
 
 class ShardProcess:
@@ -133,7 +135,8 @@ class ShardProcess:
 
     def stats(self) -> tuple[ProcessId, ShardStats]:
         """(this process, statistics)."""
-        return own_role_process(), (self._keeper or self._shard).stats()
+        stats = (self._keeper or self._shard).stats()
+        return own_role_process(), replace(stats, cpu_s=time.process_time())
 
     def check_configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
         """See ReplayShard; ValueError also for a quota that this machine has no memory for."""
@@ -210,11 +213,13 @@ class ActorProcess:
 
     def report(self) -> ActorReport:
         """Answered while `run` plays on."""
+        redis = self._weights.counters() if self._weights else {}
         return ActorReport(
             process=own_role_process(),
             counts=replace(self._actor.counts, returns=self._actor.drain_returns()),
             chunks_lost=self._replay.chunks_lost,
-            redis_reconnects=self._weights.counters()["redis_reconnects"] if self._weights else 0,
+            redis_reconnects=redis.get("redis_reconnects", 0),
+            use=ProcessUse.of_this(weight_bytes=redis.get("weight_bytes", 0)),
         )
 
     def explore_as(self, rank: int, num_ranks: int) -> None:

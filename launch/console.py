@@ -19,6 +19,7 @@ from rich.text import Text
 
 from launch.config import CommonConfig
 from launch.summary import MENDED_FAULTS
+from launch.verdict import LIMITS
 
 _PLAIN_WIDTH = 100
 """Columns of the final table where there is no terminal to ask."""
@@ -177,7 +178,7 @@ class _Pace:
 
 
 def rates(latest: Mapping[str, float]) -> list[str]:
-    """Steps so far, throughput, and faults if there were any."""
+    """Steps so far, throughput and what limits it, and faults if there were any."""
     parts = [
         f"{number(latest.get('steps'))} steps",
         f"{number(latest.get('steps_per_second'))} steps/s",
@@ -186,6 +187,7 @@ def rates(latest: Mapping[str, float]) -> list[str]:
         f"{number(latest.get('samples_per_insert'), 2)} samples/insert",
         f"lag {number(latest.get('policy_lag'))}",
     ]
+    parts += [f"limit: {limit}" for limit in LIMITS if latest.get(f"limit/{limit}")]
     faults = sum(latest.get(f"faults/{kind}", 0) for kind in MENDED_FAULTS)
     return [*parts, f"{number(faults)} faults"] if faults else parts
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Unpack, cast
 
 from launch.process_id import RoleProcess
+from launch.usage import Usage
 from networks.weights import WeightSnapshot
 from replay.game_settings import GameSettings, SettingsChange
 from replay.slices import shard_of_rank
@@ -67,6 +68,12 @@ class GameProgress:
     """(raw return, exploration rate) of the episodes that ended since the last look."""
     replay: GameReplay = GameReplay()
     """More of its replay."""
+    stepping_s: float = 0.0
+    """Time that its actors have spent in environments, summed over actors."""
+    network_s: float = 0.0
+    """In networks."""
+    waiting_s: float = 0.0
+    """Until replay had taken their chunks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +101,8 @@ class Progress:
     """Of replay on disk: sums over the shards; age, duration and hold of the worst one."""
     faults: dict[str, int] = field(default_factory=dict)
     """What broke and was mended, by kind."""
+    usage: Usage = field(default_factory=Usage)
+    """Where time and bytes have gone."""
     processes: tuple[RoleProcess, ...] = ()
     """That carry the run, as far as they have answered; none of an engine in one process."""
 
@@ -116,6 +125,12 @@ class Played:
     returns: tuple[tuple[float, float], ...]
     waiting: int = 0
     """For room in the cluster."""
+    stepping_s: float = 0.0
+    """Time that its actors have spent in environments, summed over actors."""
+    network_s: float = 0.0
+    """In networks."""
+    waiting_s: float = 0.0
+    """Until replay had taken their chunks."""
 
 
 def summarize(
@@ -126,8 +141,9 @@ def summarize(
     shards: Sequence[ShardStats],
     faults: dict[str, int],
     processes: Sequence[RoleProcess] = (),
+    usage: Usage,
 ) -> Progress:
-    """Add the shards up, game by game."""
+    """Add the shards up, game by game; `usage` of the other roles."""
     games = {}
     for game, actors in played.items():
         tables = [shard.tables[game] for shard in shards]
@@ -138,6 +154,9 @@ def summarize(
             wanted=actors.wanted,
             waiting=actors.waiting,
             returns=actors.returns,
+            stepping_s=actors.stepping_s,
+            network_s=actors.network_s,
+            waiting_s=actors.waiting_s,
             replay_size=sum(table.size for table in tables),
             sampled=sum(table.counts.sampled for table in tables),
             inserted=sum(table.counts.inserted for table in tables),
@@ -156,7 +175,22 @@ def summarize(
         num_samples_waiting=sum(shard.num_samples_waiting for shard in shards),
         snapshots=_worst_snapshots([shard.snapshots for shard in shards]),
         faults=faults,
+        usage=_with_shards(usage, shards),
         processes=tuple(processes),
+    )
+
+
+def _with_shards(usage: Usage, shards: Sequence[ShardStats]) -> Usage:
+    cpu_s = sum(shard.cpu_s for shard in shards)
+    return replace(
+        usage,
+        shards_busy_s=tuple(shard.busy_s for shard in shards),
+        cpu_s=usage.cpu_s | ({"shards": cpu_s} if cpu_s else {}),
+        moved_bytes={
+            **usage.moved_bytes,
+            "chunks": sum(shard.chunk_bytes for shard in shards),
+            "batches": sum(shard.batch_bytes for shard in shards),
+        },
     )
 
 

@@ -18,6 +18,7 @@ from launch.ray_inference import INFERENCE_PATIENCE_S
 from launch.recipe import Recipe
 from launch.redis_weights import RedisWeightSource
 from launch.roles import build_inference_server
+from launch.usage import ProcessUse
 
 if TYPE_CHECKING:
     from launch.cluster import Link
@@ -34,6 +35,7 @@ class InferenceReport:
     counts: InferenceCounts
     """Since the process began."""
     redis_reconnects: int
+    use: ProcessUse
 
 
 class InferenceProcess:
@@ -56,8 +58,10 @@ class InferenceProcess:
 
     def report(self) -> InferenceReport:
         """Answered while others are."""
+        redis = self._weights.counters()
         return InferenceReport(
             process=own_role_process(),
             counts=replace(self._server.counts),
-            redis_reconnects=self._weights.counters()["redis_reconnects"],
+            redis_reconnects=redis["redis_reconnects"],
+            use=ProcessUse.of_this(weight_bytes=redis["weight_bytes"]),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from launch.ray_clients import RayReplayReader
 from launch.recipe import Recipe
 from launch.redis_weights import RedisWeightSink
 from launch.roles import build_learner
+from launch.usage import LearnerUsage, ProcessUse
 from learner.batch import DeviceBatch
+from learner.device_figures import device_figures
 from learner.prefetch import Prefetcher
 from learner.replicas import LOOPBACK, Host, LoneReplica, MeetingPoint, Replicas, join
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
@@ -49,6 +52,8 @@ class LearnerReport:
     metrics: dict[str, float]
     """Means since the last report."""
     redis_reconnects: int
+    use: ProcessUse
+    usage: LearnerUsage
 
 
 class LearnerProcess:
@@ -89,6 +94,9 @@ class LearnerProcess:
         self._learner.publish()
         self._host: Host | None = None
         self._questions = Questions()
+        self._began = time.monotonic()
+        self._waiting_s = 0.0
+        self._batches: Prefetcher | None = None
         self._stopped = threading.Event()
 
     def arrive(self) -> Arrival:
@@ -106,7 +114,7 @@ class LearnerProcess:
 
         Waits for replay, half a second at a time, and for the other learners.
         """
-        batches = Prefetcher(self._sample, self._learner.load_batch)
+        self._batches = batches = Prefetcher(self._sample, self._learner.load_batch)
         try:
             with self._questions.answered_by_loop(), closing(self._meet(point)) as replicas:
                 self._learner.join(replicas)
@@ -136,7 +144,9 @@ class LearnerProcess:
         while self._learner.num_updates < self._num_updates:
             self._questions.answer()
             if batch is None and not self._stopped.is_set():
+                start = time.perf_counter()
                 batch = batches.next(timeout_s=0.5)
+                self._waiting_s += time.perf_counter() - start
             is_ready, goes_on = replicas.all_of(batch is not None, not self._stopped.is_set())
             if not goes_on:
                 return
@@ -149,13 +159,22 @@ class LearnerProcess:
 
     def report(self) -> LearnerReport:
         """Answered between two updates."""
-        return self._ask(
-            lambda: LearnerReport(
-                process=own_role_process(),
-                updates=self._learner.num_updates,
-                metrics=self._learner.drain_metrics(),
-                redis_reconnects=self._sink.counters()["redis_reconnects"] if self._sink else 0,
-            )
+        return self._ask(self._report)
+
+    def _report(self) -> LearnerReport:
+        redis = self._sink.counters() if self._sink else {}
+        return LearnerReport(
+            process=own_role_process(),
+            updates=self._learner.num_updates,
+            metrics=self._learner.drain_metrics() | device_figures(self._device),
+            redis_reconnects=redis.get("redis_reconnects", 0),
+            use=ProcessUse.of_this(weight_bytes=redis.get("weight_bytes", 0)),
+            usage=LearnerUsage(
+                elapsed_s=time.monotonic() - self._began,
+                updating_s=self._learner.updating_s,
+                waiting_s=self._waiting_s,
+                loading_s=self._batches.load_s if self._batches else 0.0,
+            ),
         )
 
     def state(self) -> dict[str, Any]:

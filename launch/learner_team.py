@@ -21,6 +21,7 @@ from launch.process_id import ProcessId, RoleProcess
 from launch.ray_answers import CALL_TIMEOUT_S, answers
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
+from launch.usage import LearnerUsage, RoleUse
 from learner.replicas import ReplicaLostError
 from networks.weights import WeightSnapshot
 
@@ -73,6 +74,10 @@ class LearnerTeam:
         self.updates = 0
         """As of the last look."""
         self.redis_reconnects = 0
+        self.use = RoleUse()
+        """Of all processes of rank 0."""
+        self.usage: LearnerUsage | None = None
+        """As of the last look."""
         self._start()
 
     def _start(self) -> None:
@@ -160,6 +165,8 @@ class LearnerTeam:
             return {}
         self._process, self.updates = report.process, report.updates
         self.redis_reconnects = report.redis_reconnects
+        self.use.take(report.process, report.use)
+        self.usage = report.usage
         return report.metrics
 
     @property

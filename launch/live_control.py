@@ -17,6 +17,7 @@ from games.registry import get_game
 from launch.balance import Advice, Distances, Standing, balance
 from launch.engine import Engine, Progress
 from launch.recipe import MultitaskRecipe
+from launch.verdict import Verdict, judge
 
 _NUM_EVENTS = 20
 """Newest ones that are seen from outside."""
@@ -71,6 +72,7 @@ class LiveControl:
         self._refused: dict[str, str] = {}
         self._waiting: dict[str, int] = {}
         self._started = time.time()
+        self._verdict: Verdict | None = None
         self._balance = _Balance(recipe, clock) if recipe.config.balance.enabled else None
 
     def look(self, progress: Progress, row: Mapping[str, float]) -> None:
@@ -112,6 +114,8 @@ class LiveControl:
         """Have this seen by whoever looks from outside."""
         if self._board is None:
             return
+        if row is not None:
+            self._verdict = judge(row)
         games = progress.games if progress else {}
         self._board.show(
             {
@@ -139,6 +143,7 @@ class LiveControl:
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "started": self._started,
+                "verdict": self._verdict.to_map() if self._verdict else None,
             },
             row,
         )

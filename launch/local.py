@@ -24,6 +24,7 @@ from launch.roles import (
     build_shard,
     exploration_rates,
 )
+from launch.usage import LearnerUsage, Usage, num_cores
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
 from replay.client import LocalReplayClient
 from replay.game_settings import GameSettings, SettingsChange
@@ -65,6 +66,7 @@ class LocalEngine:
             note: told what has become of them.
         """
         self._recipe = recipe
+        self._began = time.monotonic()
         self._steps_before: dict[str, int] = dict(state["steps"]) if state else {}
         self._next_serial = int(state["next_serial"]) if state else 0
         config = recipe.config
@@ -169,6 +171,13 @@ class LocalEngine:
             metrics=self._learner.drain_metrics(),
             played={game: self._played(game) for game in self._recipe.games},
             shards=self._archive.stats() if self._archive else self._replay.stats(),
+            usage=Usage(
+                learner=LearnerUsage(
+                    elapsed_s=time.monotonic() - self._began, updating_s=self._learner.updating_s
+                ),
+                cpu_s={"coordinator": time.process_time()},
+                num_cores=num_cores(),
+            ),
             faults={},
         )
 
@@ -181,6 +190,8 @@ class LocalEngine:
             actors=len(actors),
             wanted=len(actors),
             returns=(*returns, *(pair for actor in actors for pair in actor.drain_returns())),
+            stepping_s=sum(actor.counts.stepping_s for actor in actors),
+            network_s=sum(actor.counts.network_s for actor in actors),
         )
 
     def _of(self, game: str) -> list[Actor]:

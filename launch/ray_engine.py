@@ -34,6 +34,7 @@ from launch.recipe import Recipe
 from launch.run_dir import available_memory_bytes
 from launch.served_inference import ServedInference
 from launch.shard_fleet import ShardFleet
+from launch.usage import Usage, num_cores
 from networks.weights import WeightSnapshot
 from replay.game_settings import GameSettings, SettingsChange
 from replay.restore import newest_serial
@@ -176,6 +177,7 @@ class RayEngine:
             metrics=metrics,
             played={game: self._actors.played(game) for game in self._recipe.games},
             shards=shards,
+            usage=self._usage(),
             faults={
                 "actor_restarts": self._actors.restarts,
                 "learner_restarts": self._learners.restarts,
@@ -201,6 +203,21 @@ class RayEngine:
         if redis_pid and (redis := find_process(redis_pid)):
             found.append(RoleProcess(role="redis", rank=0, process=redis, done=0))
         return found
+
+    def _usage(self) -> Usage:
+        roles = {"actors": self._actors.use, "learner": self._learners.use}
+        if self._served is not None:
+            roles["inference"] = self._served.use
+        return Usage(
+            learner=self._learners.usage,
+            cpu_s={
+                **{name: role.cpu_s for name, role in roles.items()},
+                "coordinator": time.process_time(),
+            },
+            moved_bytes={"weights": sum(role.weight_bytes for role in roles.values())},
+            # A cluster's cores are not all the run's own.
+            num_cores=None if self._placement.counts_cpus else num_cores(),
+        )
 
     def scale(self, game: str, wanted: int) -> None:
         """See Engine; also if this machine has no memory for so many more."""

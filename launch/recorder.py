@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from actors.evaluator import EvaluationResult
-from games.spec import GameSpec, normalized_score
+from games.spec import GameSpec, human_normalized_score, normalized_score
 from launch.engine import GameProgress, Progress
 from launch.replay_metrics import replay_figures, replay_rates
 from launch.summary import MENDED_FAULTS, ScoreFigures, Throughput
+from launch.usage import usage_rates
+from launch.verdict import LIMITS, judge
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -31,6 +33,8 @@ Row: TypeAlias = dict[str, float]
 NEAR_GREEDY_EPSILON = 0.05
 """Episodes that explore no more than this count as the policy's own; the tests' epsilon."""
 _RATIO_WINDOW_S = 60.0
+_USAGE_WINDOW_S = 10.0
+"""Of shares of time: a wait for replay may last longer than the time between two looks."""
 _MAX_LINE_BYTES = 1 << 20
 
 
@@ -83,6 +87,8 @@ class Recorder:
         *,
         teachers: Mapping[str, ScoreFigures | None] | None = None,
         started: float | None = None,
+        outlets: Sequence[Callable[[Row], None]] = (),
+        probes: Sequence[Callable[[], Mapping[str, float]]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open metrics.jsonl; TensorBoard's files appear with the first row.
@@ -93,8 +99,12 @@ class Recorder:
             games: of the run.
             teachers: what the teachers' cards say of their scores; games may be missing.
             started: when the run began, by `clock`; the time of earlier sessions taken off.
+            outlets: get every row as well.
+            probes: have more to tell at every look.
             clock: seconds.
         """
+        self._outlets = tuple(outlets)
+        self._probes = tuple(probes)
         self._games = {spec.name: spec for spec in games}
         self._teachers = dict(teachers or {})
         self._clock = clock
@@ -124,10 +134,15 @@ class Recorder:
             self._looks.popleft()
         row = self._counts(progress)
         if self._looks:
-            row |= _rates(self._looks[-1], look)
+            row |= _rates(self._looks[-1], look) | self._frames(self._looks[-1], look)
+            row |= _usage(self._looks, look)
             row |= _samples_per_insert(self._looks[0], look)
             self._overall.add(self._looks[-1], look)
         self._looks.append(look)
+        for probe in self._probes:
+            row |= probe()
+        if (verdict := judge(row)) is not None:
+            row |= {f"limit/{limit}": float(limit == verdict.limit) for limit in LIMITS}
         self.latest |= row
         self._write(row)
         return row
@@ -144,6 +159,7 @@ class Recorder:
             "episodes": len(result.returns),
             "agreement": result.agreement,
             "kl": result.kl,
+            "human_normalized": human_normalized_score(result.mean, self._games[game]),
         }
         if teacher is not None:
             low = self._games[game].random_score
@@ -200,6 +216,17 @@ class Recorder:
         self._lines.close()
         self._tensorboard.close()
 
+    def _frames(self, before: _Look, now: _Look) -> Row:
+        seconds = now.seconds - before.seconds
+        if seconds <= 0:
+            return {}
+        frames = sum(
+            (game.steps - before.progress.games[name].steps) * self._games[name].frames_per_step
+            for name, game in now.progress.games.items()
+            if name in self._games
+        )
+        return {"frames_per_second": frames / seconds}
+
     def _counts(self, progress: Progress) -> Row:
         """All that needs no earlier look."""
         row: Row = {
@@ -229,6 +256,8 @@ class Recorder:
     def _write(self, row: Row) -> None:
         self._lines.write(row)
         self._tensorboard.write(row)
+        for outlet in self._outlets:
+            outlet(row)
 
 
 def _rates(before: _Look, now: _Look) -> Row:
@@ -245,8 +274,22 @@ def _rates(before: _Look, now: _Look) -> Row:
         "sample_waiting": (new.sample_wait_s - old.sample_wait_s) / seconds,
     }
     for name, game in new.games.items():
-        row[f"game/{name}/steps_per_second"] = (game.steps - old.games[name].steps) / seconds
+        steps = game.steps - old.games[name].steps
+        sampled = game.sampled - old.games[name].sampled
+        row[f"game/{name}/steps_per_second"] = steps / seconds
+        row[f"game/{name}/samples_per_second"] = sampled / seconds
     return row | replay_rates(old, new, seconds)
+
+
+def _usage(looks: Sequence[_Look], now: _Look) -> Row:
+    """Since the newest look that is old enough, or the first one that the learner is in."""
+    known = [look for look in looks if look.progress.usage.learner is not None] or [*looks]
+    before = next(
+        (look for look in reversed(known) if now.seconds - look.seconds >= _USAGE_WINDOW_S),
+        known[0],
+    )
+    seconds = now.seconds - before.seconds
+    return usage_rates(before.progress, now.progress, seconds) if seconds > 0 else {}
 
 
 def _samples_per_insert(before: _Look, now: _Look) -> Row:

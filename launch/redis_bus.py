@@ -73,6 +73,7 @@ class RedisBus:
         self._known_wanted: dict[str, int] = {}
         self._num_damaged = 0
         self._num_refused_publishes = 0
+        self._num_weight_bytes = 0
 
     def publish_weights(self, snapshot: WeightSnapshot) -> bool:
         """Store a snapshot, make it the newest, and drop all but the two newest.
@@ -88,6 +89,7 @@ class RedisBus:
         """
         version = snapshot.version.encode()
         data = snapshot.to_bytes()
+        self._count_weights(data)
         if self._link.call(lambda client: self._store_weights(client, version, data)):
             return True
         with self._lock:
@@ -132,6 +134,7 @@ class RedisBus:
         )
         if data is None:  # Overtaken by two newer versions since; the next call finds those.
             return None
+        self._count_weights(data)
         try:
             snapshot = WeightSnapshot.from_bytes(data)
         except ValueError as error:
@@ -266,11 +269,16 @@ class RedisBus:
                 "redis_failures": self._link.num_failures,
                 "redis_damaged_values": self._num_damaged,
                 "redis_refused_publishes": self._num_refused_publishes,
+                "weight_bytes": self._num_weight_bytes,
             }
 
     def close(self) -> None:
         """Close the connections."""
         self._link.close()
+
+    def _count_weights(self, data: bytes) -> None:
+        with self._lock:
+            self._num_weight_bytes += len(data)
 
     def _restore_wanted(self, key: str, game: str, data: bytes) -> None:
         # Only if still missing: somebody may have set a new number in between.

@@ -16,6 +16,7 @@ from launch.process_id import RoleProcess
 from launch.ray_answers import answers
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
+from launch.usage import RoleUse
 
 
 class ServedInference:
@@ -49,6 +50,7 @@ class ServedInference:
         self.process: RoleProcess | None = None
         """As of the last look; None before it has answered."""
         self.redis_reconnects = 0
+        self.use = RoleUse()
 
     def look(self) -> dict[str, float]:
         """Metrics since the last look; empty if it does not answer in time."""
@@ -64,6 +66,7 @@ class ServedInference:
             role="inference", rank=0, process=report.process, done=report.counts.states
         )
         self.redis_reconnects = report.redis_reconnects
+        self.use.take(report.process, report.use)
         if not report.counts.batches:
             return {}
         return {"inference_batch": report.counts.states / report.counts.batches}

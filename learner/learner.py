@@ -8,6 +8,7 @@ Knows neither Ray nor Redis, and does not know which objective it minimizes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
+from learner.game_means import GameMeans
 from learner.objectives import Objective
 from learner.pooling import pool_weights
 from learner.replicas import LoneReplica, Replicas
@@ -139,7 +141,10 @@ class Learner:
         self._metric_sums: dict[str, Tensor] = {}
         self._num_summed = 0
         self._policy_lag_sum = 0.0
+        self._game_means = GameMeans()
         self.num_updates = 0
+        self.updating_s = 0.0
+        """Time in `update`; on an accelerator, about what that has worked."""
 
     @property
     def network(self) -> nn.Module:
@@ -169,15 +174,18 @@ class Learner:
 
     def update(self, batch: DeviceBatch) -> None:
         """One optimizer step; publishes the weights when their period is over."""
-        lag = self.num_updates - _updates(batch.acting_versions)
-        self._policy_lag_sum += float(np.maximum(lag, 0).mean())
+        start = time.perf_counter()
+        lag = np.maximum(self.num_updates - _updates(batch.acting_versions), 0)
+        self._policy_lag_sum += float(lag.mean())
         batch = pool_weights(batch, self._replicas)
         with self._autocast():
             result = self._objective(batch)
         priorities = self._start_copy(batch.keys, result.priorities_B)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(result.loss)
-        self._replicas.average([*self._gradients(), *result.metrics.values()])
+        self._replicas.average(
+            [*self._gradients(), *result.metrics.values(), *result.game_sums.values()]
+        )
         if self._config.max_gradient_norm:
             nn.utils.clip_grad_norm_(self._network.parameters(), self._config.max_gradient_norm)
         for group in self._optimizer.param_groups:
@@ -189,8 +197,10 @@ class Learner:
         self.flush_priorities()
         self._pending = priorities
         self._add_metrics(result.metrics)
+        self._game_means.add(batch, result.game_sums, lag)
         if self.num_updates % self._config.publish_period == 0:
             self.publish()
+        self.updating_s += time.perf_counter() - start
 
     def flush_priorities(self) -> None:
         """Send the priorities of the last batch to replay, if they have not been sent yet.
@@ -220,6 +230,7 @@ class Learner:
     def drain_metrics(self) -> dict[str, float]:
         """Means over what came since the last call: the objective's metrics and `policy_lag`.
 
+        Those of single games begin with `game/GAME/` and are means over their transitions.
         `policy_lag` is in updates; policies of an incarnation that had got further than this one
         count as 0. Nothing is in it that nothing came for. With other replicas, the objective's
         metrics are of whole batches, `policy_lag` of this replica's parts.
@@ -229,6 +240,7 @@ class Learner:
         }
         if self._num_summed:
             metrics["policy_lag"] = self._policy_lag_sum / self._num_summed
+        metrics |= self._game_means.drain()
         self._metric_sums, self._num_summed, self._policy_lag_sum = {}, 0, 0.0
         return metrics
 

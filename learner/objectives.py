@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from learner.batch import DeviceBatch
+from learner.game_means import sum_by_game
 from learner.losses import (
     double_q_loss,
     feature_mimic_loss,
@@ -43,6 +44,9 @@ class ObjectiveResult:
     """Non-negative, detached."""
     metrics: dict[str, Tensor]
     """Detached float32 scalars, means over the batch."""
+    game_sums: dict[str, Tensor] = field(default_factory=dict)
+    """Detached float32 [G], sums over each game's transitions, unweighted; with their number as
+    `rows`, if there are any."""
 
 
 class Objective(Protocol):
@@ -158,11 +162,14 @@ class ActorMimicObjective:
                 kind=self._config.priority,
             )
         metrics = {"policy_loss": loss.detach(), "policy_distance": priorities_B.mean()}
+        terms = {"policy_loss": policy_loss_B, "policy_distance": priorities_B}
         if self._config.feature_weight:
-            feature_loss = (weights_B * self._feature_loss(features_BF, batch)).mean()
+            feature_loss_B = self._feature_loss(features_BF, batch)
+            feature_loss = (weights_B * feature_loss_B).mean()
             loss = loss + self._config.feature_weight * feature_loss
             metrics["feature_loss"] = feature_loss.detach()
-        return ObjectiveResult(loss, priorities_B, metrics)
+            terms["feature_loss"] = feature_loss_B
+        return ObjectiveResult(loss, priorities_B, metrics, sum_by_game(batch, terms))
 
     def _feature_loss(self, features_BF: Tensor, batch: DeviceBatch) -> Tensor:
         """[B] Each game's rows through its own regressor, against its teacher's own width."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from learner.batch import DeviceBatch
@@ -41,6 +42,8 @@ class Prefetcher:
         self._load = load
         self._ready: queue.Queue[DeviceBatch | Exception] = queue.Queue(depth)
         self._stopped = threading.Event()
+        self.load_s = 0.0
+        """Time that `load` has taken."""
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 
@@ -68,7 +71,10 @@ class Prefetcher:
             while not self._stopped.is_set():
                 batch = self._sample(_PATIENCE_S)
                 if batch is not None:
-                    self._put(self._load(batch))
+                    start = time.perf_counter()
+                    loaded = self._load(batch)
+                    self.load_s += time.perf_counter() - start
+                    self._put(loaded)
         except Exception as error:
             # The loop that asks for batches is the one that must fail.
             self._put(error)

@@ -15,6 +15,7 @@ from typing import Unpack
 
 import numpy as np
 
+from replay.batch_layout import BatchLayout
 from replay.config import ReplayConfig
 from replay.draw import check_tables, draw_batch
 from replay.game_settings import GameSettings, SettingsChange, check_game_settings, check_quota
@@ -95,6 +96,11 @@ class ReplayShard:
         self._closed = False
         self._adds = [Waits(clock) for _ in tables]
         self._samples = Waits(clock)
+        self._clock = clock
+        self._busy_s = 0.0
+        self._chunk_bytes = 0
+        self._batch_bytes = 0
+        self._bytes_per_batch = BatchLayout.of_tables(tables, config.batch_size).num_bytes
 
     def _new_table(self, spec: TableSpec) -> ReplayTable:
         return ReplayTable(spec, sampler=build_sampler(self._config, spec), rng=self._rng)
@@ -159,9 +165,11 @@ class ReplayShard:
             )
             if not is_let:
                 return False
-            self._tables[index].add(chunk)
-            self._observer(index, self._tables[index])
+            with self._working():
+                self._tables[index].add(chunk)
+                self._observer(index, self._tables[index])
             self._largest_chunk[index] = max(self._largest_chunk[index], chunk.num_entries)
+            self._chunk_bytes += chunk.num_bytes
             self._pacing.count_insert(index, size)
             self._condition.notify_all()
             return True
@@ -183,10 +191,12 @@ class ReplayShard:
         with self._condition:
             if not self._wait_until(self._pacing.can_sample, timeout_s, self._samples):
                 return None
-            counts, loss_weights = self._pacing.allot()
-            batch = draw_batch(
-                self._tables, counts, loss_weights=loss_weights, shard=self._shard, out=out
-            )
+            with self._working():
+                counts, loss_weights = self._pacing.allot()
+                batch = draw_batch(
+                    self._tables, counts, loss_weights=loss_weights, shard=self._shard, out=out
+                )
+            self._batch_bytes += self._bytes_per_batch
             self._pacing.count_batch(counts)
             self._condition.notify_all()
             return batch
@@ -226,6 +236,15 @@ class ReplayShard:
             self._condition.notify_all()
             return gather_sequences(table.ring, sequences, shard=self._shard, game_index=index)
 
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Counts the time in which nobody else can be served; the lock is held."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._busy_s += self._clock() - start
+
     def _wait_until(self, is_let: Callable[[], bool], timeout_s: float, waits: Waits) -> bool:
         """Whether the pace lets the caller through in time; never once the shard is closed."""
         if not self._closed and is_let():
@@ -248,7 +267,7 @@ class ReplayShard:
         if np.any((keys.game_index < 0) | (keys.game_index >= len(self._tables))):
             raise ValueError(f"keys name a game beyond the {len(self._tables)} of this replay")
         parts = []
-        with self._condition:
+        with self._condition, self._working():
             for index in np.unique(keys.game_index).tolist():
                 rows = keys.game_index == index
                 generations = keys.generations[rows]
@@ -367,6 +386,9 @@ class ReplayShard:
                 sample_wait_s=self._samples.total_s,
                 num_adds_waiting=sum(waits.num_waiting for waits in self._adds),
                 num_samples_waiting=self._samples.num_waiting,
+                busy_s=self._busy_s,
+                chunk_bytes=self._chunk_bytes,
+                batch_bytes=self._batch_bytes,
             )
 
     def check_valid(self) -> None:

@@ -94,6 +94,14 @@ class ShardStats:
     """Callers of `add` that wait now."""
     num_samples_waiting: int
     """Callers of `sample` that wait now."""
+    busy_s: float = 0.0
+    """Time spent storing, drawing and setting priorities, one caller at a time."""
+    cpu_s: float = 0.0
+    """Processor time of the shard's process; 0 where it has none of its own."""
+    chunk_bytes: int = 0
+    """Of all chunks stored."""
+    batch_bytes: int = 0
+    """Of all batches drawn."""
     snapshots: SnapshotStats = SnapshotStats()
     transitions_lost: int = 0
     """Stored by this shard's process before this one, and not in the snapshot it began from."""

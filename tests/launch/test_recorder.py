@@ -16,6 +16,7 @@ from games.spec import GameSpec
 from launch.engine import GameProgress, GameReplay, Progress
 from launch.recorder import Recorder
 from launch.summary import Throughput
+from launch.usage import LearnerUsage, Usage
 from learner.batch import DeviceBatch, TemporalDifferenceBatch
 from learner.learner import Learner, LearnerConfig
 from learner.objectives import ActorMimicObjective, DqnConfig, DqnObjective, MimicConfig
@@ -40,7 +41,7 @@ def spec(name, *, random=2.0):
         num_stack=1,
         frames_per_step=1,
         random_score=random,
-        human_score=None,
+        human_score=22.0,
     )
 
 
@@ -340,6 +341,7 @@ def test_a_test_row_says_how_the_student_compares_with_its_teacher(open_recorder
         "test/pong/kl": 0.25,
         "test/pong/teacher_mean": 12.0,
         "test/pong/teacher_normalized": 0.5,
+        "test/pong/human_normalized": 0.25,
     }
     assert rows(tmp_path)[1] == expected
     # The test was of older weights; the run itself has not gone back.
@@ -374,6 +376,7 @@ def test_a_test_without_a_teacher_has_no_comparison(open_recorder):
         "test/pong/std",
         "test/pong/max",
         "test/pong/episodes",
+        "test/pong/human_normalized",
     }
 
 
@@ -484,15 +487,28 @@ def all_learner_metrics():
     )
 
 
+def usage(seconds):
+    """Of a run on Ray with all roles."""
+    return Usage(
+        learner=LearnerUsage(elapsed_s=seconds, updating_s=0.5 * seconds, waiting_s=0.0),
+        shards_busy_s=(0.5 * seconds,),
+        cpu_s=dict.fromkeys(("actors", "learner", "shards", "inference", "coordinator"), seconds),
+        moved_bytes=dict.fromkeys(("chunks", "batches", "weights"), seconds),
+        num_cores=2,
+    )
+
+
 def test_every_key_that_is_written_is_documented_and_every_documented_key_is_written(
     open_recorder, tmp_path, clock
 ):
-    recorder = open_recorder(teachers={"pong": TEACHER})
-    recorder.record(look(0))
+    probes = [lambda: {"redis_up": 1.0}]
+    recorder = open_recorder(teachers={"pong": TEACHER}, probes=probes)
+    recorder.record(look(0, usage=usage(0)))
     clock.now += 1.0
     pong = game(10, sampled=20, inserted=10, returns=((1.0, 0.1),), replay=REPLAY)
     snapshots = SnapshotStats(age_s=3.0)
-    served = {"inference_batch": 16.0}  # With an inference server there is more to tell.
+    # With an inference server or a GPU there is more to tell.
+    served = {"inference_batch": 16.0, "gpu/memory_bytes": 1.0, "gpu/busy": 0.5}
     recorder.record(
         look(
             1,
@@ -500,6 +516,7 @@ def test_every_key_that_is_written_is_documented_and_every_documented_key_is_wri
             metrics=all_learner_metrics() | served,
             snapshots=snapshots,
             faults={"inference_restarts": 0},
+            usage=usage(1),
         )
     )
     recorder.record_evaluation("pong", steps=10, updates=1, result=RESULT)
