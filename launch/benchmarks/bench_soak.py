@@ -88,8 +88,14 @@ def main(argv: Sequence[str]) -> None:
     check_machine()
     make_output(options.output)
     load_before = os.getloadavg()[0]
-    soak = run_soak(options, run_options)
-    write_series(options.output / "series.csv", soak.readings)
+    soak = Soak()
+    # A shell starts what it runs in the background with Ctrl-C ignored, and the run would inherit
+    # that; a handler of one's own is not inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run_soak(options, run_options, soak)
+    finally:
+        write_series(options.output / "series.csv", soak.readings)
     warm = warm_up_end(soak.readings, seconds=options.seconds)
     report = build_report(
         [reading for reading in soak.readings if reading["seconds"] >= warm],
@@ -153,13 +159,12 @@ class Soak:
     ending: Ending = field(default_factory=Ending)
 
 
-def run_soak(options: SoakOptions, run_options: Sequence[str]) -> Soak:
-    """Start the run, watch it, stop it.
+def run_soak(options: SoakOptions, run_options: Sequence[str], soak: Soak) -> None:
+    """Start the run, watch it, stop it; what is seen goes into `soak` at once.
 
     Raises:
         ValueError: the run did not begin, or ended by itself; with what it said last.
     """
-    soak = Soak()
     before = shared_files()
     with _scratch() as scratch, (options.output / "run.log").open("w") as log:
         environment = _environment(scratch)
@@ -187,7 +192,6 @@ def run_soak(options: SoakOptions, run_options: Sequence[str]) -> Soak:
             )
         finally:
             _kill_all(process, family)
-    return soak
 
 
 def _watch(

@@ -23,8 +23,8 @@ FULL = 0.99
 """Of replay's capacity, in every game: then it counts as full."""
 SETTLING_SHARE = 0.1
 """Of the whole soak, after replay is full, still belongs to the warm-up."""
-LATEST_SNAPSHOT = 0.5
-"""Of the whole soak: a first snapshot of replay up to then is waited for."""
+LATEST_SAVE = 0.5
+"""Of the whole soak: first snapshot of replay and first checkpoint are waited for up to then."""
 MIN_PACE = 0.5
 """Of steps per second, last fifth over first. Low, for machines that do other things as well."""
 _MIN_READ = 0.8
@@ -81,12 +81,12 @@ class Verdict:
 def warm_up_end(readings: Sequence[Reading], *, seconds: float) -> float:
     """The moment from which on everything is judged.
 
-    Replay is full then, the first snapshot of it has been written (which takes memory that is kept
-    for the next), and a tenth of the soak has passed since.
+    Replay is full then, its first snapshot and the run's first checkpoint have been written (which
+    takes memory that is kept for the next), and a tenth of the soak has passed since.
 
     Args:
         readings: all of the soak, with `replay_fill`, the least full game's share of its capacity,
-            and `snapshot_bytes`.
+            `snapshot_bytes` and `checkpoints`.
         seconds: length of the whole soak.
 
     Raises:
@@ -99,15 +99,16 @@ def warm_up_end(readings: Sequence[Reading], *, seconds: float) -> float:
             f"replay was only {fill:.0%} full at the end, so nothing had settled; use more "
             "--minutes, or a smaller --replay.capacity-per-game"
         )
-    saved = _first(readings, "snapshot_bytes", 1)
+    saved = [_first(readings, name, 1) for name in ("snapshot_bytes", "checkpoints")]
     # One that comes late belongs to what is judged: a run without snapshots settles, too.
-    waited_for = saved if saved is not None and saved <= LATEST_SNAPSHOT * seconds else full
-    end = max(full, waited_for) + SETTLING_SHARE * seconds
+    waited_for = [when for when in saved if when is not None and when <= LATEST_SAVE * seconds]
+    end = max([full, *waited_for]) + SETTLING_SHARE * seconds
     count = sum(r["seconds"] >= end for r in readings)
     if count < MIN_READINGS:
         raise ValueError(
             f"only {count} readings after the warm-up, {MIN_READINGS} are needed: replay was full "
-            f"after {full:.0f} s; use more --minutes, or a smaller --replay.capacity-per-game"
+            f"after {full:.0f} s, saved after {max([full, *waited_for]):.0f} s; use more "
+            "--minutes, or a smaller --replay.capacity-per-game"
         )
     return end
 

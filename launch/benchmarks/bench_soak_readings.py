@@ -75,6 +75,7 @@ class Reader:
         for name, folder in (("run", self._run.path), ("temporary", self._scratch)):
             files, size = _count_files(folder)
             reading |= {f"{name}_files": files, f"{name}_bytes": size}
+        reading["checkpoints"] = _count_files(self._run.checkpoints)[0]
         return reading | _from_looks(self.looks)
 
     def _read_processes(self) -> dict[str, float]:

@@ -23,7 +23,15 @@ STALE_TEST = (
 """Shows that a priority whose transition has been overwritten is never written: every slot has a
 generation, and a priority of another one is dropped and counted."""
 
-_NOT_IN_TABLE = ("own_memory", "replay_fill", "steps", "updates", "restarts", "snapshot_bytes")
+_NOT_IN_TABLE = (
+    "own_memory",
+    "replay_fill",
+    "steps",
+    "updates",
+    "restarts",
+    "snapshot_bytes",
+    "checkpoints",
+)
 
 
 def build_report(

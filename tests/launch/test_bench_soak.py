@@ -150,12 +150,13 @@ def test_the_line_is_not_bent_by_single_points():
     assert theil_sen([1.0], [5.0]) == 0
 
 
-def filling(full_s, *, saved_s=None, seconds=300):
+def filling(full_s, *, saved_s=None, checkpoint_s=None, seconds=300):
     return [
         {
             "seconds": float(s),
             "replay_fill": min(1.0, s / full_s),
             "snapshot_bytes": float(saved_s is not None and s >= saved_s),
+            "checkpoints": float(checkpoint_s is not None and s >= checkpoint_s),
         }
         for s in range(0, seconds, 5)
     ]
@@ -165,6 +166,8 @@ def test_the_warm_up_ends_a_tenth_after_replay_is_full_and_saved():
     assert warm_up_end(filling(100), seconds=300) == pytest.approx(100 + 30)
     assert warm_up_end(filling(100, saved_s=140), seconds=300) == pytest.approx(140 + 30)
     assert warm_up_end(filling(100, saved_s=30), seconds=300) == pytest.approx(100 + 30)
+    late = filling(100, saved_s=30, checkpoint_s=145)
+    assert warm_up_end(late, seconds=300) == pytest.approx(145 + 30)
     # One that comes in the second half of the soak is growth like any other.
     assert warm_up_end(filling(100, saved_s=200), seconds=300) == pytest.approx(100 + 30)
 
@@ -418,6 +421,7 @@ def soak(tmp_path, *words):
 def test_a_real_run_is_watched_and_stopped(tmp_path):
     run = ["--preset", "smoke", "--games", "pong", "--replay.capacity-per-game", "600"]
     more = ["--replay.snapshot-period-s", "3", "--evaluation.check-teachers", "0"]
+    more += ["--checkpoint.period-s", "4"]
     done = soak(tmp_path, "--minutes", "0.25", "--", *run, *more)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
