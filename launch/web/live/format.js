@@ -28,7 +28,7 @@ export function count(value) {
 
 /** A share of 1 in percent. */
 export function percent(value) {
-  return Number.isFinite(value) ? `${whole.format(100 * value)}\u00a0%` : NONE;
+  return Number.isFinite(value) ? `${whole.format(100 * value)}%` : NONE;
 }
 
 /** A score, to one place. */

@@ -7,7 +7,7 @@ import { count, figure, percent, score, short, title } from "./format.js";
 const TRACK_END = 1.25; // The teacher's mark stands at 100 of 125 percent.
 const SETTLE_MS = 600;
 const MAX_ACTORS = 1024;
-const LABELS = ["Game", "Towards the teacher", "Score", "Steps/s", "Replay", "Actors"];
+const LABELS = ["Game", "Towards the teacher", "Score", "Steps", "Replay", "Actors"];
 
 const rows = new Map();
 
@@ -44,7 +44,8 @@ class Row {
     this.share = make("strong");
     this.basis = make("p", "small");
     this.student = make("span");
-    this.teacher = make("p", "small");
+    this.teacher = make("span");
+    this.random = make("span");
     this.rate = make("span");
     this.rateNote = make("p", "small");
     this.kept = make("span");
@@ -55,8 +56,8 @@ class Row {
       "div", "row", { role: "row" },
       make("div", "game", { role: "rowheader" }, make("span", `dot b${index % 7}`), title(name)),
       cell("toward", this.track, this.share, this.basis),
-      cell("scores", label("Score"), this.student, this.teacher),
-      cell("right rate", label("Steps/s"), this.rate, this.rateNote),
+      cell("scores", label("Score"), this.student, make("p", "small pairs", {}, this.teacher, " ", this.random)),
+      cell("right rate", label("Steps"), this.rate, this.rateNote),
       cell("right kept", label("Replay"), this.kept, this.keptNote),
       cell("manned", this.buildActors(), this.note),
     );
@@ -86,8 +87,8 @@ class Row {
     this.game = game;
     this.isOver = isOver;
     this.showProgress(game);
-    say(this.rate, isOver ? "\u2013" : figure(game.figures.steps_per_second));
-    say(this.rateNote, `${short(game.figures.steps)} steps`);
+    say(this.rate, isOver ? short(game.figures.steps) : `${figure(game.figures.steps_per_second)}/s`);
+    say(this.rateNote, isOver ? "steps in all" : `${short(game.figures.steps)} steps`);
     say(this.kept, short(game.figures.replay_size));
     const capacity = game.figures.replay_capacity;
     say(this.keptNote, capacity ? `${percent(game.figures.replay_size / capacity)} full` : "");
@@ -102,6 +103,7 @@ class Row {
     const isTest = Number.isFinite(game.test?.normalized);
     const share = isTest ? game.test.normalized : game.normalized_return;
     this.fill.style.width = `${100 * Math.min(1, Math.max(0, (share ?? 0) / TRACK_END))}%`;
+    this.fill.hidden = !Number.isFinite(share);
     this.fill.classList.toggle("training", !isTest);
     say(this.share, percent(share));
     this.track.setAttribute("aria-label", `${title(game.name)}: ${percent(share)} of the way to the teacher`);
@@ -111,13 +113,15 @@ class Row {
     const shown = isTest ? game.test.mean : game.figures.return;
     const spread = isTest && Number.isFinite(game.test.std) ? ` \u00b1 ${score(game.test.std)}` : "";
     say(this.student, `${score(shown)}${spread}`);
-    say(this.teacher, `teacher ${score(game.teacher)}, random ${score(game.random)}`);
+    say(this.teacher, `teacher ${score(game.teacher)},`);
+    say(this.random, `random ${score(game.random)}`);
   }
 
   showActors(game) {
     const live = game.live ?? NaN;
     const isSettled = game.live === game.wanted;
-    say(this.live, isUnlocked() && !this.isOver ? `${count(live)} live` : `${count(live)} of ${count(game.wanted)} live`);
+    const all = this.isOver ? `${count(live)} at the end` : `${count(live)} of ${count(game.wanted)} live`;
+    say(this.live, isUnlocked() && !this.isOver ? `${count(live)} live` : all);
     const words = this.problem ?? game.refused ?? (
       game.waiting ? `${game.waiting} waiting for room`
         : this.pending !== null ? `asked for ${this.pending}`
@@ -129,6 +133,7 @@ class Row {
   lock() {
     const isOpen = isUnlocked() && !this.isOver;
     for (const part of [this.fewer, this.input, this.more]) part.hidden = !isOpen;
+    this.form.classList.toggle("locked", !isOpen);
     if (this.game) this.showActors(this.game);
   }
 

@@ -12,6 +12,9 @@ const WORDS = {
   ended: "Ended", stopped: "Stopped", lost: "Redis lost",
 };
 const LIMITS = { actors: "Actors", replay: "Replay", network: "Network", learner: "Learner" };
+const SHARE = /^(\w+)_(busy|waiting|held)$/;
+const KINDS = { busy: "works", waiting: "waits", held: "held back" };
+const BUSY = 0.6; // As launch/verdict.py.
 const RELOAD_CURVES_MS = 60_000;
 const QUIET_MS = 4_000;
 
@@ -63,7 +66,7 @@ function show(state) {
   const isOver = state.state === "ended" || state.state === "stopped";
   setWritable(state.writable && !isOver);
   showTop(state, isOver);
-  showVerdict(state.verdict);
+  showVerdict(state.verdict, isOver);
   showGames(state.games, isOver);
   offerGames(state.games);
   showEvents(state.events);
@@ -88,15 +91,33 @@ function showTop(state, isOver) {
   say(byId("way-left"), state.left_s === null ? (isOver ? "" : percent(share)) : `${span(state.left_s)} left`);
 }
 
-function showVerdict(verdict) {
+function showVerdict(verdict, isOver) {
   const limit = byId("limit");
   limit.classList.toggle("none", !verdict);
-  say(limit, verdict ? LIMITS[verdict.limit] ?? verdict.limit : "No verdict yet");
-  say(byId("reason"), verdict?.reason ?? "");
-  say(byId("advice"), verdict?.advice ?? "");
-  const numbers = Object.entries(verdict?.numbers ?? {}).map(([name, value]) =>
-    make("div", "", {}, make("dt", "", {}, name.replaceAll("_", " ")), make("dd", "", {}, figure(value))));
-  byId("numbers").replaceChildren(...numbers);
+  const none = isOver ? "No verdict" : "No verdict yet";
+  say(limit, verdict ? LIMITS[verdict.limit] ?? verdict.limit : none);
+  const why = isOver ? "the figures of this run do not say" : "it comes once the learner learns";
+  say(byId("reason"), sentence(verdict ? verdict.reason : why));
+  say(byId("advice"), verdict?.advice ? `To change that: ${verdict.advice}.` : "");
+  byId("numbers").replaceChildren(...shares(verdict?.numbers ?? {}));
+}
+
+/** learner_busy, actors_held, ...: a line for each part, a column for each kind of share. */
+function shares(numbers) {
+  const parts = [...new Set(Object.keys(numbers).filter((name) => SHARE.test(name)).map((name) => name.match(SHARE)[1]))];
+  const cell = (tag, text, className = "") => make(tag, className, {}, text);
+  const rows = parts.map((part) => make("tr", "", {}, make("th", "", { scope: "row" }, part),
+    ...Object.keys(KINDS).map((kind) => {
+      const value = numbers[`${part}_${kind}`];
+      return cell("td", Number.isFinite(value) ? percent(value) : "", value >= BUSY && kind === "busy" ? "much" : "");
+    })));
+  if (rows.length) rows.unshift(make("tr", "", {}, cell("td", ""), ...Object.values(KINDS).map((kind) => make("th", "", { scope: "col" }, kind))));
+  const others = Object.entries(numbers).filter(([name]) => !SHARE.test(name));
+  return [...rows, ...others.map(([name, value]) => make("tr", "", {}, make("th", "", { scope: "row" }, name.replaceAll("_", " ")), cell("td", figure(value))))];
+}
+
+function sentence(text) {
+  return text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : "";
 }
 
 function buildTiles() {

@@ -20,7 +20,7 @@ export function offerGames(games) {
 }
 
 export function startPlayer() {
-  for (const name of ["Score", "Step", "Update"]) {
+  for (const name of ["Score", "Step", "Weights"]) {
     const value = make("dd", "", {}, "\u2013");
     facts.set(name, value);
     byId("facts").append(make("div", "", {}, make("dt", "", {}, name), value));
@@ -74,7 +74,7 @@ async function show(picture, from) {
   note("");
   say(facts.get("Score"), score(picture.score));
   say(facts.get("Step"), count(picture.step));
-  say(facts.get("Update"), picture.updates === null ? "saved" : count(picture.updates));
+  say(facts.get("Weights"), picture.updates === null ? "saved" : `update ${count(picture.updates)}`);
   showActions(picture);
 }
 
