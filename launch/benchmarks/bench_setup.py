@@ -130,7 +130,7 @@ def prepare(options: BenchOptions, stack: ExitStack) -> BenchSetup:
     if missing:
         torso = "nature" if options.is_of_replay else "nature_quarter"
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        config = _build_config(options, teachers=_random_experts(missing, folder, torso=torso))
+        config = _build_config(options, teachers=random_experts(missing, folder, torso=torso))
     torch.manual_seed(config.seed)
     return BenchSetup(
         options=options,
@@ -225,7 +225,7 @@ def _given(value: int | str) -> list[str]:
     return [str(value)] if value else []
 
 
-def _random_experts(games: Sequence[str], folder: Path, *, torso: str) -> dict[str, str]:
+def random_experts(games: Sequence[str], folder: Path, *, torso: str) -> dict[str, str]:
     """Paths of experts that have learned nothing."""
     paths = {}
     for game in games:

@@ -1,0 +1,283 @@
+#!/usr/bin/env python
+"""What a run would come to here or on a cluster, before it is started: pace, memory, time.
+
+    python launch/plan.py                                         the quickstart preset, here
+    python launch/plan.py --games pong boxing --actors 4 --target-steps 10000000
+    python launch/plan.py --preset amn_8games --actors 4 --cluster cluster.yaml --gpu L4
+    python launch/plan.py --preset amn_8games --cluster cluster.yaml --learner-samples-per-s 40000
+
+Takes all options of launch/multitask.py, so that the plan is of that very run; starts nothing of
+it, asks nothing of a cloud. docs/cluster.md ("Planning") says how good such a plan is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from launch.benchmarks.bench_report import describe_versions
+from launch.cli import build_config, parse_invocation, run_command
+from launch.config import MultitaskConfig
+from launch.plan_cluster import ClusterFile, Node, read_cluster
+from launch.plan_estimate import (
+    GPUS,
+    Estimate,
+    LearnerSpeed,
+    Workload,
+    assume_gpu,
+    estimate_cluster,
+    estimate_machine,
+)
+from launch.plan_probe import Probe, measure
+from launch.plan_text import as_json, format_plan
+from launch.run_dir import available_memory_bytes, describe_hardware
+
+_UNKNOWN_GPU = "T4"
+"""The slowest of those in use: a plan that is wrong then errs on the safe side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """The options that multitask.py does not have."""
+
+    target_steps: int | None = None
+    cluster: Path | None = None
+    gpu: str = ""
+    learner_samples_per_s: float | None = None
+    cpu_speed: float = 1.0
+    network_gbit_s: float | None = None
+    probe_s: float = 40.0
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        if self.target_steps is not None and self.target_steps < 1:
+            raise ValueError(f"target-steps must be at least 1, got {self.target_steps}")
+        for name in ("learner_samples_per_s", "cpu_speed", "network_gbit_s", "probe_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name.replace('_', '-')} must be a positive number, got {value}")
+        if self.gpu and self.gpu not in GPUS:
+            raise ValueError(
+                f"nothing is known of a GPU {self.gpu!r}; choose among {', '.join(GPUS)}, or give "
+                "--learner-samples-per-s"
+            )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Probe, estimate, print; ValueError for anything the user got wrong, before probing."""
+    options, words = parse_options(argv)
+    invocation = parse_invocation(words, default_preset="quickstart")
+    config = build_config(MultitaskConfig, invocation, prog="plan.py").with_absolute_paths()
+    cluster = None if options.cluster is None else read_cluster(options.cluster)
+    # The probe learns on what is here, wherever the run is to learn.
+    probe = measure(replace(config, device=_device_here(config)), seconds=options.probe_s)
+    document = make_plan(
+        config,
+        probe,
+        options,
+        cluster,
+        here=Node(
+            kind="this machine",
+            cpus=_usable_cores(),
+            gpus=torch.cuda.device_count(),
+            memory_bytes=available_memory_bytes(),
+        ),
+    )
+    document |= {
+        "preset": invocation.preset,
+        "versions": describe_versions(),
+        "hardware": describe_hardware(),
+    }
+    print(json.dumps(document, allow_nan=False) if options.json else format_plan(document))
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, like everything else here."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see plan.py --help")
+
+
+def parse_options(argv: Sequence[str]) -> tuple[PlanOptions, list[str]]:
+    """(the plan's options, those of the run); ValueError for the former."""
+    parser = _Parser(
+        prog="plan.py",
+        allow_abbrev=False,
+        description="What a run would come to, before it is started.",
+        epilog="All options of launch/multitask.py are taken as well: --games, --preset, "
+        "--actors, ... (see multitask.py --help).",
+    )
+    parser.add_argument(
+        "--target-steps", type=int, help="how many steps are wanted; without, the run's num_steps"
+    )
+    parser.add_argument(
+        "--cluster", type=Path, help="cluster.yaml of `ray up`, or a RayCluster of KubeRay"
+    )
+    parser.add_argument("--gpu", default="", help=f"the learner's, there: one of {', '.join(GPUS)}")
+    parser.add_argument(
+        "--learner-samples-per-s",
+        type=float,
+        help="what one learner does there, if you have measured it (bench.py learner)",
+    )
+    parser.add_argument(
+        "--cpu-speed",
+        type=float,
+        default=1.0,
+        help="of one CPU of the cluster over one core of this machine (default: 1)",
+    )
+    parser.add_argument("--network-gbit-s", type=float, help="of the head; without, no limit")
+    parser.add_argument(
+        "--probe-s", type=float, default=40.0, help="length of the measurement (default: 40)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    known, words = parser.parse_known_args(list(argv))
+    # Says nothing about the pace.
+    return PlanOptions(**vars(known)), [word for word in words if word != "--balance"]
+
+
+def make_plan(
+    config: MultitaskConfig,
+    probe: Probe,
+    options: PlanOptions,
+    cluster: ClusterFile | None,
+    *,
+    here: Node,
+) -> dict[str, Any]:
+    """Everything that the probe means for this machine and for the cluster, if there is one."""
+    notes = []
+    if probe.made_up_teachers:
+        notes.append(
+            f"no expert is there for {', '.join(probe.made_up_teachers)}: probed with one of "
+            "random weights, which is as fast; the run itself needs a real one"
+        )
+    if config.actor.inference == "server":
+        notes.append("actor.inference server is not planned: actors are taken to run the student")
+    estimates = [_estimate_here(config, probe, options, here, notes)]
+    if cluster is not None:
+        estimates += _estimate_there(config, probe, options, cluster, here, notes)
+    return {
+        "games": list(config.games),
+        "actors": config.actors_of,
+        "target_steps": options.target_steps or config.num_steps,
+        "estimates": [as_json(estimate) for estimate in estimates],
+        "notes": notes,
+        "probe": as_json(probe),
+    }
+
+
+def _estimate_here(
+    config: MultitaskConfig, probe: Probe, options: PlanOptions, here: Node, notes: list[str]
+) -> Estimate:
+    wants_gpu = config.device == "cuda" or bool(options.gpu and options.cluster is None)
+    on_gpu = probe.learner_device != "cpu" or (wants_gpu and options.cluster is None)
+    work = _workload(config, options, needs_gpu=on_gpu)
+    gpu = options.gpu if options.cluster is None else ""
+    if on_gpu and probe.learner_device == "cpu":
+        notes.append("this machine has no GPU: its figures are of one with such a GPU added")
+    return estimate_machine(
+        work,
+        probe,
+        learner_speed(work, probe, options if options.cluster is None else PlanOptions(), gpu),
+        cores=here.cpus or 1,
+        available_bytes=here.memory_bytes or 0,
+        learns_on_gpu=on_gpu,
+    )
+
+
+def _estimate_there(
+    config: MultitaskConfig,
+    probe: Probe,
+    options: PlanOptions,
+    cluster: ClusterFile,
+    here: Node,
+    notes: list[str],
+) -> list[Estimate]:
+    estimates: list[Estimate] = []
+    for size, largest in (("smallest", False), ("largest", True)):
+        nodes = _complete(cluster.nodes(largest=largest), here, options, notes)
+        if estimates and estimates[-1].nodes == len(nodes):
+            continue
+        gpu = options.gpu or next((node.gpu for node in nodes if node.gpu), "")
+        has_gpu = any(node.gpus for node in nodes)
+        needs_gpu = config.device == "cuda" or (config.device == "auto" and has_gpu)
+        work = _workload(config, options, needs_gpu=needs_gpu)
+        estimates.append(
+            estimate_cluster(
+                work,
+                probe,
+                learner_speed(work, probe, options, gpu),
+                nodes,
+                where=f"{options.cluster}, {size}",
+                cpu_speed=options.cpu_speed,
+                network_bytes_per_s=None
+                if options.network_gbit_s is None
+                else options.network_gbit_s * 1e9 / 8,
+            )
+        )
+    notes.append(
+        f"a CPU of the cluster is taken for {options.cpu_speed:g} of a core of this machine "
+        "(--cpu-speed); in clouds a CPU is half of a core as a rule"
+    )
+    return estimates
+
+
+def _complete(
+    nodes: Sequence[Node], here: Node, options: PlanOptions, notes: list[str]
+) -> list[Node]:
+    """Machines of which the file says nothing are taken to be like this one."""
+    completed = []
+    for index, node in enumerate(nodes):
+        if node.cpus is None:
+            note = f"the file does not say how many CPUs a {node.kind} has: taken to be like here"
+            if note not in notes:
+                notes.append(note)
+            node = replace(node, cpus=here.cpus, memory_bytes=here.memory_bytes)
+            if index == 0 and options.gpu:
+                node = replace(node, gpus=1, gpu=options.gpu)
+        completed.append(node)
+    return completed
+
+
+def learner_speed(work: Workload, probe: Probe, options: PlanOptions, gpu: str) -> LearnerSpeed:
+    """Given, measured here, or assumed, in this order; the origin says which."""
+    if options.learner_samples_per_s is not None:
+        return LearnerSpeed(options.learner_samples_per_s, "given")
+    on_gpu_here = probe.learner_device != "cpu"
+    if not work.needs_gpu and not on_gpu_here:
+        return LearnerSpeed(probe.learner_samples_per_s, "measured here, on the CPU")
+    if on_gpu_here and (not gpu or gpu in probe.learner_device):
+        return LearnerSpeed(probe.learner_samples_per_s, f"measured here, {probe.learner_device}")
+    batch_size = work.batch_size // work.learners
+    if gpu in GPUS:
+        return assume_gpu(gpu, probe, batch_size=batch_size)
+    slow = assume_gpu(_UNKNOWN_GPU, probe, batch_size=batch_size)
+    return LearnerSpeed(slow.samples_per_s, f"{slow.origin}, as it is not known which GPU it is")
+
+
+def _workload(config: MultitaskConfig, options: PlanOptions, *, needs_gpu: bool) -> Workload:
+    return Workload.of(
+        config, target_steps=options.target_steps or config.num_steps, needs_gpu=needs_gpu
+    )
+
+
+def _device_here(config: MultitaskConfig) -> Any:
+    return "cpu" if config.device == "cpu" else "auto"
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,241 @@
+"""Measures on this machine what the parts of one run cost: a step, a sample, and their bytes.
+
+In this process, one after the other and without Ray, in CPU seconds, which hardly depend on what
+else the machine is doing. Only a learner on a GPU or with several threads is timed by the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from actors.actor import Actor
+from launch.benchmarks.bench_learner import draw_batch, fill_replay, learner_threads
+from launch.benchmarks.bench_setup import random_experts, without_pacing
+from launch.benchmarks.bench_timing import Part, Window, measure_rounds, medians, timed
+from launch.config import MultitaskConfig
+from launch.limits import choose_device
+from launch.recipe import MultitaskRecipe
+from launch.roles import build_actor, build_learner, build_own_inference
+from networks.weights import LocalWeights, WeightsVersion, take_snapshot
+from replay.types import Chunk
+from teachers.expert import shipped_experts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Costs of one run on one core of this machine."""
+
+    act_s: Mapping[str, float]
+    """CPU seconds of a step by game: emulator, student, teacher, labels."""
+    insert_s: float
+    """CPU seconds of a transition that replay stores."""
+    gather_s: float
+    """CPU seconds of a sample that replay draws."""
+    learn_s: float
+    """CPU seconds of a sample that one thread of the learner takes."""
+    learner_samples_per_s: float
+    """Of a learner alone, with the threads or the GPU that it has here."""
+    learner_device: str
+    """`cpu`, or the GPU's name."""
+    chunk_bytes_per_step: float
+    batch_bytes_per_sample: float
+    weights_bytes: int
+    """Of a snapshot as it travels."""
+    flops_per_sample: float
+    """Of an update; 0 if the network has layers that are not counted."""
+    replay_bytes: int
+    """Of full tables."""
+    made_up_teachers: tuple[str, ...] = ()
+    """Games whose expert was missing; one with random weights is as fast."""
+    load: float = 0.0
+    """Processes that wanted a core when it began."""
+
+
+def measure(config: MultitaskConfig, *, seconds: float) -> Probe:
+    """Probe for about this long, preparations apart.
+
+    Raises:
+        ValueError: a teacher that is named cannot be read.
+    """
+    load = os.getloadavg()[0]
+    with ExitStack() as stack:
+        config, missing = _with_teachers(config, stack)
+        recipe = MultitaskRecipe(config)
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(1)
+        work = _Work(recipe, stack)
+        return work.probe(seconds, made_up_teachers=missing, load=load)
+
+
+def _with_teachers(
+    config: MultitaskConfig, stack: ExitStack
+) -> tuple[MultitaskConfig, tuple[str, ...]]:
+    """The same with made-up experts for the games that have none; and their names."""
+    shipped = shipped_experts()
+    missing = [
+        game
+        for game, reference in config.teacher_of.items()
+        if reference == game and game not in shipped
+    ]
+    if not missing:
+        return config, ()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plan-")))
+    made_up = random_experts(missing, folder, torso="nature")
+    named = [f"{game}={path}" for game, path in made_up.items()]
+    return replace(config, teachers=(*config.teachers, *named)), tuple(missing)
+
+
+class _Work:
+    """What the roles do with a chunk or a batch, without the processes around them."""
+
+    def __init__(self, recipe: MultitaskRecipe, stack: ExitStack) -> None:
+        self._recipe = recipe
+        unpaced = without_pacing(recipe)
+        self._device = choose_device(recipe.config)
+        self._replay = fill_replay(unpaced)
+        self._batch = draw_batch(self._replay)
+        self._learner = build_learner(
+            unpaced, replay=self._replay, weights=LocalWeights(), device=self._device
+        )
+        self._actors: dict[str, Actor] = {}
+        for index, game in enumerate(recipe.games):
+            actor = build_actor(
+                unpaced,
+                game,
+                rank=0,
+                num_ranks=1,
+                serial=len(recipe.games) + index,  # Those below have filled the replay.
+                replay=self._replay,
+                inference=build_own_inference(unpaced, game, LocalWeights()),
+            )
+            stack.callback(actor.close)
+            self._actors[game] = actor
+        self._chunks: dict[str, Chunk] = {}
+
+    def probe(self, seconds: float, **more: Any) -> Probe:
+        parts: dict[str, Part] = {game: self._act(game) for game in self._actors}
+        # As many batches as come to a chunk of every game, so that rounds are not all acting.
+        parts |= {"insert": self._insert, "gather": self._gather, "learn": self._learn}
+        with_threads = self._device.type == "cpu" and learner_threads() > 1
+        if with_threads:
+            parts["learn with threads"] = self._learn_with_threads
+        cost = medians(measure_rounds(parts, seconds=seconds))
+        config = self._recipe.config
+        chunks = self._chunks.values()
+        network = self._learner.network
+        return Probe(
+            act_s={game: cost[game] for game in self._actors},
+            insert_s=cost["insert"],
+            gather_s=cost["gather"],
+            learn_s=cost["learn"],
+            learner_samples_per_s=1 / cost["learn with threads" if with_threads else "learn"],
+            learner_device=describe_device(self._device),
+            chunk_bytes_per_step=sum(c.num_bytes for c in chunks)
+            / sum(c.num_transitions for c in chunks),
+            batch_bytes_per_sample=_batch_bytes(self._batch) / self._batch.batch_size,
+            weights_bytes=take_snapshot(
+                self._recipe.build_acting_network(config.games[0]), WeightsVersion(0, 0), half=True
+            ).num_bytes,
+            flops_per_sample=count_flops(network, self._batch.observations.shape[1:]),
+            replay_bytes=sum(
+                self._recipe.table_spec(game, settings.quota).nbytes
+                for game, settings in self._recipe.game_settings.items()
+            ),
+            **more,
+        )
+
+    def _act(self, game: str) -> Part:
+        """The game's actor plays a chunk."""
+        actor = self._actors[game]
+
+        def act() -> Window:
+            before = actor.counts.steps
+
+            def collect() -> None:
+                self._chunks[game] = actor.collect()
+
+            seconds = timed(collect, 1, clock=time.process_time).seconds
+            return Window(seconds, actor.counts.steps - before)
+
+        return act
+
+    def _insert(self) -> Window:
+        return timed(
+            lambda: [self._replay.add(chunk) for chunk in self._chunks.values()],
+            sum(chunk.num_transitions for chunk in self._chunks.values()),
+            clock=time.process_time,
+        )
+
+    def _gather(self) -> Window:
+        def gather() -> None:
+            self._batch = draw_batch(self._replay)
+
+        return timed(gather, self._batch.batch_size, clock=time.process_time)
+
+    def _learn(self) -> Window:
+        if self._device.type == "cuda":
+            return timed(self._update, self._batch.batch_size)
+        return timed(self._update, self._batch.batch_size, clock=time.process_time)
+
+    def _learn_with_threads(self) -> Window:
+        torch.set_num_threads(learner_threads())
+        try:
+            return timed(self._update, self._batch.batch_size)
+        finally:
+            torch.set_num_threads(1)
+
+    def _update(self) -> None:
+        self._learner.update(self._learner.load_batch(self._batch))
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def describe_device(device: torch.device) -> str:
+    """`cpu`, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def count_flops(network: nn.Module, observation_shape: tuple[int, ...]) -> float:
+    """Operations of an update for one sample: forward, and twice as many backward.
+
+    Of convolutions and linear layers, two for each multiplication; 0 if the network cannot be run
+    on an observation alone.
+    """
+    total = 0.0
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal total
+        if isinstance(module, nn.Linear):
+            total += 2.0 * module.in_features * output.numel()
+        elif isinstance(module, nn.Conv2d):
+            kernel = module.in_channels // module.groups * module.kernel_size[0]
+            total += 2.0 * kernel * module.kernel_size[1] * output.numel()
+
+    hooks = [module.register_forward_hook(count) for module in network.modules()]
+    device = next(network.parameters()).device
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, *observation_shape, dtype=torch.uint8, device=device))
+    except (TypeError, ValueError, RuntimeError):
+        return 0.0
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return 3 * total
+
+
+def _batch_bytes(batch: Any) -> int:
+    """Of all arrays that a reader gets."""
+    names = ("observations", "actions", "student_logits", "teacher_logits", "teacher_features")
+    more = ("teacher_values", "inverse_probabilities", "loss_weights", "weights_versions", "ages")
+    return sum(getattr(batch, name).nbytes for name in (*names, *more))
