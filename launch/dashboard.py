@@ -40,9 +40,6 @@ def main(argv: Sequence[str]) -> None:
     run = RunDir.open_existing(options.run)
     guard = Guard(hosts=[options.host, *options.allow_host], token=read_token(options.token_file))
     source = RunSource(run, redis_url=options.redis_url)
-    # A little behind everything else on the machine.
-    with contextlib.suppress(OSError):
-        os.nice(10)
     if options.listen_fd is not None:
         server = socket.socket(fileno=options.listen_fd)
     else:
@@ -52,6 +49,9 @@ def main(argv: Sequence[str]) -> None:
             print("warning: whoever reaches that address can watch", file=sys.stderr, flush=True)
         if not guard.is_writable:
             print("read-only; --token-file adds controls (docs/dashboard.md)", flush=True)
+    # Behind everything else on the machine.
+    with contextlib.suppress(OSError):
+        os.nice(10)
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_serve(Page(source, guard).application(), server, options.until_stdin_closes))
 

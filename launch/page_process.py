@@ -32,13 +32,14 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ValueError: it cannot be had.
     """
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"cannot serve the page at port {port}: it must be from 0 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=64)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    except OSError as error:
         raise ValueError(
-            f"cannot serve the page at {host}, port {port}: {reason}; choose another --port, or 0 "
+            f"cannot serve the page at {host}, port {port}: {error.strerror}; choose another --port, or 0 "
             "for any that is free"
         ) from None
 
