@@ -65,7 +65,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     if until_stdin_closes:
-        loop.add_reader(0, lambda: os.read(0, 64) or ended.set())
+        loop.add_reader(0, ended.set)  # Nothing is ever written into that pipe.
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,17 +124,16 @@ class Player:
             protocol=config.protocol, epsilon=EPSILON, seed=secrets.randbelow(1 << 31),
             num_episodes=_FOREVER, num_steps=_FOREVER,
         )  # fmt: skip
-        with closing(moments):
-            due = refreshed = time.monotonic()
-            for moment in moments:
-                self._show(_picture(spec, moment, self._weights.version))
-                now = time.monotonic()
-                if now - refreshed >= _REFRESH_S:
-                    refreshed = now
-                    self._weights.load_into(student)
-                due = max(due + self._period_s, now)
-                if self._stopped.wait(due - now):
-                    return
+        due = refreshed = time.monotonic()
+        for moment in moments:
+            self._show(_picture(spec, moment, self._weights.version))
+            now = time.monotonic()
+            if now - refreshed >= _REFRESH_S:
+                refreshed = now
+                self._weights.load_into(student)
+            due = max(due + self._period_s, now)
+            if self._stopped.wait(due - now):
+                return  # The generator closes its emulators as it is let go.
 
 
 class _NewestWeights:

@@ -39,8 +39,8 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=64)
     except OSError as error:
         raise ValueError(
-            f"cannot serve the page at {host}, port {port}: {error.strerror}; choose another --port, or 0 "
-            "for any that is free"
+            f"cannot serve the page at {host}, port {port}: {error.strerror}; choose another "
+            "--port, or 0 for any that is free"
         ) from None
 
 

@@ -152,7 +152,7 @@ def _game(game: str, seen: Seen, state: str) -> dict[str, Any]:
     # Those in the status are for who has no file.
     tests = _tests(game, seen.history.tests) or _tests(game, [as_row(status.get("tests")) or {}])
     summary = _dig(seen.summary, "games", game) if state in ("ended", "stopped") else None
-    test = tests[-1] if tests else None
+    test: dict[str, float | None] | None = dict(tests[-1]) if tests else None
     if isinstance(_dig(summary, "student", "mean"), int | float):
         test = {
             **_dig(summary, "student"),
@@ -161,7 +161,7 @@ def _game(game: str, seen: Seen, state: str) -> dict[str, Any]:
         }
     teacher = _teacher(game, seen)
     if test is not None:
-        test = {**test, "normalized": _normalized(test.get("mean"), random, teacher)}
+        test["normalized"] = _normalized(test.get("mean"), random, teacher)
     return {
         "name": game,
         "wanted": live.get("wanted", latest.get(f"game/{game}/actors_wanted")),
@@ -203,7 +203,7 @@ def _normalized(score: object, random: float | None, teacher: float | None) -> f
     return normalized_score(value, random, teacher)
 
 
-def _tests(game: str, rows: Sequence[Row]) -> list[dict[str, float]]:
+def _tests(game: str, rows: Sequence[Row]) -> list[Row]:
     """Figures of each test of a game, oldest first."""
     tests = []
     for row in rows:
