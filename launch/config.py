@@ -23,6 +23,7 @@ from games.env import get_protocol
 from games.registry import get_game
 from launch.balance import BalanceConfig
 from launch.engine_options import check_engine_options
+from launch.exporter import MetricsConfig
 from launch.option_errors import parse_or_fail
 from launch.per_game import any_text, parse_per_game, positive_float, positive_int
 from learner.learner import LearnerConfig
@@ -191,6 +192,7 @@ class MultitaskConfig(CommonConfig):
     when every game is pinned."""
     mimic: MimicConfig = field(default_factory=MimicConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ from launch.engines import (
     open_redis,
     open_tester,
 )
+from launch.exporter import open_exporter
 from launch.limits import check_replay_fits, choose_device
 from launch.page_process import open_page
 from launch.recipe import MultitaskRecipe
@@ -76,7 +77,19 @@ def main(argv: Sequence[str]) -> None:
             note=console.note,
         )
         started -= state["seconds"] if state else 0.0
-        recorder = stack.enter_context(_build_recorder(recipe, run_dir, started))
+        board = open_board(redis, stack)
+        exporter = open_exporter(config.metrics, run_dir.path, stack) if redis else None
+        recorder = stack.enter_context(
+            Recorder(
+                run_dir.metrics_path,
+                run_dir.tensorboard,
+                [get_game(game) for game in recipe.games],
+                teachers={game: recipe.teacher_score(game) for game in recipe.games},
+                started=started,
+                outlets=[exporter.take] if exporter else [],
+                probes=[board.figures] if board else [],
+            )
+        )
         Supervisor(
             recipe,
             engine=engine,
@@ -84,7 +97,7 @@ def main(argv: Sequence[str]) -> None:
             run_dir=run_dir,
             recorder=recorder,
             console=console,
-            board=open_board(redis, stack),
+            board=board,
             started=started,
         ).run()
     # Last, when the roles have gone and the machine is free.
@@ -136,16 +149,6 @@ def open_run_dir(config: MultitaskConfig, invocation: Invocation, stack: ExitSta
     stack.enter_context(run.locked())
     run.write_config(text)
     return run
-
-
-def _build_recorder(recipe: MultitaskRecipe, run_dir: RunDir, started: float) -> Recorder:
-    return Recorder(
-        run_dir.metrics_path,
-        run_dir.tensorboard,
-        [get_game(game) for game in recipe.games],
-        teachers={game: recipe.teacher_score(game) for game in recipe.games},
-        started=started,
-    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from launch.redis_bus import RedisBus
@@ -41,6 +40,7 @@ class RunLink:
         self._lock = threading.Lock()
         self._wanted: dict[str, int] = {}
         self._status: dict[str, Any] = {}
+        self._is_up: bool | None = None
         self._unsent: deque[dict[str, Any]] = deque(maxlen=_MAX_UNSENT)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="run-link", daemon=True)
@@ -57,6 +57,10 @@ class RunLink:
             self._status = dict(status)
             if record is not None:
                 self._unsent.append(dict(record))
+
+    def figures(self) -> dict[str, float]:
+        """For the run's metrics: whether Redis has answered the last time, once it was asked."""
+        return {} if self._is_up is None else {"redis_up": float(self._is_up)}
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write the last status if Redis takes it, then stop."""
@@ -76,9 +80,13 @@ class RunLink:
             self._wanted = wanted
             status, records = self._status, list(self._unsent)
             self._unsent.clear()
-        with suppress(RedisUnavailableError):
+        try:
             # Also unchanged: it says that the launcher lives.
             if status:
                 self._bus.set_status(status, ttl_s=STATUS_TTL_S)
             for record in records:
                 self._bus.push_metrics(record)
+            if status or records:
+                self._is_up = True
+        except RedisUnavailableError:
+            self._is_up = False
