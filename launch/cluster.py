@@ -5,9 +5,9 @@
          '------ versioned weights, through Redis ---------------'
 
 The learner's and the inference server's processes have files of their own. This is the only module
-that knows `ray.remote`; launch/ray_engine.py places, watches and restarts
-these processes. The roles themselves are plain classes, and launch/local.py runs them in one
-process.
+that knows `ray.remote` (but for launch/chaos_nodes.py, which ends processes); launch/ray_engine.py
+places, watches and restarts these processes. The roles themselves are plain classes, and
+launch/local.py runs them in one process.
 """
 
 from __future__ import annotations
