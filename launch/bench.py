@@ -9,11 +9,12 @@
     python launch/bench.py actor --games pong --num-envs 32
     python launch/bench.py samplers --output DIR        what the samplers of replay are worth
     python launch/bench.py soak --output DIR            a whole run for half an hour: nothing grows
+    python launch/bench.py instrumentation              what it costs a run to be watched
 
-`samplers` trains students and `soak` watches a run; both have options of their own (`bench.py soak
---help`). Of all others the last line is one JSON object with "measured", "bound" and "ratio". The
-bound is put together from parts that are measured in the same run; benchmarks/README.md says from
-which.
+`samplers` trains students, `soak` and `instrumentation` watch a run; these have options of their
+own (`bench.py soak --help`). Of all others the last line is one JSON object with "measured",
+"bound" and "ratio". The bound is put together from parts that are measured in the same run;
+benchmarks/README.md says from which.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import tyro
 
 from launch.benchmarks import (
     bench_actor,
+    bench_instrumentation,
     bench_learner,
     bench_replay,
     bench_replay_soak,
@@ -50,7 +52,11 @@ BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
 }
 
 
-_WITH_OWN_OPTIONS = {"samplers": bench_samplers.main, "soak": bench_soak.main}
+_WITH_OWN_OPTIONS = {
+    "samplers": bench_samplers.main,
+    "soak": bench_soak.main,
+    "instrumentation": bench_instrumentation.main,
+}
 
 
 def main(argv: Sequence[str]) -> None:

@@ -163,7 +163,7 @@ def _measure_run(recipe: MultitaskRecipe, setup: BenchSetup) -> _Look:
             note=_note,
         )
         stack.callback(engine.close)
-        _settle(engine)
+        settle(engine)
         first = _Look.take(engine)
         engine.advance(setup.options.measuring_s)
         return _Look.take(engine).since(first)
@@ -173,7 +173,7 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _settle(engine: Engine) -> None:
+def settle(engine: Engine) -> None:
     """Wait until the learner learns and the slower of actors and learner sets the pace.
 
     Raises:

@@ -1,0 +1,72 @@
+"""Pairs of watched and unwatched phases, and what is made of them."""
+
+import math
+
+import pytest
+
+from launch.benchmarks.bench_instrumentation import (
+    InstrumentationOptions,
+    Phase,
+    alternate,
+    compare,
+    cost_of_counters,
+    describe,
+)
+from launch.config import MultitaskConfig
+from launch.recipe import MultitaskRecipe
+
+
+def phase(arm, rate):
+    return Phase(
+        arm, 10.0, samples=round(4 * rate), steps=round(rate), updates=int(rate), cpu_s=20.0
+    )
+
+
+def machine(*, cost, drift=0.0, noise=(0.0,)):
+    """One whose speed changes slowly, and a little from phase to phase."""
+    done = []
+
+    def run_phase(arm, seconds):
+        assert seconds == 5.0
+        rate = 1e6 * math.exp(drift * len(done) + noise[len(done) % len(noise)])
+        done.append(arm)
+        return phase(arm, rate * (1 - cost if arm == "with" else 1.0))
+
+    return run_phase, done
+
+
+def test_each_pair_is_the_other_way_round_than_the_one_before():
+    run_phase, done = machine(cost=0.0)
+    alternate(run_phase, rounds=3, phase_s=5.0)
+    assert done == ["without", "with", "with", "without", "without", "with"]
+
+
+def test_a_machine_that_slows_down_does_not_look_like_a_cost():
+    run_phase, _ = machine(cost=0.03, drift=-0.02)
+    assert compare(alternate(run_phase, rounds=8, phase_s=5.0))["ratio"] == pytest.approx(0.97)
+
+
+def test_interval_holds_the_truth_and_widens_with_the_noise():
+    few, _ = machine(cost=0.01, noise=(0.0, 0.01, -0.01, 0.005, 0.0))
+    much, _ = machine(cost=0.01, noise=(0.0, 0.1, -0.1, 0.05, 0.0))
+    narrow = compare(alternate(few, rounds=20, phase_s=5.0))
+    wide = compare(alternate(much, rounds=20, phase_s=5.0))
+    assert narrow["low"] <= 0.99 <= narrow["high"]
+    assert wide["high"] - wide["low"] > 3 * (narrow["high"] - narrow["low"])
+
+
+def test_counters_cost_is_a_part_of_the_processor_time_that_was_used():
+    recipe = MultitaskRecipe(MultitaskConfig(games=("pong", "boxing"), num_steps=100))
+    cost = cost_of_counters(recipe, [phase("with", 1000.0), phase("without", 1000.0)])
+    expected = 2 * cost["lap_s"] * 2000 / recipe.config.actor.num_envs
+    expected += (cost["game_figures_s_per_update"] + 4 * cost["lap_s"]) * 2000
+    assert 0 < cost["share_of_cpu"] == pytest.approx(expected / 40.0, rel=1e-2)
+    text = describe(
+        {"ratio": 0.99, "low": 0.98, "high": 1.0, "pairs": 3, "target": 0.98, "counters": cost}
+    )
+    assert "0.9900" in text
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="rounds must be at least 2, got 1"):
+        InstrumentationOptions(rounds=1)
