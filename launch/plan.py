@@ -19,7 +19,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 
@@ -182,7 +182,7 @@ def _estimate_here(
     work = _workload(config, options, needs_gpu=on_gpu)
     gpu = options.gpu if options.cluster is None else ""
     if on_gpu and probe.learner_device == "cpu":
-        notes.append("this machine has no GPU: its figures are of one with such a GPU added")
+        notes.append("this machine has no GPU: the figures are of it with one added")
     return estimate_machine(
         work,
         probe,
@@ -269,7 +269,7 @@ def _workload(config: MultitaskConfig, options: PlanOptions, *, needs_gpu: bool)
     )
 
 
-def _device_here(config: MultitaskConfig) -> Any:
+def _device_here(config: MultitaskConfig) -> Literal["auto", "cpu"]:
     return "cpu" if config.device == "cpu" else "auto"
 
 

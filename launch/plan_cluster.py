@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,9 +215,3 @@ def quantity(value: Any) -> float:
         return float(found[1]) / 1000
     base = 1024 if unit.endswith("i") else 1000
     return float(found[1]) * float(base ** (" kMGT".index(unit[0]) if unit else 0))
-
-
-def total(values: Iterable[int | None]) -> int | None:
-    """Sum; None if one of them is unknown."""
-    found = list(values)
-    return None if None in found else sum(value for value in found if value is not None)

@@ -266,7 +266,7 @@ def assume_gpu(gpu: str, probe: Probe, *, batch_size: int) -> LearnerSpeed:
     loading = batch_size * probe.batch_bytes_per_sample / _GPU_BUS_BYTES_PER_S
     return LearnerSpeed(
         samples_per_s=batch_size / (_GPU_LAUNCH_S + arithmetic + loading),
-        origin=f"assumed for an {gpu}: 4 ms an update, a fifth of its peak, a bus of 6 GB/s",
+        origin=f"assumed for the GPU {gpu}: 4 ms an update, a fifth of its peak, a bus of 6 GB/s",
     )
 
 

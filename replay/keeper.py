@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from replay.heap import return_free_memory
 from replay.ledger import Ledger
 from replay.restore import Restored, restore_newest, shard_folder
 from replay.shard import ReplayShard
@@ -174,6 +175,13 @@ class ShardKeeper:
         Returns:
             Whether everything is on disk. If not, why is noted once, until one succeeds again.
         """
+        try:
+            return self._save()
+        finally:
+            # A snapshot needs the bytes of a few segments at a time.
+            return_free_memory()
+
+    def _save(self) -> bool:
         with self._saving:
             counts = [table.counts for table in self._shard.stats().tables.values()]
             if counts == self._last_counts:

@@ -20,11 +20,20 @@ _ROLES = {
     "ray::LearnerProcess": "learner",
     "ray::ShardProcess": "shards",
     "ray::InferenceProcess": "inference",
+    "ray::DashboardAgent": "ray_agents",
+    "ray::RuntimeEnvAgent": "ray_agents",
+    # Idle ones, and those that run a test.
+    "ray::": "ray_workers",
 }
-"""By the titles that Ray gives to its processes (classes of launch/)."""
-_SERVERS = ("redis-server", "valkey-server")
-RAY_ROLE = "ray"
-"""Ray's own processes; its idle workers, and those that run a test, among them."""
+"""By the titles that Ray gives to its processes (classes of launch/, and its own)."""
+_PROGRAMS = {
+    "redis-server": "redis",
+    "valkey-server": "redis",
+    "gcs_server": "ray_gcs",
+    "raylet": "ray_raylet",
+}
+_OTHERS = "ray_agents"
+"""Monitors and agents of Ray, in Python."""
 LAUNCHER = "launcher"
 _SHM = "/dev/shm/"
 
@@ -129,7 +138,7 @@ def role_of(title: str) -> str:
         if title.startswith(prefix):
             return role
     program = title.split(" ", 1)[0].rsplit("/", 1)[-1]
-    return "redis" if program in _SERVERS else RAY_ROLE
+    return _PROGRAMS.get(program, _OTHERS)
 
 
 def shared_files() -> set[str]:

@@ -196,8 +196,11 @@ def test_replay_is_as_full_as_its_emptiest_game():
         ("ray::ActorProcess.run", "actors"),
         ("ray::LearnerProcess", "learner"),
         ("ray::ShardProcess", "shards"),
-        ("ray::IDLE", "ray"),
-        ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp/valkey-server", "ray"),
+        ("ray::IDLE", "ray_workers"),
+        ("ray::DashboardAgent", "ray_agents"),
+        ("/x/python -u /x/ray/autoscaler/_private/monitor.py", "ray_agents"),
+        ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp/valkey-server", "ray_gcs"),
+        ("/x/ray/core/src/ray/raylet/raylet --raylet_socket_name=x", "ray_raylet"),
         ("/x/valkey-server unixsocket:/tmp/redis.sock", "redis"),
     ],
 )

@@ -352,9 +352,9 @@ def test_a_plan_is_of_this_machine_and_of_the_cluster_at_its_smallest_and_larges
     mine, smallest, largest = document["estimates"]
     assert mine["steps_per_s"] == pytest.approx(here().steps_per_s, rel=1e-3)
     assert (smallest["cpus"], largest["cpus"]) == (40, 136)
-    assert smallest["learner"]["origin"].startswith("assumed for an L4")
+    assert smallest["learner"]["origin"].startswith("assumed for the GPU L4")
     text = text_of(document)
-    assert "assumed for an L4" in text
+    assert "assumed for the GPU L4" in text
     assert "10,000,000 steps" in text
     assert "in clouds a CPU is half of a core" in text
     with_speed = plan_of(cluster=ROOT / "cluster.yaml", learner_samples_per_s=1e4)
@@ -372,14 +372,14 @@ def test_machines_of_unknown_size_are_taken_to_be_like_this_one():
     document = plan_of(cluster=ROOT / "cluster-ssh.yaml", gpu="A100")
     _, there = document["estimates"]
     assert (there["nodes"], there["cpus"]) == (3, 6)
-    assert there["learner"]["origin"].startswith("assumed for an A100")
+    assert there["learner"]["origin"].startswith("assumed for the GPU A100")
     assert any("taken to be like here" in note for note in document["notes"])
 
 
 def test_a_gpu_that_is_not_here_can_be_planned_with():
     document = plan_of(gpu="H100")
     (estimate,) = document["estimates"]
-    assert estimate["learner"]["origin"].startswith("assumed for an H100")
+    assert estimate["learner"]["origin"].startswith("assumed for the GPU H100")
     assert document["notes"][0].startswith("this machine has no GPU")
 
 
