@@ -25,10 +25,11 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from launch.exit_status import run_command
-from launch.page_guard import Guard, read_token
+from launch.page_guard import Guard
 from launch.page_process import LOOPBACK, address_of, listen
 from launch.page_server import Page
 from launch.page_source import RunSource
+from launch.page_token import read_token
 from launch.run_dir import RunDir
 
 _SHUTDOWN_S = 0.5
@@ -66,7 +67,13 @@ async def _serve(
         loop.add_signal_handler(number, ended.set)
     if until_stdin_closes:
         loop.add_reader(0, ended.set)  # Nothing is ever written into that pipe.
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_S,
+        # A stream ends when its reader has gone, not when the next thing is written into it.
+        handler_cancellation=True,
+    )
     await runner.setup()
     try:
         await web.SockSite(runner, server).start()

@@ -12,19 +12,14 @@ every web site that its user visits. Hence:
 from __future__ import annotations
 
 import hmac
-import os
-import stat
 from collections.abc import Collection
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from multidict import MultiMapping
 
-TOKEN_VARIABLE = "ACTOR_MIMIC_DASHBOARD_TOKEN"
 TOKEN_HEADER = "X-Actor-Mimic-Token"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_MIN_TOKEN_LENGTH = 16
 
 HEADERS = {
     # Nothing from elsewhere, nothing inline, and in nobody's frame.
@@ -93,36 +88,3 @@ def _name(url: str) -> str | None:
         return urlsplit(url).hostname
     except ValueError:
         return None
-
-
-def read_token(path: str = "") -> str:
-    """The token from a file, else from the environment; empty where there is none.
-
-    Raises:
-        ValueError: the file cannot be read or can be read by others, or the token is too short.
-    """
-    if path:
-        token = _read_private(Path(path))
-    else:
-        token = os.environ.get(TOKEN_VARIABLE, "").strip()
-        if not token:
-            return ""
-    if len(token) < _MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
-        raise ValueError(
-            f"the token must have at least {_MIN_TOKEN_LENGTH} printable ASCII characters; make "
-            "one with: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'"
-        )
-    return token
-
-
-def _read_private(path: Path) -> str:
-    try:
-        with path.open() as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read(4096)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ValueError(f"cannot read the token in {path}: {reason}") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise ValueError(f"others can read the token in {path}; chmod 600 {path}")
-    return text.strip()

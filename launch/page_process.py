@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launch.page_token import read_token
 from launch.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def open_page(
         note: told the address, or why there is no page: the run goes on without.
     """
     try:
+        read_token(config.token_file)  # The page's own complaints are seen by nobody.
         with listen(LOOPBACK, config.port) as server:
             process = _start(run, server, config.token_file)
             note(f"live page: {address_of(server)}")

@@ -202,7 +202,14 @@ class _Feed:
         loop = asyncio.get_running_loop()
         async with self._looking:
             if loop.time() - self._looked > PERIOD_S / 2:
-                self._document = await asyncio.to_thread(self._look)
+                try:
+                    self._document = await asyncio.to_thread(self._look)
+                except Exception as error:
+                    if not self._document:
+                        raise
+                    # Whatever is the matter: who watches goes on, and is told.
+                    note = f"The run cannot be read: {error!r}"
+                    self._document = {**self._document, "note": note}
                 self._looked = loop.time()
         return self._document
 

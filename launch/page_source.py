@@ -195,6 +195,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         document = None
     if not isinstance(document, dict) or not isinstance(document.get("games"), list):
         raise ValueError(f"{path} is not the configuration of a run")
+    if "dqn" in document:
+        raise ValueError(f"{path} is of a run that trains experts; the page shows one of a student")
     return document
 
 

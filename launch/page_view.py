@@ -44,7 +44,7 @@ def describe(seen: Seen) -> dict[str, Any]:
         "state": state,
         "note": note,
         "created": seen.meta.get("created"),
-        "host": (seen.status or {}).get("host"),
+        "host": str((seen.status or {}).get("host", "")),
         "seconds": latest.get("seconds"),
         "steps": steps,
         "updates": updates,
@@ -144,30 +144,17 @@ def _figures(seen: Seen, state: str) -> dict[str, float]:
 
 
 def _game(game: str, seen: Seen, state: str) -> dict[str, Any]:
-    latest, status = seen.history.latest, seen.status or {}
-    live = status.get("games", {}).get(game, {})
+    latest = seen.history.latest
     keys = {key: f"game/{game}/{key}" for key in GAME_FIGURES}
     figures = {name: latest[key] for name, key in keys.items() if key in latest}
     random, human = _references(game)
-    # Those in the status are for who has no file.
-    tests = _tests(game, seen.history.tests) or _tests(game, [as_row(status.get("tests")) or {}])
-    summary = _dig(seen.summary, "games", game) if state in ("ended", "stopped") else None
-    test: dict[str, float | None] | None = dict(tests[-1]) if tests else None
-    if isinstance(_dig(summary, "student", "mean"), int | float):
-        test = {
-            **_dig(summary, "student"),
-            "agreement": _dig(summary, "agreement"),
-            "kl": _dig(summary, "kl"),
-        }
     teacher = _teacher(game, seen)
+    test = _last_test(game, seen, state)
     if test is not None:
         test["normalized"] = _normalized(test.get("mean"), random, teacher)
     return {
         "name": game,
-        "wanted": live.get("wanted", latest.get(f"game/{game}/actors_wanted")),
-        "live": live.get("live", latest.get(f"game/{game}/actors")),
-        "waiting": live.get("waiting", latest.get(f"game/{game}/actors_pending", 0)),
-        "refused": status.get("refused", {}).get(game),
+        **_actors(game, seen),
         "random": random,
         "human": human,
         "teacher": teacher,
@@ -175,6 +162,29 @@ def _game(game: str, seen: Seen, state: str) -> dict[str, Any]:
         "test": test,
         "normalized_return": _normalized(figures.get("return"), random, teacher),
     }
+
+
+def _actors(game: str, seen: Seen) -> dict[str, Any]:
+    """As the launcher says, else as of the last look."""
+    actors: dict[str, Any] = {}
+    keys = {"live": "actors", "wanted": "actors_wanted", "waiting": "actors_pending"}
+    for name, key in keys.items():
+        said = number(_dig(seen.status, "games", game, name))
+        actors[name] = seen.history.latest.get(f"game/{game}/{key}") if said is None else said
+    refused = _dig(seen.status, "refused", game)
+    return actors | {"refused": refused if isinstance(refused, str) else None}
+
+
+def _last_test(game: str, seen: Seen, state: str) -> dict[str, float | None] | None:
+    """Of the student; of a run that has ended, as its summary says."""
+    summary = _dig(seen.summary, "games", game) if state in ("ended", "stopped") else None
+    if number(_dig(summary, "student", "mean")) is not None:
+        figures = {**_dig(summary, "student"), "agreement": _dig(summary, "agreement")}
+        return {name: number(value) for name, value in figures.items()}
+    # Those in the status are for who has no file.
+    told = [as_row(_dig(seen.status, "tests")) or {}]
+    tests = _tests(game, seen.history.tests) or _tests(game, told)
+    return {**tests[-1]} if tests else None
 
 
 def _teacher(game: str, seen: Seen) -> float | None:

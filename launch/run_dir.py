@@ -3,7 +3,7 @@
     config.yaml       everything resolved; itself a valid preset
     meta.json         program versions, commit, hardware, seed, command line, warnings
     metrics.jsonl     a line per look at the run
-    events.jsonl      a line whenever somebody changed something
+    events.jsonl      a line for each change, checkpoint and restart
     redis_url         while the run goes on: a secret, readable for its owner alone
     summary.json      the result
     report.html       the result for people, with report_files/ (launch/report.py)

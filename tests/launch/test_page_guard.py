@@ -6,7 +6,8 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from launch.page_guard import TOKEN_VARIABLE, Guard, read_token
+from launch.page_guard import Guard
+from launch.page_token import TOKEN_VARIABLE, read_token
 
 TOKEN = "a-token-that-is-long-enough"
 

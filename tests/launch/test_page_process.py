@@ -63,6 +63,15 @@ def test_a_port_that_is_taken_is_told_and_the_run_goes_on(run):
     assert str(port) in note
 
 
+def test_a_token_that_cannot_be_used_is_told_and_there_is_no_page(run, tmp_path):
+    notes = []
+    with ExitStack() as stack:
+        config = DashboardConfig(token_file=str(tmp_path / "none"))
+        open_page(run, config, stack=stack, note=notes.append)
+    (note,) = notes
+    assert note.startswith("there is no live page: cannot read the token")
+
+
 @pytest.mark.slow
 def test_a_launcher_that_is_killed_takes_the_page_along(run, tmp_path):
     launcher = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 from pages import served
@@ -172,6 +173,24 @@ def test_the_student_in_the_folder_plays_for_who_watches(page, run):
         timeout_s=20.0,
         what="the player has stopped",
     )
+
+
+def test_whoever_has_gone_makes_room_for_others_at_once(page, monkeypatch):
+    class Silent:
+        """A player that never has anything to show."""
+
+        def __init__(self, *_, **__):
+            self.stopped = False
+
+        def stop(self):
+            self.stopped = True
+
+    silent = SimpleNamespace(import_module=lambda name: SimpleNamespace(Player=Silent))
+    monkeypatch.setattr(page_server, "importlib", silent)
+    for _ in range(2 * page_server.MAX_PLAYERS):
+        with page.events("/api/play?game=pong"):
+            pass
+    wait_until(lambda: page.page._num_players == 0, timeout_s=10.0, what="the players have gone")
 
 
 def test_only_games_of_the_run_are_played(page):

@@ -84,7 +84,9 @@ def served(source: RunSource, guard: Guard | None = None) -> Iterator[Served]:
     page = Page(source, guard or Guard())
     loop = asyncio.new_event_loop()
     server = listen(LOOPBACK, 0)
-    runner = web.AppRunner(page.application(), access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(
+        page.application(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+    )
 
     async def start() -> None:
         await runner.setup()
