@@ -19,9 +19,9 @@ from launch.engine import Engine
 from launch.local import LocalEngine
 from launch.recipe import MultitaskRecipe, Recipe
 from launch.redis_bus import RedisBus
-from launch.redis_server import PrivateRedis, connect, write_private
+from launch.redis_server import PrivateRedis, check_takes_data, connect, write_private
 from launch.roles import build_learner, build_shard, largest_chunk
-from launch.run_link import RunLink
+from launch.run_link import RunLink, check_not_carried
 from launch.testing import InProcessTester, Tester
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
@@ -46,10 +46,26 @@ class RunRedis:
     """Process id of a private server."""
 
 
-def check_redis(config: CommonConfig) -> None:
-    """Raises ValueError if the run is to use a server of the user's and it does not answer."""
-    if config.engine == "ray" and (url := _configured_url(config)):
-        connect(url).close()
+def check_redis(config: CommonConfig, *, run: str | None = None) -> None:
+    """Look, before anything is written, at a server of the user's that a run is to use.
+
+    Args:
+        config: of the run.
+        run: name in Redis of a run that is to go on; None for a new one.
+
+    Raises:
+        ValueError: it does not answer, takes no data, or knows of another launcher of the run.
+    """
+    url = _configured_url(config)
+    if config.engine != "ray" or not url:
+        return
+    client = connect(url)
+    try:
+        check_takes_data(client, url)
+    finally:
+        client.close()
+    if run is not None:
+        check_not_carried(url, run)
 
 
 def _configured_url(config: CommonConfig) -> str:

@@ -53,7 +53,8 @@ def main(argv: Sequence[str]) -> None:
     device = choose_device(config)
     check_recipe(recipe, state)
     with ExitStack() as stack:
-        check_redis(config)
+        resumed = invocation.resumed
+        check_redis(config, run=resumed.redis_name if resumed else None)
         connect_to_ray(recipe, stack, device=device)
         run_dir = open_run_dir(config, invocation, stack)
         console = stack.enter_context(Console(config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -72,7 +73,8 @@ def _connect(recipe: Recipe) -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         _check_reachable(address)
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        with one_line_if_versions_differ(address):
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
     # Said, since Ray would else look for one that somebody has started on this machine.
     ray.init(
@@ -82,6 +84,22 @@ def _connect(recipe: Recipe) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+
+
+@contextmanager
+def one_line_if_versions_differ(address: str) -> Iterator[None]:
+    """Raises ValueError where Ray says in six lines that cluster and process do not fit."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        found = re.findall(r"(Ray|Python): (\S+)", str(error))
+        theirs, ours = (" and ".join(map(" ".join, found[i : i + 2])) for i in (0, 2))
+        raise ValueError(
+            f"the cluster at {address} was started with {theirs}, but this process has {ours}; "
+            "all nodes and the launcher need the same versions, to the last digit"
+        ) from None
 
 
 def _check_reachable(address: str) -> None:

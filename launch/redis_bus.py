@@ -212,6 +212,15 @@ class RedisBus:
         data = self._link.call(lambda client: _bytes_or_none(client.get(key)))
         return None if data is None else self._unpack(data, key, _is_map)
 
+    def status_ttl_s(self) -> float | None:
+        """For how long the status will be there unless it is set again; None without one.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        left: Any = self._link.call(lambda client: client.pttl(self._prefix + "status"))
+        return left / 1000.0 if isinstance(left, int) and left > 0 else None
+
     def push_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append one record to the live metrics; the oldest ones beyond the cap fall out.
 

@@ -18,6 +18,10 @@ class RedisUnavailableError(ConnectionError):
     """Redis did not answer, or did not lately and is being left alone for a moment."""
 
 
+class RedisRefusedError(RedisUnavailableError):
+    """Redis is there, but does not do what it is asked to; for want of memory, for example."""
+
+
 class RedisLink:
     """One client that outlives its server. Thread-safe.
 
@@ -56,6 +60,7 @@ class RedisLink:
         self._pause_s = 0.0
         self._paused_until = -float("inf")
         self._lost = False
+        self._said = ""
         self.num_reconnects = 0
         self.num_failures = 0
 
@@ -67,6 +72,7 @@ class RedisLink:
 
         Raises:
             RedisUnavailableError: It failed twice, or Redis is being left alone at the moment.
+            RedisRefusedError: Redis answers, but refuses it.
         """
         with self._lock:
             if self._clock() < self._paused_until:
@@ -77,6 +83,12 @@ class RedisLink:
             except (redis.ConnectionError, redis.TimeoutError):
                 self._note_lost()
                 result = operation(self._client)
+        except redis.OutOfMemoryError as error:
+            # The connection is well, and what needs no memory goes on.
+            self._note_refused(error)
+            raise RedisRefusedError(
+                f"Redis at {self._shown_url} has no memory left for it ({error})"
+            ) from error
         except (redis.RedisError, OSError) as error:
             self._note_failure()
             raise RedisUnavailableError(
@@ -102,6 +114,18 @@ class RedisLink:
             first = self._pause_s == self._first_pause_s
         if first:
             _LOG.warning("Redis at %s is lost; going on without it", self._shown_url)
+
+    def _note_refused(self, error: redis.RedisError) -> None:
+        with self._lock:
+            self.num_failures += 1
+            is_new, self._said = self._said != str(error), str(error)
+        if is_new:
+            _LOG.warning(
+                "Redis at %s takes no more data (%s): raise its maxmemory, or delete what others "
+                "have left in it; going on without it",
+                self._shown_url,
+                error,
+            )
 
     def _note_success(self) -> None:
         with self._lock:

@@ -314,6 +314,28 @@ def connect(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.
     return client
 
 
+def check_takes_data(client: redis.Redis, url: str) -> None:
+    """Write a few bytes below `am:` and delete them again.
+
+    Raises:
+        ValueError: the server has no memory left, or gives no right to do that.
+    """
+    key = f"am:probe:{secrets.token_hex(8)}"
+    try:
+        client.set(key, b"", ex=10)
+        client.delete(key)
+    except redis.OutOfMemoryError as error:
+        raise ValueError(
+            f"Redis at {hide_password(url)} has no memory left ({error}); raise its maxmemory, or "
+            "delete what others have left in it"
+        ) from error
+    except redis.RedisError as error:
+        raise ValueError(
+            f"Redis at {hide_password(url)} takes no data ({error}); a run must be able to read "
+            "and write keys below am:"
+        ) from error
+
+
 def build_client(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.Redis:
     """The client of `connect`, without asking whether anybody is there.
 

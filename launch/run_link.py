@@ -7,6 +7,7 @@ run does not wait for it. The other side is launch/scale.py.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,40 @@ STATUS_TTL_S = 20
 
 _MAX_UNSENT = 100
 """Records that are kept for a Redis that is away; older ones fall out."""
+
+
+def check_not_carried(url: str, run: str, *, patience_s: float = 3.0) -> None:
+    """Returns when no launcher shows a run, or only the last words of one that has gone are left.
+
+    Args:
+        url: of the run's Redis.
+        run: its name there.
+        patience_s: after which one that has not been heard of is taken to have gone.
+
+    Raises:
+        ValueError: another launcher carries the run, on whatever machine.
+    """
+    bus = RedisBus(url, run)
+    deadline = time.monotonic() + patience_s
+    try:
+        least_s = bus.status_ttl_s()
+        while least_s is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            left_s = bus.status_ttl_s()
+            if left_s is None:
+                return
+            if left_s > least_s:  # It has been shown again meanwhile.
+                raise ValueError(_refusal(bus.status() or {}))
+            least_s = left_s
+    except RedisUnavailableError:
+        return  # Whoever uses it next says so.
+    finally:
+        bus.close()
+
+
+def _refusal(status: Mapping[str, Any]) -> str:
+    who = f"pid {status.get('pid', '?')} on {status.get('host', '?')}"
+    return f"another program ({who}) is carrying this run; stop it first"
 
 
 class RunLink:

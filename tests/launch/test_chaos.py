@@ -155,10 +155,16 @@ def test_what_does_not_recover_is_told_and_is_status_1(run, folder, capsys):
     assert json.loads(output.splitlines()[-1])["kills"][0]["recovery_s"] is None
 
 
-def test_a_run_that_is_not_whole_is_left_alone(run, folder):
+def test_a_run_that_is_not_whole_is_left_alone(run, folder, server):
     run.mends = False
     run.processes["learner"].kill()
-    wait_until(lambda: run.processes["learner"].poll(), timeout_s=SOON_S, what="it has died")
+    bus = RedisBus(server.url, folder.redis_name)
+    wait_until(
+        lambda: "learner" not in [entry["role"] for entry in bus.status()["processes"]],
+        timeout_s=SOON_S,
+        what="it is seen to have died",
+    )
+    bus.close()
     with pytest.raises(ValueError, match=r"not whole within 0\.5 s .learner or replay has done"):
         main([str(folder.path), "--roles", "actor", "--yes", "--timeout-s", "0.5"])
     assert run.processes["actor/pong"].poll() is None
