@@ -23,11 +23,11 @@ from launch.limits import ACTOR_BYTES
 from launch.plan_cluster import Node
 from launch.plan_probe import Probe
 
-ACTOR_FACTOR = 1.16
+ACTOR_FACTOR = 1.15
 """CPU seconds of an actor's process over those of its steps alone."""
-LEARNER_FACTOR = 1.17
+LEARNER_FACTOR = 1.14
 """The same of a learner on a CPU."""
-SHARD_S_PER_STEP = 1.1e-4
+SHARD_S_PER_STEP = 0.9e-4
 """CPU seconds that a step costs a shard besides storing and drawing: messages, its statistics."""
 OTHERS_S_PER_STEP = 0.8e-4
 """CPU seconds that a step costs Ray, Redis and the launcher."""

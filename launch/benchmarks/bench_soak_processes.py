@@ -32,8 +32,8 @@ _PROGRAMS = {
     "gcs_server": "ray_gcs",
     "raylet": "ray_raylet",
 }
-_OTHERS = "ray_agents"
-"""Monitors and agents of Ray, in Python."""
+_OF_RAY = "/ray/"
+"""In the title of its monitors and agents, which are Python programs of the package."""
 LAUNCHER = "launcher"
 _SHM = "/dev/shm/"
 
@@ -138,7 +138,7 @@ def role_of(title: str) -> str:
         if title.startswith(prefix):
             return role
     program = title.split(" ", 1)[0].rsplit("/", 1)[-1]
-    return _PROGRAMS.get(program, _OTHERS)
+    return _PROGRAMS.get(program, "ray_agents" if _OF_RAY in title else "others")
 
 
 def shared_files() -> set[str]:

@@ -201,6 +201,7 @@ def test_replay_is_as_full_as_its_emptiest_game():
         ("/x/python -u /x/ray/autoscaler/_private/monitor.py", "ray_agents"),
         ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp/valkey-server", "ray_gcs"),
         ("/x/ray/core/src/ray/raylet/raylet --raylet_socket_name=x", "ray_raylet"),
+        ("/x/python -c from multiprocessing.spawn import spawn_main", "others"),
         ("/x/valkey-server unixsocket:/tmp/redis.sock", "redis"),
     ],
 )
