@@ -25,8 +25,9 @@ SETTLING_SHARE = 0.1
 """Of the whole soak, after replay is full, still belongs to the warm-up."""
 LATEST_SAVE = 0.5
 """Of the whole soak: first snapshot of replay and first checkpoint are waited for up to then."""
-MIN_PACE = 0.5
-"""Of steps per second, last fifth over first. Low, for machines that do other things as well."""
+MIN_PACE = 0.2
+"""Of steps per second, last fifth over first: the run has not got stuck. No more than that, since
+other programs on the machine may take most of it away."""
 _MIN_READ = 0.8
 """Share of the readings in which a judged series has a number."""
 _MAX_POINTS = 1_500

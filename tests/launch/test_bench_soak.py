@@ -135,8 +135,8 @@ def test_series_without_a_rule_are_reported_only():
 def test_restarts_and_a_pace_that_drops_fail():
     restarted = changed("restarts", lambda n, x: float(n > 33))
     assert report_of(restarted)["checks"]["restarts"] is False
-    slower = changed("steps", lambda n, x: min(x, 900.0 * 15 * 80 + 4500.0 * (n - 80)))
-    assert pace(slower) == pytest.approx(1 / 3, rel=0.02)
+    slower = changed("steps", lambda n, x: min(x, 900.0 * 15 * 80 + 1350.0 * (n - 80)))
+    assert pace(slower) == pytest.approx(0.1, rel=0.02)
     assert not report_of(slower)["passed"]
     assert pace(changed("steps", lambda n, x: 7.0)) == 0
     assert increase([], "steps") == 0
