@@ -23,8 +23,10 @@ from launch.benchmarks.bench_process_table import ProcessReading, read_process
 from launch.benchmarks.bench_replay_play import RecordedPlay
 from launch.benchmarks.bench_timing import Window, repeat_for
 from launch.cluster import RemoteShard
+from launch.process_id import ProcessId
 from launch.ray_clients import RayReplayReader, RayReplayWriter
 from launch.recipe import MultitaskRecipe
+from replay.stats import ShardStats
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
 
 CALL_TIMEOUT_S = 120.0
@@ -186,13 +188,15 @@ class ReplayProcesses:
 
     def read_shards(self) -> list[ProcessReading]:
         """Memory, descriptors and threads of every shard."""
-        return [read_process(answer[0]) for answer in _get([s.stats.remote() for s in self.shards])]
+        return [read_process(process.pid) for process, _ in self._stats()]
 
     def counted_bytes_per_entry(self) -> float:
         """Memory of the tables of all shards, as they count it themselves."""
-        stats = [answer[1] for answer in _get([s.stats.remote() for s in self.shards])]
-        tables = [table for shard in stats for table in shard.tables.values()]
+        tables = [table for _, stats in self._stats() for table in stats.tables.values()]
         return float(sum(t.num_bytes for t in tables) / sum(t.size for t in tables))
+
+    def _stats(self) -> list[tuple[ProcessId, ShardStats]]:
+        return _get([shard.stats.remote() for shard in self.shards])
 
     def check_valid(self) -> None:
         """Raises ValueError if a shard's tables have come to harm."""

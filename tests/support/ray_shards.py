@@ -118,6 +118,7 @@ def _pid(shard: Any) -> int | None:
     """None while it is dead."""
     stats = shard.stats.options(concurrency_group=CONTROL_GROUP).remote()
     try:
-        return int(ray.get(stats, timeout=CALL_S)[0])
+        process, _ = ray.get(stats, timeout=CALL_S)
     except RayActorError:
         return None
+    return int(process.pid)
