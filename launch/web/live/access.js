@@ -47,8 +47,10 @@ async function unlock(given) {
     await post("/api/token", {}, given);
     token = given;
     remember(given);
+    const wasTyped = document.activeElement && byId("access").contains(document.activeElement);
     byId("token").value = "";
     show("");
+    if (wasTyped) byId("games").focus(); // Where the controls have appeared.
   } catch (error) {
     token = "";
     remember("");
