@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import hashlib
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgpack
@@ -26,6 +27,7 @@ import replay.snapshot as snapshot_module
 from networks.atomic_file import write_atomically
 from replay.keeper import MAX_BEGINNINGS, ShardKeeper, clear_snapshots
 from replay.restore import newest_serial, shard_folder
+from replay.ring import TransitionRing
 from replay.shard import ReplayShard
 from replay.snapshot_files import list_manifests, manifest_name
 from replay.types import PriorityUpdate
@@ -264,6 +266,31 @@ def test_inserting_and_sampling_go_on_while_a_snapshot_is_written(tmp_path):
     assert again.sample() is not None
 
 
+def test_the_lock_is_held_for_a_few_entries_at_a_time(tmp_path, monkeypatch):
+    shard = make_shard()
+    keeper = keep(shard, tmp_path)
+    Players(shard).play(12)
+    num_held = sum(table.size for table in shard.stats().tables.values())
+    copied = []
+    locked, columns = ReplayShard.locked, TransitionRing.columns
+
+    @contextmanager
+    def counted_locked(self):
+        copied.append(0)
+        with locked(self) as parts:
+            yield parts
+
+    def counted_columns(self, slots):
+        copied[-1] += len(slots)
+        return columns(self, slots)
+
+    monkeypatch.setattr(ReplayShard, "locked", counted_locked)
+    monkeypatch.setattr(TransitionRing, "columns", counted_columns)
+    assert keeper.save()
+    assert sum(copied) == num_held
+    assert max(copied) == 5
+
+
 # What is refused
 
 
@@ -302,6 +329,28 @@ def test_a_damaged_snapshot_is_refused_by_name_and_the_one_before_is_used(tmp_pa
             contents(again)[game]["generations"], before[game]["generations"]
         )
     assert again.sample() is not None
+
+
+@pytest.mark.parametrize("end", [".msgpack", ".seg"])
+def test_a_sound_file_of_another_snapshot_is_not_taken_for_the_one_that_belongs_there(
+    tmp_path, end
+):
+    shard, keeper = played_and_saved(tmp_path)
+    before = contents(shard)
+    Players(shard, first_actor=10).play(3)
+    assert keeper.save()
+    older, *_, newest = sorted(
+        path
+        for path in folder_of(tmp_path).iterdir()
+        if path.name.endswith(end) and not path.name.startswith("manifest")
+    )
+    newest.write_bytes(older.read_bytes())
+    again, keeper = restored(tmp_path)
+    assert f"{newest.name}: not the file that belongs to this snapshot" in keeper.stats().notes[0]
+    for game in GAMES:
+        np.testing.assert_array_equal(
+            contents(again)[game]["generations"], before[game]["generations"]
+        )
 
 
 def test_a_shard_none_of_whose_snapshots_can_be_used_begins_empty_and_says_so(tmp_path):
