@@ -76,6 +76,9 @@ def _connect(recipe: Recipe) -> None:
         with one_line_if_versions_differ(address):
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
+    # Ray would keep a record of the last 100,000 calls, for a dashboard that is not there: memory
+    # that grows for hours.
+    os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
     # Said, since Ray would else look for one that somebody has started on this machine.
     ray.init(
         address="local",

@@ -2,7 +2,8 @@
 
 From /proc: proportional memory of each process (a page that n processes share counts as a n-th in
 each, so that the sum over all is what the run takes), descriptors, threads, sockets and files in
-/dev/shm. Linux only.
+/dev/shm. Pages of program files are left out: how many others share them changes with what else
+runs on the machine. Linux only.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class RoleReading:
 
     processes: int = 0
     memory_bytes: int = 0
-    """Proportional (PSS)."""
+    """Proportional (PSS), without pages of files."""
     own_bytes: int = 0
     """Of nobody else (USS)."""
     descriptors: int = 0
@@ -121,7 +122,7 @@ class Family:
                 if link.startswith("socket:["):
                     self.sockets.add(link[8:-1])
         reading.processes += 1
-        reading.memory_bytes += memory["Pss"]
+        reading.memory_bytes += memory["Pss_Anon"] + memory["Pss_Shmem"] + memory["SwapPss"]
         reading.own_bytes += memory["Private_Clean"] + memory["Private_Dirty"]
         reading.descriptors += len(descriptors)
         reading.threads += threads

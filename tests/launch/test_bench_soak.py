@@ -9,8 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import ray
 from runs import clean_environment, wait_until
 
+from launch import ray_session
 from launch.benchmarks.bench_soak import SoakOptions, main, make_output, split_options
 from launch.benchmarks.bench_soak_ending import Ending, left_files, look_at_the_end
 from launch.benchmarks.bench_soak_judge import (
@@ -456,3 +458,13 @@ def test_a_run_that_cannot_begin_is_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
     assert "the run ended by itself with status 2; it said: error: " in done.stderr
     assert "nosuchgame" in done.stderr
+
+
+def test_the_control_store_of_a_ray_of_its_own_keeps_few_records_of_calls(monkeypatch):
+    # With Ray's 100,000 its memory grows for hours; a soak found it.
+    monkeypatch.setattr(os, "environ", {})
+    seen = []
+    monkeypatch.setattr(ray, "init", lambda **options: seen.append(dict(os.environ)))
+    monkeypatch.setattr(ray_session, "num_roles", lambda recipe: 1)
+    ray_session._connect(None)
+    assert seen[0]["RAY_task_events_max_num_task_in_gcs"] == "1000"
