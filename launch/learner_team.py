@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from launch.cluster import RUN_GROUP, Link, RemoteLearner
 from launch.learner_process import Arrival, LearnerReport
 from launch.process_id import ProcessId, RoleProcess
-from launch.ray_answers import CALL_TIMEOUT_S, answers
+from launch.ray_answers import CALL_TIMEOUT_S, answers, cause_of
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
 from launch.usage import LearnerUsage, RoleUse
@@ -143,7 +143,7 @@ class LearnerTeam:
             if isinstance(error.cause, RayActorError):
                 error = error.cause
             elif not _is_loss(error):
-                raise error.cause if isinstance(error.cause, ValueError) else error from None
+                raise cause_of(error) from None
         if isinstance(error, RayActorError) and error.actor_init_failed:
             raise error
         self._replace(str(error))

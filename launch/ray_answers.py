@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 from ray._private.state import actors as actor_table
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayActorError, RayTaskError
 
 from launch.process_id import ProcessId, own_process
 
@@ -39,6 +39,26 @@ def _answer(reference: Any) -> Any:
     except TimeoutError:
         # A learner in the midst of a long update has passed the question by.
         return None
+
+
+def cause_of(error: RayTaskError) -> Exception:
+    """What a role's error means to whoever launched the run.
+
+    Returns:
+        The ValueError with which the role has refused; one that says what to do where Ray has no
+        room left; else the error itself.
+    """
+    cause: Any = error.cause
+    while isinstance(cause, RayTaskError):
+        cause = cause.cause  # One role's error, met by another one.
+    if isinstance(cause, ObjectStoreFullError | OutOfDiskError):
+        where = f"on {error.ip}" if error.ip else "of a node"
+        return ValueError(
+            f"Ray's object store {where} is full, and so is the disk below its temporary folder, "
+            "to which it would spill; free room there, or give the store more with 'ray start "
+            "--object-store-memory BYTES', and go on with --resume"
+        )
+    return cause if isinstance(cause, ValueError) else error
 
 
 def has_process(handle: Any) -> bool:

@@ -29,7 +29,7 @@ from launch.learner_team import LearnerTeam
 from launch.limits import check_memory_for_actors
 from launch.placement import Placement
 from launch.process_id import RoleProcess, find_process
-from launch.ray_answers import own_role_process
+from launch.ray_answers import cause_of, own_role_process
 from launch.recipe import Recipe
 from launch.run_dir import available_memory_bytes
 from launch.served_inference import ServedInference
@@ -147,7 +147,7 @@ class RayEngine:
                 self._count_death(str(error))
         except RayTaskError as error:
             # An error in the role itself: doing the same again would end the same way.
-            raise error.cause if isinstance(error.cause, ValueError) else error from None
+            raise cause_of(error) from None
         else:
             self._actors.loop_ended(loop, None)
 
