@@ -109,7 +109,7 @@ def test_it_loads_within_a_second(running, chromium):
     with opened(chromium, address) as tab:
         # The best of some: other programs share the machine with the browser.
         times = []
-        for _ in range(4):
+        for _ in range(3):
             tab.page.reload()
             tab.wait_for_text("#state-word", "Training")
             times.append(

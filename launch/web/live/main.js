@@ -68,11 +68,11 @@ function show(state) {
   showTop(state, isOver);
   showVerdict(state.verdict, isOver);
   showGames(state.games, isOver);
-  offerGames(state.games);
   showEvents(state.events);
   takePoint(state.point);
   showTiles(state, isOver);
   showAge();
+  offerGames(state.games); // Last: what is in view is known when all has its place.
 }
 
 function showTop(state, isOver) {

@@ -8,7 +8,6 @@ const facts = new Map();
 let stream = null;
 let playing = "";
 let isPaused = false;
-let isInView = false;
 let actions = [];
 
 /** Offer these games. */
@@ -32,16 +31,13 @@ export function startPlayer() {
     follow();
   });
   document.addEventListener("visibilitychange", follow);
-  new IntersectionObserver((entries) => {
-    isInView = entries.at(-1).isIntersecting;
-    follow();
-  }).observe(canvas);
+  new IntersectionObserver(follow).observe(canvas);
 }
 
 /** Open or close the stream, as what is seen asks for. */
 function follow() {
   const game = byId("pick").value;
-  const wanted = game && isInView && !isPaused && !document.hidden ? game : "";
+  const wanted = game && isInView() && !isPaused && !document.hidden ? game : "";
   if (wanted === playing && (!wanted || stream)) return;
   stream?.close();
   stream = null;
@@ -58,6 +54,12 @@ function follow() {
     setTimeout(follow, 5000);
   });
   stream = opened;
+}
+
+/** Asked for anew each time: the page grows while it is filled, and nobody is told in between. */
+function isInView() {
+  const box = canvas.getBoundingClientRect();
+  return box.bottom > 0 && box.top < innerHeight;
 }
 
 async function show(picture, from) {
