@@ -59,7 +59,7 @@ class Row {
       cell("scores", label("Score"), this.student, make("p", "small pairs", {}, this.teacher, " ", this.random)),
       cell("right rate", label("Steps"), this.rate, this.rateNote),
       cell("right kept", label("Replay"), this.kept, this.keptNote),
-      cell("manned", this.buildActors(), this.note),
+      cell("manned", label("Actors"), this.buildActors(), this.note),
     );
   }
 
