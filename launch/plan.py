@@ -43,6 +43,9 @@ from launch.run_dir import available_memory_bytes, describe_hardware
 _UNKNOWN_GPU = "T4"
 """The slowest of those in use: a plan that is wrong then errs on the safe side."""
 
+_IDLE = 0.95
+"""Of a core: a probe that got less was not alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
@@ -161,6 +164,11 @@ def make_plan(
         )
     if config.actor.inference == "server":
         notes.append("actor.inference server is not planned: actors are taken to run the student")
+    if probe.core_share < _IDLE:
+        notes.append(
+            f"other programs are running here: the probe got {probe.core_share:.0%} of a core, and "
+            "as long as they run expect about that part of this machine's pace"
+        )
     estimates = [_estimate_here(config, probe, options, here, notes)]
     if cluster is not None:
         estimates += _estimate_there(config, probe, options, cluster, here, notes)

@@ -59,6 +59,8 @@ class Probe:
     """Games whose expert was missing; one with random weights is as fast."""
     load: float = 0.0
     """Processes that wanted a core when it began."""
+    core_share: float = 1.0
+    """Of a core that the probe got; below 1 where other programs wanted it, too."""
 
 
 def measure(config: MultitaskConfig, *, seconds: float) -> Probe:
@@ -129,7 +131,9 @@ class _Work:
         with_threads = self._device.type == "cpu" and learner_threads() > 1
         if with_threads:
             parts["learn with threads"] = self._learn_with_threads
+        begun, begun_cpu = time.perf_counter(), time.process_time()
         cost = medians(measure_rounds(parts, seconds=seconds))
+        used = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
         config = self._recipe.config
         chunks = self._chunks.values()
         network = self._learner.network
@@ -151,6 +155,8 @@ class _Work:
                 self._recipe.table_spec(game, settings.quota).nbytes
                 for game, settings in self._recipe.game_settings.items()
             ),
+            # A GPU is waited for, and several threads use more than a core.
+            core_share=min(1.0, used) if self._device.type == "cpu" else 1.0,
             **more,
         )
 

@@ -383,6 +383,12 @@ def test_a_gpu_that_is_not_here_can_be_planned_with():
     assert document["notes"][0].startswith("this machine has no GPU")
 
 
+def test_a_busy_machine_is_told():
+    assert plan_of(probe=replace(PROBE, core_share=0.97))["notes"] == []
+    (note,) = plan_of(probe=replace(PROBE, core_share=0.5))["notes"]
+    assert "the probe got 50% of a core" in note
+
+
 def test_missing_experts_are_named():
     document = plan_of(probe=replace(PROBE, made_up_teachers=("qbert",)))
     assert "no expert is there for qbert" in text_of(document)
@@ -433,6 +439,7 @@ def test_a_real_probe_makes_a_plan(tmp_path):
     assert 4 * 7_056 < probe["batch_bytes_per_sample"] < 30_000
     assert probe["flops_per_sample"] > 1e6
     assert probe["weights_bytes"] > 10_000
+    assert 0 < probe["core_share"] <= 1
     (estimate,) = document["estimates"]
     assert estimate["steps_per_s"] > 0
     assert estimate["seconds"] > 0
