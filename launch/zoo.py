@@ -29,6 +29,7 @@ from launch.zoo_import import import_teacher
 from launch.zoo_query import answer
 from launch.zoo_verify import verify
 from teachers.formats import FORMATS
+from teachers.printable import one_line
 from teachers.references import load_teacher
 
 _Teacher: TypeAlias = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEACHER")]
@@ -191,7 +192,12 @@ def main(argv: Sequence[str]) -> None:
         lambda: tyro.cli(_Command, args=argv, prog="zoo.py", description=_DESCRIPTION),
         prog="zoo.py",
     )
-    if status := command.run():
+    try:
+        status = command.run()
+    # Names of files and what is in them come from strangers as often as not.
+    except ValueError as error:
+        raise ValueError(one_line(error)) from error
+    if status:
         sys.exit(status)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from games.registry import get_game
 from launch.console import number, score
 from teachers.card import ScoreRecord, TeacherCard, card_document, load_card
 from teachers.expert import Expert, shipped_experts
+from teachers.printable import one_line
 
 _WIDTH = 100
 
@@ -44,7 +46,8 @@ def collect_teachers(folders: Sequence[Path]) -> list[FoundTeacher]:
         for game in shipped_experts()
     ]
     for folder in folders:
-        if not folder.is_dir():
+        # Not Path.is_dir: it raises for a name that is too long.
+        if not os.path.isdir(folder):
             raise ValueError(f"there is no folder {folder}")
         for weights in sorted(folder.rglob("*.safetensors")):
             card_file: Path | Traversable = weights.with_suffix(".json")
@@ -54,7 +57,7 @@ def collect_teachers(folders: Sequence[Path]) -> list[FoundTeacher]:
                 found.append(FoundTeacher(str(weights), load_card(card_file), False))
             except ValueError as error:
                 # One that is damaged must not hide the others.
-                print(f"left out: {error}", file=sys.stderr)
+                print(f"left out: {one_line(error)}", file=sys.stderr)
     return found
 
 
@@ -75,7 +78,8 @@ def print_list(teachers: Sequence[FoundTeacher], *, as_json: bool) -> None:
     console.print(_numbered(("game", "algorithm", "architecture", "protocol", "score"), what))
     print()
     whence = [
-        (teacher.reference, teacher.card.origin, teacher.card.licence) for teacher in teachers
+        (one_line(teacher.reference), teacher.card.origin, teacher.card.licence)
+        for teacher in teachers
     ]
     console.print(_numbered(("teacher", "origin", "licence"), whence))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -39,7 +40,8 @@ def import_teacher(
     get_game(game)
     weights = folder / f"{game}.safetensors"
     card_file = weights.with_suffix(".json")
-    taken = [path for path in (weights, card_file) if path.exists()]
+    # Not Path.exists: it raises for a name that is too long.
+    taken = [path for path in (weights, card_file) if os.path.exists(path)]
     if taken and not overwrite:
         raise ValueError(f"{taken[0]} is there already; choose another --out, or give --overwrite")
     origin = ""

@@ -6,6 +6,7 @@ Whoever doubts an import asks the library it came from about the same observatio
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,9 @@ def read_observations(path: Path, spec: GameSpec) -> NDArray[np.uint8]:
     Raises:
         ValueError: not such a file, or not observations of the game.
     """
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist")
+    # Not Path.is_file: it raises for a name that is too long.
+    if not os.path.isfile(path):
+        raise ValueError(f"{path} does not exist or is not a file")
     wanted = f"uint8 [N, {', '.join(map(str, spec.observation_shape))}] in a .npy file"
     try:
         loaded = np.load(path, allow_pickle=False)

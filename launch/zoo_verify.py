@@ -78,7 +78,7 @@ def verify(
         )
         outcomes.append(outcome)
     if card_file is not None:
-        dump_card(with_scores(teacher.card, [o.measured for o in outcomes]), card_file)
+        _write_card(with_scores(teacher.card, [o.measured for o in outcomes]), card_file)
     alarms = [outcome for outcome in outcomes if outcome.comparison.is_alarming]
     if as_json:
         print(json.dumps(_as_json(reference, teacher, outcomes)))
@@ -87,6 +87,13 @@ def verify(
         if card_file is not None:
             print(f"written to {card_file}")
     return 1 if alarms else 0
+
+
+def _write_card(card: TeacherCard, path: Path) -> None:
+    try:
+        dump_card(card, path)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}") from None
 
 
 def with_scores(card: TeacherCard, measured: Sequence[ScoreRecord]) -> TeacherCard:

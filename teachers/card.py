@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from networks.atomic_file import write_atomically
+from teachers.bounded_reading import MAX_CARD_BYTES, read_at_most
 from teachers.json_fields import (
     FieldReader,
     Unsuitable,
@@ -149,14 +150,17 @@ def load_card(path: Path | Traversable) -> TeacherCard:
     """Read and check a card.
 
     Raises:
-        ValueError: the file is missing, is not JSON, or has a wrong, missing or unknown field.
+        ValueError: the file is missing, is not JSON, is larger than any card, or has a wrong,
+            missing or unknown field.
     """
-    if not path.is_file():
-        raise ValueError(f"card {path} is missing; every teacher needs one beside its weights")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise ValueError(f"card {path} is missing; every teacher needs one beside its weights")
     except OSError as error:
         raise ValueError(f"card {path} cannot be read: {error.strerror}") from error
+    data = read_at_most(path, MAX_CARD_BYTES)
+    try:
+        document = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"card {path} is not valid JSON: {error}") from error
     return parse_card(document, source=str(path))

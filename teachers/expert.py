@@ -35,6 +35,7 @@ from networks.atomic_file import write_atomically
 from networks.q_network import QNetwork
 from networks.teacher_network import CategoricalNetwork, PolicyNetwork, TeacherNetwork
 from networks.weights import WeightsVersion, copy_arrays, take_snapshot
+from teachers.bounded_reading import MAX_WEIGHTS_BYTES, check_header, read_at_most
 from teachers.card import (
     CARD_FORMAT,
     Architecture,
@@ -285,15 +286,13 @@ def _network_of(architecture: Architecture) -> TeacherNetwork:
 
 
 def _read_weights(weights: Traversable, sha256: str) -> dict[str, NDArray[Any]]:
-    try:
-        data = weights.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{weights} cannot be read: {error.strerror}") from error
+    data = read_at_most(weights, MAX_WEIGHTS_BYTES)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(
             f"{weights} is damaged or is not the file its card describes: its SHA-256 is not the "
             "card's; fetch both files again"
         )
+    check_header(data, source=str(weights))
     try:
         arrays: dict[str, NDArray[Any]] = load_safetensors(data)
     except (SafetensorError, KeyError) as error:

@@ -77,11 +77,18 @@ def parse_hub_reference(text: str) -> HubReference:
     owner, _, rest = address.partition("/")
     repo, _, path = rest.partition("/")
     is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
-    good_path = not path or all(part not in ("", ".", "..") for part in path.split("/"))
-    good_revision = not separator or re.fullmatch(r"[A-Za-z0-9._/-]+", revision)
+    good_path = not path or _stays_inside(path)
+    good_revision = not separator or (
+        re.fullmatch(r"[A-Za-z0-9._/-]+", revision) and _stays_inside(revision)
+    )
     if not (is_name(owner) and is_name(repo) and good_path and good_revision):
         raise ValueError(f"{text!r} is not an address on the Hub; write {_FORM}")
     return HubReference(f"{owner}/{repo}", path or None, revision or None)
+
+
+def _stays_inside(path: str) -> bool:
+    """Of the folder it is joined to; huggingface_hub looks revisions up as files, too."""
+    return path.isprintable() and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 def pin(text: str, *, game: str | None = None, files: HubFiles | None = None) -> str:

@@ -9,9 +9,10 @@ value should have been; the reader adds the names of file and field.
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
+
+from teachers.printable import is_obeyed, one_line
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class FieldReader:
         unknown = sorted(map(str, set(document) - known))
         if unknown:
             raise ValueError(
-                f"{source}: unknown field {prefix + unknown[0]!r}; "
+                f"{source}: unknown field {prefix + unknown[0][:100]!r}; "
                 f"known: {', '.join(sorted(known))}"
             )
         self._document = cast("Mapping[str, object]", document)
@@ -52,7 +53,8 @@ class FieldReader:
             return parse(value)
         except Unsuitable as error:
             raise ValueError(
-                f"{self._source}: field {self._prefix + name!r} must be {error}, not {value!r}"
+                f"{self._source}: field {self._prefix + name!r} must be {error}, not "
+                + one_line(repr(value), max_chars=200)
             ) from None
 
     def maybe(self, name: str, parse: Callable[[object], T]) -> T | None:
@@ -73,8 +75,8 @@ def as_text(value: object) -> str:
     """Not empty, and without anything that a terminal would obey."""
     if not isinstance(value, str) or not value.strip():
         raise Unsuitable("a text that is not empty")
-    # Cards come from strangers and are printed: no escape sequences, no halves of characters.
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in value if char not in "\n\t"):
+    # Cards come from strangers and are printed.
+    if any(is_obeyed(char) for char in value if char not in "\n\t"):
         raise Unsuitable("a text without control characters")
     return value
 

@@ -55,8 +55,8 @@ def read_dopamine(
     """
     if not unsafe_pickle:
         raise ValueError(
-            f"{source} is a pickle, as Dopamine's checkpoints are; allow it with unsafe_pickle if "
-            "you trust where it comes from (even then only numbers are read from it)"
+            f"{source} is a pickle, as Dopamine's checkpoints are; allow it with --unsafe-pickle "
+            "if you trust where it comes from (even then only numbers are read from it)"
         )
     bundle = load_restricted(data, source=source)
     params = bundle.get("online_params") if isinstance(bundle, dict) else None

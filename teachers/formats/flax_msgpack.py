@@ -80,8 +80,23 @@ class _Decoder:
         return array if code == 1 else array[()].item()
 
     def _array(self, data: bytes) -> NDArray[Any]:
+        lists = iter(range(2))
+
+        def count_list(content: list[object]) -> list[object]:
+            # The shape and the whole; a tree of lists of 8 lists would fill the memory.
+            if next(lists, None) is None:
+                raise ValueError("lists in the shape of an array")
+            return content
+
         shape, dtype, content = msgpack.unpackb(
-            data, raw=False, max_array_len=8, max_str_len=32, max_bin_len=_MAX_BYTES
+            data,
+            raw=False,
+            list_hook=count_list,
+            max_array_len=8,
+            max_map_len=0,
+            max_ext_len=0,
+            max_str_len=32,
+            max_bin_len=_MAX_BYTES,
         )
         if dtype not in _DTYPES or not isinstance(content, bytes):
             raise ValueError(f"an array of type {dtype!r}")

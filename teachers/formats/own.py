@@ -10,6 +10,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from games.spec import GameSpec
+from teachers.bounded_reading import check_header
 from teachers.expert import load_expert
 from teachers.formats.imported import ImportedTeacher
 from teachers.formats.torch_files import MAX_ELEMENTS
@@ -48,6 +49,7 @@ def load_tensors(data: bytes, *, source: str) -> dict[str, Tensor]:
     Raises:
         ValueError: a damaged file, a type that torch does not know, or more than an expert has.
     """
+    check_header(data, source=source)
     try:
         tensors: dict[str, Tensor] = load_safetensors(data)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:

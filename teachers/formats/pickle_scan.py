@@ -2,23 +2,40 @@
 
 A first line of defence in front of the unpicklers, which import nothing either, and a way of
 telling formats apart. `pickletools.genops` only splits the bytes into opcodes.
+
+Keys of dictionaries must be texts or numbers, and there are no sets. Python computes the hash of a
+tuple from all its parts every time, so a tuple of two references to a tuple of two references, and
+so on, takes 2^n steps: five hundred bytes would keep a machine busy for years, and nothing could
+interrupt it.
 """
 
 import io
 import operator
 import pickletools
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from enum import Enum
 
-_MAX_OPCODES = 5_000_000
+_MAX_BYTES = 256 * 2**20
+"""A quantile agent's checkpoint, with its target network and optimizer, has about 100 MB."""
+_MAX_OPCODES = 3_000_000
 """A state_dict has thousands; a checkpoint with the logs of a whole training a million."""
 _MAX_STRINGS = 10_000
 """Texts that are kept: enough to find a key, too few to fill the memory."""
+_MAX_KEPT_CHARS = 200
+"""Of one text; names of modules and keys are shorter."""
 _STRINGS = frozenset(
     {"BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "BINUNICODE8", "STRING", "SHORT_BINSTRING"}
 )
+_PLAIN_TYPES = frozenset(
+    {"int", "int_or_bool", "bool", "float", "None", "str", "bytes", "bytes_or_str"}
+)
+"""Names in pickletools of what an opcode may leave on the stack and has no parts."""
 _GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
-_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
+_FILLS = frozenset({"SETITEM", "SETITEMS", "DICT"})
+_SETS = frozenset({"EMPTY_SET", "ADDITEMS", "FROZENSET"})
 _EXTENSIONS = frozenset({"EXT1", "EXT2", "EXT4"})
 
 
@@ -38,22 +55,31 @@ def scan_pickle(data: bytes, *, source: str) -> PickleContents:
     """Scan the pickle at the start of `data`.
 
     Raises:
-        ValueError: it is damaged, has too many opcodes, or uses some that no checkpoint needs.
+        ValueError: it is damaged, is too large or has too many opcodes, or uses some that no
+            checkpoint needs.
     """
+    # A text of that size is four times as large in memory if one of its characters is odd.
+    if len(data) > _MAX_BYTES:
+        raise ValueError(
+            f"{source} has {len(data)} bytes; at most {_MAX_BYTES} of a pickle are read"
+        )
     stream = io.BytesIO(data)
     contents = PickleContents()
-    texts = _Texts()
+    stack = _Stack()
     try:
         for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             _check(opcode.name, argument, number)
             if opcode.name in ("GLOBAL", "INST"):
                 contents.imports.add(str(argument).replace(" ", "."))
             elif opcode.name == "STACK_GLOBAL":
-                contents.imports.add(texts.name_of_global())
-            texts.follow(opcode.name, argument)
+                contents.imports.add(stack.name_of_global())
+            elif opcode.name in _FILLS:
+                stack.check_keys(is_single=opcode.name == "SETITEM")
+            elif opcode.name in _STRINGS and len(contents.strings) < _MAX_STRINGS:
+                contents.strings.add(str(argument)[:_MAX_KEPT_CHARS])
+            stack.follow(opcode, argument)
     except (ValueError, IndexError, OverflowError, MemoryError) as error:
         raise ValueError(f"{source} is not a whole pickle: {error}") from error
-    contents.strings = texts.seen
     contents.num_bytes = stream.tell()
     return contents
 
@@ -76,41 +102,84 @@ def sealed(method: Callable[..., object]) -> object:
     return call
 
 
+def new_ordered_dict() -> OrderedDict[object, object]:
+    """What a pickle gets for collections.OrderedDict: an empty one, to be filled by SETITEMS.
+
+    A list of pairs, which the type itself takes as well, could have any keys.
+    """
+    return OrderedDict()
+
+
 def _check(opcode: str, argument: object, number: int) -> None:
     if number > _MAX_OPCODES:
         raise ValueError(f"it has more than {_MAX_OPCODES} opcodes")
     # An unpickler makes room for every memo entry below the highest.
-    if opcode in _PUTS and not (isinstance(argument, int) and 0 <= argument <= number):
+    is_put = opcode in _PUTS and opcode != "MEMOIZE"
+    if is_put and not (isinstance(argument, int) and 0 <= argument <= number):
         raise ValueError(f"memo entry {argument} at opcode {number}")
     if opcode in _EXTENSIONS:
         raise ValueError("it uses extension codes")
+    if opcode in _SETS:
+        raise ValueError("it has sets")
 
 
-class _Texts:
-    """The texts seen, and the last two on the stack: a STACK_GLOBAL takes its names from there."""
+class _Kind(Enum):
+    """What is known of a value on the stack, apart from short texts."""
+
+    PLAIN = 1
+    """A number, a text, bytes or None."""
+    OTHER = 2
+    MARK = 3
+
+
+class _Stack:
+    """The stack of the machine that a pickle is a program for, with kinds in place of values."""
 
     def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self._last: tuple[str | None, str | None] = (None, None)
-        self._memo: dict[int, str | None] = {}
+        self._items: list[str | _Kind] = []
+        self._memo: dict[int, str | _Kind] = {}
 
     def name_of_global(self) -> str:
-        module, name = self._last
-        return f"{module or '?'}.{name or '?'}"
+        """What a STACK_GLOBAL here would import."""
+        names = [item if isinstance(item, str) else "?" for item in self._items[-2:]]
+        return ".".join(names)
 
-    def follow(self, opcode: str, argument: object) -> None:
-        if opcode in _STRINGS:
-            self._push(str(argument))
-            if len(self.seen) < _MAX_STRINGS:
-                self.seen.add(str(argument)[:200])
-        elif opcode in _GETS and isinstance(argument, int):
-            self._push(self._memo.get(argument))
-        elif opcode == "MEMOIZE":
-            self._memo[len(self._memo)] = self._last[1]
-        elif opcode in _PUTS and isinstance(argument, int):
-            self._memo[argument] = self._last[1]
-        elif opcode not in ("FRAME", "PROTO"):
-            self._last = (None, None)
+    def check_keys(self, *, is_single: bool) -> None:
+        """Raise ValueError if a dictionary is about to get a key that has parts."""
+        keys = self._items[-2:-1] if is_single else self._items[self._last_mark() + 1 :: 2]
+        if any(isinstance(key, _Kind) and key is not _Kind.PLAIN for key in keys):
+            raise ValueError("a key of a dictionary is neither a text nor a number")
 
-    def _push(self, text: str | None) -> None:
-        self._last = (self._last[1], text)
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
+        """Do to the stack what the opcode does; IndexError if it cannot."""
+        if opcode.name in _PUTS:
+            place = argument if isinstance(argument, int) else len(self._memo)
+            self._memo[place] = self._items[-1]
+            return
+        if opcode.name in _GETS and isinstance(argument, int):
+            self._items.append(self._memo.get(argument, _Kind.OTHER))
+            return
+        self._pop(opcode)
+        if opcode.name in _STRINGS:
+            text = str(argument)
+            self._items.append(text if len(text) <= _MAX_KEPT_CHARS else _Kind.PLAIN)
+            return
+        for left in opcode.stack_after:
+            is_plain = left.name in _PLAIN_TYPES
+            is_mark = left is pickletools.markobject
+            self._items.append(_Kind.MARK if is_mark else _Kind.PLAIN if is_plain else _Kind.OTHER)
+
+    def _pop(self, opcode: pickletools.OpcodeInfo) -> None:
+        taken = opcode.stack_before
+        is_lone_mark = opcode.name == "POP" and self._items[-1] is _Kind.MARK
+        if pickletools.markobject in taken and not is_lone_mark:
+            del self._items[self._last_mark() :]
+            taken = taken[: taken.index(pickletools.markobject)]
+        for _ in taken:
+            self._items.pop()
+
+    def _last_mark(self) -> int:
+        for place in range(len(self._items) - 1, -1, -1):
+            if self._items[place] is _Kind.MARK:
+                return place
+        raise IndexError("there is no mark on the stack")

@@ -135,7 +135,7 @@ def _open_zip(data: bytes, source: str) -> _Opened:
     if is_torch_zip(members):
         return _of_torch(load_torch(data, source=source))
     if (name := find_model(members)) is not None:
-        content = load_torch(members.read(name), source=f"{source}: {name}")
+        content = load_torch(members.read(name), source=f"{source}: {name!r}")
         return _Opened("pfrl", content)
     some = ", ".join(map(repr, members.names[:4]))[:200] or "nothing"
     raise ValueError(

@@ -2,7 +2,7 @@
 
 A pickle is a program. This one gets no function that does anything but copy numbers: arrays are
 put together here from their bytes, states of optimizers are thrown away, and whatever else it asks
-for is refused. What it could still do is take time and memory, within the bounds of its own size.
+for is refused. Time and memory that it takes are in proportion to its own size, which is bounded.
 
 Arrays arrive as numpy pickles them, on their own or wrapped by JAX:
 https://github.com/jax-ml/jax/blob/main/jax/_src/array.py (`_reconstruct_array`) and, before 0.4,
@@ -12,13 +12,12 @@ jax/_src/device_array.py (`reconstruct_device_array`).
 import io
 import math
 import pickle
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from teachers.formats.pickle_scan import scan_pickle, sealed
+from teachers.formats.pickle_scan import new_ordered_dict, scan_pickle, sealed
 from teachers.formats.torch_files import MAX_ELEMENTS
 
 _MAX_DEPTH = 24
@@ -98,7 +97,7 @@ class _StandInUnpickler(pickle.Unpickler):
             return self._ignored
         match plain:
             case "collections.OrderedDict":
-                return OrderedDict
+                return sealed(new_ordered_dict)
             case "flax.core.frozen_dict.FrozenDict":
                 return sealed(self._frozen_dict)
             case "numpy.core.multiarray._reconstruct":
@@ -134,8 +133,10 @@ class _StandInUnpickler(pickle.Unpickler):
         return _make_array((), dtype, content, order="C")[()].item()
 
     def _dtype(self, code: object, *_: object) -> _Dtype:
+        # A text before anything else: other things can be made to have endless representations.
         if not isinstance(code, str) or code not in _DTYPES:
-            raise pickle.UnpicklingError(f"numbers of type {str(code)[:20]!r}")
+            what = f"type {code[:20]!r}" if isinstance(code, str) else "no named type"
+            raise pickle.UnpicklingError(f"numbers of {what}")
         return _Dtype(code)
 
     def _frozen_dict(self, content: object = None) -> dict[object, object]:
@@ -162,7 +163,7 @@ def _make_array(shape: object, dtype: object, content: object, *, order: str) ->
         raise pickle.UnpicklingError("an array that does not hold plain numbers")
     if not isinstance(shape, tuple) or len(shape) > 8:
         raise pickle.UnpicklingError("an array of impossible shape")
-    if not all(isinstance(size, int) and 0 <= size <= MAX_ELEMENTS for size in shape):
+    if not all(isinstance(size, int) and 0 <= size < 2**40 for size in shape):
         raise pickle.UnpicklingError("an array of impossible shape")
     kind = np.dtype(f"<{dtype.code}")
     if math.prod(shape) * kind.itemsize != len(content):
@@ -174,12 +175,18 @@ def _make_array(shape: object, dtype: object, content: object, *, order: str) ->
 def _plain(value: object) -> object:
     """Arrays in place of their stand-ins; dictionaries and lists as such; the rest as None."""
     budget = iter(range(_MAX_NODES))
+    num_elements = 0
 
     def visit(item: object, depth: int) -> object:
+        nonlocal num_elements
         if depth > _MAX_DEPTH or next(budget, None) is None:
             raise ValueError("it is nested too deeply, or has too many parts")
         if isinstance(item, _Array):
-            return item.value
+            item = item.value
+        # At every place where an array stands: whoever converts it makes a copy for each.
+        num_elements += item.size if isinstance(item, np.ndarray) else 0
+        if num_elements > MAX_ELEMENTS:
+            raise ValueError(f"it has more than {MAX_ELEMENTS} elements")
         if isinstance(item, dict):
             return {str(key): visit(part, depth + 1) for key, part in dict.items(item)}
         if isinstance(item, list | tuple):

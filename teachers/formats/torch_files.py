@@ -11,7 +11,6 @@ import math
 import pickle
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple, NoReturn, TypeGuard
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from teachers.formats.bounded_files import MAX_MEMBER_BYTES, ZipMembers
-from teachers.formats.pickle_scan import check_imports, scan_pickle, sealed
+from teachers.formats.pickle_scan import check_imports, new_ordered_dict, scan_pickle, sealed
 
 MAX_ELEMENTS = 2**26
 """Of all tensors of a checkpoint together; the largest expert known here has 35 million."""
@@ -146,6 +145,7 @@ class _Inventory(pickle.Unpickler):
         super().__init__(io.BytesIO(data))
         self.storages: dict[str, _Storage] = {}
         self._handles: dict[str, object] = {}
+        self._key_of: dict[int, str] = {}
         self._num_elements = 0
 
     def find_class(self, module: str, name: str) -> object:
@@ -154,7 +154,7 @@ class _Inventory(pickle.Unpickler):
             return name
         match f"{module}.{name}":
             case "collections.OrderedDict":
-                return OrderedDict
+                return sealed(new_ordered_dict)
             case "torch._utils._rebuild_tensor_v2":
                 return sealed(self._rebuild_tensor)
             case "torch._utils._rebuild_parameter":
@@ -166,20 +166,26 @@ class _Inventory(pickle.Unpickler):
         """Take note of ("storage", type, key, location, number of elements, ...)."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
             raise pickle.UnpicklingError("a reference that is no storage")
-        kind, key, num_elements = pid[1], pid[2], pid[4]
+        kind, key, location, num_elements = pid[1:5]
         if any(extra is not None for extra in pid[5:]):
             raise pickle.UnpicklingError("a view of a storage")
-        if kind not in _ITEM_BYTES or not isinstance(key, str) or not _is_count(num_elements):
+        # Texts before anything is looked up: see `pickle_scan` on the hashes of other things.
+        if not all(isinstance(part, str) for part in (kind, key, location)):
+            raise pickle.UnpicklingError("a storage without type, name or place")
+        if kind not in _ITEM_BYTES or not _is_count(num_elements):
             raise pickle.UnpicklingError("a storage of unknown type or impossible size")
         storage = _Storage(key, num_elements, _ITEM_BYTES[kind])
         if self.storages.setdefault(key, storage) != storage:
             raise pickle.UnpicklingError(f"two different storages {key!r}")
-        return self._handles.setdefault(key, object())
+        handle = self._handles.setdefault(key, object())
+        self._key_of[id(handle)] = key
+        return handle
 
     def _rebuild_tensor(
         self, handle: object, offset: object, size: object, stride: object, *_: object
     ) -> None:
-        storage = next((self.storages[k] for k, h in self._handles.items() if h is handle), None)
+        key = self._key_of.get(id(handle))
+        storage = None if key is None else self.storages[key]
         if storage is None or not isinstance(offset, int) or not _is_count(offset):
             raise pickle.UnpicklingError("a tensor without storage")
         if not _is_shape(size) or not _is_shape(stride) or len(size) != len(stride):

@@ -32,10 +32,16 @@ def own_folder(tmp_path, monkeypatch):
     torch.set_num_threads(num_threads)
 
 
+@pytest.fixture(scope="module")
+def best_network() -> nn.Module:
+    """It takes a while to fit, and nobody changes it."""
+    return signals.fit_best_policy(SPEC, seed=0)
+
+
 @pytest.fixture
-def good(tmp_path) -> Path:
+def good(tmp_path, best_network) -> Path:
     """A teacher that plays nearly perfectly, with a card that says so."""
-    path = save_network(tmp_path / "good", SPEC.name, signals.fit_best_policy(SPEC, seed=0))
+    path = save_network(tmp_path / "good", SPEC.name, best_network)
     set_score(path, mean=9.6)
     return path
 
@@ -263,6 +269,36 @@ def test_the_shipped_cards_are_shown_by_the_name_of_their_game(capsys):
         assert f"game           {game} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "a" * 300],
+        ["show", "a" * 300 + ".safetensors"],
+        ["import", "a.zip", "--game", "pong", "--out", "a" * 300],
+        ["query", "pong", "--observations", "a" * 300, "--out", "out.npz"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_name_that_is_too_long_is_the_users_mistake(tmp_path, words):
+    save_sb3_zip(tmp_path / "a.zip")
+    with pytest.raises(ValueError, match="aaa"):
+        zoo.main(words)
+
+
+def test_a_message_is_one_line_whatever_the_file_is_called(tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"^expert x\\n\\x1b\[2J\.safetensors is missing$"):
+        zoo.main(["show", "x\n\x1b[2J.safetensors"])
+    folder = tmp_path / "a\x1b[31m"
+    save_random_expert(folder, SPEC.name, torso="minatar")
+    zoo.main(["list", "."])
+    (folder / f"{SPEC.name}.json").write_text("{")
+    zoo.main(["list", "."])
+    captured = capsys.readouterr()
+    assert r"a\x1b[31m/" in captured.out
+    assert captured.err.startswith(r"left out: card a\x1b[31m/")
+    assert "\x1b" not in captured.out + captured.err
+
+
 # verify
 
 
@@ -325,6 +361,15 @@ def test_cards_of_others_are_not_written_to(teacher, monkeypatch):
     monkeypatch.setattr("launch.zoo_verify.load_teacher", lambda _: load_expert("pong"))
     with pytest.raises(ValueError, match="are not changed; --write needs the path"):
         zoo.main(["verify", teacher, "--write"])
+
+
+def test_a_card_that_cannot_be_written_is_one_line(good, monkeypatch):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("launch.zoo_verify.dump_card", fail)
+    with pytest.raises(ValueError, match=r"cannot write .*\.json: Permission denied"):
+        zoo.main(["verify", str(good), "--episodes", "2", "--write"])
 
 
 def test_scores_under_other_conditions_stand_beside_each_other():

@@ -41,6 +41,12 @@ def check_same_answers(expert: Expert, judge: Callable[[Tensor], Tensor], pictur
     """
     theirs = torch.cat([judge(part) for part in pictures.split(125)])
     tolerance = 1e-5 * max(1.0, float(theirs.abs().max()))
+    outputs = torch.cat([expert.q_values(part) for part in pictures.split(125)])
+    outputs = outputs[:, list(expert.spec.legal_actions)]
+    if expert.card.architecture.head == "policy":
+        # Logits mean the same whatever is added to all of them, and libraries differ in that.
+        outputs, theirs = outputs.log_softmax(1), theirs.log_softmax(1)
+    torch.testing.assert_close(outputs, theirs, rtol=1e-5, atol=tolerance)
     theirs = theirs - theirs.amax(1, keepdim=True)
     ours = torch.cat([expert.label(part).logits_BA for part in pictures.split(125)])
     ours = ours[:, list(expert.spec.legal_actions)]

@@ -196,6 +196,7 @@ def test_what_a_source_does_not_say_may_be_null_or_absent(name: str) -> None:
         ("scores.0.mean", 10**400, r"'scores\[0\].mean' must be a finite number"),
         ("origin", "\x1b]0;mine\x07", "'origin' must be a text without control characters"),
         ("notes", "\udcff", "'notes' must be a text without control characters"),
+        ("licence", "MIT \u202e0.2-ehcapA", "'licence' must be a text without control characters"),
         ("created", "2026-01-31T12:00\x1b[31m", "'created' must be a date"),
         ("sha256", "A" * 64, "'sha256' must be 64 lower-case"),
         ("sha256", "0" * 63, "'sha256' must be 64 lower-case"),

@@ -156,7 +156,7 @@ def test_a_pickle_is_read_only_with_consent(tmp_path: Path) -> None:
     path = tmp_path / "ckpt.199"
     layouts.write_dopamine(path, random_layers(NUM_LEGAL, same=True))
     assert detect_format(path) == "dopamine"
-    with pytest.raises(ValueError, match=r"is a pickle.*unsafe_pickle"):
+    with pytest.raises(ValueError, match=r"is a pickle.*--unsafe-pickle"):
         read_checkpoint(path, game="pong")
 
 

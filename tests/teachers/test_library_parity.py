@@ -18,7 +18,8 @@ from reference_networks import nature_same, nature_valid
 from torch import Tensor
 
 from games.registry import get_game
-from teachers.expert import Expert, load_expert, save_expert
+from launch import zoo
+from teachers.expert import Expert, load_expert
 from teachers.formats import read_checkpoint
 
 pytestmark = [
@@ -51,10 +52,11 @@ def states() -> Tensor:
 
 
 def imported(path: Path) -> Expert:
-    teacher = read_checkpoint(path, game=GAME, unsafe_pickle=True)
-    own = path.parent / "own" / f"{GAME}.safetensors"
-    save_expert(teacher.network, teacher.card_fields, own, half=False)
-    return load_expert(own)
+    """As a user imports it."""
+    folder = path.parent / "own"
+    words = [str(path), "--game", GAME, "--out", str(folder), "--overwrite", "--unsafe-pickle"]
+    zoo.main(["import", *words])
+    return load_expert(folder / f"{GAME}.safetensors")
 
 
 def check(path: Path, judge: Callable[[Tensor], Tensor], pictures: Tensor) -> Expert:

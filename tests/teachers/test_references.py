@@ -67,7 +67,8 @@ def test_an_address_is_taken_apart_and_put_together_again(text, expected):
 @pytest.mark.parametrize(
     "text",
     ["hf://", "hf://a", "hf://a/", "hf:///b", "hf://a/b/../c.zip", "hf://a/b//c.zip", "hf://a/b@",
-     "hf://a b/c", "hf://a/b/c.zip@x y", "hf://-a/b"],
+     "hf://a b/c", "hf://a/b/c.zip@x y", "hf://-a/b", "hf://a/b@../../x", "hf://a/b@/etc/passwd",
+     "hf://a/b@x/../y", "hf://a/b/c\n.zip"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_with_the_form(text):
     with pytest.raises(ValueError, match=r"write hf://OWNER/REPO\[/PATH\]\[@REVISION\]"):
