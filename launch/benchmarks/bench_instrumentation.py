@@ -3,8 +3,9 @@
     python launch/bench.py instrumentation --rounds 20
 
 One run on Ray, in its steady state. With: every two seconds a look as in any run (all roles report;
-metrics.jsonl, TensorBoard, verdict, status in Redis, Prometheus' exporter), and the exporter is
-asked once as Prometheus would. Without: nobody looks between the beginning and the end. Both halves
+metrics.jsonl, TensorBoard, verdict, status in Redis, Prometheus' exporter), the live page's process
+beside it with nobody at the page, and the exporter is asked once as Prometheus would. Without:
+nobody looks between the beginning and the end, and the page's process is stopped. Both halves
 of a pair follow each other at once and change places from pair to pair, so that what changes slowly
 on a machine does not count.
 
@@ -16,11 +17,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,26 +30,30 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
 
 from games.registry import get_game
+from launch.benchmarks.bench_cpu import cpu_seconds
 from launch.benchmarks.bench_report import describe_versions
 from launch.benchmarks.bench_system import settle
-from launch.config import MultitaskConfig, load_config, load_preset
+from launch.config import MultitaskConfig, dump_config, load_config, load_preset
 from launch.engine import Engine
 from launch.engines import connect_to_ray, open_board, open_engine, open_redis
 from launch.exporter import MetricsConfig, open_exporter, targets_path
 from launch.limits import choose_device
 from launch.live_control import LiveControl
 from launch.option_errors import parse_or_fail
+from launch.page_process import open_page
 from launch.recipe import MultitaskRecipe
 from launch.recorder import Recorder
-from launch.run_dir import describe_hardware
+from launch.run_dir import RunDir, describe_hardware
 from learner.batch import DeviceBatch
 from learner.game_means import GameMeans, sum_by_game
 
 _PROG = "bench.py instrumentation"
 _TARGET = 0.98
 _REPETITIONS = 10_000
+_WARM_UP_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +88,7 @@ class Phase:
     steps: int
     updates: int
     cpu_s: float
+    """Processor time of this process and all below it: roles, Ray, Redis, the page."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -129,25 +136,33 @@ class WatchedRun:
 
     def __init__(self, recipe: MultitaskRecipe, stack: ExitStack) -> None:
         """Start it and wait until learner and actors have found their pace."""
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))) / "run"
-        folder.mkdir()
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        config = recipe.config
+        run = RunDir.create(
+            str(scratch / "run"), preset="bench", config_text=dump_config(config), seed=config.seed
+        )
         device = choose_device(recipe.config)
         connect_to_ray(recipe, stack, device=device)
-        redis = open_redis(recipe.config, stack, run="bench", note=print)
+        redis = open_redis(
+            config, stack, run=run.redis_name, url_path=run.redis_url_path, note=print
+        )
+        open_page(run, config.dashboard, stack=stack, note=print)
+        self._page_pid = _find_page()
+        stack.callback(self._set_page, signal.SIGCONT)
         self._engine: Engine = open_engine(
             recipe, device=device, state=None, redis=redis, note=print
         )
         stack.callback(self._engine.close)
         board = open_board(redis, stack)
-        exporter = open_exporter(recipe.config.metrics, folder, stack)
+        exporter = open_exporter(config.metrics, run.path, stack)
         assert board is not None
         assert exporter is not None
-        self._targets = targets_path(folder)
-        self._period_s = recipe.config.report_period_s
+        self._targets = targets_path(run.path)
+        self._period_s = config.report_period_s
         self._recorder = stack.enter_context(
             Recorder(
-                folder / "metrics.jsonl",
-                folder / "tensorboard",
+                run.metrics_path,
+                run.tensorboard,
                 [get_game(game) for game in recipe.games],
                 outlets=[exporter.take],
                 probes=[board.figures],
@@ -157,10 +172,14 @@ class WatchedRun:
             recipe, engine=self._engine, board=board, tell=lambda event, progress: None
         )
         settle(self._engine)
+        # Whoever was ahead when learning began has used that up by then.
+        self._engine.advance(_WARM_UP_S)
 
     def phase(self, arm: Arm, seconds: float) -> Phase:
         """Go on for this long, watched or not."""
+        self._set_page(signal.SIGCONT if arm == "with" else signal.SIGSTOP)
         before, start = self._engine.progress(), time.monotonic()
+        cpu_before = sum(cpu_seconds().values())
         if arm == "with":
             self._watch(start + seconds)
         else:
@@ -173,8 +192,12 @@ class WatchedRun:
             - sum(game.sampled for game in before.games.values()),
             steps=now.steps - before.steps,
             updates=now.updates - before.updates,
-            cpu_s=sum(now.usage.cpu_s.values()) - sum(before.usage.cpu_s.values()),
+            cpu_s=sum(cpu_seconds().values()) - cpu_before,
         )
+
+    def _set_page(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._page_pid, number)
 
     def _watch(self, until: float) -> None:
         is_asked = False
@@ -193,6 +216,17 @@ class WatchedRun:
                 answer.read()
 
 
+def _find_page() -> int:
+    """Process id of the live page, which this process has started."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            command = (stat.parent / "cmdline").read_text()
+            if parent == os.getpid() and "dashboard.py" in command:
+                return int(stat.parent.name)
+    raise ValueError("the live page has not been started")
+
+
 def alternate(
     run_phase: Callable[[Arm, float], Phase], *, rounds: int, phase_s: float
 ) -> list[Phase]:
@@ -204,20 +238,24 @@ def alternate(
     return phases
 
 
-def compare(phases: Sequence[Phase]) -> dict[str, float]:
+def compare(phases: Sequence[Phase]) -> dict[str, Any]:
     """Throughput with, divided by that without: geometric mean over the pairs, 95 % interval.
 
     The work is what the learner drew and what the actors played, half each (in logarithms): either
-    of them may run ahead of the other for some seconds.
+    of them may run ahead of the other for some seconds. `per_cpu` is the same for work per second
+    of processor time, which hardly depends on what else the machine does.
     """
-    logs = np.array(
-        [
-            _log_rate(first) - _log_rate(second)
-            if first.arm == "with"
-            else _log_rate(second) - _log_rate(first)
-            for first, second in zip(phases[::2], phases[1::2], strict=True)
-        ]
-    )
+    pairs = [
+        (first, second) if first.arm == "with" else (second, first)
+        for first, second in zip(phases[::2], phases[1::2], strict=True)
+    ]
+    work = np.array([_log_work(watched) - _log_work(alone) for watched, alone in pairs])
+    time_s = np.array([np.log(watched.seconds / alone.seconds) for watched, alone in pairs])
+    cpu_s = np.array([np.log(watched.cpu_s / alone.cpu_s) for watched, alone in pairs])
+    return {**_estimate(work - time_s), "per_cpu": _estimate(work - cpu_s), "pairs": len(pairs)}
+
+
+def _estimate(logs: NDArray[np.float64]) -> dict[str, float]:
     rng = np.random.default_rng(0)
     means = logs[rng.integers(len(logs), size=(_REPETITIONS, len(logs)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
@@ -225,14 +263,11 @@ def compare(phases: Sequence[Phase]) -> dict[str, float]:
         "ratio": round(float(np.exp(logs.mean())), 5),
         "low": round(float(np.exp(low)), 5),
         "high": round(float(np.exp(high)), 5),
-        "pairs": len(logs),
     }
 
 
-def _log_rate(phase: Phase) -> float:
-    return float(
-        0.5 * (np.log(phase.samples / phase.seconds) + np.log(phase.steps / phase.seconds))
-    )
+def _log_work(phase: Phase) -> float:
+    return float(0.5 * (np.log(phase.samples) + np.log(phase.steps)))
 
 
 def cost_of_counters(recipe: MultitaskRecipe, phases: Sequence[Phase]) -> dict[str, float]:
@@ -310,12 +345,14 @@ def _as_row(phase: Phase) -> dict[str, Any]:
 
 
 def describe(report: dict[str, Any]) -> str:
-    """Three lines."""
-    counters = report["counters"]
+    """In words."""
+    counters, per_cpu = report["counters"], report["per_cpu"]
     return "\n".join(
         [
             f"throughput watched / not watched: {report['ratio']:.4f} "
             f"(95% {report['low']:.4f} to {report['high']:.4f}, {report['pairs']} pairs)",
+            f"work per processor time, the same: {per_cpu['ratio']:.4f} "
+            f"(95% {per_cpu['low']:.4f} to {per_cpu['high']:.4f})",
             f"counters inside the roles: {counters['share_of_cpu']:.2%} of the processor time",
             f"target: at least {report['target']}",
         ]

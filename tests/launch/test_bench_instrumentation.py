@@ -46,6 +46,17 @@ def test_a_machine_that_slows_down_does_not_look_like_a_cost():
     assert compare(alternate(run_phase, rounds=8, phase_s=5.0))["ratio"] == pytest.approx(0.97)
 
 
+def test_on_a_busy_machine_work_per_processor_time_still_tells_the_cost():
+    # Half of the machine is taken away while the second half of each pair runs.
+    phases = [
+        Phase("without", 10.0, samples=4000, steps=1000, updates=10, cpu_s=20.0),
+        Phase("with", 10.0, samples=1960, steps=490, updates=5, cpu_s=10.0),
+    ] * 2
+    found = compare(phases)
+    assert found["ratio"] == pytest.approx(0.49, abs=1e-4)
+    assert found["per_cpu"]["ratio"] == pytest.approx(0.98, abs=1e-4)
+
+
 def test_interval_holds_the_truth_and_widens_with_the_noise():
     few, _ = machine(cost=0.01, noise=(0.0, 0.01, -0.01, 0.005, 0.0))
     much, _ = machine(cost=0.01, noise=(0.0, 0.1, -0.1, 0.05, 0.0))
@@ -61,10 +72,9 @@ def test_counters_cost_is_a_part_of_the_processor_time_that_was_used():
     expected = 2 * cost["lap_s"] * 2000 / recipe.config.actor.num_envs
     expected += (cost["game_figures_s_per_update"] + 4 * cost["lap_s"]) * 2000
     assert 0 < cost["share_of_cpu"] == pytest.approx(expected / 40.0, rel=1e-2)
-    text = describe(
-        {"ratio": 0.99, "low": 0.98, "high": 1.0, "pairs": 3, "target": 0.98, "counters": cost}
-    )
-    assert "0.9900" in text
+    estimate = {"ratio": 0.99, "low": 0.98, "high": 1.0}
+    report = {**estimate, "per_cpu": estimate, "pairs": 3, "target": 0.98, "counters": cost}
+    assert "0.9900" in describe(report)
 
 
 def test_options_that_make_no_sense_are_refused():
