@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 import sys
 import time
@@ -50,6 +51,8 @@ class Outcome:
 def main(argv: Sequence[str]) -> None:
     """Kill and measure; status 1 if something has not recovered, ValueError for a mistake."""
     options = _parse(argv)
+    # That Redis is away for a while is what is to be seen.
+    logging.getLogger("launch.redis_link").setLevel(logging.ERROR)
     with ExitStack() as stack:
         bus = stack.enter_context(find_run(options.run, redis_url=options.redis_url))
         run = Run(bus, timeout_s=options.timeout_s)
