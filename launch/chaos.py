@@ -203,11 +203,14 @@ def _print_table(outcomes: Sequence[Outcome]) -> None:
         late = outcome.recovery_s is None
         after = "not in time" if late else f"{outcome.recovery_s:.1f} s"
         lost = ", ".join(
-            f"{number:,} {kind.removesuffix('_lost')}"
-            for kind, number in outcome.lost.items()
-            if number
+            f"{number:,} {_noun(kind, number)}" for kind, number in outcome.lost.items() if number
         )
         print(f"{outcome.killed:<{width}}  {after:>15}  {lost or '-'}")
+
+
+def _noun(kind: str, number: int) -> str:
+    nouns = kind.removesuffix("_lost")
+    return nouns.removesuffix("s") if number == 1 else nouns
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
