@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Reading = Mapping[str, float]
 """One moment: `seconds`, and a number for everything that could be read."""
 
-MIN_READINGS = 20
+MIN_READINGS = 10
 """After the warm-up; fewer say nothing."""
 FULL = 0.99
 """Of replay's capacity, in every game: then it counts as full."""
