@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from launch.chaos_kill import kill_here, kill_own_node
 from launch.process_id import RoleProcess
+from launch.ray_session import check_reachable, one_line_if_versions_differ
 
 _TASK_PATIENCE_S = 60.0
 """A node on which no task has run yet has to start a process for it."""
@@ -38,12 +39,11 @@ def connected(nodes: set[str]) -> Iterator[None]:
         ValueError: this machine belongs to no cluster, or to another one.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS", "auto")
+    check_reachable(address)
     try:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS", "auto"),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with one_line_if_versions_differ(address):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         raise ValueError(
             "some of the run's processes are on other machines, and no Ray answers here "

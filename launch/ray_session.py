@@ -72,7 +72,7 @@ def _connect(recipe: Recipe) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        _check_reachable(address)
+        check_reachable(address)
         with one_line_if_versions_differ(address):
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
@@ -105,7 +105,7 @@ def one_line_if_versions_differ(address: str) -> Iterator[None]:
         ) from None
 
 
-def _check_reachable(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Raises ValueError if nothing listens there; Ray itself would try for minutes."""
     host, separator, port = address.rpartition(":")
     if not separator or "/" in address or not port.isdigit():
