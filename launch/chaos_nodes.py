@@ -64,18 +64,21 @@ def _living_nodes() -> set[str]:
 
 def kill_there(target: RoleProcess) -> None:
     """As kill_here, on the node of the process; ValueError likewise, and if it does not answer."""
-    _run_on(target.process.node, _remote_kill, target)
+    node = target.process.node
+    _answer_of(_start_on(node, _remote_kill, target), node)
 
 
 def kill_node(node: str) -> None:
     """SIGKILL to a node's manager; returns when Ray knows that the node has gone."""
-    with suppress(RayError):  # The task goes with its node, as it should.
-        _run_on(node, _remote_kill_node)
+    task = _start_on(node, _remote_kill_node)
     deadline = time.monotonic() + _TASK_PATIENCE_S
+    # Not by the task's answer: Ray may look for what has become of it for minutes.
     while node in _living_nodes():
+        if ray.wait([task], timeout=_LOOK_PERIOD_S)[0]:
+            with suppress(RayError):  # It has gone with its node, as it should.
+                _answer_of(task, node)
         if time.monotonic() > deadline:
             raise ValueError(f"node {node[:8]} is still there after {_TASK_PATIENCE_S:g} s")
-        time.sleep(_LOOK_PERIOD_S)
 
 
 def is_head(node: str) -> bool:
@@ -86,10 +89,14 @@ def is_head(node: str) -> bool:
     )
 
 
-def _run_on(node: str, function: Any, *args: Any) -> None:
-    task = function.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+def _start_on(node: str, function: Any, *args: Any) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+    return function.options(scheduling_strategy=strategy).remote(*args)
+
+
+def _answer_of(task: Any, node: str) -> None:
     try:
-        ray.get(task.remote(*args), timeout=_TASK_PATIENCE_S)
+        ray.get(task, timeout=_TASK_PATIENCE_S)
     except RayTaskError as error:
         raise error.cause if isinstance(error.cause, ValueError) else error from None
     except TimeoutError:

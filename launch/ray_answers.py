@@ -52,9 +52,8 @@ def cause_of(error: RayTaskError) -> Exception:
     while isinstance(cause, RayTaskError):
         cause = cause.cause  # One role's error, met by another one.
     if isinstance(cause, ObjectStoreFullError | OutOfDiskError):
-        where = f"on {error.ip}" if error.ip else "of a node"
         return ValueError(
-            f"Ray's object store {where} is full, and so is the disk below its temporary folder, "
+            "Ray's object store is full on a node, and so is the disk below its temporary folder, "
             "to which it would spill; free room there, or give the store more with 'ray start "
             "--object-store-memory BYTES', and go on with --resume"
         )

@@ -1,29 +1,46 @@
-"""Clusters that a run, or chaos.py, has no business with: real ones on this machine."""
+"""Clusters on which a run cannot go on: other versions, a full object store; kills through Ray.
+
+Each is a real Ray of several nodes on this machine.
+"""
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import counting
+import numpy as np
 import pytest
 import ray
+import torch
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from ray_clusters import many_nodes
-from ray_runs import MadeUpRecipe
+from ray_runs import MadeUpRecipe, drive
 from runs import save_random_expert
 
 from actors.actor import ActorConfig
-from launch.chaos_nodes import connected
+from launch.chaos_nodes import connected, kill_node, kill_there
+from launch.chaos_recovery import Standing, has_recovered
+from launch.cluster import Link
 from launch.config import MultitaskConfig
+from launch.ray_engine import RayEngine
 from launch.ray_session import ray_session
+from launch.redis_server import PrivateRedis
 from networks.build import NetworkConfig
 from replay.config import ReplayConfig
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
 GAMES = (counting.CUTS.name, counting.LIVES.name)
+
+
+@pytest.fixture(scope="module")
+def redis_url():
+    with PrivateRedis() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +64,10 @@ def recipe(tmp_path_factory):
             network=NetworkConfig(torso="minatar"),
         )
     )
+
+
+def start(recipe, url, *, name):
+    return RayEngine(recipe, link=Link(url, name), device=torch.device("cpu"))
 
 
 def claim_other_versions():
@@ -78,6 +99,84 @@ def test_other_versions_of_python_and_ray_are_refused_in_one_line(recipe, monkey
         )
         assert worker.returncode != 0
         assert "Version mismatch" in worker.stdout + worker.stderr
+
+
+def fill_the_object_store(hoard, num_bytes):
+    while True:
+        hoard.append(ray.put(np.zeros(num_bytes, np.uint8)))
+
+
+def test_a_full_object_store_ends_the_run_with_what_to_do(recipe, redis_url, monkeypatch):
+    # The disk counts as full, too: else the store would spill to it, and the run go on.
+    monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0.0001")
+    with many_nodes(8):
+        engine = start(recipe, redis_url, name="full")
+        try:
+            drive(engine, lambda progress: progress.updates > 10)
+            hoard = []
+            for num_bytes in (1 << 20, 1 << 14, 1 << 10):
+                with pytest.raises((ObjectStoreFullError, OutOfDiskError)):
+                    fill_the_object_store(hoard, num_bytes)
+            with pytest.raises(ValueError, match="object store is full on a node") as end:
+                drive(engine)
+            assert "\n" not in str(end.value)
+            assert "--object-store-memory" in str(end.value)
+            hoard.clear()
+            assert engine.state()["learner"]["num_updates"] > 10, "what was learned is lost"
+        finally:
+            engine.close()
+
+
+def standing_of(engine):
+    progress = engine.progress()
+    return Standing(
+        phase="training",
+        updates=progress.updates,
+        settled=all(g.actors + g.waiting == g.wanted for g in progress.games.values()),
+        waiting={name: game.waiting for name, game in progress.games.items()},
+        faults=progress.faults,
+        processes=progress.processes,
+        has_weights=True,
+    )
+
+
+def whole(engine):
+    drive(engine, lambda progress: not standing_of(engine).unready, timeout_s=120.0)
+    return standing_of(engine)
+
+
+def recovered(engine, killed, before):
+    drive(engine, lambda _: has_recovered(killed, before, standing_of(engine)), timeout_s=120.0)
+
+
+def test_an_actor_and_a_node_are_killed_through_ray_and_the_run_recovers(
+    recipe, redis_url, monkeypatch
+):
+    """As chaos.py does with what is on other machines; here all are on one, so nothing is near."""
+    crowd = MadeUpRecipe(replace(recipe.config, actors=("2",)))
+    with many_nodes(4, 2) as cluster:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        engine = start(crowd, redis_url, name="remote")
+        try:
+            before = whole(engine)
+            (here,) = before.of_role("coordinator")
+            there = [p for p in before.of_role("actor") if p.process.node != here.process.node]
+            assert len(there) == 2
+            kill_there(there[0])
+            recovered(engine, [there[0]], before)
+            with pytest.raises(ValueError, match="has gone meanwhile"):
+                kill_there(there[0])
+            before = whole(engine)
+            node = there[1].process.node
+            lost = [p for p in before.processes if p.process.node == node]
+            assert len(lost) == 2
+            kill_node(node)
+            recovered(engine, lost, before)
+            after = engine.progress()
+        finally:
+            engine.close()
+    assert sum(game.waiting for game in after.games.values()) == 2, "four CPUs are left for six"
+    assert after.faults["learner_restarts"] == after.faults["shard_restarts"] == 0
 
 
 def test_a_ray_that_does_not_carry_the_run_kills_nothing():
