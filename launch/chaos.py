@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from launch.process_id import RoleProcess, find_process
 from launch.redis_bus import RedisBus
 from launch.redis_link import RedisUnavailableError
 from launch.run_dir import RunDir
+from launch.run_options import add_redis_url, parse_run_options, run_parser
 from launch.scale import find_run
 
 _DEFAULT_ROLES = ("actor", "shard", "learner", "inference", "redis")
@@ -214,14 +214,11 @@ def _noun(kind: str, number: int) -> str:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="chaos.py",
-        description="Kill processes of a run that goes on, one at a time, with SIGKILL, and "
+    parser = run_parser(
+        "chaos.py",
+        "Kill processes of a run that goes on, one at a time, with SIGKILL, and "
         "measure how soon it recovers.",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
-    parser.add_argument("run", nargs="?", metavar="RUN", help="folder of the run")
     parser.add_argument(
         "--roles",
         nargs="+",
@@ -235,17 +232,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--timeout-s", type=float, default=120.0, help="longest wait for a recovery (120)"
     )
-    parser.add_argument(
-        "--redis-url", default="", help="of the run's Redis; without, as the run's folder says"
-    )
-    try:
-        options, unknown = parser.parse_known_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{error}; see chaos.py --help") from None
-    if options.run is None:
-        raise ValueError("name the folder of a run, such as runs/latest; see chaos.py --help")
-    if unknown:
-        raise ValueError(f"unrecognized options: {shlex.join(unknown)}; see chaos.py --help")
+    add_redis_url(parser)
+    options = parse_run_options(parser, argv)
     _check_roles(options.roles)
     return options
 

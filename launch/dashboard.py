@@ -31,6 +31,7 @@ from launch.page_server import Page
 from launch.page_source import RunSource
 from launch.page_token import read_token
 from launch.run_dir import RunDir
+from launch.run_options import add_redis_url, parse_run_options, run_parser
 
 _SHUTDOWN_S = 0.5
 
@@ -91,13 +92,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="dashboard.py",
-        description="Show a run on a page in the browser.",
-        exit_on_error=False,
-        allow_abbrev=False,
+    parser = run_parser(
+        "dashboard.py",
+        "Show a run on a page in the browser.",
     )
-    parser.add_argument("run", nargs="?", metavar="RUN", help="folder of the run")
     parser.add_argument("--port", type=int, default=0, help="of the page; 0 takes a free one (0)")
     parser.add_argument(
         "--host", default=LOOPBACK, help=f"address that the page is served at ({LOOPBACK})"
@@ -115,21 +113,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="file with the token that the controls ask for; without it, and without "
         "ACTOR_MIMIC_DASHBOARD_TOKEN, nothing can be changed",
     )
-    parser.add_argument(
-        "--redis-url", default="", help="of the run's Redis; without, as the run's folder says"
-    )
+    add_redis_url(parser)
     # For launch/page_process.py: a socket that listens already, and the launcher's pipe.
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
-    try:
-        options, unknown = parser.parse_known_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{error}; see dashboard.py --help") from None
-    if options.run is None:
-        raise ValueError("name the folder of a run, such as runs/latest; see dashboard.py --help")
-    if unknown:
-        raise ValueError(f"unrecognized options: {' '.join(unknown)}; see dashboard.py --help")
-    return options
+    return parse_run_options(parser, argv)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from launch.engine import check_wanted
 from launch.redis_bus import RedisBus
 from launch.redis_link import RedisUnavailableError
 from launch.run_dir import RunDir
+from launch.run_options import add_redis_url, parse_run_options, run_parser
 
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
 _LOOK_PERIOD_S = 0.25
@@ -207,14 +208,10 @@ def _print(actors: Mapping[str, GameActors]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="scale.py",
-        description="Change how many actors the games of a run have, while it goes on.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
-        allow_abbrev=False,
+    parser = run_parser(
+        "scale.py",
+        "Change how many actors the games of a run have, while it goes on.",
     )
-    parser.add_argument("run", nargs="?", metavar="RUN", help="folder of the run")
     parser.add_argument("entries", nargs="*", metavar="GAME=N", help="actors of a game, 0 or more")
     parser.add_argument("--file", metavar="YAML", help="a mapping of games to numbers")
     parser.add_argument("--show", action="store_true", help="change nothing")
@@ -222,18 +219,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--timeout-s", type=float, default=60.0, help="longest wait for the run to follow (60)"
     )
-    parser.add_argument(
-        "--redis-url", default="", help="of the run's Redis; without, as the run's folder says"
-    )
-    try:
-        options, unknown = parser.parse_known_intermixed_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{error}; see scale.py --help") from None
-    if options.run is None:
-        raise ValueError("name the folder of a run, such as runs/latest; see scale.py --help")
-    if unknown:
-        raise ValueError(f"unrecognized options: {' '.join(unknown)}; see scale.py --help")
-    return options
+    add_redis_url(parser)
+    return parse_run_options(parser, argv)
 
 
 def _parse_entries(entries: Sequence[str]) -> dict[str, int]:
