@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from actors.actor import ActorCounts
 from launch.cluster import RUN_GROUP, ActorReport, Link, RemoteActor
 from launch.engine import Played, claim_serial
 from launch.placement import Placement
 from launch.process_id import ProcessId, RoleProcess
-from launch.ray_answers import REPORT_PATIENCE_S, has_process
+from launch.ray_answers import REPORT_PATIENCE_S, cause_of, has_process
 from launch.ray_clients import CONTROL_GROUP
 from launch.recipe import Recipe
 from launch.usage import RoleUse
@@ -292,6 +292,8 @@ class ActorFleet:
             report: ActorReport = ray.get(asked)
         except RayActorError:
             return  # Its loop tells, too.
+        except RayTaskError as error:
+            raise cause_of(error) from None
         actor.process, actor.counts = report.process, report.counts
         actor.is_counted_on = True
         self.use.take(report.process, report.use)

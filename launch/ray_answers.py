@@ -24,6 +24,7 @@ def answers(references: list[Any], *, patience_s: float = REPORT_PATIENCE_S) -> 
 
     Raises:
         RayActorError: a role could not even start, and so will no other one in its place.
+        ValueError: See cause_of.
     """
     ready, _ = ray.wait(references, num_returns=len(references), timeout=patience_s)
     return [_answer(reference) if reference in ready else None for reference in references]
@@ -39,6 +40,8 @@ def _answer(reference: Any) -> Any:
     except TimeoutError:
         # A learner in the midst of a long update has passed the question by.
         return None
+    except RayTaskError as error:
+        raise cause_of(error) from None
 
 
 def cause_of(error: RayTaskError) -> Exception:

@@ -94,9 +94,9 @@ def test_served_logits_are_those_of_an_own_network_also_after_a_kill(config, red
             np.testing.assert_array_equal(theirs.argmax(1), ours.argmax(1))
             assert served.version == own.version == (2, 30)
             if attempt == 0:
-                pid = ray.get(server.report.remote()).pid
+                pid = ray.get(server.report.remote()).process.pid
                 os.kill(pid, signal.SIGKILL)
-        assert ray.get(server.report.remote()).pid != pid
+        assert ray.get(server.report.remote()).process.pid != pid
     finally:
         sink.close()
         ray.kill(server)
@@ -107,15 +107,15 @@ def test_a_server_that_does_not_answer_is_given_up(config, redis_url):
         MadeUpRecipe(config), link=Link(redis_url, "mute"), device="cpu"
     )
     sink = RedisWeightSink(redis_url, "mute")
-    sink.publish(take_snapshot(MadeUpRecipe(config).build_network(), WeightsVersion(0, 0)))
-    pid = ray.get(server.report.remote()).pid
-    os.kill(pid, signal.SIGSTOP)
     try:
+        sink.publish(take_snapshot(MadeUpRecipe(config).build_network(), WeightsVersion(0, 0)))
+        pid = ray.get(server.report.remote()).process.pid
+        os.kill(pid, signal.SIGSTOP)
         served = RayInference(server, 0, patience_s=0.5)
         served.begin(np.zeros((1, 3, 4, 4), np.uint8))
         with pytest.raises(RuntimeError, match=r"has not answered for 0.5 s"):
             served.finish()
-    finally:
         os.kill(pid, signal.SIGCONT)
+    finally:
         sink.close()
         ray.kill(server)

@@ -102,7 +102,9 @@ def test_an_error_in_one_of_the_learners_ends_the_run_with_its_cause(config, red
 
 
 def test_learners_that_cannot_even_start_end_the_run_at_once(config, redis_url, monkeypatch):
-    impossible = dataclasses.replace(config, teachers=("counting_cuts=nowhere/x.safetensors",))
+    impossible = dataclasses.replace(
+        config, teachers=tuple(f"{game}=nowhere/x.safetensors" for game in config.games)
+    )
     with (
         started(impossible, redis_url, name="impossible") as engine,
         pytest.raises(Exception, match="nowhere"),
