@@ -40,8 +40,8 @@ from launch.benchmarks import (
 from launch.benchmarks.bench_report import complete_report, format_report
 from launch.benchmarks.bench_setup import BenchOptions, BenchSetup, prepare
 from launch.benchmarks.bench_timing import Result
-from launch.cli import run_command
-from launch.option_errors import parse_or_fail
+from launch.options.cli import run_command
+from launch.options.errors import parse_or_fail
 
 BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
     "actor": bench_actor.run,

@@ -21,15 +21,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
-from launch.chaos_kill import is_here
-from launch.chaos_recovery import Standing, has_recovered, losses
-from launch.chaos_targets import Target, connect, find_target, kill
-from launch.cli import run_command
+from launch.disruption.kill import is_here
+from launch.disruption.recovery import Standing, has_recovered, losses
+from launch.disruption.targets import Target, connect, find_target, kill
+from launch.on_redis.bus import RedisBus
+from launch.on_redis.link import RedisUnavailableError
+from launch.options.cli import run_command
+from launch.options.of_a_run import add_redis_url, parse_run_options, run_parser
 from launch.process_id import RoleProcess, find_process
-from launch.redis_bus import RedisBus
-from launch.redis_link import RedisUnavailableError
-from launch.run_dir import RunDir
-from launch.run_options import add_redis_url, parse_run_options, run_parser
+from launch.records.run_dir import RunDir
 from launch.scale import find_run
 
 _DEFAULT_ROLES = ("actor", "shard", "learner", "inference", "redis")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     """Kill and measure; status 1 if something has not recovered, ValueError for a mistake."""
     options = _parse(argv)
     # That Redis is away for a while is what is to be seen.
-    logging.getLogger("launch.redis_link").setLevel(logging.ERROR)
+    logging.getLogger("launch.on_redis.link").setLevel(logging.ERROR)
     with ExitStack() as stack:
         bus = stack.enter_context(find_run(options.run, redis_url=options.redis_url))
         run = Run(bus, timeout_s=options.timeout_s)

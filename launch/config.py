@@ -22,10 +22,10 @@ from actors.actor import ActorConfig
 from games.env import get_protocol
 from games.registry import get_game
 from launch.balance import BalanceConfig
-from launch.engine_options import check_engine_options
-from launch.exporter import MetricsConfig
-from launch.option_errors import parse_or_fail
-from launch.per_game import any_text, parse_per_game, positive_float, positive_int
+from launch.options.errors import parse_or_fail
+from launch.options.of_an_engine import check_engine_options
+from launch.options.per_game import any_text, parse_per_game, positive_float, positive_int
+from launch.records.prometheus import MetricsConfig
 from learner.learner import LearnerConfig
 from learner.objectives import DqnConfig, MimicConfig
 from networks.build import NetworkConfig

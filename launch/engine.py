@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Unpack, cast
 
 from launch.process_id import RoleProcess
-from launch.usage import Usage
+from launch.records.usage import Usage
 from networks.weights import WeightSnapshot
 from replay.game_settings import GameSettings, SettingsChange
 from replay.slices import shard_of_rank

@@ -16,12 +16,12 @@ import torch
 
 from launch.config import CommonConfig
 from launch.engine import Engine
-from launch.local import LocalEngine
+from launch.in_process.engine import LocalEngine
+from launch.on_redis.bus import RedisBus
+from launch.on_redis.run_link import RunLink, check_not_carried
+from launch.on_redis.server import PrivateRedis, check_takes_data, connect, write_private
 from launch.recipe import MultitaskRecipe, Recipe
-from launch.redis_bus import RedisBus
-from launch.redis_server import PrivateRedis, check_takes_data, connect, write_private
 from launch.roles import build_learner, build_shard, largest_chunk
-from launch.run_link import RunLink, check_not_carried
 from launch.testing import InProcessTester, Tester
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
@@ -96,7 +96,7 @@ def open_redis(
     """
     if config.engine == "local":
         return None
-    from launch.ray_session import address_for_others
+    from launch.on_ray.session import address_for_others
 
     address = address_for_others()
     url, keep_alive, find_pid = _configured_url(config), _leave_alone, _no_pid
@@ -190,10 +190,10 @@ def open_engine(
     if redis is None:
         torch.set_num_threads(1)
         return LocalEngine(recipe, device=device, state=state, replay_dir=replay_dir, note=note)
-    from launch.cluster import Link
-    from launch.placement import Placement
-    from launch.ray_engine import RayEngine
-    from launch.ray_session import joins_cluster, this_node
+    from launch.on_ray.engine import RayEngine
+    from launch.on_ray.link import Link
+    from launch.on_ray.placement import Placement
+    from launch.on_ray.session import joins_cluster, this_node
 
     return RayEngine(
         recipe,
@@ -222,7 +222,7 @@ def connect_to_ray(recipe: Recipe, stack: ExitStack, *, device: torch.device) ->
     """
     if recipe.config.engine == "ray":
         # Ray takes a second to import, which a local run can do without.
-        from launch.ray_session import ray_session
+        from launch.on_ray.session import ray_session
 
         stack.enter_context(ray_session(recipe, needs_gpu=device.type == "cuda"))
 
@@ -231,6 +231,6 @@ def open_tester(recipe: MultitaskRecipe) -> Tester:
     """Tests beside the roles on Ray, else in this process."""
     if recipe.config.engine == "local":
         return InProcessTester(recipe)
-    from launch.cluster import RayTester
+    from launch.on_ray.cluster import RayTester
 
     return RayTester(recipe)

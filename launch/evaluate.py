@@ -25,12 +25,12 @@ from actors.evaluator import EvaluationResult, evaluate, evaluate_epoch
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 from games.spec import human_normalized_score, normalized_score
-from launch.cli import run_command
-from launch.option_errors import parse_or_fail
-from launch.run_record import RunRecord, read_run
-from launch.run_statistics import PAPER_EPOCHS, summarize_epochs
-from launch.student_target import StudentTarget, find_student
-from launch.summary import score_ratio
+from launch.options.cli import run_command
+from launch.options.errors import parse_or_fail
+from launch.options.student import StudentTarget, find_student
+from launch.records.run_record import RunRecord, read_run
+from launch.records.run_statistics import PAPER_EPOCHS, summarize_epochs
+from launch.records.summary import score_ratio
 from teachers.expert import Expert
 from teachers.references import load_teacher
 

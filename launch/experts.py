@@ -24,16 +24,16 @@ from torch import nn
 from actors.evaluator import EvaluationResult, evaluate
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
-from launch.cli import build_config, parse_invocation, run_command
 from launch.config import ExpertsConfig, dump_config
-from launch.console import Console
 from launch.engine import Engine, Progress
 from launch.engines import check_redis, check_roles, connect_to_ray, open_engine, open_redis
 from launch.limits import check_replay_fits, choose_device
+from launch.options.cli import build_config, parse_invocation, run_command
 from launch.recipe import ExpertRecipe
-from launch.recorder import Recorder
+from launch.records.recorder import Recorder
+from launch.records.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
 from launch.roles import evaluation_seed
-from launch.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
+from launch.screens.console import Console
 from learner.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from networks.weights import apply_snapshot
 from teachers.card import Precision, ScoreRecord

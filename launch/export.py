@@ -19,9 +19,8 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from launch.cli import run_command
-from launch.export_card import build_card, card_as_json, card_as_text
-from launch.export_formats import (
+from launch.exporting.card import build_card, card_as_json, card_as_text
+from launch.exporting.formats import (
     FILE_NAMES,
     MaskedPolicy,
     check_can_write,
@@ -29,9 +28,10 @@ from launch.export_formats import (
     largest_difference,
     write_program,
 )
-from launch.option_errors import parse_or_fail
-from launch.run_record import read_run
-from launch.student_target import StudentTarget, find_student
+from launch.options.cli import run_command
+from launch.options.errors import parse_or_fail
+from launch.options.student import StudentTarget, find_student
+from launch.records.run_record import read_run
 from networks.atomic_file import write_atomically
 from networks.student import MultitaskStudent
 

@@ -17,14 +17,14 @@ from games.registry import get_game
 from launch.balance import Advice, Distances, Standing, balance
 from launch.engine import Engine, Progress
 from launch.recipe import MultitaskRecipe
-from launch.verdict import Verdict, judge
+from launch.records.verdict import Verdict, judge
 
 _NUM_EVENTS = 20
 """Newest ones that are seen from outside."""
 
 
 class Board(Protocol):
-    """Where a run is seen, and asked; see launch.run_link.RunLink."""
+    """Where a run is seen, and asked; see launch.on_redis.run_link.RunLink."""
 
     def wanted(self) -> dict[str, int]:
         """Numbers of actors that somebody has asked for."""

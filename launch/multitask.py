@@ -18,9 +18,7 @@ from operator import attrgetter
 from typing import Any
 
 from games.registry import get_game
-from launch.cli import Invocation, build_config, load_run_config, parse_invocation, run_command
 from launch.config import MultitaskConfig, dump_config
-from launch.console import Console
 from launch.engines import (
     check_redis,
     check_roles,
@@ -30,15 +28,23 @@ from launch.engines import (
     open_redis,
     open_tester,
 )
-from launch.exporter import open_exporter
 from launch.limits import check_replay_fits, choose_device
-from launch.page_process import open_page
+from launch.options.cli import (
+    Invocation,
+    build_config,
+    load_run_config,
+    parse_invocation,
+    run_command,
+)
+from launch.page.process import open_page
 from launch.recipe import MultitaskRecipe
-from launch.recorder import Recorder
+from launch.records.prometheus import open_exporter
+from launch.records.recorder import Recorder
+from launch.records.run_dir import RunDir, available_memory_bytes
 from launch.report import write_report_of_run
-from launch.run_dir import RunDir, available_memory_bytes
+from launch.screens.console import Console
 from launch.supervisor import Supervisor
-from launch.teacher_check import describe_policies, with_policy_temperatures
+from launch.teacher_tools.check import describe_policies, with_policy_temperatures
 from learner.checkpoint import list_checkpoints, load_newest
 
 

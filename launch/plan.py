@@ -24,10 +24,10 @@ from typing import Any, Literal, NoReturn
 import torch
 
 from launch.benchmarks.bench_report import describe_versions
-from launch.cli import build_config, parse_invocation, run_command
 from launch.config import MultitaskConfig
-from launch.plan_cluster import ClusterFile, Node, read_cluster
-from launch.plan_estimate import (
+from launch.options.cli import build_config, parse_invocation, run_command
+from launch.planning.cluster_file import ClusterFile, Node, read_cluster
+from launch.planning.estimate import (
     GPUS,
     Estimate,
     LearnerSpeed,
@@ -36,9 +36,9 @@ from launch.plan_estimate import (
     estimate_cluster,
     estimate_machine,
 )
-from launch.plan_probe import Probe, measure
-from launch.plan_text import as_json, format_plan
-from launch.run_dir import available_memory_bytes, describe_hardware
+from launch.planning.probe import Probe, measure
+from launch.planning.text import as_json, format_plan
+from launch.records.run_dir import available_memory_bytes, describe_hardware
 
 _UNKNOWN_GPU = "T4"
 """The slowest of those in use: a plan that is wrong then errs on the safe side."""

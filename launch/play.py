@@ -24,11 +24,11 @@ from rich.live import Live
 from games.env import get_protocol
 from games.registry import get_game
 from games.spec import GameSpec
-from launch.cli import run_command
-from launch.option_errors import parse_or_fail
-from launch.playing import Judge, Moment, StudentJudge, TeacherJudge, play
-from launch.student_target import StudentTarget, find_student
-from launch.terminal_screen import side_by_side
+from launch.options.cli import run_command
+from launch.options.errors import parse_or_fail
+from launch.options.student import StudentTarget, find_student
+from launch.screens.playing import Judge, Moment, StudentJudge, TeacherJudge, play
+from launch.screens.terminal import side_by_side
 from teachers.expert import Expert
 from teachers.references import load_teacher
 
@@ -178,8 +178,8 @@ def _write(
     options: PlayOptions,
 ) -> None:
     try:
-        from launch.film import check_film_path, write_film
-        from launch.pictures import Painter
+        from launch.screens.film import check_film_path, write_film
+        from launch.screens.pictures import Painter
     except ModuleNotFoundError as error:
         if error.name != "PIL":
             raise

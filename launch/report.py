@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from launch.cli import run_command
-from launch.option_errors import parse_or_fail
-from launch.report_charts import (
+from launch.options.cli import run_command
+from launch.options.errors import parse_or_fail
+from launch.records.run_record import RunRecord, read_run
+from launch.reports.charts import (
     Chart,
     Unit,
     choose_units,
@@ -28,14 +29,13 @@ from launch.report_charts import (
     percent_of_expert,
     progress_curves,
 )
-from launch.report_groups import RunGroup, group_runs
-from launch.report_paper import as_csv, build_rows
-from launch.run_record import RunRecord, read_run
+from launch.reports.groups import RunGroup, group_runs
+from launch.reports.paper import as_csv, build_rows
 from networks.atomic_file import write_atomically
 
 if TYPE_CHECKING:
-    from launch.report_films import Film
-    from launch.report_page import DrawnChart
+    from launch.reports.films import Film
+    from launch.reports.page import DrawnChart
 
 FILM_STEPS = 150
 """Steps of each network in a film: ten seconds of an Atari game."""
@@ -131,7 +131,7 @@ def check_can_draw() -> None:
 
 def _page_path(records: Sequence[RunRecord], out: str | Path | None) -> Path:
     """Where the page goes; ValueError if that is somebody else's file."""
-    from launch.report_page import GENERATOR
+    from launch.reports.page import GENERATOR
 
     unique = {record.path for record in records}
     page = Path(out) if out else (unique.pop() if len(unique) == 1 else Path()) / _PAGE
@@ -145,7 +145,7 @@ def _page_path(records: Sequence[RunRecord], out: str | Path | None) -> Path:
 
 
 def _films(record: RunRecord, num_steps: int) -> tuple[list[Film], list[str]]:
-    from launch.report_films import make_films
+    from launch.reports.films import make_films
 
     return make_films(record, num_steps=num_steps) if num_steps else ([], [])
 
@@ -153,7 +153,7 @@ def _films(record: RunRecord, num_steps: int) -> tuple[list[Film], list[str]]:
 def _write(
     page: Path, groups: Sequence[RunGroup], films: Sequence[Film], notes: Sequence[str]
 ) -> None:
-    from launch.report_page import PageContent, build_page
+    from launch.reports.page import PageContent, build_page
 
     folder = figures_folder(page)
     folder.mkdir(exist_ok=True)
@@ -197,8 +197,8 @@ def _throughput(groups: Sequence[RunGroup], unit: Unit) -> list[Chart]:
 
 def _draw(charts: Sequence[Chart], folder: Path) -> list[DrawnChart]:
     """Those that have something to show; each also as PNG and CSV in the folder."""
-    from launch.report_drawing import DARK, LIGHT, draw, on_white
-    from launch.report_page import DrawnChart
+    from launch.reports.drawing import DARK, LIGHT, draw, on_white
+    from launch.reports.page import DrawnChart
 
     drawn = []
     for chart in charts:

@@ -25,12 +25,12 @@ from typing import Any
 
 import yaml
 
-from launch.cli import run_command
 from launch.engine import check_wanted
-from launch.redis_bus import RedisBus
-from launch.redis_link import RedisUnavailableError
-from launch.run_dir import RunDir
-from launch.run_options import add_redis_url, parse_run_options, run_parser
+from launch.on_redis.bus import RedisBus
+from launch.on_redis.link import RedisUnavailableError
+from launch.options.cli import run_command
+from launch.options.of_a_run import add_redis_url, parse_run_options, run_parser
+from launch.records.run_dir import RunDir
 
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
 _LOOK_PERIOD_S = 0.25

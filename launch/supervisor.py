@@ -11,14 +11,14 @@ from contextlib import suppress
 from typing import Any
 
 from games.registry import get_game
-from launch.console import Console
 from launch.engine import Engine, Progress
 from launch.live_control import Board, LiveControl, describe_restarts
 from launch.recipe import MultitaskRecipe
-from launch.recorder import Recorder
-from launch.run_dir import RunDir
-from launch.summary import build_summary
-from launch.teacher_check import find_alarm
+from launch.records.recorder import Recorder
+from launch.records.run_dir import RunDir
+from launch.records.summary import build_summary
+from launch.screens.console import Console
+from launch.teacher_tools.check import find_alarm
 from launch.testing import StudentTest, TeacherTest, Test, Tester
 from learner.checkpoint import save_checkpoint
 from networks.student_file import save_student

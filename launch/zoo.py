@@ -22,12 +22,12 @@ import torch
 import tyro
 
 from games.env import get_protocol
-from launch.cli import run_command
-from launch.option_errors import parse_or_fail
-from launch.zoo_cards import collect_teachers, print_card, print_list
-from launch.zoo_import import import_teacher
-from launch.zoo_query import answer
-from launch.zoo_verify import verify
+from launch.options.cli import run_command
+from launch.options.errors import parse_or_fail
+from launch.teacher_tools.cards import collect_teachers, print_card, print_list
+from launch.teacher_tools.importing import import_teacher
+from launch.teacher_tools.query import answer
+from launch.teacher_tools.verification import verify
 from teachers.formats import FORMATS
 from teachers.printable import one_line
 from teachers.references import load_teacher

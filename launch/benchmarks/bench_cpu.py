@@ -16,7 +16,7 @@ _ROLES = {
     "ray::LearnerProcess": "learner",
     "ray::ShardProcess": "shards",
 }
-"""By the titles that Ray gives to its processes (classes of launch/cluster.py)."""
+"""By the titles that Ray gives to its processes (classes of launch/on_ray/cluster.py)."""
 _REST = "rest"
 """Ray's own processes, Redis, and this one."""
 

@@ -39,14 +39,14 @@ from launch.benchmarks.bench_system import settle
 from launch.config import MultitaskConfig, dump_config, load_config, load_preset
 from launch.engine import Engine
 from launch.engines import connect_to_ray, open_board, open_engine, open_redis
-from launch.exporter import MetricsConfig, open_exporter, targets_path
 from launch.limits import choose_device
 from launch.live_control import LiveControl
-from launch.option_errors import parse_or_fail
-from launch.page_process import open_page
+from launch.options.errors import parse_or_fail
+from launch.page.process import open_page
 from launch.recipe import MultitaskRecipe
-from launch.recorder import Recorder
-from launch.run_dir import RunDir, describe_hardware
+from launch.records.prometheus import MetricsConfig, open_exporter, targets_path
+from launch.records.recorder import Recorder
+from launch.records.run_dir import RunDir, describe_hardware
 from learner.batch import DeviceBatch
 from learner.game_means import GameMeans, sum_by_game
 

@@ -76,7 +76,7 @@ def run(setup: BenchSetup) -> Result:
 
 
 def learner_threads() -> int:
-    """As many as a learner process takes (launch/cluster.py)."""
+    """As many as a learner process takes (launch/on_ray/cluster.py)."""
     return max(1, (os.cpu_count() or 1) // 2)
 
 

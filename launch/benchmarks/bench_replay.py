@@ -31,7 +31,7 @@ from launch.benchmarks.bench_replay_process import ReplayProcesses, replay_proce
 from launch.benchmarks.bench_replay_scaling import measure_scaling
 from launch.benchmarks.bench_setup import BenchSetup, without_pacing
 from launch.benchmarks.bench_timing import Result, measure_rounds, short
-from launch.ray_session import ray_session
+from launch.on_ray.session import ray_session
 from launch.recipe import MultitaskRecipe
 
 WINDOW_S = 0.4

@@ -1,7 +1,7 @@
 """Replay as in production: shard processes, with a writer and a reader in processes of their own.
 
 The writer stands for an actor and the reader for the learner: each uses the client that its role
-uses (launch/ray_clients.py), whatever way that one moves its bytes. The clocks run inside the
+uses (launch/on_ray/clients.py), whatever way that one moves its bytes. The clocks run inside the
 writer and the reader, and only in the steady state: a client that keeps calls under way is given
 some to begin with, which do not count, and has as many under way at the end.
 """
@@ -22,9 +22,9 @@ from launch.benchmarks.bench_memcpy import Memcpy, copy_source_bytes
 from launch.benchmarks.bench_process_table import ProcessReading, read_process
 from launch.benchmarks.bench_replay_play import RecordedPlay
 from launch.benchmarks.bench_timing import Window, repeat_for
-from launch.cluster import RemoteShard
+from launch.on_ray.clients import RayReplayReader, RayReplayWriter
+from launch.on_ray.cluster import RemoteShard
 from launch.process_id import ProcessId
-from launch.ray_clients import RayReplayReader, RayReplayWriter
 from launch.recipe import MultitaskRecipe
 from replay.stats import ShardStats
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch

@@ -39,7 +39,7 @@ from launch.benchmarks.bench_replay_process import (
 )
 from launch.benchmarks.bench_setup import BenchSetup, without_pacing
 from launch.benchmarks.bench_timing import Result, short
-from launch.ray_session import ray_session
+from launch.on_ray.session import ray_session
 
 MAX_GROWTH = 0.02
 MAX_MORE = 4

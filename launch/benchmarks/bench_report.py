@@ -10,7 +10,7 @@ from typing import Any
 
 from launch.benchmarks.bench_setup import BenchSetup
 from launch.benchmarks.bench_timing import Result, short
-from launch.run_dir import describe_hardware
+from launch.records.run_dir import describe_hardware
 
 _PACKAGES = ("distributed-actor-mimic", "torch", "ray", "numpy", "ale-py")
 

@@ -44,8 +44,8 @@ from launch.benchmarks.bench_samplers_units import (
 )
 from launch.benchmarks.bench_timing import short
 from launch.config import load_preset
-from launch.option_errors import parse_or_fail
-from launch.run_dir import describe_hardware
+from launch.options.errors import parse_or_fail
+from launch.records.run_dir import describe_hardware
 from networks.atomic_file import write_atomically
 
 _PROG = "bench.py samplers"

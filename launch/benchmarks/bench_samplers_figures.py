@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from launch.benchmarks.bench_samplers_units import Record
-from launch.report_charts import Chart, Curve
-from launch.run_statistics import Estimate
+from launch.records.run_statistics import Estimate
+from launch.reports.charts import Chart, Curve
 from networks.atomic_file import write_atomically
 
 REFERENCE = "proportional"
@@ -204,7 +204,7 @@ def _words(value: Estimate, digits: int) -> str:
 def write_plot(path: Path, panels: Sequence[Chart]) -> str:
     """Draw all charts into one picture and say where it is, or what is missing to draw it."""
     try:
-        from launch.report_drawing import LIGHT, draw_grid, on_white
+        from launch.reports.drawing import LIGHT, draw_grid, on_white
     except ImportError:
         return "no plot: matplotlib is missing (pip install '.[report]')"
     write_atomically(path, on_white(draw_grid(panels, LIGHT, columns=len(_AXES))))

@@ -26,7 +26,7 @@ from launch.benchmarks.bench_samplers_states import (
     play_states,
 )
 from launch.config import MultitaskConfig, load_config
-from launch.local import LocalEngine
+from launch.in_process.engine import LocalEngine
 from launch.recipe import MultitaskRecipe
 from launch.roles import build_env
 from launch.testing import run_test

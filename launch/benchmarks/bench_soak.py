@@ -39,7 +39,7 @@ from launch.benchmarks.bench_soak_judge import Reading, warm_up_end
 from launch.benchmarks.bench_soak_processes import Family, shared_files
 from launch.benchmarks.bench_soak_readings import Reader
 from launch.benchmarks.bench_soak_report import build_report, format_report, write_series
-from launch.option_errors import parse_or_fail
+from launch.options.errors import parse_or_fail
 from networks.atomic_file import write_atomically
 
 _PROG = "bench.py soak"

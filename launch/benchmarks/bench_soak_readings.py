@@ -14,8 +14,8 @@ import redis
 
 from launch.benchmarks.bench_soak_processes import Family, summed
 from launch.benchmarks.bench_soak_store import StoreReader, gcs_address
-from launch.redis_server import connect
-from launch.run_dir import RunDir
+from launch.on_redis.server import connect
+from launch.records.run_dir import RunDir
 
 _RESTARTS = ("actor_restarts", "shard_restarts", "learner_restarts", "inference_restarts")
 

@@ -13,7 +13,7 @@ from launch.benchmarks.bench_report import describe_versions
 from launch.benchmarks.bench_soak_ending import INTERRUPTED, MAX_SECONDS, Ending
 from launch.benchmarks.bench_soak_judge import MIN_PACE, Reading, Verdict, increase, judge, pace
 from launch.benchmarks.bench_timing import short
-from launch.run_dir import describe_hardware
+from launch.records.run_dir import describe_hardware
 from networks.atomic_file import write_atomically
 
 STALE_TEST = (

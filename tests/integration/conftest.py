@@ -7,9 +7,9 @@ import torch
 from runs import save_random_expert, teacher_options
 
 from launch.config import MultitaskConfig, dump_config, load_config, load_preset
-from launch.local import LocalEngine
+from launch.in_process.engine import LocalEngine
 from launch.recipe import MultitaskRecipe
-from launch.run_dir import RunDir
+from launch.records.run_dir import RunDir
 from learner.checkpoint import save_checkpoint
 
 GAMES = ("pong", "boxing")

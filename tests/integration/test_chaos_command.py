@@ -10,7 +10,7 @@ import sys
 import pytest
 from runs import command, read_metrics, read_summary, run_command, wait_until
 
-from launch.summary import check_summary
+from launch.records.summary import check_summary
 from learner.checkpoint import load_newest
 
 pytestmark = [

@@ -22,13 +22,13 @@ from ray_runs import MadeUpRecipe, drive
 from runs import save_random_expert
 
 from actors.actor import ActorConfig
-from launch.chaos_nodes import connected, kill_node, kill_there
-from launch.chaos_recovery import Standing, has_recovered
-from launch.cluster import Link
 from launch.config import MultitaskConfig
-from launch.ray_engine import RayEngine
-from launch.ray_session import ray_session
-from launch.redis_server import PrivateRedis
+from launch.disruption.nodes import connected, kill_node, kill_there
+from launch.disruption.recovery import Standing, has_recovered
+from launch.on_ray.engine import RayEngine
+from launch.on_ray.link import Link
+from launch.on_ray.session import ray_session
+from launch.on_redis.server import PrivateRedis
 from networks.build import NetworkConfig
 from replay.config import ReplayConfig
 

@@ -19,10 +19,10 @@ from runs import (
 )
 
 from launch.config import MultitaskConfig, load_config
-from launch.local import LocalEngine
+from launch.in_process.engine import LocalEngine
 from launch.recipe import MultitaskRecipe
-from launch.run_dir import RunDir
-from launch.summary import check_summary
+from launch.records.run_dir import RunDir
+from launch.records.summary import check_summary
 from learner.checkpoint import list_checkpoints, load_newest
 from networks.student_file import load_student
 from networks.weights import WeightsVersion

@@ -13,13 +13,13 @@ from ray_runs import MadeUpRecipe, RemoteOpenShard, check_contents, drive, dump_
 from runs import save_random_expert, wait_until
 
 from actors.actor import ActorConfig
-from launch.cluster import Link
-from launch.cluster_room import has_autoscaler
 from launch.config import MultitaskConfig
-from launch.placement import Placement
-from launch.ray_engine import RayEngine
-from launch.ray_session import address_for_others, ray_session
-from launch.redis_server import PrivateRedis
+from launch.on_ray.engine import RayEngine
+from launch.on_ray.link import Link
+from launch.on_ray.placement import Placement
+from launch.on_ray.room import has_autoscaler
+from launch.on_ray.session import address_for_others, ray_session
+from launch.on_redis.server import PrivateRedis
 from networks.build import NetworkConfig
 from replay.config import ReplayConfig
 
@@ -85,7 +85,7 @@ def nodes_of(role):
 
 
 def test_a_node_that_is_lost_does_not_end_the_run(recipe_of, redis_url, monkeypatch):
-    monkeypatch.setattr("launch.shard_fleet.RemoteShard", RemoteOpenShard)
+    monkeypatch.setattr("launch.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
     notes = []
     with many_nodes(4, 3, 3) as cluster:
         recipe = recipe_of(("3",), num_steps=20_000)

@@ -28,12 +28,12 @@ from ray_runs import (
 from runs import save_network, save_random_expert, wait_until
 
 from actors.actor import ActorConfig
-from launch.cluster import Link
 from launch.config import MultitaskConfig
-from launch.local import LocalEngine
-from launch.ray_clients import RayReplayReader
-from launch.ray_engine import RayEngine
-from launch.redis_server import PrivateRedis, connect
+from launch.in_process.engine import LocalEngine
+from launch.on_ray.clients import RayReplayReader
+from launch.on_ray.engine import RayEngine
+from launch.on_ray.link import Link
+from launch.on_redis.server import PrivateRedis, connect
 from learner.learner import LearnerConfig
 from learner.objectives import MimicConfig
 from networks.build import NetworkConfig
@@ -106,7 +106,7 @@ def config(tmp_path_factory):
 def started(config, url, monkeypatch=None, *, name="run", state=None, notes=None, replay_dir=None):
     """An engine, closed at the end."""
     if monkeypatch is not None:
-        monkeypatch.setattr("launch.shard_fleet.RemoteShard", RemoteOpenShard)
+        monkeypatch.setattr("launch.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
     note = (lambda text: None) if notes is None else notes.append
     engine = RayEngine(
         MadeUpRecipe(config),

@@ -16,8 +16,8 @@ from ray_shards import (
 )
 from runs import wait_until
 
-from launch.ray_clients import RayReplayReader, RayReplayWriter
-from launch.shard_link import CALLS_PER_SHARD
+from launch.on_ray.clients import RayReplayReader, RayReplayWriter
+from launch.on_ray.shard_link import CALLS_PER_SHARD
 from replay.batch_channel import ChannelReader
 from replay.types import PriorityUpdate
 

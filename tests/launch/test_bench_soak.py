@@ -12,7 +12,6 @@ import pytest
 import ray
 from runs import clean_environment, wait_until
 
-from launch import ray_session
 from launch.benchmarks.bench_soak import SoakOptions, main, make_output, split_options
 from launch.benchmarks.bench_soak_ending import Ending, left_files, look_at_the_end
 from launch.benchmarks.bench_soak_judge import (
@@ -33,6 +32,7 @@ from launch.benchmarks.bench_soak_processes import (
 from launch.benchmarks.bench_soak_readings import Reader, replay_fill
 from launch.benchmarks.bench_soak_report import STALE_TEST, build_report, format_report
 from launch.benchmarks.bench_soak_store import gcs_address
+from launch.on_ray import session as ray_session
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20

@@ -12,11 +12,11 @@ import pytest
 from runs import wait_until
 
 from launch.chaos import main
+from launch.on_redis.bus import RedisBus
+from launch.on_redis.run_link import RunLink
+from launch.on_redis.server import PrivateRedis, write_private
 from launch.process_id import RoleProcess, find_process, own_process
-from launch.redis_bus import RedisBus
-from launch.redis_server import PrivateRedis, write_private
-from launch.run_dir import RunDir
-from launch.run_link import RunLink
+from launch.records.run_dir import RunDir
 from networks.weights import WeightSnapshot, WeightsVersion
 
 pytestmark = [

@@ -12,7 +12,7 @@ from runs import save_random_expert
 from actors.actor import ActorConfig
 from actors.policy import epsilon_ladder
 from launch.config import MultitaskConfig
-from launch.local import LocalEngine
+from launch.in_process.engine import LocalEngine
 from launch.recipe import MultitaskRecipe
 from learner.learner import LearnerConfig
 from networks.build import NetworkConfig

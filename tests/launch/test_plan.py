@@ -11,11 +11,11 @@ import torch
 from runs import ROOT, clean_environment
 from torch import nn
 
-from launch.cli import build_config, parse_invocation
 from launch.config import MultitaskConfig
+from launch.options.cli import build_config, parse_invocation
 from launch.plan import PlanOptions, learner_speed, make_plan, parse_options
-from launch.plan_cluster import Node, node_of_machine, quantity, read_cluster
-from launch.plan_estimate import (
+from launch.planning.cluster_file import Node, node_of_machine, quantity, read_cluster
+from launch.planning.estimate import (
     ACTOR_FACTOR,
     BUSY,
     LEARNER_FACTOR,
@@ -28,8 +28,8 @@ from launch.plan_estimate import (
     estimate_machine,
     find_shortage,
 )
-from launch.plan_probe import Probe, count_flops
-from launch.plan_text import format_plan
+from launch.planning.probe import Probe, count_flops
+from launch.planning.text import format_plan
 
 GIB = 1 << 30
 PROBE = Probe(

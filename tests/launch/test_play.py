@@ -11,10 +11,10 @@ from rich.console import Console
 from actors.evaluator import evaluate
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
+from launch.options.student import find_student
 from launch.play import PlayOptions, main, play_together
-from launch.playing import Judgement, StudentJudge, TeacherJudge, play
-from launch.student_target import find_student
-from launch.terminal_screen import half_blocks, side_by_side
+from launch.screens.playing import Judgement, StudentJudge, TeacherJudge, play
+from launch.screens.terminal import half_blocks, side_by_side
 from networks.masking import masked_softmax
 from networks.student import MultitaskStudent
 from teachers.expert import load_expert

@@ -11,10 +11,10 @@ from fakes import FakeWeights
 from runs import save_random_expert
 
 from actors.actor import ActorConfig
-from launch.cluster_room import num_roles
 from launch.config import ExpertsConfig, MultitaskConfig
 from launch.engines import check_roles
 from launch.limits import check_replay_fits, choose_device
+from launch.on_ray.room import num_roles
 from launch.recipe import ExpertRecipe, MultitaskRecipe
 from launch.roles import (
     build_actor,

@@ -13,11 +13,11 @@ from runs import wait_until
 
 from launch.config import MultitaskConfig
 from launch.engines import check_redis
-from launch.redis_bus import RedisBus
-from launch.redis_link import RedisRefusedError
-from launch.redis_server import PrivateRedis, build_client
-from launch.redis_weights import RedisWeightSink, RedisWeightSource
-from launch.run_link import RunLink, check_not_carried
+from launch.on_redis.bus import RedisBus
+from launch.on_redis.link import RedisRefusedError
+from launch.on_redis.run_link import RunLink, check_not_carried
+from launch.on_redis.server import PrivateRedis, build_client
+from launch.on_redis.weights import RedisWeightSink, RedisWeightSource
 from networks.weights import WeightSnapshot, WeightsVersion
 
 pytestmark = pytest.mark.redis
@@ -128,7 +128,7 @@ def test_what_needs_no_memory_goes_on_meanwhile(server, client):
 def elsewhere(server):
     """Another program that carries the run: (its process, once it is seen)."""
     code = (
-        "import sys, time; from launch.run_link import RunLink\n"
+        "import sys, time; from launch.on_redis.run_link import RunLink\n"
         "link = RunLink(sys.argv[1], sys.argv[2]); link.show({'pid': 77, 'host': 'far'})\n"
         "time.sleep(600)"
     )

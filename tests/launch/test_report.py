@@ -10,8 +10,9 @@ from html.parser import HTMLParser
 import pytest
 from recorded_runs import LOOK_S, TEACHER_MEANS, make_run, student_mean
 
+from launch.records.run_record import read_run
 from launch.report import ReportOptions, figures_folder, write_report, write_report_of_run
-from launch.report_charts import (
+from launch.reports.charts import (
     Unit,
     choose_units,
     learning_curve,
@@ -19,10 +20,9 @@ from launch.report_charts import (
     percent_of_expert,
     progress_curves,
 )
-from launch.report_groups import group_runs
-from launch.report_html import table
-from launch.report_paper import PAPER_TABLE, as_csv, build_rows
-from launch.run_record import read_run
+from launch.reports.groups import group_runs
+from launch.reports.html import table
+from launch.reports.paper import PAPER_TABLE, as_csv, build_rows
 
 NUM_TESTS, NUM_LOOKS = 12, 24
 TOTAL = NUM_LOOKS * 2000

@@ -12,10 +12,10 @@ import pytest
 from runs import wait_until
 
 from launch.engine import check_wanted
-from launch.redis_bus import RedisBus
-from launch.redis_server import PrivateRedis, connect, write_private
-from launch.run_dir import RunDir
-from launch.run_link import STATUS_TTL_S, RunLink
+from launch.on_redis.bus import RedisBus
+from launch.on_redis.run_link import STATUS_TTL_S, RunLink
+from launch.on_redis.server import PrivateRedis, connect, write_private
+from launch.records.run_dir import RunDir
 from launch.scale import main, set_wanted_actors
 
 pytestmark = pytest.mark.redis

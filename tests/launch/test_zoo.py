@@ -14,7 +14,7 @@ from torch import nn
 
 from games.registry import get_game
 from launch import zoo
-from launch.zoo_verify import DrawnPolicy, draws_actions, with_scores
+from launch.teacher_tools.verification import DrawnPolicy, draws_actions, with_scores
 from networks.teacher_network import PolicyNetwork
 from teachers.card import ScoreRecord, load_card
 from teachers.expert import load_expert, save_expert, shipped_experts
@@ -358,7 +358,9 @@ def test_what_was_measured_is_written_beside_what_the_card_has(good, capsys):
 
 @pytest.mark.parametrize("teacher", ["pong", "hf://me/zoo/pong.safetensors"])
 def test_cards_of_others_are_not_written_to(teacher, monkeypatch):
-    monkeypatch.setattr("launch.zoo_verify.load_teacher", lambda _: load_expert("pong"))
+    monkeypatch.setattr(
+        "launch.teacher_tools.verification.load_teacher", lambda _: load_expert("pong")
+    )
     with pytest.raises(ValueError, match="are not changed; --write needs the path"):
         zoo.main(["verify", teacher, "--write"])
 
@@ -367,7 +369,7 @@ def test_a_card_that_cannot_be_written_is_one_line(good, monkeypatch):
     def fail(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("launch.zoo_verify.dump_card", fail)
+    monkeypatch.setattr("launch.teacher_tools.verification.dump_card", fail)
     with pytest.raises(ValueError, match=r"cannot write .*\.json: Permission denied"):
         zoo.main(["verify", str(good), "--episodes", "2", "--write"])
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
-from launch.page_guard import Guard
-from launch.page_process import LOOPBACK, listen
-from launch.page_server import Page
-from launch.page_source import RunSource
+from launch.page.guard import Guard
+from launch.page.process import LOOPBACK, listen
+from launch.page.server import Page
+from launch.page.source import RunSource
 
 
 @dataclass(frozen=True)

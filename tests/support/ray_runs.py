@@ -25,10 +25,10 @@ from counting_checks import Stream, check_stream
 from numpy.typing import NDArray
 from runs import pids_of, ray_environment, wait_until
 
-from launch.cluster import ShardProcess
 from launch.engine import Progress
-from launch.ray_clients import SHARD_GROUPS
-from launch.ray_engine import RayEngine
+from launch.on_ray.clients import SHARD_GROUPS
+from launch.on_ray.cluster import ShardProcess
+from launch.on_ray.engine import RayEngine
 from launch.recipe import MultitaskRecipe
 from replay.types import STREAMS_PER_ACTOR_BITS
 

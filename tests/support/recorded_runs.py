@@ -15,9 +15,9 @@ from actors.evaluator import EvaluationResult
 from games.registry import get_game
 from launch.config import MultitaskConfig, dump_config, load_config, load_preset
 from launch.engine import GameProgress, Progress
-from launch.recorder import Recorder
-from launch.run_dir import RunDir
-from launch.summary import build_summary, check_summary
+from launch.records.recorder import Recorder
+from launch.records.run_dir import RunDir
+from launch.records.summary import build_summary, check_summary
 from networks.build import NetworkConfig, build_student
 from networks.student_file import save_student
 from networks.weights import WeightsVersion, take_snapshot

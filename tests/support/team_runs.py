@@ -13,9 +13,9 @@ from ray_runs import MadeUpRecipe
 from runs import save_random_expert
 
 from actors.actor import ActorConfig
-from launch.cluster import Link
 from launch.config import MultitaskConfig
-from launch.ray_engine import RayEngine
+from launch.on_ray.engine import RayEngine
+from launch.on_ray.link import Link
 from learner.learner import LearnerConfig
 from networks.build import NetworkConfig
 from replay.config import ReplayConfig

@@ -14,7 +14,7 @@ const WORDS = {
 const LIMITS = { actors: "Actors", replay: "Replay", network: "Network", learner: "Learner" };
 const SHARE = /^(\w+)_(busy|waiting|held)$/;
 const KINDS = { busy: "works", waiting: "waits", held: "held back" };
-const BUSY = 0.6; // As launch/verdict.py.
+const BUSY = 0.6; // As launch/records/verdict.py.
 const RELOAD_CURVES_MS = 60_000;
 const QUIET_MS = 4_000;
 

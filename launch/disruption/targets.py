@@ -1,0 +1,97 @@
+"""What launch/chaos.py kills at once: one process, or all that a run has on one node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from launch.disruption.kill import is_here, kill_here
+from launch.disruption.recovery import Standing
+from launch.process_id import RoleProcess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is killed at once."""
+
+    name: str
+    processes: tuple[RoleProcess, ...]
+    """More than one of a node."""
+    node: str = ""
+    """If a whole node is to die."""
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.node:
+            places = ", ".join(p.place for p in self.processes)
+            return f"node {self.node[:8]} with {places}"
+        (only,) = self.processes
+        where = "" if is_here(only) else f" on node {only.process.node[:8]}"
+        return f"{only.place} (pid {only.process.pid}{where})"
+
+
+def find_target(standing: Standing, role: str) -> Target:
+    """The first process of a role, or a node.
+
+    Raises:
+        ValueError: the run has none that may be killed.
+    """
+    if role == "node":
+        return _find_node(standing)
+    found = standing.of_role(role)
+    if found:
+        return Target(name=role, processes=(found[0],))
+    if role == "redis":
+        raise ValueError("the run uses a Redis that it has not started itself; that one is yours")
+    has = sorted({p.role for p in standing.processes})
+    raise ValueError(f"the run has no process of role {role!r}; it has {', '.join(has)}")
+
+
+def _find_node(standing: Standing) -> Target:
+    (coordinator,) = standing.of_role("coordinator")
+    nodes = {p.process.node for p in standing.processes} - {"", coordinator.process.node}
+    if not nodes:
+        raise ValueError("all of the run is on the launcher's node, with which it would end")
+    crews = {node: tuple(p for p in standing.processes if p.process.node == node) for node in nodes}
+    node = max(sorted(nodes), key=lambda node: len(crews[node]))
+    return Target(name="node", processes=crews[node], node=node)
+
+
+def connect(targets: Sequence[Target], stack: ExitStack) -> None:
+    """To Ray, if any target is not on this machine.
+
+    Raises:
+        ValueError: that cannot be, or a node is one on which all others depend.
+    """
+    nodes = {
+        p.process.node
+        for target in targets
+        for p in target.processes
+        if target.node or not is_here(p)
+    }
+    if not nodes:
+        return
+    if "" in nodes:
+        raise ValueError("the run's Redis is on the launcher's machine; give the command there")
+    from launch.disruption.nodes import connected, is_head
+
+    stack.enter_context(connected(nodes))
+    if any(target.node and is_head(target.node) for target in targets):
+        raise ValueError("the node is the head of the cluster, with which all would end")
+
+
+def kill(target: Target) -> None:
+    """SIGKILL, wherever it is; ValueError, and nothing killed, if it is not what the run says."""
+    if target.node:
+        from launch.disruption.nodes import kill_node
+
+        kill_node(target.node)
+        return
+    (only,) = target.processes
+    if is_here(only):
+        kill_here(only)
+        return
+    from launch.disruption.nodes import kill_there
+
+    kill_there(only)

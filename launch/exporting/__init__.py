@@ -1,0 +1,1 @@
+"""Students in formats that need nothing of this project to run."""

@@ -1,0 +1,1 @@
+"""A run on Ray: every role a process, started, watched and replaced."""

@@ -1,0 +1,1 @@
+"""What a run keeps in Redis: its server, its keys, and the weights on their way."""

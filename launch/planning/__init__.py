@@ -1,0 +1,1 @@
+"""What a machine or a cluster would deliver, from costs measured here."""

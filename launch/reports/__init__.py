@@ -1,0 +1,1 @@
+"""The report of finished runs: figures, tables and films on one page."""

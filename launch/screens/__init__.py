@@ -1,0 +1,1 @@
+"""Moments of play for people to look at: screens, pictures, films."""

@@ -1,0 +1,1 @@
+"""What launch/zoo.py does with teachers, and what a run checks of its own."""
