@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -39,7 +39,7 @@ def ray_session(
         ValueError: no cluster answers, or it has no room for the run, even after a wait.
     """
     try:
-        with _signals_wait():
+        with _signals_wait(), _process_group_of_its_own():
             _connect(recipe)
         if joins_cluster():
             num_gpus = recipe.config.learner.num_replicas if needs_gpu else 0
@@ -140,3 +140,21 @@ def _signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
         for missed in received:
             signal.raise_signal(missed)
+
+
+@contextmanager
+def _process_group_of_its_own() -> Iterator[None]:
+    """Processes that are started inside the block are not in this one's process group.
+
+    `timeout` and job schedulers signal whole groups. The launcher then has to end its run in order,
+    and needs Ray for that. Does nothing where this process leads its group or session.
+    """
+    group = os.getpgrp()
+    with suppress(PermissionError):
+        os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        # The group may have ended meanwhile.
+        with suppress(PermissionError):
+            os.setpgid(0, group)

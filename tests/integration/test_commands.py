@@ -185,11 +185,12 @@ def test_a_launcher_that_is_killed_takes_everything_along_and_can_be_resumed(
     assert progress.steps == sum(state["steps"].values())
 
 
-def test_sigterm_ends_a_run_like_ctrl_c(smoke_options, tmp_path):
-    """What a cluster's scheduler sends."""
+def test_sigterm_for_all_of_a_process_group_ends_a_run_like_ctrl_c(smoke_options, tmp_path):
+    """What a cluster's scheduler sends, and `timeout`, by which all in its group are signalled."""
     run = tmp_path / "run"
     words = [*smoke_options, "--num-steps", "1000000", "--run-dir", run]
-    with command("multitask.py", *words, cwd=tmp_path) as running:
+    under = ["timeout", "--preserve-status", "600"]
+    with command("multitask.py", *words, cwd=tmp_path, under=under) as running:
         running.wait_for(lambda: is_learning(run), timeout_s=120.0, what="it learns")
         with gone_within(running, 15.0):
             os.kill(running.process.pid, signal.SIGTERM)

@@ -124,9 +124,13 @@ class Finished:
 
 @contextmanager
 def command(
-    script: str, *args: str | Path, cwd: Path, environment: dict[str, str] | None = None
+    script: str,
+    *args: str | Path,
+    cwd: Path,
+    environment: dict[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[Command]:
-    """Start `python launch/SCRIPT ARGS`; whatever is left of it at the end is killed.
+    """Start `UNDER python launch/SCRIPT ARGS`; whatever is left of it at the end is killed.
 
     Nothing of it touches the user's home, a Ray that may be running, or the folders of other runs.
     """
@@ -135,7 +139,7 @@ def command(
         scratch = Path(name)
         with (scratch / "output").open("w") as out, (scratch / "errors").open("w") as errors:
             process = subprocess.Popen(
-                [sys.executable, str(ROOT / "launch" / script), *map(str, args)],
+                [*under, sys.executable, str(ROOT / "launch" / script), *map(str, args)],
                 cwd=cwd,
                 env={**clean_environment(scratch), **(environment or {})},
                 stdin=subprocess.DEVNULL,
