@@ -15,15 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 from launch.disruption.kill import is_here
 from launch.disruption.recovery import Standing, has_recovered, losses
-from launch.disruption.targets import Target, connect, find_target, kill
+from launch.disruption.targets import Target, find_target, kill, reached
 from launch.on_redis.bus import RedisBus
 from launch.on_redis.link import RedisUnavailableError
 from launch.options.cli import run_command
@@ -44,7 +44,8 @@ class Outcome:
     role: str
     killed: str
     recovery_s: float | None
-    """Until its work was counted again; None if it was not in time."""
+    """From when its death was asked for until its work was counted again; None if that was not in
+    time."""
     lost: dict[str, int]
 
 
@@ -53,21 +54,23 @@ def main(argv: Sequence[str]) -> None:
     options = _parse(argv)
     # That Redis is away for a while is what is to be seen.
     logging.getLogger("launch.on_redis.link").setLevel(logging.ERROR)
-    with ExitStack() as stack:
-        bus = stack.enter_context(find_run(options.run, redis_url=options.redis_url))
+    with find_run(options.run, redis_url=options.redis_url) as bus:
         run = Run(bus, timeout_s=options.timeout_s)
         standing = run.wait_until_ready()
         roles = options.roles or [r for r in _DEFAULT_ROLES if standing.of_role(r)]
         targets = [find_target(standing, role) for role in roles]
-        connect(targets, stack)
+        with reached(targets):
+            pass  # What cannot be killed from here is said before anybody is asked.
         _confirm(targets, options)
-        outcomes = []
+        outcomes: list[Outcome] = []
         for role in roles:
             if role == "coordinator":
                 outcomes.append(_end_coordinator(run, RunDir.open_existing(options.run)))
             else:
                 outcomes.append(_try(run, role))
             print(f"{outcomes[-1].killed}: {_describe(outcomes[-1])}", flush=True)
+            if outcomes[-1].recovery_s is None:
+                break  # What is down already is not hit again.
     _print_table(outcomes)
     if options.json:
         print(json.dumps({"run": options.run, "kills": [asdict(o) for o in outcomes]}))
@@ -147,30 +150,39 @@ def _confirm(targets: Sequence[Target], options: argparse.Namespace) -> None:
         return
     if not sys.stdin.isatty():
         raise ValueError("this kills processes of the run; add --yes to say that you mean it")
-    if input("go on? [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        answer = input("go on? [y/N] ")
+    except EOFError:  # Ctrl-D.
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
         raise ValueError("nothing was killed")
 
 
 def _try(run: Run, role: str) -> Outcome:
     before = run.wait_until_ready()
     target = find_target(before, role)
-    kill(target)
-    begun = time.monotonic()
-    after = run.wait_until_recovered(target.processes, before)
+    # Since the first look it may be elsewhere, or another node.
+    with reached([target]):
+        # Before the kill: how long Ray takes to notice that a node has gone counts, too.
+        begun = time.monotonic()
+        kill(target)
+        after = run.wait_until_recovered(target.processes, before)
+        seconds = round(time.monotonic() - begun, 2)
     return Outcome(
         role=role,
         killed=str(target),
-        recovery_s=round(time.monotonic() - begun, 2) if after else None,
+        recovery_s=seconds if after else None,
         lost=losses(before, after) if after else {},
     )
 
 
 def _end_coordinator(run: Run, folder: RunDir) -> Outcome:
-    """Kill the launcher; how long until nothing of the run is left here and it can be resumed."""
+    """Kill the launcher; how long until no role is left on its machine and it can be resumed."""
     before = run.wait_until_ready()
     target = find_target(before, "coordinator")
-    kill(target)
-    begun = time.monotonic()
+    with reached([target]):
+        begun = time.monotonic()
+        kill(target)
     here = [p.process for p in before.processes if is_here(p)]
     while any(find_process(p.pid, node=p.node) == p for p in here) or not _is_free(folder):
         if time.monotonic() - begun > run.timeout_s:
@@ -192,7 +204,7 @@ def _describe(outcome: Outcome) -> str:
     if outcome.recovery_s is None:
         return "NOT RECOVERED in time"
     if outcome.role == "coordinator":
-        return f"nothing was left after {outcome.recovery_s:.1f} s; go on with --resume"
+        return f"none of its roles was left after {outcome.recovery_s:.1f} s; go on with --resume"
     return f"counted again after {outcome.recovery_s:.1f} s"
 
 
@@ -235,6 +247,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add_redis_url(parser)
     options = parse_run_options(parser, argv)
     _check_roles(options.roles)
+    if not 0 < options.timeout_s < math.inf:
+        raise ValueError(f"--timeout-s must be a positive number, got {options.timeout_s:g}")
     return options
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,20 +30,24 @@ from launch.planning.estimate import (
     GPUS,
     Estimate,
     LearnerSpeed,
-    Workload,
     assume_gpu,
     estimate_cluster,
     estimate_machine,
 )
 from launch.planning.probe import Probe, measure
 from launch.planning.text import as_json, format_plan
+from launch.planning.workload import Workload
 from launch.records.run_dir import available_memory_bytes, describe_hardware
+from launch.records.usage import num_cores
 
 _UNKNOWN_GPU = "T4"
 """The slowest of those in use: a plan that is wrong then errs on the safe side."""
 
 _IDLE = 0.95
 """Of a core: a probe that got less was not alone."""
+
+_MAX_STEPS = 10**15
+"""More than anybody plays: a year has 3e7 seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +65,8 @@ class PlanOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
-        if self.target_steps is not None and self.target_steps < 1:
-            raise ValueError(f"target-steps must be at least 1, got {self.target_steps}")
+        if self.target_steps is not None:
+            _check_steps("target-steps", self.target_steps)
         for name in ("learner_samples_per_s", "cpu_speed", "network_gbit_s", "probe_s"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -80,9 +83,9 @@ def main(argv: Sequence[str]) -> None:
     options, words = parse_options(argv)
     invocation = parse_invocation(words, default_preset="quickstart")
     config = build_config(MultitaskConfig, invocation, prog="plan.py").with_absolute_paths()
+    _check_steps("num-steps", config.num_steps)
     cluster = None if options.cluster is None else read_cluster(options.cluster)
-    # The probe learns on what is here, wherever the run is to learn.
-    probe = measure(replace(config, device=_device_here(config)), seconds=options.probe_s)
+    probe = measure(what_is_probed(config, options, cluster), seconds=options.probe_s)
     document = make_plan(
         config,
         probe,
@@ -90,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
         cluster,
         here=Node(
             kind="this machine",
-            cpus=_usable_cores(),
+            cpus=num_cores(),
             gpus=torch.cuda.device_count(),
             memory_bytes=available_memory_bytes(),
         ),
@@ -101,6 +104,11 @@ def main(argv: Sequence[str]) -> None:
         "hardware": describe_hardware(),
     }
     print(json.dumps(document, allow_nan=False) if options.json else format_plan(document))
+
+
+def _check_steps(name: str, number: int) -> None:
+    if not 1 <= number <= _MAX_STEPS:
+        raise ValueError(f"{name} must be at least 1 and at most {_MAX_STEPS:.0e}, got {number}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -163,7 +171,15 @@ def make_plan(
             "random weights, which is as fast; the run itself needs a real one"
         )
     if config.actor.inference == "server":
-        notes.append("actor.inference server is not planned: actors are taken to run the student")
+        notes.append(
+            "the work of actor.inference server is not planned, only its CPU: actors are taken to "
+            "run the student"
+        )
+    if cluster is not None and here.gpus and config.device == "auto" and _is_on_cpu(probe):
+        notes.append(
+            "the cluster's head has no GPU, so the learner was probed on the CPU, for this machine "
+            "as well"
+        )
     if probe.core_share < _IDLE:
         notes.append(
             f"other programs are running here: the probe got {probe.core_share:.0%} of a core, and "
@@ -182,14 +198,18 @@ def make_plan(
     }
 
 
+def _is_on_cpu(probe: Probe) -> bool:
+    return probe.learner_device == "cpu"
+
+
 def _estimate_here(
     config: MultitaskConfig, probe: Probe, options: PlanOptions, here: Node, notes: list[str]
 ) -> Estimate:
     wants_gpu = config.device == "cuda" or bool(options.gpu and options.cluster is None)
-    on_gpu = probe.learner_device != "cpu" or (wants_gpu and options.cluster is None)
+    on_gpu = not _is_on_cpu(probe) or (wants_gpu and options.cluster is None)
     work = _workload(config, options, needs_gpu=on_gpu)
     gpu = options.gpu if options.cluster is None else ""
-    if on_gpu and probe.learner_device == "cpu":
+    if on_gpu and _is_on_cpu(probe):
         notes.append("this machine has no GPU: the figures are of it with one added")
     return estimate_machine(
         work,
@@ -215,7 +235,8 @@ def _estimate_there(
         if estimates and estimates[-1].nodes == len(nodes):
             continue
         gpu = options.gpu or next((node.gpu for node in nodes if node.gpu), "")
-        has_gpu = any(node.gpus for node in nodes)
+        # Like the run itself, `auto` takes what the launching machine has.
+        has_gpu = bool(nodes[0].gpus or options.gpu)
         needs_gpu = config.device == "cuda" or (config.device == "auto" and has_gpu)
         work = _workload(config, options, needs_gpu=needs_gpu)
         estimates.append(
@@ -249,8 +270,10 @@ def _complete(
             if note not in notes:
                 notes.append(note)
             node = replace(node, cpus=here.cpus, memory_bytes=here.memory_bytes)
+        if node.gpus is None:
+            node = replace(node, gpus=here.gpus)
             if index == 0 and options.gpu:
-                node = replace(node, gpus=1, gpu=options.gpu)
+                node = replace(node, gpus=max(1, here.gpus or 0), gpu=options.gpu)
         completed.append(node)
     return completed
 
@@ -259,7 +282,7 @@ def learner_speed(work: Workload, probe: Probe, options: PlanOptions, gpu: str) 
     """Given, measured here, or assumed, in this order; the origin says which."""
     if options.learner_samples_per_s is not None:
         return LearnerSpeed(options.learner_samples_per_s, "given")
-    on_gpu_here = probe.learner_device != "cpu"
+    on_gpu_here = not _is_on_cpu(probe)
     if not work.needs_gpu and not on_gpu_here:
         return LearnerSpeed(probe.learner_samples_per_s, "measured here, on the CPU")
     if on_gpu_here and (not gpu or gpu in probe.learner_device):
@@ -277,14 +300,25 @@ def _workload(config: MultitaskConfig, options: PlanOptions, *, needs_gpu: bool)
     )
 
 
-def _device_here(config: MultitaskConfig) -> Literal["auto", "cpu"]:
-    return "cpu" if config.device == "cpu" else "auto"
+def what_is_probed(
+    config: MultitaskConfig, options: PlanOptions, cluster: ClusterFile | None
+) -> MultitaskConfig:
+    """One learner with its part of the batch, on what is here, wherever the run is to learn."""
+    work_of_one = config.learner.part_of(config.replay.batch_size)
+    return replace(
+        config,
+        device=_probed_device(config, options, cluster),
+        learner=replace(config.learner, num_replicas=1),
+        replay=replace(config.replay, batch_size=work_of_one),
+    )
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _probed_device(
+    config: MultitaskConfig, options: PlanOptions, cluster: ClusterFile | None
+) -> Literal["auto", "cpu"]:
+    # The run would learn on a CPU there, whatever is here.
+    has_none = cluster is not None and cluster.head.gpus == 0 and not options.gpu
+    return "cpu" if config.device == "cpu" or (config.device == "auto" and has_none) else "auto"
 
 
 if __name__ == "__main__":

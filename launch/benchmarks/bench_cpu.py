@@ -17,7 +17,7 @@ _ROLES = {
     "ray::ShardProcess": "shards",
 }
 """By the titles that Ray gives to its processes (classes of launch/on_ray/cluster.py)."""
-_REST = "rest"
+REST = "rest"
 """Ray's own processes, Redis, and this one."""
 
 
@@ -53,7 +53,7 @@ def _descendants(root: int, processes: dict[int, _Process]) -> list[int]:
 
 
 def _role(title: str) -> str:
-    return next((role for prefix, role in _ROLES.items() if title.startswith(prefix)), _REST)
+    return next((role for prefix, role in _ROLES.items() if title.startswith(prefix)), REST)
 
 
 def _read_all() -> dict[int, _Process]:

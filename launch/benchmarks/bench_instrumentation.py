@@ -33,7 +33,7 @@ import tyro
 from numpy.typing import NDArray
 
 from games.registry import get_game
-from launch.benchmarks.bench_cpu import cpu_seconds
+from launch.benchmarks.bench_cpu import REST, cpu_seconds
 from launch.benchmarks.bench_report import describe_versions
 from launch.benchmarks.bench_system import settle
 from launch.config import MultitaskConfig, dump_config, load_config, load_preset
@@ -87,8 +87,18 @@ class Phase:
     samples: int
     steps: int
     updates: int
-    cpu_s: float
-    """Processor time of this process and all below it: roles, Ray, Redis, the page."""
+    cpu_by_role: dict[str, float]
+    """Processor time, s, of this process and all below it; see cpu_seconds."""
+
+    @property
+    def cpu_s(self) -> float:
+        """Of all: roles, Ray, Redis, the page."""
+        return sum(self.cpu_by_role.values())
+
+    @property
+    def aside_s(self) -> float:
+        """Of all but the roles."""
+        return self.cpu_by_role.get(REST, 0.0)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -179,7 +189,7 @@ class WatchedRun:
         """Go on for this long, watched or not."""
         self._set_page(signal.SIGCONT if arm == "with" else signal.SIGSTOP)
         before, start = self._engine.progress(), time.monotonic()
-        cpu_before = sum(cpu_seconds().values())
+        cpu_before = cpu_seconds()
         if arm == "with":
             self._watch(start + seconds)
         else:
@@ -192,7 +202,9 @@ class WatchedRun:
             - sum(game.sampled for game in before.games.values()),
             steps=now.steps - before.steps,
             updates=now.updates - before.updates,
-            cpu_s=sum(cpu_seconds().values()) - cpu_before,
+            cpu_by_role={
+                role: used - cpu_before.get(role, 0.0) for role, used in cpu_seconds().items()
+            },
         )
 
     def _set_page(self, number: signal.Signals) -> None:
@@ -222,7 +234,8 @@ def _find_page() -> int:
         with suppress(OSError):
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             command = (stat.parent / "cmdline").read_text()
-            if parent == os.getpid() and "dashboard.py" in command:
+            # Ray has a process of that name, too.
+            if parent == os.getpid() and "launch/dashboard.py" in command:
                 return int(stat.parent.name)
     raise ValueError("the live page has not been started")
 
@@ -243,7 +256,9 @@ def compare(phases: Sequence[Phase]) -> dict[str, Any]:
 
     The work is what the learner drew and what the actors played, half each (in logarithms): either
     of them may run ahead of the other for some seconds. `per_cpu` is the same for work per second
-    of processor time, which hardly depends on what else the machine does.
+    of processor time. `aside` is what the processes beside the roles use more while the run is
+    watched (launcher, page, Ray, Redis), as a part of all processor time: the least noisy of the
+    three, but blind to what the roles spend on their answers.
     """
     pairs = [
         (first, second) if first.arm == "with" else (second, first)
@@ -252,18 +267,33 @@ def compare(phases: Sequence[Phase]) -> dict[str, Any]:
     work = np.array([_log_work(watched) - _log_work(alone) for watched, alone in pairs])
     time_s = np.array([np.log(watched.seconds / alone.seconds) for watched, alone in pairs])
     cpu_s = np.array([np.log(watched.cpu_s / alone.cpu_s) for watched, alone in pairs])
-    return {**_estimate(work - time_s), "per_cpu": _estimate(work - cpu_s), "pairs": len(pairs)}
+    aside = np.array([_part_aside(watched) - _part_aside(alone) for watched, alone in pairs])
+    return {
+        **_ratio(work - time_s),
+        "per_cpu": _ratio(work - cpu_s),
+        "aside": _estimate(aside),
+        "pairs": len(pairs),
+    }
 
 
-def _estimate(logs: NDArray[np.float64]) -> dict[str, float]:
+def _ratio(logs: NDArray[np.float64]) -> dict[str, float]:
+    estimate = {name: round(float(np.exp(log)), 5) for name, log in _estimate(logs).items()}
+    return {"ratio": estimate.pop("mean"), **estimate}
+
+
+def _estimate(values: NDArray[np.float64]) -> dict[str, float]:
     rng = np.random.default_rng(0)
-    means = logs[rng.integers(len(logs), size=(_REPETITIONS, len(logs)))].mean(1)
+    means = values[rng.integers(len(values), size=(_REPETITIONS, len(values)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return {
-        "ratio": round(float(np.exp(logs.mean())), 5),
-        "low": round(float(np.exp(low)), 5),
-        "high": round(float(np.exp(high)), 5),
+        "mean": round(float(values.mean()), 5),
+        "low": round(float(low), 5),
+        "high": round(float(high), 5),
     }
+
+
+def _part_aside(phase: Phase) -> float:
+    return phase.aside_s / phase.cpu_s
 
 
 def _log_work(phase: Phase) -> float:
@@ -341,18 +371,21 @@ def _as_row(phase: Phase) -> dict[str, Any]:
         "steps_per_second": round(phase.steps / phase.seconds, 2),
         "samples_per_second": round(phase.samples / phase.seconds, 2),
         "cores": round(phase.cpu_s / phase.seconds, 3),
+        "cores_aside": round(phase.aside_s / phase.seconds, 4),
     }
 
 
 def describe(report: dict[str, Any]) -> str:
     """In words."""
-    counters, per_cpu = report["counters"], report["per_cpu"]
+    counters, per_cpu, aside = report["counters"], report["per_cpu"], report["aside"]
     return "\n".join(
         [
             f"throughput watched / not watched: {report['ratio']:.4f} "
             f"(95% {report['low']:.4f} to {report['high']:.4f}, {report['pairs']} pairs)",
             f"work per processor time, the same: {per_cpu['ratio']:.4f} "
             f"(95% {per_cpu['low']:.4f} to {per_cpu['high']:.4f})",
+            f"processes beside the roles take more while watched: {aside['mean']:.2%} of all processor "
+            f"time (95% {aside['low']:.2%} to {aside['high']:.2%})",
             f"counters inside the roles: {counters['share_of_cpu']:.2%} of the processor time",
             f"target: at least {report['target']}",
         ]

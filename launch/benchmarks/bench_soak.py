@@ -12,8 +12,9 @@ Linux. Into DIR, which must be new or empty, go
     run/          the run's folder
     run.log       what the run has said
 
-What is allowed to grow, and by how much, is in bench_soak_judge.py; benchmarks/README.md tells how
-to read the result. Exit status: 0 if everything passed, 1 if not, 2 for a mistake of the user's.
+What is allowed to grow, and by how much, is in bench_soak_judge.py; docs/cluster.md ("A long run
+that must not grow") tells how to read the result. Exit status: 0 if everything passed, 1 if not, 2
+for a mistake of the user's.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from launch.benchmarks.bench_soak_judge import Reading, warm_up_end
 from launch.benchmarks.bench_soak_processes import Family, shared_files
 from launch.benchmarks.bench_soak_readings import Reader
 from launch.benchmarks.bench_soak_report import build_report, format_report, write_series
+from launch.engines import REDIS_URL_VARIABLE
 from launch.options.errors import parse_or_fail
 from networks.atomic_file import write_atomically
 
@@ -50,7 +52,7 @@ _START_TIMEOUT_S = 300.0
 """From the start of the command to the first update."""
 _END_TIMEOUT_S = 180.0
 """From Ctrl-C to the end of the command, with replay and checkpoint written."""
-_FORBIDDEN = ("--run-dir", "--run_dir", "--resume")
+_FORBIDDEN = ("--run-dir", "--resume", "--redis-url")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +123,9 @@ def split_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
     own, run = words[:cut], words[cut + 1 :]
-    for word in run:
-        if word.split("=")[0] in _FORBIDDEN:
-            raise ValueError(f"leave {word.split('=')[0]} out: the soak makes the run's folder")
+    for option in (word.split("=")[0] for word in run):
+        if option.replace("_", "-") in _FORBIDDEN:
+            raise ValueError(f"leave {option} out: the run gets a folder and a Redis of its own")
     if "--engine=local" in run or ("--engine" in run and "local" in run):
         raise ValueError("a soak is of a run on Ray; leave --engine local out")
     if not any(word.replace("_", "-").split("=")[0] == "--num-steps" for word in run):
@@ -167,7 +169,7 @@ def run_soak(options: SoakOptions, run_options: Sequence[str], soak: Soak) -> No
     """
     before = shared_files()
     with _scratch() as scratch, (options.output / "run.log").open("w") as log:
-        environment = _environment(scratch)
+        environment = run_environment(scratch)
         process = _start(run_options, options.output / "run", environment, log.fileno())
         family = Family(process.pid, f"{_MARK}={scratch}".encode())
         try:
@@ -241,10 +243,12 @@ def _start(
     )
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def run_environment(scratch: Path) -> dict[str, str]:
     """That of this process, with everything temporary in one place and a token for Ray."""
+    # In a Redis of the user's there may be others, too.
+    kept = {name: value for name, value in os.environ.items() if name != REDIS_URL_VARIABLE}
     environment = {
-        **os.environ,
+        **kept,
         _MARK: str(scratch),
         "TMPDIR": str(scratch),
         "RAY_TMPDIR": str(scratch),

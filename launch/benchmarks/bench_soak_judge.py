@@ -138,6 +138,11 @@ def increase(readings: Sequence[Reading], name: str) -> float:
     return values[-1] - values[0] if values else 0.0
 
 
+def total(readings: Sequence[Reading], name: str) -> float | None:
+    """Newest value of a counter that began at 0 with the run; None if it was never read."""
+    return next((reading[name] for reading in reversed(readings) if name in reading), None)
+
+
 def theil_sen(seconds: Sequence[float], values: Sequence[float]) -> float:
     """Median of the slopes between all pairs of points."""
     step = -(-len(values) // _MAX_POINTS)

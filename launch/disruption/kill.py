@@ -18,6 +18,7 @@ from typing import NoReturn
 from launch.process_id import RoleProcess, find_process, this_machine, title_of
 
 _END_PATIENCE_S = 10.0
+_NEEDS = "processes can be told apart, and killed, on Linux 5.3 or newer only"
 
 _TITLES = {
     "actor": ("ray::ActorProcess",),
@@ -53,7 +54,7 @@ def kill_here(target: RoleProcess) -> None:
             this system cannot tell. Nothing is killed then.
     """
     if not hasattr(os, "pidfd_open") or not target.process.started:
-        raise ValueError("processes can be told apart, and killed, on Linux 5.3 or newer only")
+        raise ValueError(_NEEDS)
     if not is_here(target):
         raise ValueError(f"the process of {target.place} is on another machine")
     try:
@@ -67,6 +68,9 @@ def kill_here(target: RoleProcess) -> None:
         raise ValueError(
             f"the process of {target.place} (pid {target.process.pid}) belongs to another user"
         ) from None
+    except OSError as error:
+        # Python knows the call, but this kernel or container does not.
+        raise ValueError(f"a process cannot be held ({error.strerror}); {_NEEDS}") from None
     if not ended:
         raise ValueError(
             f"the process of {target.place} (pid {target.process.pid}) has not ended within "

@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from launch.disruption.kill import kill_here, kill_own_node
-from launch.on_ray.session import check_reachable, one_line_if_versions_differ
+from launch.on_ray.session import check_reachable, one_line_if_refused
 from launch.process_id import RoleProcess
 
 _TASK_PATIENCE_S = 60.0
@@ -39,16 +39,15 @@ def connected(nodes: set[str]) -> Iterator[None]:
         ValueError: this machine belongs to no cluster, or to another one.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = os.environ.get("RAY_ADDRESS", "auto")
-    check_reachable(address)
+    address = os.environ.get("RAY_ADDRESS") or "auto"
     try:
-        with one_line_if_versions_differ(address):
+        check_reachable(address)
+        with one_line_if_refused(address):
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError) as error:
+    except ValueError as error:
         raise ValueError(
-            "some of the run's processes are on other machines, and no Ray answers here "
-            f"({' '.join(str(error).split())}); run this on a node of the run's cluster, with the "
-            "RAY_ADDRESS and RAY_AUTH_MODE of the run"
+            f"some of the run's processes are on other machines, and Ray does not help: {error}. "
+            "Run this on a node of the run's cluster, with the run's RAY_ADDRESS and RAY_AUTH_MODE"
         ) from None
     try:
         if not nodes <= _living_nodes():
@@ -65,7 +64,14 @@ def _living_nodes() -> set[str]:
 def kill_there(target: RoleProcess) -> None:
     """As kill_here, on the node of the process; ValueError likewise, and if it does not answer."""
     node = target.process.node
-    _answer_of(_start_on(node, _remote_kill, target), node)
+    try:
+        _answer_of(_start_on(node, _remote_kill, target), node)
+    except RayError as error:
+        last_line = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"node {node[:8]}, on which {target.place} is, could not be asked ({last_line}); try "
+            "again"
+        ) from None
 
 
 def kill_node(node: str) -> None:
@@ -77,6 +83,7 @@ def kill_node(node: str) -> None:
         if ray.wait([task], timeout=_LOOK_PERIOD_S)[0]:
             with suppress(RayError):  # It has gone with its node, as it should.
                 _answer_of(task, node)
+            time.sleep(_LOOK_PERIOD_S)  # An answer that is there is not waited for.
         if time.monotonic() > deadline:
             raise ValueError(f"node {node[:8]} is still there after {_TASK_PATIENCE_S:g} s")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from launch.disruption.kill import is_here, kill_here
@@ -58,12 +58,18 @@ def _find_node(standing: Standing) -> Target:
     return Target(name="node", processes=crews[node], node=node)
 
 
-def connect(targets: Sequence[Target], stack: ExitStack) -> None:
-    """To Ray, if any target is not on this machine.
+@contextmanager
+def reached(targets: Sequence[Target]) -> Iterator[None]:
+    """Be connected to Ray, inside the `with` block, if any target is not on this machine.
 
     Raises:
-        ValueError: that cannot be, or a node is one on which all others depend.
+        ValueError: that cannot be, or a target is not to be killed from here.
     """
+    if any(t.name == "coordinator" and not is_here(t.processes[0]) for t in targets):
+        raise ValueError(
+            "the launcher is on another machine, and only there can be seen what it leaves behind; "
+            "give the command there"
+        )
     nodes = {
         p.process.node
         for target in targets
@@ -71,18 +77,26 @@ def connect(targets: Sequence[Target], stack: ExitStack) -> None:
         if target.node or not is_here(p)
     }
     if not nodes:
+        yield
         return
     if "" in nodes:
         raise ValueError("the run's Redis is on the launcher's machine; give the command there")
     from launch.disruption.nodes import connected, is_head
 
-    stack.enter_context(connected(nodes))
-    if any(target.node and is_head(target.node) for target in targets):
-        raise ValueError("the node is the head of the cluster, with which all would end")
+    with connected(nodes):
+        if any(target.node and is_head(target.node) for target in targets):
+            raise ValueError(
+                "the node is the head of the cluster, with which all would end; name other roles"
+            )
+        yield
 
 
 def kill(target: Target) -> None:
-    """SIGKILL, wherever it is; ValueError, and nothing killed, if it is not what the run says."""
+    """SIGKILL, wherever it is; to be called inside `reached`.
+
+    Raises:
+        ValueError: it is not what the run says, and nothing was killed; or it has not ended.
+    """
     if target.node:
         from launch.disruption.nodes import kill_node
 

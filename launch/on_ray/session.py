@@ -13,11 +13,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from launch.on_ray.room import Room, has_autoscaler, num_roles, wait_for_room
 from launch.recipe import Recipe
 
 _ray: Any = ray  # Some of its functions have no types.
+
+_MAX_SAID = 300
+"""Letters of what Ray says that are passed on."""
 
 
 @contextmanager
@@ -73,7 +77,7 @@ def _connect(recipe: Recipe) -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         check_reachable(address)
-        with one_line_if_versions_differ(address):
+        with one_line_if_refused(address):
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
     # Ray would keep a record of the last 100,000 calls, for a dashboard that is not there: memory
@@ -90,14 +94,18 @@ def _connect(recipe: Recipe) -> None:
 
 
 @contextmanager
-def one_line_if_versions_differ(address: str) -> Iterator[None]:
-    """Raises ValueError where Ray says in six lines that cluster and process do not fit."""
+def one_line_if_refused(address: str) -> Iterator[None]:
+    """Raises ValueError where a cluster does not let this process in; Ray says so in many lines."""
     try:
         yield
-    except RuntimeError as error:
-        if "Version mismatch" not in str(error):
-            raise
-        found = re.findall(r"(Ray|Python): (\S+)", str(error))
+    except (ConnectionError, RuntimeError, RayError) as error:
+        said = " ".join(str(error).split())
+        if "Version mismatch" not in said:
+            raise ValueError(
+                f"cannot join the Ray cluster at RAY_ADDRESS={address} ({said[:_MAX_SAID]}); are "
+                "RAY_ADDRESS, RAY_AUTH_MODE and the token those of the cluster"
+            ) from None
+        found = re.findall(r"(Ray|Python): (\S+)", said)
         theirs, ours = (" and ".join(map(" ".join, found[i : i + 2])) for i in (0, 2))
         raise ValueError(
             f"the cluster at {address} was started with {theirs}, but this process has {ours}; "
@@ -112,7 +120,7 @@ def check_reachable(address: str) -> None:
         return
     try:
         socket.create_connection((host, int(port)), timeout=5.0).close()
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # The latter: no such port.
         raise ValueError(
             f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start it with 'ray start "
             "--head', or unset RAY_ADDRESS to run on this machine alone"

@@ -29,6 +29,13 @@ _GPU_FAMILIES = {
     "a3": "H100",
 }
 """Of AWS and Google Cloud."""
+_NUM_GPUS = {
+    **{(family, cpus): 4 for family in ("g4dn", "g5", "g6", "g6e") for cpus in (48, 96)},
+    **{(family, 192): 8 for family in ("g5", "g6", "g6e")},
+    **{("p3", 32): 4, ("p3", 64): 8, ("p4d", 96): 8, ("p5", 192): 8},
+    **{("g2", 24): 2, ("g2", 48): 4, ("g2", 96): 8},
+}
+"""Of machines that have more than one, by family and CPUs."""
 _GIB_PER_CPU = {"c": 2.0, "m": 4.0, "r": 8.0, "g": 4.0, "n2": 4.0, "e2": 4.0, "n1": 3.75}
 
 
@@ -39,7 +46,8 @@ class Node:
     kind: str
     cpus: int | None
     """None: the file does not say."""
-    gpus: int = 0
+    gpus: int | None = 0
+    """None: the file does not say."""
     gpu: str = ""
     """What kind; empty if unknown or none."""
     memory_bytes: int | None = None
@@ -98,8 +106,9 @@ def read_cluster(path: Path) -> ClusterFile:
                     return _from_node_types(document)
                 if "provider" in document and "head_ip" in document["provider"]:
                     return _from_addresses(document)
-    except (KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
-        raise ValueError(f"the cluster file {path} is damaged: {error!r}") from None
+    # What is missing, of another type, or not a number that can be.
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, StopIteration) as e:
+        raise ValueError(f"the cluster file {path} is damaged: {e!r}") from None
     raise ValueError(
         f"{path} is not the file of a cluster: it has neither available_node_types, nor the "
         "provider's head_ip, nor the kind RayCluster"
@@ -131,7 +140,7 @@ def _node(name: str, spec: Mapping[str, Any]) -> Node:
     config = spec.get("node_config") or {}
     machine = str(config.get("InstanceType") or config.get("machineType") or "").rpartition("/")[2]
     by_name = node_of_machine(name, machine)
-    gpus = int(resources.get("GPU", by_name.gpus))
+    gpus = int(resources.get("GPU", by_name.gpus or 0))
     return Node(
         kind=name if not machine else f"{name} ({machine})",
         cpus=_whole(resources.get("CPU"), by_name.cpus),
@@ -160,14 +169,14 @@ def node_of_machine(kind: str, machine: str) -> Node:
         kind=kind,
         cpus=cpus,
         gpu=gpu,
-        gpus=1 if gpu else 0,
+        gpus=_NUM_GPUS.get((family, cpus or 0), 1) if gpu else 0,
         memory_bytes=int(per_cpu * cpus * 2**30) if per_cpu and cpus else None,
     )
 
 
 def _from_addresses(document: Mapping[str, Any]) -> ClusterFile:
     workers = list(document["provider"].get("worker_ips") or ())
-    node = Node(kind="machine", cpus=None)
+    node = Node(kind="machine", cpus=None, gpus=None)
     return ClusterFile(
         name=str(document.get("cluster_name", "")),
         head=node,
@@ -178,11 +187,13 @@ def _from_addresses(document: Mapping[str, Any]) -> ClusterFile:
 
 def _from_kuberay(document: Mapping[str, Any]) -> ClusterFile:
     spec = document["spec"]
+    # Without an autoscaler there are as many as `replicas` says.
+    grows = bool(spec.get("enableInTreeAutoscaling"))
     workers = tuple(
         NodeType(
             node=_pod(str(group.get("groupName", "worker")), group["template"]),
-            min_workers=int(group.get("minReplicas", group.get("replicas", 0))),
-            max_workers=int(group.get("maxReplicas", group.get("replicas", 0))),
+            min_workers=_replicas(group, "minReplicas" if grows else "replicas"),
+            max_workers=_replicas(group, "maxReplicas" if grows else "replicas"),
         )
         for group in spec.get("workerGroupSpecs") or ()
     )
@@ -192,6 +203,10 @@ def _from_kuberay(document: Mapping[str, Any]) -> ClusterFile:
         workers=workers,
         max_workers=sum(worker.max_workers for worker in workers),
     )
+
+
+def _replicas(group: Mapping[str, Any], name: str) -> int:
+    return int(group.get(name, group.get("replicas", 0)))
 
 
 def _pod(kind: str, template: Mapping[str, Any]) -> Node:

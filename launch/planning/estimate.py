@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from launch.config import MultitaskConfig
 from launch.limits import ACTOR_BYTES
 from launch.planning.cluster_file import Node
+from launch.planning.network import largest_rate, traffic
 from launch.planning.probe import Probe
+from launch.planning.workload import Workload
 
 ACTOR_FACTOR = 1.15
 """CPU seconds of an actor's process over those of its steps alone."""
@@ -47,8 +48,6 @@ NODE_BYTES = 1 << 30
 
 START_S = 30.0
 """From the command to the first step."""
-MAX_WEIGHT_PULLS_PER_S = 5.0
-"""Of an actor (docs/architecture.md, "Weights and their versions")."""
 _GPU_LAUNCH_S = 4e-3
 _GPU_SHARE_OF_PEAK = 0.2
 _GPU_BUS_BYTES_PER_S = 6e9
@@ -66,44 +65,6 @@ _PEAK_TFLOPS = {
 GPUS = tuple(_PEAK_TFLOPS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What a run asks for."""
-
-    actors: Mapping[str, int]
-    shards: int
-    spread: bool
-    learners: int
-    samples_per_insert: float
-    batch_size: int
-    publish_period: int
-    fill_steps: int
-    """Played before the learner begins."""
-    target_steps: int
-    needs_gpu: bool
-
-    @classmethod
-    def of(cls, config: MultitaskConfig, *, target_steps: int, needs_gpu: bool) -> Workload:
-        """As configured."""
-        return cls(
-            actors=config.actors_of,
-            shards=config.replay.num_shards,
-            spread=config.replay.spread,
-            learners=config.learner.num_replicas,
-            samples_per_insert=config.replay.samples_per_insert,
-            batch_size=config.replay.batch_size,
-            publish_period=config.learner.publish_period,
-            fill_steps=config.replay.min_size_per_game * len(config.games),
-            target_steps=target_steps,
-            needs_gpu=needs_gpu,
-        )
-
-    @property
-    def roles(self) -> int:
-        """Processes that take a CPU each."""
-        return sum(self.actors.values()) + self.shards + self.learners
-
-
 @dataclass(frozen=True, slots=True)
 class LearnerSpeed:
     """Samples per second of one learner, and where the figure is from."""
@@ -113,9 +74,9 @@ class LearnerSpeed:
     """`measured`, `given` or `assumed`, and of what."""
 
     @property
-    def is_assumed(self) -> bool:
-        """Whether nobody has measured it."""
-        return self.origin.startswith("assumed")
+    def is_given(self) -> bool:
+        """Whether somebody has measured it on the very machine that is planned with."""
+        return self.origin == "given"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +149,10 @@ def estimate_machine(
         learner=learner,
         memory=memory,
         memory_shortage=_shortage_of_memory("this machine", sum(memory.values()), available_bytes),
+        # Nobody learns meanwhile, so the actors have all cores.
+        filling_s=_filling_s(
+            work, probe, actors=work.actors, speed=min(1.0, cores / sum(work.actors.values()))
+        ),
     )
 
 
@@ -214,16 +179,17 @@ def estimate_cluster(
     """
     cpus = sum(node.cpus or 0 for node in nodes)
     wanted = sum(work.actors.values())
-    playing = max(0, min(wanted, cpus - work.shards - work.learners))
+    playing = max(0, min(wanted, cpus - (work.roles - wanted)))
     share = playing / wanted
     actors = {game: count * share for game, count in work.actors.items()}
     limits = _limits(work, probe, learner, actors=actors, speed=cpu_speed)
     memory = _memory(work, probe, actors=playing, nodes=len(nodes))
     head = nodes[0]
-    traffic = _traffic_per_step(work, probe, nodes=len(nodes))
-    if network_bytes_per_s is not None and sum(traffic.values()) > 0:
-        limits["network"] = network_bytes_per_s / sum(traffic.values())
-    on_head = sum(size for name, size in memory.items() if name != "actors")
+    if network_bytes_per_s is not None and len(nodes) > 1:
+        limits["network"] = largest_rate(
+            work, probe, network_bytes_per_s, actors=playing, nodes=len(nodes)
+        )
+    on_head = sum(size for name, size in memory.items() if name not in ("actors", "ray"))
     return _estimate(
         work,
         probe,
@@ -234,21 +200,23 @@ def estimate_cluster(
         limits=limits,
         learner=learner,
         memory=memory,
-        memory_shortage=_shortage_of_memory("the head", on_head, head.memory_bytes),
+        memory_shortage=_shortage_of_memory("the head", on_head + NODE_BYTES, head.memory_bytes),
         shortage=find_shortage(work, nodes),
+        filling_s=_filling_s(work, probe, actors=actors, speed=cpu_speed),
     )
 
 
 def find_shortage(work: Workload, nodes: Sequence[Node]) -> str:
     """What is missing for the run to begin; empty if nothing is."""
     cpus = sum(node.cpus or 0 for node in nodes)
-    gpus = sum(node.gpus for node in nodes)
+    gpus = sum(node.gpus or 0 for node in nodes)
     missing = []
     if cpus < work.roles:
         missing.append(
             f"{work.roles} CPUs ({sum(work.actors.values())} actors, {work.shards} "
             f"shard{'s' * (work.shards > 1)}, {work.learners} "
-            f"learner{'s' * (work.learners > 1)}), and there are {cpus}"
+            f"learner{'s' * (work.learners > 1)}{', 1 inference server' * work.servers}), and "
+            f"there are {cpus}"
         )
     if work.needs_gpu and gpus < work.learners:
         missing.append(f"{work.learners} GPU{'s' * (work.learners > 1)}, and there are {gpus}")
@@ -283,7 +251,8 @@ def _limits(
     )
     per_learner = learner.samples_per_s * (1.0 if work.learners == 1 else REPLICA_FACTOR)
     if not work.needs_gpu:
-        per_learner *= speed / LEARNER_FACTOR
+        # What was measured there is of a CPU there already.
+        per_learner *= (1.0 if learner.is_given else speed) / LEARNER_FACTOR
     return {
         "actors": BUSY * playing,
         "learner": BUSY * work.learners * per_learner / work.samples_per_insert,
@@ -318,13 +287,13 @@ def _shortage_of_memory(where: str, needed: int, available: int | None) -> str:
     return f"{where} needs {needed / 2**30:.1f} GiB of memory and has {available / 2**30:.1f}"
 
 
-def _traffic_per_step(work: Workload, probe: Probe, *, nodes: int) -> dict[str, float]:
-    """Bytes between nodes for every step, with all actors on other nodes than replay."""
-    away = (nodes - 1) / nodes if work.spread else 0.0
-    return {
-        "chunks": probe.chunk_bytes_per_step if nodes > 1 else 0.0,
-        "batches": away * work.samples_per_insert * probe.batch_bytes_per_sample,
-    }
+def _filling_s(work: Workload, probe: Probe, *, actors: Mapping[str, float], speed: float) -> float:
+    """Until the game that is slowest to fill has what the learner begins with."""
+    each = work.fill_steps / len(work.actors)
+    rates = [
+        BUSY * count * speed / (ACTOR_FACTOR * probe.act_s[game]) for game, count in actors.items()
+    ]
+    return each / min(rates) if min(rates) else float("inf")
 
 
 def _estimate(
@@ -339,13 +308,10 @@ def _estimate(
     cpus: int | None,
     learner: LearnerSpeed,
     memory_shortage: str,
+    filling_s: float,
     shortage: str = "",
 ) -> Estimate:
     rate = min(limits.values())
-    traffic = _traffic_per_step(work, probe, nodes=nodes)
-    publications = rate * work.samples_per_insert / work.batch_size / work.publish_period
-    pulls = 0.0 if nodes == 1 else actors * min(publications, MAX_WEIGHT_PULLS_PER_S)
-    filling = work.fill_steps / limits["actors"] if limits["actors"] else float("inf")
     return Estimate(
         where=where,
         nodes=nodes,
@@ -357,9 +323,6 @@ def _estimate(
         learner=learner,
         memory_bytes=memory,
         memory_shortage=memory_shortage,
-        network_bytes_per_s={
-            **{name: size * rate for name, size in traffic.items()},
-            "weights": pulls * probe.weights_bytes,
-        },
-        seconds=START_S + filling + (work.target_steps / rate if rate else float("inf")),
+        network_bytes_per_s=traffic(work, probe, rate=rate, actors=actors, nodes=nodes),
+        seconds=START_S + filling_s + (work.target_steps / rate if rate else float("inf")),
     )

@@ -30,6 +30,10 @@ from networks.weights import LocalWeights, WeightsVersion, take_snapshot
 from replay.types import Chunk
 from teachers.expert import shipped_experts
 
+_MAX_CAPACITY = 50_000
+"""Transitions of a game in the probe's own replay: it fills no more, and a cluster's tables may be
+larger than this machine."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
@@ -102,7 +106,7 @@ class _Work:
 
     def __init__(self, recipe: MultitaskRecipe, stack: ExitStack) -> None:
         self._recipe = recipe
-        unpaced = without_pacing(recipe)
+        unpaced = _with_small_tables(without_pacing(recipe))
         self._device = choose_device(recipe.config)
         self._replay = fill_replay(unpaced)
         self._batch = draw_batch(self._replay)
@@ -204,6 +208,14 @@ class _Work:
         self._learner.update(self._learner.load_batch(self._batch))
         if self._device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def _with_small_tables(recipe: MultitaskRecipe) -> MultitaskRecipe:
+    config = recipe.config
+    small = replace(
+        config.replay, capacity_per_game=min(config.replay.capacity_per_game, _MAX_CAPACITY)
+    )
+    return MultitaskRecipe(replace(config, replay=small, quotas=()))
 
 
 def describe_device(device: torch.device) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any
 
 from launch.benchmarks.bench_timing import short
@@ -81,7 +80,7 @@ def _format_estimate(estimate: Mapping[str, Any], target_steps: int) -> list[str
         f"    one learner       {learner['samples_per_s']:,.0f} samples/s, {learner['origin']}",
         f"  memory, GiB         {sum(memory.values()) / 2**30:.1f} ({shares})",
         f"  between nodes, MB/s {sum(network.values()) / 1e6:,.3g} ({kinds})",
-        f"  {target_steps:,} steps".ljust(22) + _format_time(estimate),
+        f"  {target_steps:,} steps".ljust(21) + " " + _format_time(estimate),
     ]
     for key in ("shortage", "memory_shortage"):
         if estimate[key]:
@@ -100,9 +99,8 @@ def _format_time(estimate: Mapping[str, Any]) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 2 * 3600:
         return f"{seconds / 60:.0f} min"
-    return (
-        f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{timedelta(seconds=seconds).days} d"
-    )
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} d"
 
 
 def _figure(value: float | None) -> str:

@@ -56,6 +56,8 @@ def killed(smoke_options, tmp_path_factory):
         )
         kills = kill_roles(run, "coordinator", cwd=folder)
         assert running.wait(30.0).status == -9
+        # chaos.py looks at the roles; Ray's own processes and Redis must go as well.
+        wait_until(lambda: not running.pids, timeout_s=60.0, what="no process is left")
     return run, kills
 
 

@@ -25,10 +25,12 @@ from actors.actor import ActorConfig
 from launch.config import MultitaskConfig
 from launch.disruption.nodes import connected, kill_node, kill_there
 from launch.disruption.recovery import Standing, has_recovered
+from launch.disruption.targets import Target, reached
 from launch.on_ray.engine import RayEngine
 from launch.on_ray.link import Link
 from launch.on_ray.session import ray_session
 from launch.on_redis.server import PrivateRedis
+from launch.process_id import ProcessId, RoleProcess
 from networks.build import NetworkConfig
 from replay.config import ReplayConfig
 
@@ -179,8 +181,9 @@ def test_an_actor_and_a_node_are_killed_through_ray_and_the_run_recovers(
     assert after.faults["learner_restarts"] == after.faults["shard_restarts"] == 0
 
 
-def test_a_ray_that_does_not_carry_the_run_kills_nothing():
+def test_a_ray_that_does_not_carry_the_run_kills_nothing_and_no_head_is_killed():
     with many_nodes(1) as cluster:
+        (head,) = (node["NodeID"] for node in ray.nodes())
         ray.shutdown()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RAY_ADDRESS", cluster.address)
@@ -189,6 +192,14 @@ def test_a_ray_that_does_not_carry_the_run_kills_nothing():
                 connected({"another node"}),
             ):
                 pass
+            actor = ProcessId(pid=1, started=1, machine="another", node=head)
+            crew = (RoleProcess(role="actor/pong", rank=0, done=1, process=actor),)
+            with (
+                pytest.raises(ValueError, match="the node is the head of the cluster"),
+                reached([Target(name="node", processes=crew, node=head)]),
+            ):
+                pass
+            assert not ray.is_initialized()
             patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
             with pytest.raises(ValueError, match="no Ray cluster answers"), connected({"any"}):
                 pass

@@ -16,9 +16,14 @@ from launch.config import MultitaskConfig
 from launch.recipe import MultitaskRecipe
 
 
-def phase(arm, rate):
+def phase(arm, rate, cpu=(("actors", 20.0),)):
     return Phase(
-        arm, 10.0, samples=round(4 * rate), steps=round(rate), updates=int(rate), cpu_s=20.0
+        arm,
+        10.0,
+        samples=round(4 * rate),
+        steps=round(rate),
+        updates=int(rate),
+        cpu_by_role=dict(cpu),
     )
 
 
@@ -49,12 +54,20 @@ def test_a_machine_that_slows_down_does_not_look_like_a_cost():
 def test_on_a_busy_machine_work_per_processor_time_still_tells_the_cost():
     # Half of the machine is taken away while the second half of each pair runs.
     phases = [
-        Phase("without", 10.0, samples=4000, steps=1000, updates=10, cpu_s=20.0),
-        Phase("with", 10.0, samples=1960, steps=490, updates=5, cpu_s=10.0),
+        phase("without", 1000, {"actors": 15.0, "learner": 5.0}),
+        phase("with", 490, {"actors": 7.0, "learner": 3.0}),
     ] * 2
     found = compare(phases)
     assert found["ratio"] == pytest.approx(0.49, abs=1e-4)
     assert found["per_cpu"]["ratio"] == pytest.approx(0.98, abs=1e-4)
+
+
+def test_what_is_used_beside_the_roles_is_a_part_of_all():
+    phases = [
+        phase("with", 1000, {"actors": 15.0, "learner": 4.0, "rest": 1.0}),
+        phase("without", 1000, {"actors": 14.0, "learner": 5.5, "rest": 0.5}),
+    ] * 3
+    assert compare(phases)["aside"] == pytest.approx({"mean": 0.025, "low": 0.025, "high": 0.025})
 
 
 def test_interval_holds_the_truth_and_widens_with_the_noise():
@@ -73,8 +86,10 @@ def test_counters_cost_is_a_part_of_the_processor_time_that_was_used():
     expected += (cost["game_figures_s_per_update"] + 4 * cost["lap_s"]) * 2000
     assert 0 < cost["share_of_cpu"] == pytest.approx(expected / 40.0, rel=1e-2)
     estimate = {"ratio": 0.99, "low": 0.98, "high": 1.0}
-    report = {**estimate, "per_cpu": estimate, "pairs": 3, "target": 0.98, "counters": cost}
-    assert "0.9900" in describe(report)
+    aside = {"mean": 0.0123, "low": 0.01, "high": 0.02}
+    report = {**estimate, "per_cpu": estimate, "aside": aside, "pairs": 3, "target": 0.98}
+    assert "0.9900" in describe(report | {"counters": cost})
+    assert "1.23%" in describe(report | {"counters": cost})
 
 
 def test_options_that_make_no_sense_are_refused():

@@ -12,7 +12,13 @@ import pytest
 import ray
 from runs import clean_environment, wait_until
 
-from launch.benchmarks.bench_soak import SoakOptions, main, make_output, split_options
+from launch.benchmarks.bench_soak import (
+    SoakOptions,
+    main,
+    make_output,
+    run_environment,
+    split_options,
+)
 from launch.benchmarks.bench_soak_ending import Ending, left_files, look_at_the_end
 from launch.benchmarks.bench_soak_judge import (
     MIN_READINGS,
@@ -128,6 +134,14 @@ def test_a_series_that_could_mostly_not_be_read_does_not_pass():
     assert grown(readings) == ["object_store"]
 
 
+def test_what_could_never_be_read_does_not_pass():
+    readings = [{k: v for k, v in r.items() if k != "object_store"} for r in steady_readings()]
+    report = report_of(readings)
+    assert report["unread"] == ["object_store"]
+    assert not report["passed"]
+    assert format_report(report).splitlines()[-1] == "FAILED: object_store, series"
+
+
 def test_series_without_a_rule_are_reported_only():
     verdict = judge(steady_readings())["steps"]
     assert (verdict.allowed, verdict.passed) == (None, True)
@@ -137,6 +151,11 @@ def test_series_without_a_rule_are_reported_only():
 def test_restarts_and_a_pace_that_drops_fail():
     restarted = changed("restarts", lambda n, x: float(n > 33))
     assert report_of(restarted)["checks"]["restarts"] is False
+    in_the_warm_up = changed("restarts", lambda n, x: 1.0)
+    assert report_of(in_the_warm_up)["checks"]["restarts"] is False
+    unread = [{k: v for k, v in r.items() if k != "restarts"} for r in steady_readings()]
+    assert report_of(unread)["checks"]["restarts"] is False
+    assert "None restarts" in format_report(report_of(unread))
     slower = changed("steps", lambda n, x: min(x, 900.0 * 15 * 80 + 1350.0 * (n - 80)))
     assert pace(slower) == pytest.approx(0.1, rel=0.02)
     assert not report_of(slower)["passed"]
@@ -384,12 +403,19 @@ def test_the_options_of_the_run_follow_after_two_dashes():
     [
         (["--", "--run-dir", "x"], "leave --run-dir out"),
         (["--", "--resume=x"], "leave --resume out"),
+        (["--", "--redis_url=x"], "leave --redis_url out"),
         (["--", "--engine", "local"], "leave --engine local out"),
     ],
 )
 def test_options_that_a_soak_cannot_have_are_refused(words, message):
     with pytest.raises(ValueError, match=message):
         split_options(words)
+
+
+def test_the_run_gets_a_redis_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACTOR_MIMIC_REDIS_URL", "redis://10.0.0.1:6380")
+    assert "ACTOR_MIMIC_REDIS_URL" not in run_environment(tmp_path)
+    assert run_environment(tmp_path)["TMPDIR"] == str(tmp_path)
 
 
 def test_a_length_must_be_positive(tmp_path):

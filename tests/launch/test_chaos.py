@@ -148,11 +148,13 @@ def test_without_roles_all_that_the_run_has_are_killed(run, folder, capsys):
 def test_what_does_not_recover_is_told_and_is_status_1(run, folder, capsys):
     run.mends = False
     with pytest.raises(SystemExit) as end:
-        main([str(folder.path), "--roles", "shard", "--yes", "--json", "--timeout-s", "1"])
+        main([str(folder.path), "--roles", "shard", "actor", "--yes", "--json", "--timeout-s", "1"])
     assert end.value.code == 1
     output = capsys.readouterr().out
     assert "NOT RECOVERED in time" in output
-    assert json.loads(output.splitlines()[-1])["kills"][0]["recovery_s"] is None
+    assert run.processes["actor/pong"].poll() is None, "what comes after it is left alone"
+    (kill,) = json.loads(output.splitlines()[-1])["kills"]
+    assert (kill["role"], kill["recovery_s"]) == ("shard", None)
 
 
 def test_a_run_that_is_not_whole_is_left_alone(run, folder, server):
@@ -182,6 +184,8 @@ def test_a_run_that_is_not_whole_is_left_alone(run, folder, server):
         (["--roles", "coordinator", "actor"], "name that role last"),
         (["--quickly"], "unrecognized options: --quickly"),
         (["--timeout-s", "soon"], "argument --timeout-s: invalid float value"),
+        (["--timeout-s", "nan"], "--timeout-s must be a positive number, got nan"),
+        (["--timeout-s", "-5"], "--timeout-s must be a positive number, got -5"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_and_nothing_dies(
@@ -195,10 +199,17 @@ def test_what_cannot_be_is_refused_in_one_line_and_nothing_dies(
     assert all(process.poll() is None for process in before.values())
 
 
-@pytest.mark.parametrize("answer", ["", "n", "perhaps"])
+def give(answer):
+    """What somebody types; EOFError is Ctrl-D."""
+    if isinstance(answer, EOFError):
+        raise answer
+    return answer
+
+
+@pytest.mark.parametrize("answer", ["", "n", "perhaps", EOFError()])
 def test_whoever_does_not_say_yes_kills_nothing(run, folder, monkeypatch, answer):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda prompt: answer)
+    monkeypatch.setattr("builtins.input", lambda prompt: give(answer))
     with pytest.raises(ValueError, match="nothing was killed"):
         main([str(folder.path), "--roles", "actor"])
     assert all(process.poll() is None for process in run.processes.values())

@@ -1,6 +1,7 @@
 """The plan: its arithmetic with made-up probes, the cluster files it reads, and the command."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,8 +14,14 @@ from torch import nn
 
 from launch.config import MultitaskConfig
 from launch.options.cli import build_config, parse_invocation
-from launch.plan import PlanOptions, learner_speed, make_plan, parse_options
-from launch.planning.cluster_file import Node, node_of_machine, quantity, read_cluster
+from launch.plan import PlanOptions, learner_speed, make_plan, parse_options, what_is_probed
+from launch.planning.cluster_file import (
+    ClusterFile,
+    Node,
+    node_of_machine,
+    quantity,
+    read_cluster,
+)
 from launch.planning.estimate import (
     ACTOR_FACTOR,
     BUSY,
@@ -22,7 +29,6 @@ from launch.planning.estimate import (
     OTHERS_S_PER_STEP,
     SHARD_S_PER_STEP,
     LearnerSpeed,
-    Workload,
     assume_gpu,
     estimate_cluster,
     estimate_machine,
@@ -30,6 +36,7 @@ from launch.planning.estimate import (
 )
 from launch.planning.probe import Probe, count_flops
 from launch.planning.text import format_plan
+from launch.planning.workload import Workload
 
 GIB = 1 << 30
 PROBE = Probe(
@@ -102,6 +109,21 @@ def test_the_time_is_start_filling_and_steps():
     assert estimate.seconds == pytest.approx(30 + filling + 450_000 / estimate.steps_per_s)
 
 
+def test_filling_takes_as_long_as_its_slowest_game_and_actors_share_the_cores():
+    def filling(**changes):
+        estimate = here(replace(WORK, **changes))
+        return estimate.seconds - 30 - 450_000 / estimate.steps_per_s
+
+    one = 1_000 * ACTOR_FACTOR * 0.5e-3 / BUSY
+    assert filling() == pytest.approx(one)
+    assert filling(actors={"pong": 4, "boxing": 4}) == pytest.approx(one)
+    # The fourth core is not there.
+    assert filling(actors={"pong": 1, "boxing": 3}) == pytest.approx(2 * one)
+    work = replace(WORK, actors={"pong": 1, "boxing": 3})
+    estimate = there(work, [HEAD], cpu_speed=0.5)
+    assert estimate.seconds == pytest.approx(30 + 2 * one + 450_000 / estimate.steps_per_s)
+
+
 def test_games_that_are_slower_to_play_count_by_their_actors():
     probe = replace(PROBE, act_s={"pong": 0.25e-3, "boxing": 1e-3})
     work = replace(WORK, actors={"pong": 1, "boxing": 4})
@@ -129,7 +151,10 @@ def test_slower_cpus_make_everything_on_them_slower():
     half = there(work, [WORKER], learner=CPU_SPEED, cpu_speed=0.5)
     for name in ("actors", "learner", "replay"):
         assert half.limits[name] == pytest.approx(full.limits[name] / 2)
-    # But not a GPU.
+    # But not what was measured there.
+    given = [there(work, [WORKER], cpu_speed=speed).limits["learner"] for speed in (1.0, 0.5)]
+    assert given[0] == given[1]
+    # And not a GPU.
     on_gpu = [
         there(replace(work, needs_gpu=True), [HEAD], cpu_speed=speed).limits["learner"]
         for speed in (1.0, 0.5)
@@ -158,6 +183,14 @@ def test_what_does_not_fit_is_said_and_the_rest_is_of_the_actors_that_find_room(
     assert there(work, [replace(HEAD, cpus=2)]).steps_per_s == 0
 
 
+def test_an_inference_server_takes_a_cpu():
+    work = replace(WORK, servers=1)
+    assert find_shortage(work, [replace(WORKER, cpus=4)]) == (
+        "the run needs 5 CPUs (2 actors, 1 shard, 1 learner, 1 inference server), and there are 4"
+    )
+    assert there(work, [replace(WORKER, cpus=4)]).actors == 1
+
+
 def test_memory_is_that_of_replay_and_of_every_process():
     estimate = here()
     assert estimate.memory_bytes["replay"] == 2 * GIB
@@ -168,6 +201,11 @@ def test_memory_is_that_of_replay_and_of_every_process():
     assert small.memory_shortage.endswith("GiB of memory and has 1.0")
     tight = there(replace(WORK, needs_gpu=True), [replace(HEAD, memory_bytes=GIB), WORKER])
     assert tight.memory_shortage.startswith("the head needs ")
+    # Ray on the workers takes the workers' memory.
+    needed = there(replace(WORK, needs_gpu=True), [HEAD])
+    enough = sum(size for name, size in needed.memory_bytes.items() if name != "actors")
+    many = [replace(HEAD, memory_bytes=enough), *[WORKER] * 9]
+    assert there(replace(WORK, needs_gpu=True), many).memory_shortage == ""
 
 
 def test_the_network_carries_chunks_and_weights_and_only_spread_shards_batches():
@@ -181,8 +219,19 @@ def test_the_network_carries_chunks_and_weights_and_only_spread_shards_batches()
     assert two.network_bytes_per_s["batches"] == 0
     spread = there(replace(work, spread=True), [HEAD, WORKER])
     assert spread.network_bytes_per_s["batches"] == pytest.approx(0.5 * 4 * 28_000 * rate)
+
+
+def test_a_slow_network_is_filled_by_chunks_and_weights():
+    work = replace(WORK, actors={"pong": 4, "boxing": 4}, needs_gpu=True)
     slow = there(work, [HEAD, WORKER], network_bytes_per_s=8e6)
-    assert (slow.bottleneck, slow.steps_per_s) == ("network", pytest.approx(1_000))
+    assert slow.bottleneck == "network"
+    assert sum(slow.network_bytes_per_s.values()) == pytest.approx(8e6)
+    assert slow.steps_per_s == pytest.approx(8e6 / (8_000 + 8 * 3e6 * 4 / 128 / 50))
+    # Actors that fetch as often as they may leave the rest to the chunks.
+    often = replace(work, publish_period=1)
+    full = there(often, [HEAD, WORKER], network_bytes_per_s=8 * 5 * 3e6 + 8e6)
+    assert full.steps_per_s == pytest.approx(1_000)
+    assert there(work, [HEAD], network_bytes_per_s=1.0).bottleneck != "network"
 
 
 def test_actors_pull_weights_five_times_a_second_at_most():
@@ -195,16 +244,17 @@ def test_the_speed_of_a_gpu_is_given_measured_or_assumed_and_said_to_be():
     work = replace(WORK, needs_gpu=True)
     given = learner_speed(work, PROBE, PlanOptions(learner_samples_per_s=7e4), "L4")
     assert given == LearnerSpeed(7e4, "given")
-    assert not given.is_assumed
     assumed = learner_speed(work, PROBE, PlanOptions(), "L4")
     assert assumed == assume_gpu("L4", PROBE, batch_size=128)
-    assert assumed.is_assumed
+    assert assumed.origin.startswith("assumed")
     unknown = learner_speed(work, PROBE, PlanOptions(), "")
     assert unknown.origin.endswith("as it is not known which GPU it is")
     with_gpu = replace(PROBE, learner_device="NVIDIA L4", learner_samples_per_s=9e4)
     measured = learner_speed(work, with_gpu, PlanOptions(), "L4")
     assert measured == LearnerSpeed(9e4, "measured here, NVIDIA L4")
-    assert learner_speed(work, with_gpu, PlanOptions(), "H100").is_assumed
+    assert learner_speed(work, with_gpu, PlanOptions(), "H100") == assume_gpu(
+        "H100", with_gpu, batch_size=128
+    )
     assert learner_speed(WORK, PROBE, PlanOptions(), "").samples_per_s == 5_000
 
 
@@ -235,7 +285,8 @@ def test_operations_are_those_of_convolutions_and_linear_layers():
     [
         ("cluster.yaml", (8, 1, "L4"), 2, 8),
         ("cluster-gcp.yaml", (8, 1, "L4"), 2, 8),
-        ("docker/kuberay.yaml", (8, 1, ""), 2, 8),
+        # No autoscaler: there are as many as it says.
+        ("docker/kuberay.yaml", (8, 1, ""), 2, 2),
     ],
 )
 def test_our_own_cluster_files_are_read(file, head, smallest, largest):
@@ -244,6 +295,13 @@ def test_our_own_cluster_files_are_read(file, head, smallest, largest):
     assert [n.cpus for n in cluster.nodes(largest=False)] == [8] + [16] * smallest
     assert [n.cpus for n in cluster.nodes(largest=True)] == [8] + [16] * largest
     assert cluster.head.memory_bytes >= 28 * GIB
+
+
+def test_pods_grow_where_an_autoscaler_starts_them(tmp_path):
+    path = tmp_path / "kuberay.yaml"
+    text = (ROOT / "docker" / "kuberay.yaml").read_text()
+    path.write_text(text.replace("enableInTreeAutoscaling: false", "enableInTreeAutoscaling: true"))
+    assert len(read_cluster(path).nodes(largest=True)) == 1 + 8
 
 
 def test_a_list_of_machines_says_nothing_of_their_cpus():
@@ -282,6 +340,14 @@ def test_a_machine_is_known_by_its_name(machine, cpus, gpu):
 
 
 @pytest.mark.parametrize(
+    ("machine", "gpus"),
+    [("g5.16xlarge", 1), ("g5.12xlarge", 4), ("p4d.24xlarge", 8), ("g2-standard-48", 4)],
+)
+def test_large_machines_have_several_gpus(machine, gpus):
+    assert node_of_machine("head", machine).gpus == gpus
+
+
+@pytest.mark.parametrize(
     ("text", "number"), [("500m", 0.5), ("28Gi", 28 * GIB), (8, 8), ("2k", 2000)]
 )
 def test_quantities_of_kubernetes(text, number):
@@ -297,6 +363,11 @@ def test_quantities_of_kubernetes(text, number):
         ("available_node_types: {}", "is damaged"),
         ("provider: {head_ip: 1.2.3.4, worker_ips: 7}", "is damaged"),
         ("kind: RayCluster", "is damaged"),
+        ("available_node_types: {h: {resources: {CPU: .inf}}}", "is damaged"),
+        (
+            "{kind: RayCluster, spec: {headGroupSpec: {template: {spec: {containers: []}}}}}",
+            "is damaged",
+        ),
     ],
 )
 def test_a_file_that_is_no_cluster_is_refused(tmp_path, text, message):
@@ -317,7 +388,8 @@ def test_options_of_the_plan_and_of_the_run_are_told_apart():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--target-steps", "-5"], "target-steps must be at least 1, got -5"),
+        (["--target-steps", "-5"], "target-steps must be at least 1 and at most 1e.15, got -5"),
+        (["--target-steps", "9" * 400], "target-steps must be at least 1 and at most 1e.15"),
         (["--target-steps", "many"], "invalid int value: 'many'; see plan.py --help"),
         (["--gpu", "Voodoo"], "nothing is known of a GPU 'Voodoo'; choose among T4, "),
         (["--probe-s", "0"], "probe-s must be a positive number"),
@@ -329,7 +401,7 @@ def test_bad_options_of_the_plan_are_refused(words, message):
         parse_options(words)
 
 
-def plan_of(words=(), *, cluster=None, probe=PROBE, **options):
+def plan_of(words=(), *, cluster=None, probe=PROBE, here=HERE, **options):
     words = ["--games", "pong", "boxing", *words]
     invocation = parse_invocation(words, default_preset="quickstart")
     config = build_config(MultitaskConfig, invocation, prog="plan.py")
@@ -338,8 +410,37 @@ def plan_of(words=(), *, cluster=None, probe=PROBE, **options):
         probe,
         PlanOptions(cluster=cluster, **options),
         None if cluster is None else read_cluster(cluster),
-        here=HERE,
+        here=here,
     )
+
+
+def probed(words, *, cluster=None, **options):
+    invocation = parse_invocation(words, default_preset="quickstart")
+    config = build_config(MultitaskConfig, invocation, prog="plan.py")
+    return what_is_probed(config, PlanOptions(**options), cluster)
+
+
+def test_one_learner_with_its_part_of_the_batch_is_probed():
+    whole = probed([]).replay.batch_size
+    one = probed(["--learner.num-replicas", "4"])
+    assert (one.learner.num_replicas, one.replay.batch_size) == (1, whole // 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "head", "options", "device"),
+    [
+        ([], None, {}, "auto"),
+        (["--device", "cpu"], HEAD, {}, "cpu"),
+        (["--device", "cuda"], WORKER, {}, "auto"),
+        ([], HEAD, {}, "auto"),
+        ([], WORKER, {}, "cpu"),
+        ([], WORKER, {"gpu": "L4"}, "auto"),
+        ([], replace(WORKER, gpus=None), {}, "auto"),
+    ],
+)
+def test_the_learner_is_probed_on_a_cpu_where_it_will_have_no_gpu(words, head, options, device):
+    cluster = None if head is None else ClusterFile(name="c", head=head)
+    assert probed(words, cluster=cluster, **options).device == device
 
 
 def text_of(document):
@@ -374,6 +475,9 @@ def test_machines_of_unknown_size_are_taken_to_be_like_this_one():
     assert (there["nodes"], there["cpus"]) == (3, 6)
     assert there["learner"]["origin"].startswith("assumed for the GPU A100")
     assert any("taken to be like here" in note for note in document["notes"])
+    with_gpus = replace(HERE, gpus=1)
+    document = plan_of(["--device", "cuda"], cluster=ROOT / "cluster-ssh.yaml", here=with_gpus)
+    assert document["estimates"][1]["shortage"] == ""
 
 
 def test_a_gpu_that_is_not_here_can_be_planned_with():
@@ -387,6 +491,11 @@ def test_a_busy_machine_is_told():
     assert plan_of(probe=replace(PROBE, core_share=0.97))["notes"] == []
     (note,) = plan_of(probe=replace(PROBE, core_share=0.5))["notes"]
     assert "the probe got 50% of a core" in note
+
+
+def test_a_long_time_is_in_days():
+    text = text_of(plan_of(target_steps=10**9))
+    assert re.search(r"1,000,000,000 steps about \d+\.\d d \(\d+\.\d d to \d+\.\d d\)", text), text
 
 
 def test_missing_experts_are_named():

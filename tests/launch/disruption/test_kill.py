@@ -1,5 +1,7 @@
 """Killing one process and never another one."""
 
+import errno
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -52,6 +54,18 @@ def test_another_process_of_the_same_number_is_left_alone(change, message):
         target = role_of(process)
         with pytest.raises(ValueError, match=message):
             kill_here(replace(target, process=replace(target.process, **change)))
+        assert process.poll() is None
+
+
+def test_where_the_kernel_cannot_hold_a_process_nothing_is_killed(monkeypatch):
+    def refuse(pid):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    with sleeper() as process:
+        target = role_of(process)
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+        with pytest.raises(ValueError, match=r"Function not implemented.*on Linux 5\.3 or newer"):
+            kill_here(target)
         assert process.poll() is None
 
 

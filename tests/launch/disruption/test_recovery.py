@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from launch.disruption.recovery import Standing, has_recovered, losses
-from launch.disruption.targets import find_target
+from launch.disruption.targets import find_target, reached
 from launch.process_id import ProcessId, RoleProcess
 
 HEAD, WORKER = "head", "worker"
@@ -132,3 +132,17 @@ def test_targets_are_the_first_of_a_role_or_a_node_without_the_launcher():
 def test_what_is_not_there_or_not_ours_is_refused(standing, role, message):
     with pytest.raises(ValueError, match=message):
         find_target(standing, role)
+
+
+@pytest.mark.parametrize(
+    ("role", "message"),
+    [
+        ("coordinator", "launcher is on another machine.*give the command there"),
+        ("redis", "Redis is on the launcher's machine; give the command there"),
+    ],
+)
+def test_what_can_only_be_seen_or_killed_on_the_launchers_machine_is_refused_elsewhere(
+    role, message
+):
+    with pytest.raises(ValueError, match=message), reached([find_target(BEFORE, role)]):
+        pass
