@@ -384,8 +384,8 @@ def describe(report: dict[str, Any]) -> str:
             f"(95% {report['low']:.4f} to {report['high']:.4f}, {report['pairs']} pairs)",
             f"work per processor time, the same: {per_cpu['ratio']:.4f} "
             f"(95% {per_cpu['low']:.4f} to {per_cpu['high']:.4f})",
-            f"processes beside the roles take more while watched: {aside['mean']:.2%} of all processor "
-            f"time (95% {aside['low']:.2%} to {aside['high']:.2%})",
+            f"more for processes beside the roles while watched: {aside['mean']:.2%} of all "
+            f"processor time (95% {aside['low']:.2%} to {aside['high']:.2%})",
             f"counters inside the roles: {counters['share_of_cpu']:.2%} of the processor time",
             f"target: at least {report['target']}",
         ]
