@@ -4,6 +4,7 @@ One run in two sessions. What is lost is bounded and told, and the run ends with
 """
 
 import json
+import math
 import os
 import sys
 
@@ -20,7 +21,10 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="told apart on Linux only"),
 ]
 
-NUM_STEPS = 20_000
+KILLING_S = 120.0
+"""More than all the kills take, on a fast machine and on a slow one."""
+STEPS_PER_UPDATE = 32 // 2
+"""Of the smoke preset: batch size over samples per insert."""
 RECOVERY_S = 30.0
 PATIENCE_S = 240.0
 OFTEN = ("--report-period-s", "0.3", "--checkpoint.period-s", "1")
@@ -29,6 +33,15 @@ OFTEN += ("--replay.snapshot-period-s", "1")
 
 def is_learning(run, *, after=0):
     return any(row.get("updates", 0) > 5 for row in read_metrics(run)[after:])
+
+
+def num_steps_for_kills(run, state):
+    """So many that the run, at the pace it has had, does not end before it has been hit."""
+    learning = [row for row in read_metrics(run) if row.get("updates", 0) > 0]
+    played = learning[-1]["steps"] - learning[0]["steps"]
+    rate = played / (learning[-1]["seconds"] - learning[0]["seconds"])
+    more_updates = math.ceil(KILLING_S * rate / STEPS_PER_UPDATE)
+    return STEPS_PER_UPDATE * (state["learner"]["num_updates"] + more_updates)
 
 
 def kill_roles(run, *roles, cwd):
@@ -63,10 +76,14 @@ def killed(smoke_options, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(killed):
-    """The same run after a session in which everything else was killed: (folder, kills, steps)."""
+    """The same run after a session in which everything else was killed.
+
+    (its folder, kills, the state that it began from, the steps it was to come to)
+    """
     run, _ = killed
     state, num_rows = load_newest(run / "checkpoints"), len(read_metrics(run))
-    words = ["--resume", run, "--num-steps", NUM_STEPS, "--actors", "1", "pong=2"]
+    num_steps = num_steps_for_kills(run, state)
+    words = ["--resume", run, "--num-steps", num_steps, "--actors", "1", "pong=2"]
     words += ["--replay.num-shards", "2"]
     with command("multitask.py", *map(str, words), cwd=run.parent) as running:
         running.wait_for(
@@ -77,7 +94,7 @@ def finished(killed):
         wait_until(lambda: not running.pids, timeout_s=60.0, what="no process is left")
     assert answer.status == 0, answer.errors
     assert "Traceback" not in answer.errors
-    return run, kills, state
+    return run, kills, state, num_steps
 
 
 def test_a_launcher_that_is_killed_leaves_nothing_behind(killed):
@@ -87,7 +104,7 @@ def test_a_launcher_that_is_killed_leaves_nothing_behind(killed):
 
 
 def test_every_role_is_back_within_half_a_minute(finished):
-    _, kills, _ = finished
+    _, kills, _, _ = finished
     assert [kill["role"] for kill in kills] == ["actor", "shard", "learner", "redis"]
     assert {
         kill["killed"]: kill["recovery_s"] for kill in kills if kill["recovery_s"] is None
@@ -97,12 +114,12 @@ def test_every_role_is_back_within_half_a_minute(finished):
 
 
 def test_the_run_ends_with_all_of_its_steps(finished):
-    run, _, before = finished
+    run, _, before, num_steps = finished
     summary = read_summary(run)
     check_summary(summary)
-    assert summary["updates"] == NUM_STEPS * 2 // 32
+    assert summary["updates"] == num_steps // STEPS_PER_UPDATE
     # Replay's band decides how far the actors are ahead of the learner, or behind.
-    assert sum(summary["steps"].values()) >= NUM_STEPS - 256
+    assert sum(summary["steps"].values()) >= num_steps - 256
     assert all(summary["steps"][game] > before["steps"][game] for game in before["steps"])
     state = load_newest(run / "checkpoints")
     assert state["learner"]["num_updates"] == summary["updates"]
@@ -110,7 +127,7 @@ def test_the_run_ends_with_all_of_its_steps(finished):
 
 
 def test_what_was_lost_is_bounded_and_told(finished):
-    run, kills, _ = finished
+    run, kills, _, _ = finished
     faults = read_summary(run)["faults"]
     restarts = {name: n for name, n in faults.items() if name.endswith("restarts")}
     assert restarts == {"actor_restarts": 1, "shard_restarts": 1, "learner_restarts": 1}
@@ -123,7 +140,7 @@ def test_what_was_lost_is_bounded_and_told(finished):
 
 
 def test_a_run_that_has_ended_is_refused(finished, tmp_path):
-    run, _, _ = finished
+    run, _, _, _ = finished
     assert not os.path.lexists(run / "redis_url")
     refused = run_command("chaos.py", run, "--yes", cwd=tmp_path)
     assert refused.status == 2
