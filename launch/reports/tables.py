@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from launch.records.run_record import RunRecord, Scores
 from launch.records.run_statistics import AGGREGATES, Estimate, estimate
+from launch.records.verdict import LIMITS
 from launch.reports.charts import normalized_of, ratios_of
 from launch.reports.groups import RunGroup
 from launch.reports.html import escape, table
@@ -156,7 +157,7 @@ def runs_table(runs: Sequence[RunRecord]) -> str:
         "Runs; steps are of all games together",
         [
             "run", "seed", "preset", "state", "steps", "updates", "wall-clock", "steps/s",
-            "samples/s", "updates/s", "faults",
+            "samples/s", "updates/s", "limited by", "faults",
         ],
         [_run_row(run) for run in runs],
     )  # fmt: skip
@@ -176,8 +177,18 @@ def _run_row(run: RunRecord) -> list[str]:
         number(last.get("updates")),
         duration(seconds_of(run)),
         *(_rate(rates.get(name), run, name) for name in _RATES),
+        _limited_by(run),
         number(faults),
     ]
+
+
+def _limited_by(run: RunRecord) -> str:
+    """The verdict of most looks, with its part of them."""
+    shares = {
+        name: _mean([y for _, y in run.series("seconds", f"limit/{name}")]) for name in LIMITS
+    }
+    limit = max(LIMITS, key=lambda name: shares[name] or 0.0)
+    return "-" if shares[limit] is None else f"{limit} ({shares[limit]:.0%} of looks)"
 
 
 def _rate(value: object, run: RunRecord, name: str) -> str:

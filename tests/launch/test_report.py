@@ -5,12 +5,14 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from recorded_runs import LOOK_S, TEACHER_MEANS, make_run, student_mean
 
 from launch.records.run_record import read_run
+from launch.records.verdict import LIMITS
 from launch.report import ReportOptions, figures_folder, write_report, write_report_of_run
 from launch.reports.charts import (
     Unit,
@@ -23,6 +25,7 @@ from launch.reports.charts import (
 from launch.reports.groups import group_runs
 from launch.reports.html import table
 from launch.reports.paper import PAPER_TABLE, as_csv, build_rows
+from launch.reports.tables import runs_table
 
 NUM_TESTS, NUM_LOOKS = 12, 24
 TOTAL = NUM_LOOKS * 2000
@@ -102,6 +105,15 @@ def test_bars_are_means_over_seeds_of_student_over_expert(folder):
 def test_one_run_has_bars_without_intervals(folder):
     chart = percent_of_expert(groups_of(folder, "seed1"))
     assert {(bar.low, bar.high) for bar in chart.bars} == {(None, None)}
+
+
+def test_a_run_is_told_with_what_limited_it_at_most_looks(folder):
+    run = read_run(folder / "seed1")
+    names = ("actors", "learner", "learner", "replay", "learner")
+    looks = [{"updates": 1.0, "seconds": 1.0}]  # Nothing was measured yet.
+    looks += [{"seconds": 2.0} | {f"limit/{x}": float(x == name) for x in LIMITS} for name in names]
+    assert "<td>learner (60% of looks)</td>" in runs_table([replace(run, looks=tuple(looks))])
+    assert "of looks" not in runs_table([replace(run, looks=tuple(looks[:1]))])
 
 
 def test_a_learning_curve_is_the_tests_with_the_experts_lines(folder):
