@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ from launch.disruption.targets import Target, find_target, kill, reached
 from launch.on_redis.bus import RedisBus
 from launch.on_redis.link import RedisUnavailableError
 from launch.options.cli import run_command
-from launch.options.of_a_run import add_redis_url, parse_run_options, run_parser
+from launch.options.of_a_run import add_redis_url, add_timeout, parse_run_options, run_parser
 from launch.process_id import RoleProcess, find_process
 from launch.records.run_dir import RunDir
 from launch.scale import find_run
@@ -241,14 +240,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--json", action="store_true", help="the last line as JSON")
-    parser.add_argument(
-        "--timeout-s", type=float, default=120.0, help="longest wait for a recovery (120)"
-    )
+    add_timeout(parser, default_s=120.0, of="a recovery")
     add_redis_url(parser)
     options = parse_run_options(parser, argv)
     _check_roles(options.roles)
-    if not 0 < options.timeout_s < math.inf:
-        raise ValueError(f"--timeout-s must be a positive number, got {options.timeout_s:g}")
     return options
 
 

@@ -10,7 +10,7 @@ import difflib
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -22,7 +22,7 @@ from actors.actor import ActorConfig
 from games.env import get_protocol
 from games.registry import get_game
 from launch.balance import BalanceConfig
-from launch.options.errors import parse_or_fail
+from launch.options.errors import check_finite, parse_or_fail
 from launch.options.of_an_engine import check_engine_options
 from launch.options.per_game import any_text, parse_per_game, positive_float, positive_int
 from launch.records.prometheus import MetricsConfig
@@ -142,7 +142,7 @@ class CommonConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
-        _check_finite(self)
+        check_finite(self)
         if not self.games:
             raise ValueError("games is empty; name at least one, for example: --games pong boxing")
         if len(set(self.games)) != len(self.games):
@@ -264,16 +264,6 @@ class MultitaskConfig(CommonConfig):
         """Reference of each game's teacher: a path, or the game's name for the shipped one."""
         given = parse_per_game("teachers", self.teachers, self.games, default="", convert=any_text)
         return {game: reference or game for game, reference in given.items()}
-
-
-def _check_finite(node: Any, prefix: str = "") -> None:
-    """Raises ValueError for a number that is none, or endless, in a config or one inside it."""
-    for item in fields(node):
-        value = getattr(node, item.name)
-        if is_dataclass(value):
-            _check_finite(value, f"{prefix}{item.name}.")
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{prefix}{item.name} must be a finite number, got {value}")
 
 
 def _expert_actor() -> ActorConfig:

@@ -29,7 +29,7 @@ from launch.engine import check_wanted
 from launch.on_redis.bus import RedisBus
 from launch.on_redis.link import RedisUnavailableError
 from launch.options.cli import run_command
-from launch.options.of_a_run import add_redis_url, parse_run_options, run_parser
+from launch.options.of_a_run import add_redis_url, add_timeout, parse_run_options, run_parser
 from launch.records.run_dir import RunDir
 
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
@@ -216,9 +216,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--file", metavar="YAML", help="a mapping of games to numbers")
     parser.add_argument("--show", action="store_true", help="change nothing")
     parser.add_argument("--no-wait", action="store_true", help="ask, and return at once")
-    parser.add_argument(
-        "--timeout-s", type=float, default=60.0, help="longest wait for the run to follow (60)"
-    )
+    add_timeout(parser, default_s=60.0, of="the run to follow")
     add_redis_url(parser)
     return parse_run_options(parser, argv)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import TypeVar
 
 Parsed = TypeVar("Parsed")
@@ -23,12 +25,30 @@ def parse_or_fail(parse: Callable[[], Parsed], *, prog: str) -> Parsed:
     try:
         # Help goes to standard output and stays as it is; complaints go to standard error.
         with contextlib.redirect_stderr(captured):
-            return parse()
+            parsed = parse()
+        check_finite(parsed)
+        return parsed
     except SystemExit as end:
         if end.code in (0, None):
             raise
-        print(f"error: {summarize_box(captured.getvalue())}; see {prog} --help", file=sys.stderr)
-        raise SystemExit(2) from None
+        complaint = summarize_box(captured.getvalue())
+    except NotFiniteError as error:
+        complaint = str(error)
+    print(f"error: {complaint}; see {prog} --help", file=sys.stderr)
+    raise SystemExit(2)
+
+
+class NotFiniteError(ValueError):
+    """An option's number is none, or endless; comparisons with a limit let `nan` through."""
+
+
+def check_finite(options: object, prefix: str = "") -> None:
+    """Raises NotFiniteError for a number that is none, or endless, in options or some inside."""
+    for item in fields(options) if is_dataclass(options) else ():
+        value = getattr(options, item.name)
+        check_finite(value, f"{prefix}{item.name}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise NotFiniteError(f"{prefix}{item.name} must be a finite number, got {value}")
 
 
 def summarize_box(text: str) -> str:

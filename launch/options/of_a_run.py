@@ -1,8 +1,9 @@
-"""What the commands that look at one run have in common: RUN, --redis-url, and how they err."""
+"""What the commands that look at one run share: RUN, --redis-url, --timeout-s, and how they err."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 
@@ -23,6 +24,26 @@ def add_redis_url(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redis-url", default="", help="of the run's Redis; without, as the run's folder says"
     )
+
+
+def add_timeout(parser: argparse.ArgumentParser, *, default_s: float, of: str) -> None:
+    """`--timeout-s`, the longest wait for something."""
+    parser.add_argument(
+        "--timeout-s",
+        type=_positive_seconds,
+        default=default_s,
+        help=f"longest wait for {of} ({default_s:g})",
+    )
+
+
+def _positive_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text!r}")
+    return seconds
 
 
 def parse_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:

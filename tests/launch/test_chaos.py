@@ -183,9 +183,12 @@ def test_a_run_that_is_not_whole_is_left_alone(run, folder, server):
         (["--roles", "teacher"], "unknown role 'teacher'; choose of actor, shard"),
         (["--roles", "coordinator", "actor"], "name that role last"),
         (["--quickly"], "unrecognized options: --quickly"),
-        (["--timeout-s", "soon"], "argument --timeout-s: invalid float value"),
-        (["--timeout-s", "nan"], "--timeout-s must be a positive number, got nan"),
-        (["--timeout-s", "-5"], "--timeout-s must be a positive number, got -5"),
+        (
+            ["--timeout-s", "soon"],
+            "--timeout-s: must be a positive number of seconds, got 'soon'",
+        ),
+        (["--timeout-s", "nan"], "--timeout-s: must be a positive number of seconds, got 'nan'"),
+        (["--timeout-s", "-5"], "--timeout-s: must be a positive number of seconds, got '-5'"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_and_nothing_dies(
