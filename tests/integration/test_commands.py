@@ -32,6 +32,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 GAMES = ("pong", "boxing")
 
 
+SOON_S = 45.0
+"""Bound for what takes a few seconds on an idle machine: this one may be busy."""
+
+
 @contextlib.contextmanager
 def gone_within(running, seconds, *, but=()):
     """The command's processes must all be gone in so many seconds from the block's beginning."""
@@ -130,9 +134,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_summary_and_no_process(smoke_options, 
     with command("multitask.py", *words, cwd=tmp_path) as running:
         running.wait_for(lambda: is_learning(run), timeout_s=120.0, what="it learns")
         assert len(running.pids) >= 9
-        with gone_within(running, 15.0):
+        with gone_within(running, SOON_S):
             running.interrupt()
-            finished = running.wait(15.0)
+            finished = running.wait(SOON_S)
     assert finished.status == 130
     assert finished.errors == ""
     assert "interrupted" in finished.output
@@ -148,10 +152,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_summary_and_no_process(smoke_options, 
 def test_ctrl_c_while_the_roles_start_is_no_error_either(smoke_options, tmp_path):
     run = tmp_path / "run"
     with command("multitask.py", *smoke_options, "--run-dir", run, cwd=tmp_path) as running:
-        running.wait_for(lambda: len(running.pids) >= 7, timeout_s=60.0, what="Ray is starting")
-        with gone_within(running, 60.0):
+        running.wait_for(lambda: len(running.pids) >= 7, timeout_s=90.0, what="Ray is starting")
+        with gone_within(running, 2 * SOON_S):
             running.interrupt()
-            finished = running.wait(60.0)
+            finished = running.wait(2 * SOON_S)
     assert finished.status == 130
     assert "Traceback" not in finished.errors
     assert "Traceback" not in finished.output
@@ -171,7 +175,7 @@ def test_a_launcher_that_is_killed_takes_everything_along_and_can_be_resumed(
         )
         # These two try for a minute to report that their Ray has gone.
         agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-        with gone_within(running, 15.0, but=agents):
+        with gone_within(running, SOON_S, but=agents):
             kill(running.process.pid)
     assert not (run / "summary.json").exists()
     state = load_newest(checkpoints)
@@ -192,9 +196,9 @@ def test_sigterm_for_all_of_a_process_group_ends_a_run_like_ctrl_c(smoke_options
     under = ["timeout", "--preserve-status", "600"]
     with command("multitask.py", *words, cwd=tmp_path, under=under) as running:
         running.wait_for(lambda: is_learning(run), timeout_s=120.0, what="it learns")
-        with gone_within(running, 15.0):
+        with gone_within(running, SOON_S):
             os.kill(running.process.pid, signal.SIGTERM)
-            finished = running.wait(15.0)
+            finished = running.wait(SOON_S)
     assert finished.status == 130
     check_summary(read_summary(run))
 
