@@ -83,14 +83,30 @@ def _connect(recipe: Recipe) -> None:
     # Ray would keep a record of the last 100,000 calls, for a dashboard that is not there: memory
     # that grows for hours.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
-    # Said, since Ray would else look for one that somebody has started on this machine.
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, num_roles(recipe)),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with _one_line_if_too_slow():
+        ray.init(
+            # Said, since Ray would else look for one that somebody has started on this machine.
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, num_roles(recipe)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+@contextmanager
+def _one_line_if_too_slow() -> Iterator[None]:
+    """Raises ValueError where Ray's processes have not come up in the 30 s that it gives them."""
+    try:
+        yield
+    except Exception as error:
+        # Ray has no class of its own for this.
+        if "timed out during startup" not in str(error):
+            raise
+        raise ValueError(
+            "Ray did not start within 30 s, as on a machine that is busy with other programs; try "
+            "again when it is less so, or run in one process with --engine local"
+        ) from None
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Joining a cluster that does not let one in: one line, with what to look at."""
 
 import pytest
+import ray
 from ray.exceptions import AuthenticationError
 
+from launch.on_ray import session
 from launch.on_ray.session import check_reachable, one_line_if_refused
 
 
@@ -35,3 +37,19 @@ def test_other_errors_are_not_hidden():
 def test_a_port_that_nobody_has_or_can_have_is_no_cluster(port):
     with pytest.raises(ValueError, match="no Ray cluster answers at RAY_ADDRESS=127"):
         check_reachable(f"127.0.0.1:{port}")
+
+
+def test_a_ray_that_does_not_come_up_in_its_time_is_one_line(monkeypatch):
+    said = "The current node timed out during startup. This could happen because some of the ..."
+
+    def init(**options):
+        raise Exception(said)  # As Ray does.
+
+    monkeypatch.setattr(session, "num_roles", lambda recipe: 1)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match=r"^Ray did not start within 30 s, .*--engine local$"):
+        session._connect(None)
+    said = "something else"
+    with pytest.raises(Exception, match="^something else$"):
+        session._connect(None)
