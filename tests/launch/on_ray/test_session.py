@@ -1,5 +1,7 @@
 """Joining a cluster that does not let one in: one line, with what to look at."""
 
+import os
+
 import pytest
 import ray
 from ray.exceptions import AuthenticationError
@@ -47,9 +49,9 @@ def test_a_ray_that_does_not_come_up_in_its_time_is_one_line(monkeypatch):
 
     monkeypatch.setattr(session, "num_roles", lambda recipe: 1)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(os, "environ", {})
     with pytest.raises(ValueError, match=r"^Ray did not start within 30 s, .*--engine local$"):
         session._connect(None)
     said = "something else"
-    with pytest.raises(Exception, match="^something else$"):
+    with pytest.raises(Exception, match=r"^something else$"):
         session._connect(None)
