@@ -35,6 +35,8 @@ class BatchAllotment:
         self._whole = np.floor(exact).astype(np.int64)
         self._fractions: Float64Array = exact - self._whole
         self._num_odd = batch_size - int(self._whole.sum())
+        # Never one more than its share for a game whose share is a whole number, or 0.
+        self._odd_games = np.flatnonzero(self._fractions > 0).tolist()
         self._owed: Float64Array = self._fractions.copy()
         self.wanted: Int64Array = self._round()
         """[G] Transitions of each game in the next batch, if none is short of data."""
@@ -48,9 +50,10 @@ class BatchAllotment:
     def _round(self) -> Int64Array:
         """Whole shares, and one more for the games that are owed most."""
         wanted: Int64Array = self._whole.copy()
-        # Never one more than its share for a game whose share is a whole number, or 0.
-        order = np.argsort(np.where(self._fractions > 0, -self._owed, np.inf), kind="stable")
-        wanted[order[: self._num_odd]] += 1
+        owed = self._owed.tolist()
+        # A handful of numbers: Python sorts them before NumPy has begun.
+        most_owed = sorted(self._odd_games, key=lambda game: -owed[game])
+        wanted[most_owed[: self._num_odd]] += 1
         return wanted
 
     @property
@@ -91,15 +94,16 @@ class BatchAllotment:
         return counts
 
     def loss_weights(self, counts: Int64Array) -> Float32Array:
-        """[G] Weights that give the games present in a batch their shares again.
+        """[G] Weights that give the games present in a batch their shares again; 0 of the others.
 
         Their mean over the transitions of the batch is 1.
 
         Args:
             counts: int64 [G], transitions of each game in the batch.
         """
-        present = counts > 0
-        shares = self._shares if self._shares[present].any() else present.astype(np.float64)
-        balance = shares / shares[present].sum() * self._batch_size
+        shares = self._shares * (counts > 0)
+        if not shares.any():
+            shares = (counts > 0).astype(np.float64)
+        balance = shares / shares.sum() * self._batch_size
         weights: Float32Array = (balance / np.maximum(counts, 1)).astype(np.float32)
         return weights

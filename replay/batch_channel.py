@@ -17,7 +17,6 @@ Where a reader cannot open an offer (another machine, another container, another
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import secrets
 import select
@@ -27,11 +26,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from replay.batch_layout import BatchLayout
 from replay.priority_bytes import pack_updates, unpack_updates
 from replay.shard import ReplayShard
+from replay.shared_memory import make_shared, map_shared
 from replay.types import PriorityUpdate, SampleBatch, UInt8Array
 
 _REQUEST = struct.Struct("<qdq")  # Slot, timeout in seconds, bytes of the priorities that follow.
@@ -80,12 +78,12 @@ class ChannelServer:
 
         OSError where the system has no such memory, or no room for it.
         """
-        if not hasattr(os, "memfd_create"):
-            raise OSError("this system has no memfd_create")
         self._shard = shard
         self._accept_s = accept_s
         layout = BatchLayout.of_tables(shard.specs, shard.config.batch_size)
-        memory, blocks = _make_memory(num_slots * layout.num_bytes)
+        # A random name: no other process has it, on this machine or another.
+        name = f"replay-batches-{secrets.token_hex(16)}"
+        memory, blocks = make_shared(num_slots * layout.num_bytes, name=name)
         self._requests, to_requests = os.pipe()
         from_replies, self._replies = os.pipe()
         with suppress(OSError):
@@ -178,8 +176,7 @@ class ChannelReader:
                     raise OSError(f"{path} is not {name}")
                 descriptors.append(os.open(path, flags | os.O_CLOEXEC))
             memory, requests, replies = descriptors
-            num_bytes = offer.num_slots * offer.layout.num_bytes
-            mapped = mmap.mmap(memory, num_bytes, prot=mmap.PROT_READ)
+            mapped = map_shared(memory, offer.num_slots * offer.layout.num_bytes)
         except (OSError, ValueError):
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -187,7 +184,7 @@ class ChannelReader:
         os.close(memory)
         os.set_blocking(requests, True)
         os.set_blocking(replies, True)
-        return cls(offer, np.frombuffer(mapped, np.uint8), requests, replies)
+        return cls(offer, mapped, requests, replies)
 
     @property
     def num_asked(self) -> int:
@@ -269,21 +266,6 @@ def with_own_keys(batch: SampleBatch) -> SampleBatch:
             generations=keys.generations.copy(),
         ),
     )
-
-
-def _make_memory(num_bytes: int) -> tuple[int, UInt8Array]:
-    """(descriptor, memory); pages are touched only as they are used."""
-    name = f"replay-batches-{secrets.token_hex(16)}"
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.ftruncate(descriptor, num_bytes)
-        # Its size is final: a reader can never be killed by reading past a shortened end.
-        seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        return descriptor, np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 def _is_readable(descriptor: int, timeout_s: float) -> bool:

@@ -47,8 +47,10 @@ class RecentValues:
     def add(self, values: Int64Array) -> None:
         """Keep the last of these numbers and of those before."""
         values = values[-_NUM_RECENT:]
-        places = np.arange(self._num_added, self._num_added + len(values)) % _NUM_RECENT
-        self._values[places] = values
+        first = self._num_added % _NUM_RECENT
+        room = _NUM_RECENT - first
+        self._values[first : first + len(values)] = values[:room]
+        self._values[: max(0, len(values) - room)] = values[room:]
         self._num_added += len(values)
 
     def held(self) -> Int64Array:

@@ -55,6 +55,7 @@ def draw_batch(
     """
     if out is None:
         out = empty_batch([table.spec for table in tables], int(counts.sum()), shard=shard)
+    drawn = []
     start = 0
     for index, count in enumerate(counts.tolist()):
         if count:
@@ -62,13 +63,20 @@ def draw_batch(
             out.keys.game_index[rows] = index
             out.loss_weights[rows] = loss_weights[index]
             slots, out.inverse_probabilities[rows] = tables[index].sample(count)
-            _gather(tables[index].ring, slots, out, rows)
+            ring = tables[index].ring
+            _gather_labels(ring, slots, out, rows)
+            drawn.append((ring, slots, rows))
             start += count
+    # Last, of all games: they are megabytes, and drive all else out of the processor's caches.
+    for ring, slots, rows in drawn:
+        ring.gather_observations(slots, out.observations[rows])
+        if out.successors is not None:
+            ring.gather_successors(slots, out.successors.rows(rows))
     return out
 
 
-def _gather(ring: TransitionRing, slots: Int64Array, out: SampleBatch, rows: slice) -> None:
-    """Copy what is stored in `slots` [B] to some rows of a batch."""
+def _gather_labels(ring: TransitionRing, slots: Int64Array, out: SampleBatch, rows: slice) -> None:
+    """Copy what is stored in `slots` [B], but for frames, to some rows of a batch."""
     out.keys.slots[rows] = slots
     generations = ring.generations[slots]
     out.keys.generations[rows] = generations
@@ -84,9 +92,6 @@ def _gather(ring: TransitionRing, slots: Int64Array, out: SampleBatch, rows: sli
     else:
         features[:, :width] = ring.teacher_features[slots]
         features[:, width:] = 0
-    ring.gather_observations(slots, out.observations[rows])
-    if out.successors is not None:
-        ring.gather_successors(slots, out.successors.rows(rows))
 
 
 _GATHERED = ("student_logits", "teacher_logits", "teacher_values", "weights_versions")

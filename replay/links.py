@@ -38,7 +38,9 @@ class StreamLinks:
         self.steps = np.zeros(capacity, np.int64)
         self.is_first = np.zeros(capacity, np.bool_)
         self.is_transition = np.zeros(capacity, np.bool_)
-        self.previous = np.full(capacity, NO_SLOT, np.int32)
+        # One place more: NO_SLOT as an index means the last place, so it leads to itself.
+        self._back = np.full(capacity + 1, NO_SLOT, np.int32)
+        self.previous = self._back[:-1]
         self.next = np.full(capacity, NO_SLOT, np.int32)
         self._tails: dict[int, _Tail] = {}
 
@@ -138,26 +140,23 @@ class StreamLinks:
             for slot in order[last].tolist()
         }
 
-    def history(self, slots: Int64Array, num_stack: int) -> tuple[Int64Array, BoolArray]:
-        """Slots of the newest `num_stack` frames of each observation.
+    def stacks(self, slots: Int64Array, num_stack: int) -> Int64Array:
+        """Slots [B, S] of the newest `num_stack` frames of each observation, oldest first.
 
-        Returns:
-            (int64 [B, S] slots, oldest first, -1 where the episode had not begun;
-            bool [B] whether all of them are here).
+        -1 where the episode had not begun, or a step is missing.
         """
-        stack = np.full((len(slots), num_stack), NO_SLOT, np.int64)
-        stack[:, -1] = slots
-        complete = np.ones(len(slots), np.bool_)
-        current = slots
-        begun = np.ones(len(slots), np.bool_)
-        for column in range(num_stack - 2, -1, -1):
-            begun = begun & ~self.is_first[current]
-            before = self.previous[current].astype(np.int64)
-            complete &= ~begun | (before >= 0)
-            begun &= before >= 0
-            current = np.where(begun, before, current)
-            stack[begun, column] = current[begun]
-        return stack, complete
+        stack = np.empty((len(slots), num_stack), np.int64)
+        for column in range(num_stack - 1, -1, -1):
+            stack[:, column] = slots
+            slots = self._back.take(slots).astype(np.int64)
+        return stack
+
+    def history(self, slots: Int64Array, num_stack: int) -> tuple[Int64Array, BoolArray]:
+        """(what `stacks` gives; bool [B] whether all frames of each are here)."""
+        stack = self.stacks(slots, num_stack)
+        older, newer = stack[:, :-1], stack[:, 1:]
+        is_here: BoolArray = (older >= 0) | (newer < 0) | self.is_first[newer]
+        return stack, np.logical_and.reduce(is_here, axis=1)
 
     def check_valid(self, held: Int64Array, generations: Int64Array) -> None:
         """Raises ValueError if links and step numbers of slots `held` contradict each other."""

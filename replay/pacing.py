@@ -155,22 +155,21 @@ class Pacing:
         # Pinned games bound their sum by themselves; a second bound would let them wait for it.
         if not self._config.pin_every_game and not self.total.can_sample(size):
             return False
-        return self.started and int(self._allowances().sum()) >= size
+        return self.started and sum(self._allowances()) >= size
 
     def allot(self) -> tuple[Int64Array, Float32Array]:
         """(transitions, loss weight) [G] of each game in the next batch; `can_sample` first."""
-        counts = self._terms.allotment.allot(self._allowances())
+        counts = self._terms.allotment.allot(np.array(self._allowances(), np.int64))
         return counts, self._terms.allotment.loss_weights(counts) * np.float32(
             self._terms.batch_weight
         )
 
-    def _allowances(self) -> Int64Array:
+    def _allowances(self) -> list[int]:
         """[G] The most that may be drawn of each game now."""
-        allowed = [
+        return [
             self._allowance(index) if table.num_ready else 0
             for index, table in enumerate(self._tables)
         ]
-        return np.array(allowed, np.int64)
 
     def _allowance(self, index: int) -> int:
         if self._config.pin_every_game:

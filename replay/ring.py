@@ -330,12 +330,7 @@ class TransitionRing:
         return ring
 
     def history(self, slots: Int64Array) -> tuple[Int64Array, BoolArray]:
-        """Slots of the frames of each observation.
-
-        Returns:
-            (int64 [B, S] slots, oldest first, -1 where the episode had not begun;
-            bool [B] whether all of them are here).
-        """
+        """Slots [B, S] of the frames of each observation, and [B] whether all of them are here."""
         return self.links.history(slots, self.spec.num_stack)
 
     def ready(self, slots: Int64Array) -> BoolArray:
@@ -359,7 +354,7 @@ class TransitionRing:
 
     def gather_observations(self, slots: Int64Array, out: UInt8Array) -> None:
         """Write the frame stacks of `slots` into `out` [B, S*C, H, W], which is contiguous."""
-        stack, _ = self.history(slots)
+        stack = self.links.stacks(slots, self.spec.num_stack)
         shape = (len(slots), self.spec.num_stack, *self.spec.frame_shape)
         self.frames.read(stack, out.reshape(shape))
 

@@ -193,11 +193,11 @@ class ReplayShard:
                 return None
             with self._working():
                 counts, loss_weights = self._pacing.allot()
+                self._pacing.count_batch(counts)
                 batch = draw_batch(
                     self._tables, counts, loss_weights=loss_weights, shard=self._shard, out=out
                 )
             self._batch_bytes += self._bytes_per_batch
-            self._pacing.count_batch(counts)
             self._condition.notify_all()
             return batch
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from replay.types import Float64Array, Int64Array
 
+_NODES_PER_TARGET = 4
+"""Adding up so many nodes takes about as long as going down a level with one target."""
+
 
 class SumTree:
     """Non-negative values at leaves 0..capacity-1, with every inner node the sum of its children.
@@ -78,16 +81,29 @@ class SumTree:
         """
         if self.total <= 0.0:
             raise ValueError("cannot draw from a sum tree whose total is 0")
-        children = self._children()
-        remaining = np.array(targets, np.float64)
-        nodes = np.ones(len(remaining), np.int64)
-        for _ in range(self._num_levels):
-            pairs = children.take(nodes, axis=0)
-            # Rounding may leave a target just past the last non-zero leaf; then stay left of it.
-            go_right = (remaining >= pairs[:, 0]) & (pairs[:, 1] > 0.0)
-            remaining -= pairs[:, 0] * go_right
-            nodes = (nodes << 1) + go_right
-        return nodes - self._first_leaf
+        # A level with few more nodes than targets is searched as a whole.
+        level = min(self._first_leaf, 1 << (_NODES_PER_TARGET * len(targets)).bit_length())
+        starts = np.zeros(level, np.float64)
+        np.cumsum(self._nodes[level : 2 * level - 1], out=starts[1:])
+        nodes = np.searchsorted(starts, targets, side="right") - 1
+        remaining = targets - starts[nodes]
+        nodes += level
+        # In place: arrays for the results of every step would take as long again.
+        while level < self._first_leaf:
+            nodes += nodes
+            left = self._nodes.take(nodes)
+            go_right = remaining >= left
+            left *= go_right
+            remaining -= left
+            nodes += go_right
+            level *= 2
+        leaves = nodes - self._first_leaf
+        # Rounding may leave a target just past the last leaf of its stretch that is not zero.
+        is_past = self.get(leaves) == 0.0
+        if is_past.any():
+            held = self.nonzero()
+            leaves[is_past] = held[np.searchsorted(held, leaves[is_past]) - 1]
+        return leaves
 
     def check_valid(self) -> None:
         """Raises ValueError if a value is negative or a node is not the sum of its children."""

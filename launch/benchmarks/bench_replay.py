@@ -68,7 +68,7 @@ def run(setup: BenchSetup) -> Result:
         **ours.report(),
         "in_process": in_process.report(),
         "compressed": compressed.report(),
-        "two_shards_ratio": short(scaling.samples_ratio),
+        "two_shards_ratio": short(scaling.ratio),
         "two_shards": scaling.report(),
         "peers": peers.figures,
         "peers_missing": peers.reasons,

@@ -91,7 +91,8 @@ TARGETS = (
     Target("compressed.samples_per_second", ">=", 25_000),
     Target("two_shards_ratio", ">=", 1.8),
 )
-"""For one shard with its writer and reader on two cores; 512 features, batches of 512."""
+"""For one shard with its writer and reader on two cores, and for two shards alone on these; 512
+features, batches of 512."""
 
 
 def judge(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
