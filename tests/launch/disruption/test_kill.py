@@ -11,7 +11,7 @@ import pytest
 from runs import wait_until
 
 from launch.disruption.kill import kill_here, kill_own_node
-from launch.process_id import RoleProcess, find_process, own_process
+from launch.process_id import RoleProcess, find_process, own_process, title_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="told apart on Linux only")
 
@@ -21,6 +21,8 @@ def sleeper(title="ray::ActorProcess.run"):
     """A process that is shown as one of Ray's actors."""
     process = subprocess.Popen([title, "1000"], executable="/bin/sleep")
     try:
+        # It has no title yet while it is being started.
+        wait_until(lambda: title_of(process.pid).startswith(title), timeout_s=30.0, what="it runs")
         yield process
     finally:
         process.kill()
