@@ -153,6 +153,38 @@ def test_actors_come_and_go_and_nothing_is_lost(config, redis_url, monkeypatch):
     assert set(first_rates.tolist()) == set(epsilon_ladder(num_envs).tolist())
 
 
+def rates(engine, games, *, seconds):
+    """Steps/s of each game from now on."""
+    before, start = engine.progress(), time.monotonic()
+    engine.advance(seconds)
+    after, elapsed = engine.progress(), time.monotonic() - start
+    return [(after.games[g].steps - before.games[g].steps) / elapsed for g in games]
+
+
+def test_more_actors_play_more_and_take_nothing_from_the_other_game(
+    config, redis_url, monkeypatch, tmp_path
+):
+    """Where nobody has to share: these games take their time without a processor."""
+    games = (counting.SLOWLY.name, counting.SLOWLY_TOO.name)
+    teachers = [f"{game}={save_random_expert(tmp_path, game, torso='minatar')}" for game in games]
+    # The learner waits for the actors, not they for it.
+    replay = dataclasses.replace(config.replay, samples_per_insert=0.5)
+    slow = dataclasses.replace(config, games=games, teachers=tuple(teachers), replay=replay)
+    with started(slow, redis_url, monkeypatch, name="slow") as engine:
+        drive(engine, lambda progress: progress.updates > 10)
+        alone = rates(engine, games, seconds=4.0)
+        engine.scale(games[0], 4)
+        drive(engine, has(games[0], 4))
+        play_on(engine)
+        beside = rates(engine, games, seconds=4.0)
+        finish(engine, games[0], keep=1)
+        again = rates(engine, games, seconds=4.0)
+    assert beside[0] > 2.5 * alone[0], "four actors hardly play more than one"
+    assert beside[1] > 0.75 * alone[1], "the other game is played less"
+    assert again[0] < 0.5 * beside[0]
+    assert again[1] > 0.75 * alone[1]
+
+
 def test_an_actor_that_waits_for_room_holds_up_nobody(config, redis_url, monkeypatch):
     with started(config, redis_url, monkeypatch, name="full") as engine:
         drive(engine, lambda progress: progress.updates > 10)

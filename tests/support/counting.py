@@ -5,8 +5,9 @@ clock, the action that led to it, and a checksum. What an environment does follo
 Schedule alone, never from the actions, so that `expected_entries` can say in advance, by a plain
 loop, what must come out at the other end of a pipeline.
 
-Importing this module registers the games counting_ends, counting_cuts and counting_lives of the
-family "counting"; a process that plays them only has to import it.
+Importing this module registers the games counting_ends, counting_cuts, counting_lives and two that
+take their time, counting_slowly and counting_slowly_too, of the family "counting"; a process that
+plays them only has to import it.
 
     clock    calls of step() since the first reset(); a restart takes one, too
     step     number of the decision within its episode; a frame of step 0 is an episode's first
@@ -15,6 +16,7 @@ family "counting"; a process that plays them only has to import it.
 from __future__ import annotations
 
 import itertools
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +49,8 @@ class Schedule:
     """Every k-th episode is truncated; 0: none."""
     life_steps: int = 0
     """A life is lost with every k-th step of an episode; 0: only at the end."""
+    step_s: float = 0.0
+    """How long a step of all environments takes, without a processor."""
 
     def length(self, env: int, episode: int) -> int:
         """Steps of an episode."""
@@ -269,6 +273,7 @@ class CountingEnvs:
         if self.is_closed or not self._is_started:
             raise RuntimeError("step() needs a reset() first, and no close()")
         to_local_actions(actions, self._local_actions, self._spec, self._num_envs)
+        time.sleep(self._schedule.step_s)
         restarted = self._ended.copy()
         rewards = np.where(restarted, 0, reward_of(self._tags())).astype(np.float32)
         terminated = np.zeros(self._num_envs, np.bool_)
@@ -369,3 +374,5 @@ LIVES = register_counting_game(
     Schedule(lengths=(9, 2), cut_every=3, life_steps=4),
     legal_actions=(0, 1, 2, 3, 4, 5),
 )
+SLOWLY = register_counting_game("counting_slowly", Schedule(lengths=(5, 3, 8), step_s=0.04))
+SLOWLY_TOO = register_counting_game("counting_slowly_too", Schedule(lengths=(7, 4), step_s=0.04))
