@@ -134,8 +134,9 @@ def test_the_figures_of_the_run_are_new_at_least_every_two_seconds(running, chro
     shown = [seconds_of(label) for _, label in changes]
     assert all(after > before for before, after in pairwise(shown))
     gaps = sorted(after - before for (before, _), (after, _) in pairwise(changes))
-    # All but one: on a machine with fewer cores than roles somebody has to wait at times.
-    assert gaps[-2] < 2000
+    # Not all: on a machine with fewer cores than roles somebody has to wait at times.
+    assert gaps[len(gaps) // 2] < 1500
+    assert gaps[-3] < 2000
 
 
 def test_actors_are_scaled_with_the_keyboard_alone(running, chromium):
