@@ -135,7 +135,6 @@ def test_the_figures_of_the_run_are_new_at_least_every_two_seconds(running, chro
     assert all(after > before for before, after in pairwise(shown))
     gaps = sorted(after - before for (before, _), (after, _) in pairwise(changes))
     # Not all: on a machine with fewer cores than roles somebody has to wait at times.
-    assert gaps[len(gaps) // 2] < 1500
     assert gaps[-3] < 2000
 
 
