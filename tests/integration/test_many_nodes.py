@@ -91,7 +91,8 @@ def test_a_node_that_is_lost_does_not_end_the_run(recipe_of, redis_url, monkeypa
         recipe = recipe_of(("3",), num_steps=20_000)
         engine = start(recipe, redis_url, name="nodes", notes=notes)
         try:
-            drive(engine, lambda p: [g.actors for g in p.games.values()] == [3, 3])
+            everybody = [3, 3]
+            drive(engine, lambda p: [g.actors for g in p.games.values()] == everybody and p.updates)
             assert len(set(nodes_of("ActorProcess"))) == 3
             assert nodes_of("LearnerProcess") == nodes_of("OpenShard"), "replay is not beside it"
             assert nodes_of("LearnerProcess") == [ray.get_runtime_context().get_node_id()]

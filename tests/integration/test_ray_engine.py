@@ -270,7 +270,7 @@ def test_a_shard_that_is_killed_comes_back_from_its_newest_snapshot(
     options = {"name": "saved", "notes": notes, "replay_dir": tmp_path}
     with started(saving_config, private_redis, monkeypatch, **options) as engine:
         drive(engine, lambda progress: progress.updates > 10)
-        before = drive(engine, lambda progress: progress.snapshots.num_written > 1)
+        drive(engine, lambda progress: progress.snapshots.num_written > 1)
         killed = kill_one(engine, "shard")
         after = drive(engine, lambda progress: progress.faults["shard_restarts"] == 1)
         progress = drive(engine)
@@ -281,11 +281,10 @@ def test_a_shard_that_is_killed_comes_back_from_its_newest_snapshot(
     lost = progress.faults["transitions_lost"]
     assert f"; {lost} transitions stored since are gone" in note
     assert after.faults["transitions_lost"] == lost
-    held = sum(game.inserted for game in before.games.values())
-    assert lost < held, "the snapshot was not used"
     assert progress.updates == saving_config.num_updates
     for table in tables:
-        # From the beginning of the run, with one gap at most where the process died.
+        # From the beginning of the run, which only the snapshot has, with one gap at most where the
+        # process died.
         for number in np.unique(table.streams):
             steps = table.steps[table.streams == number]
             assert steps[0] == 0
