@@ -17,7 +17,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from launch.disruption.kill import is_here
@@ -51,9 +52,7 @@ class Outcome:
 def main(argv: Sequence[str]) -> None:
     """Kill and measure; status 1 if something has not recovered, ValueError for a mistake."""
     options = _parse(argv)
-    # That Redis is away for a while is what is to be seen.
-    logging.getLogger("launch.on_redis.link").setLevel(logging.ERROR)
-    with find_run(options.run, redis_url=options.redis_url) as bus:
+    with _silent_about_redis(), find_run(options.run, redis_url=options.redis_url) as bus:
         run = Run(bus, timeout_s=options.timeout_s)
         standing = run.wait_until_ready()
         roles = options.roles or [r for r in _DEFAULT_ROLES if standing.of_role(r)]
@@ -75,6 +74,18 @@ def main(argv: Sequence[str]) -> None:
         print(json.dumps({"run": options.run, "kills": [asdict(o) for o in outcomes]}))
     if any(outcome.recovery_s is None for outcome in outcomes):
         sys.exit(1)
+
+
+@contextmanager
+def _silent_about_redis() -> Iterator[None]:
+    """Without warnings of a Redis that is away for a while: that is what is to be seen."""
+    logger = logging.getLogger("launch.on_redis.link")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class Run:

@@ -216,7 +216,7 @@ def test_a_run_at_its_end_takes_no_requests(coordinator, run, server, phase):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="name the folder of a run"):
         main([])
-    with pytest.raises(ValueError, match="argument --timeout-s: invalid float value"):
+    with pytest.raises(ValueError, match="--timeout-s: must be a positive number of seconds"):
         main(["run", "--timeout-s", "soon"])
     with pytest.raises(ValueError, match="there is no run in"):
         main([str(tmp_path / "nowhere"), "pong=2"])
