@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from launch.disruption.kill import is_here
@@ -29,6 +27,7 @@ from launch.on_redis.link import RedisUnavailableError
 from launch.options.cli import run_command
 from launch.options.of_a_run import add_redis_url, add_timeout, parse_run_options, run_parser
 from launch.process_id import RoleProcess, find_process
+from launch.quiet_logs import errors_only
 from launch.records.run_dir import RunDir
 from launch.scale import find_run
 
@@ -52,7 +51,11 @@ class Outcome:
 def main(argv: Sequence[str]) -> None:
     """Kill and measure; status 1 if something has not recovered, ValueError for a mistake."""
     options = _parse(argv)
-    with _silent_about_redis(), find_run(options.run, redis_url=options.redis_url) as bus:
+    with (
+        # That it is away for a while is what is to be seen.
+        errors_only("launch.on_redis.link"),
+        find_run(options.run, redis_url=options.redis_url) as bus,
+    ):
         run = Run(bus, timeout_s=options.timeout_s)
         standing = run.wait_until_ready()
         roles = options.roles or [r for r in _DEFAULT_ROLES if standing.of_role(r)]
@@ -74,18 +77,6 @@ def main(argv: Sequence[str]) -> None:
         print(json.dumps({"run": options.run, "kills": [asdict(o) for o in outcomes]}))
     if any(outcome.recovery_s is None for outcome in outcomes):
         sys.exit(1)
-
-
-@contextmanager
-def _silent_about_redis() -> Iterator[None]:
-    """Without warnings of a Redis that is away for a while: that is what is to be seen."""
-    logger = logging.getLogger("launch.on_redis.link")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 class Run:

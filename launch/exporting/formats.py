@@ -15,7 +15,6 @@ Shape suffixes:
 from __future__ import annotations
 
 import contextlib
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
+from launch.quiet_logs import errors_only
 from networks.masking import legal_matrix
 from networks.student import MultitaskStudent
 
@@ -108,15 +108,9 @@ def write_program(
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
     """PyTorch's exporter warns of its own deprecated calls, and of torchvision's absence."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with errors_only("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def largest_difference(

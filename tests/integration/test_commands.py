@@ -152,10 +152,11 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_summary_and_no_process(smoke_options, 
 def test_ctrl_c_while_the_roles_start_is_no_error_either(smoke_options, tmp_path):
     run = tmp_path / "run"
     with command("multitask.py", *smoke_options, "--run-dir", run, cwd=tmp_path) as running:
-        running.wait_for(lambda: len(running.pids) >= 7, timeout_s=90.0, what="Ray is starting")
-        with gone_within(running, 2 * SOON_S):
+        bound_s = 2 * SOON_S
+        running.wait_for(lambda: len(running.pids) >= 7, timeout_s=bound_s, what="Ray is starting")
+        with gone_within(running, bound_s):
             running.interrupt()
-            finished = running.wait(2 * SOON_S)
+            finished = running.wait(bound_s)
     assert finished.status == 130
     assert "Traceback" not in finished.errors
     assert "Traceback" not in finished.output
