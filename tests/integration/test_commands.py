@@ -197,6 +197,9 @@ def test_sigterm_for_all_of_a_process_group_ends_a_run_like_ctrl_c(smoke_options
     under = ["timeout", "--preserve-status", "600"]
     with command("multitask.py", *words, cwd=tmp_path, under=under) as running:
         running.wait_for(lambda: is_learning(run), timeout_s=120.0, what="it learns")
+        # Without its control store a run may still end well, but only by luck.
+        signalled = [pid for pid in running.pids if os.getpgid(pid) == running.process.pid]
+        assert not [pid for pid in signalled if "gcs_server" in title_of(pid)]
         with gone_within(running, SOON_S):
             os.kill(running.process.pid, signal.SIGTERM)
             finished = running.wait(SOON_S)
