@@ -1,12 +1,13 @@
-"""How a batch is divided among the games, in whole transitions."""
+"""How a batch is divided among the games, in whole transitions.
+
+In plain Python: for a handful of games its numbers are added up before NumPy has begun, the more so
+right after megabytes of frames have driven NumPy's code out of the processor's caches.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
-
-from replay.types import Float32Array, Float64Array, Int64Array
 
 
 class BatchAllotment:
@@ -23,87 +24,91 @@ class BatchAllotment:
         A game with the share 0 only fills up what the others cannot give. ValueError for a share
         that is negative or not finite, or if there is none above 0.
         """
-        weights = np.array(shares, np.float64)
-        if not (np.all((weights >= 0) & (weights < np.inf)) and weights.any()):
+        total = sum(shares)
+        if not all(0 <= share < math.inf for share in shares) or not 0 < total < math.inf:
             raise ValueError(
-                "shares of the batch must be finite, not negative and not all 0, got "
+                "shares of the batch must be finite, also in sum, not negative and not all 0, got "
                 f"{list(shares)}"
             )
         self._batch_size = batch_size
-        self._shares: Float64Array = weights / weights.sum()
-        exact = self._shares * batch_size
-        self._whole = np.floor(exact).astype(np.int64)
-        self._fractions: Float64Array = exact - self._whole
-        self._num_odd = batch_size - int(self._whole.sum())
+        self._shares = [share / total for share in shares]
+        exact = [share * batch_size for share in self._shares]
+        self._whole = [math.floor(value) for value in exact]
+        self._fractions = [value - whole for value, whole in zip(exact, self._whole, strict=True)]
+        self._num_odd = batch_size - sum(self._whole)
         # Never one more than its share for a game whose share is a whole number, or 0.
-        self._odd_games = np.flatnonzero(self._fractions > 0).tolist()
-        self._owed: Float64Array = self._fractions.copy()
-        self.wanted: Int64Array = self._round()
+        self._odd_games = [game for game, part in enumerate(self._fractions) if part > 0]
+        self._owed = list(self._fractions)
+        self.wanted = self._round()
         """[G] Transitions of each game in the next batch, if none is short of data."""
 
     @property
-    def most_wanted(self) -> Int64Array:
+    def most_wanted(self) -> list[int]:
         """[G] The most that a batch may want of each game."""
-        most: Int64Array = self._whole + (self._fractions > 0)
-        return most
+        return [
+            whole + (part > 0) for whole, part in zip(self._whole, self._fractions, strict=True)
+        ]
 
-    def _round(self) -> Int64Array:
+    def _round(self) -> list[int]:
         """Whole shares, and one more for the games that are owed most."""
-        wanted: Int64Array = self._whole.copy()
-        owed = self._owed.tolist()
-        # A handful of numbers: Python sorts them before NumPy has begun.
-        most_owed = sorted(self._odd_games, key=lambda game: -owed[game])
-        wanted[most_owed[: self._num_odd]] += 1
+        wanted = list(self._whole)
+        most_owed = sorted(self._odd_games, key=lambda game: -self._owed[game])
+        for game in most_owed[: self._num_odd]:
+            wanted[game] += 1
         return wanted
 
     @property
-    def owed(self) -> Float64Array:
+    def owed(self) -> list[float]:
         """[G] Parts of a transition that earlier batches still owe each game, for a snapshot."""
-        return self._owed.copy()
+        return list(self._owed)
 
     @owed.setter
-    def owed(self, owed: Float64Array) -> None:
-        self._owed = owed.copy()
+    def owed(self, owed: Sequence[float]) -> None:
+        self._owed = list(owed)
         self.wanted = self._round()
 
     def advance(self) -> None:
         """The next batch was given out: go on to the one after it."""
-        self._owed += self._fractions - (self.wanted - self._whole)
+        for game in self._odd_games:
+            self._owed[game] += self._fractions[game] - (self.wanted[game] - self._whole[game])
         self.wanted = self._round()
 
-    def allot(self, allowed: Int64Array) -> Int64Array:
+    def allot(self, allowed: Sequence[int]) -> list[int]:
         """[G] Transitions of each game in the next batch.
 
         A game gets what is wanted of it, or all of `allowed` if that is less; what is missing then
         is spread evenly over the games that have more.
 
         Args:
-            allowed: int64 [G], the most that may be drawn of each game; its sum must be at least
-                the batch size.
+            allowed: [G], the most that may be drawn of each game; its sum must be at least the
+                batch size.
         """
-        counts: Int64Array = np.minimum(self.wanted, allowed)
-        missing = self._batch_size - int(counts.sum())
+        counts = [min(pair) for pair in zip(self.wanted, allowed, strict=True)]
+        missing = self._batch_size - sum(counts)
         while missing > 0:
-            room = allowed - counts
-            open_games = np.flatnonzero(room)
-            take = np.minimum(room[open_games], -(-missing // len(open_games)))
-            # Rounded up, the parts may sum to more than is missing: the last games take less.
-            take = np.diff(np.minimum(np.cumsum(take), missing), prepend=0)
-            counts[open_games] += take
-            missing -= int(take.sum())
+            open_games = [game for game, count in enumerate(counts) if count < allowed[game]]
+            part = -(-missing // len(open_games))
+            for game in open_games:
+                # Rounded up, the parts may sum to more than is missing: the last games take less.
+                taken = min(part, allowed[game] - counts[game], missing)
+                counts[game] += taken
+                missing -= taken
         return counts
 
-    def loss_weights(self, counts: Int64Array) -> Float32Array:
+    def loss_weights(self, counts: Sequence[int]) -> list[float]:
         """[G] Weights that give the games present in a batch their shares again; 0 of the others.
 
         Their mean over the transitions of the batch is 1.
 
         Args:
-            counts: int64 [G], transitions of each game in the batch.
+            counts: [G], transitions of each game in the batch.
         """
-        shares = self._shares * (counts > 0)
-        if not shares.any():
-            shares = (counts > 0).astype(np.float64)
-        balance = shares / shares.sum() * self._batch_size
-        weights: Float32Array = (balance / np.maximum(counts, 1)).astype(np.float32)
-        return weights
+        shares = [share if n else 0.0 for share, n in zip(self._shares, counts, strict=True)]
+        total = sum(shares)
+        if not total:
+            shares = [1.0 if count else 0.0 for count in counts]
+            total = sum(shares)
+        return [
+            share / total * self._batch_size / max(n, 1)
+            for share, n in zip(shares, counts, strict=True)
+        ]

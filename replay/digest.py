@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,25 +38,25 @@ class TableDigest:
 
 
 class RecentValues:
-    """The last 4,096 of a stream of numbers."""
+    """The last 4,096 of a stream of numbers; adding takes no longer than keeping a reference."""
 
     def __init__(self) -> None:
         """None yet."""
-        self._values = np.zeros(_NUM_RECENT, np.int64)
-        self._num_added = 0
+        self._parts: deque[Int64Array] = deque()
+        self._num_held = 0
 
     def add(self, values: Int64Array) -> None:
-        """Keep the last of these numbers and of those before."""
-        values = values[-_NUM_RECENT:]
-        first = self._num_added % _NUM_RECENT
-        room = _NUM_RECENT - first
-        self._values[first : first + len(values)] = values[:room]
-        self._values[: max(0, len(values) - room)] = values[room:]
-        self._num_added += len(values)
+        """Keep the last of these numbers and of those before; the array is not to be changed."""
+        if not len(values):
+            return
+        self._parts.append(values)
+        self._num_held += len(values)
+        while self._num_held - len(self._parts[0]) >= _NUM_RECENT:
+            self._num_held -= len(self._parts.popleft())
 
     def held(self) -> Int64Array:
-        """The numbers, in no order."""
-        return self._values[: self._num_added]
+        """The numbers, oldest first."""
+        return np.concatenate([np.zeros(0, np.int64), *self._parts])[-_NUM_RECENT:]
 
 
 def spread_slots(num_slots: int) -> Int64Array:

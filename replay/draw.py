@@ -8,8 +8,8 @@ import numpy as np
 
 from replay.batch_layout import BatchLayout
 from replay.ring import TableSpec, TransitionRing
-from replay.table import ReplayTable
-from replay.types import Float32Array, Int64Array, SampleBatch
+from replay.table import Drawn, ReplayTable
+from replay.types import SampleBatch
 
 
 def check_tables(tables: Sequence[TableSpec]) -> None:
@@ -38,9 +38,9 @@ def empty_batch(specs: Sequence[TableSpec], batch_size: int, *, shard: int) -> S
 
 def draw_batch(
     tables: Sequence[ReplayTable],
-    counts: Int64Array,
+    counts: Sequence[int],
     *,
-    loss_weights: Float32Array,
+    loss_weights: Sequence[float],
     shard: int,
     out: SampleBatch | None = None,
 ) -> SampleBatch:
@@ -48,24 +48,24 @@ def draw_batch(
 
     Args:
         tables: of all games; those that give transitions must have some that are ready.
-        counts: int64 [G], transitions of each game.
-        loss_weights: float32 [G], weight of each game's transitions.
+        counts: [G], transitions of each game.
+        loss_weights: [G], weight of each game's transitions.
         shard: number stamped on the keys.
         out: a batch of the right size whose arrays are filled; a new one, if None.
     """
     if out is None:
-        out = empty_batch([table.spec for table in tables], int(counts.sum()), shard=shard)
+        out = empty_batch([table.spec for table in tables], sum(counts), shard=shard)
     drawn = []
     start = 0
-    for index, count in enumerate(counts.tolist()):
+    for index, count in enumerate(counts):
         if count:
             rows = slice(start, start + count)
             out.keys.game_index[rows] = index
             out.loss_weights[rows] = loss_weights[index]
-            slots, out.inverse_probabilities[rows] = tables[index].sample(count)
-            ring = tables[index].ring
-            _gather_labels(ring, slots, out, rows)
-            drawn.append((ring, slots, rows))
+            table = tables[index]
+            found = table.sample(count)
+            _fill_labels(table.ring, found, out, rows)
+            drawn.append((table.ring, found.slots, rows))
             start += count
     # Last, of all games: they are megabytes, and drive all else out of the processor's caches.
     for ring, slots, rows in drawn:
@@ -75,12 +75,13 @@ def draw_batch(
     return out
 
 
-def _gather_labels(ring: TransitionRing, slots: Int64Array, out: SampleBatch, rows: slice) -> None:
-    """Copy what is stored in `slots` [B], but for frames, to some rows of a batch."""
+def _fill_labels(ring: TransitionRing, drawn: Drawn, out: SampleBatch, rows: slice) -> None:
+    """Copy what is known of transitions [B], but for frames, to some rows of a batch."""
+    slots = drawn.slots
     out.keys.slots[rows] = slots
-    generations = ring.generations[slots]
-    out.keys.generations[rows] = generations
-    np.subtract(ring.num_added - 1, generations, out=out.ages[rows])
+    out.keys.generations[rows] = drawn.generations
+    out.ages[rows] = drawn.ages
+    out.inverse_probabilities[rows] = drawn.inverse_probabilities
     out.actions[rows] = ring.actions[slots]
     for name in _GATHERED:
         # Clipped instead of checked: only then does NumPy copy straight to where it is told to.

@@ -83,9 +83,8 @@ class RawFrames:
         self._first_bytes[slots[:, 0]]
         # Clipped instead of checked: only then does NumPy copy straight to where it is told to.
         np.take(self._frames, slots, axis=0, out=out, mode="clip")
-        missing = slots < 0
-        if missing.any():
-            out[missing] = 0
+        if slots.min(initial=0) < 0:
+            out[slots < 0] = 0
 
     def columns(self, slots: Int64Array) -> Columns:
         """See FrameStore: `frames` [E, C, H, W]."""

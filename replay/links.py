@@ -38,10 +38,11 @@ class StreamLinks:
         self.steps = np.zeros(capacity, np.int64)
         self.is_first = np.zeros(capacity, np.bool_)
         self.is_transition = np.zeros(capacity, np.bool_)
-        # One place more: NO_SLOT as an index means the last place, so it leads to itself.
-        self._back = np.full(capacity + 1, NO_SLOT, np.int32)
+        # One place more: NO_SLOT as an index means the last place, so it leads to itself. Links
+        # have the type of an index, so they are followed without a copy.
+        self._back = np.full(capacity + 1, NO_SLOT, np.int64)
         self.previous = self._back[:-1]
-        self.next = np.full(capacity, NO_SLOT, np.int32)
+        self.next = np.full(capacity, NO_SLOT, np.int64)
         self._tails: dict[int, _Tail] = {}
 
     def check_order(self, chunk: Chunk) -> None:
@@ -78,7 +79,7 @@ class StreamLinks:
         """All slots up to `distance` steps after `slots`, in no particular order."""
         found = [np.zeros(0, np.int64)]
         for _ in range(distance):
-            slots = self.next[slots].astype(np.int64)
+            slots = self.next[slots]
             slots = slots[slots >= 0]
             found.append(slots)
         return np.concatenate(found)
@@ -87,7 +88,7 @@ class StreamLinks:
         """All slots up to `distance` steps before `slots`, and these, each once and ascending."""
         found = [slots]
         for _ in range(distance):
-            slots = self.previous[slots].astype(np.int64)
+            slots = self.previous[slots]
             slots = slots[slots >= 0]
             found.append(slots)
         return np.unique(np.concatenate(found))
@@ -143,13 +144,15 @@ class StreamLinks:
     def stacks(self, slots: Int64Array, num_stack: int) -> Int64Array:
         """Slots [B, S] of the newest `num_stack` frames of each observation, oldest first.
 
-        -1 where the episode had not begun, or a step is missing.
+        -1 where the episode had not begun, or a step is missing. `slots` [B] must be of this ring,
+        or -1.
         """
-        stack = np.empty((len(slots), num_stack), np.int64)
-        for column in range(num_stack - 1, -1, -1):
-            stack[:, column] = slots
-            slots = self._back.take(slots).astype(np.int64)
-        return stack
+        stack = np.empty((num_stack, len(slots)), np.int64)
+        stack[-1] = slots
+        for row in range(num_stack - 1, 0, -1):
+            # Wrapped instead of checked: only then does NumPy write straight to where it is told.
+            self._back.take(stack[row], out=stack[row - 1], mode="wrap")
+        return np.ascontiguousarray(stack.T)
 
     def history(self, slots: Int64Array, num_stack: int) -> tuple[Int64Array, BoolArray]:
         """(what `stacks` gives; bool [B] whether all frames of each are here)."""
@@ -160,7 +163,7 @@ class StreamLinks:
 
     def check_valid(self, held: Int64Array, generations: Int64Array) -> None:
         """Raises ValueError if links and step numbers of slots `held` contradict each other."""
-        before = self.previous[held].astype(np.int64)
+        before = self.previous[held]
         linked = before >= 0
         before, after = before[linked], held[linked]
         if not np.array_equal(self.next[before], after):

@@ -11,15 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from replay.allotment import BatchAllotment
 from replay.config import ReplayConfig
 from replay.game_settings import GameSettings
 from replay.rate_limiter import LimiterState, SamplesPerInsertLimiter
 from replay.slices import GameSlice
 from replay.table import ReplayTable
-from replay.types import Float32Array, Float64Array, Int64Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +55,7 @@ class Pacing:
         self._config = config
         self._tables = tables
         self._games = tuple(table.spec.game for table in tables)
-        self._largest_insert = np.zeros(len(tables), np.int64)
+        self._largest_insert = [0] * len(tables)
         self.total = self._build_limiter()
         self.by_game = [self._build_limiter() for _ in tables]
         self._terms = self._terms_of(settings, slices)
@@ -89,7 +86,7 @@ class Pacing:
     ) -> None:
         """Raises ValueError if with these both sides could wait for each other for ever."""
         terms = self._terms_of(settings, slices)
-        for index, size in enumerate(self._largest_insert.tolist()):
+        for index, size in enumerate(self._largest_insert):
             if size:
                 self._check_can_progress(terms, index, size)
 
@@ -122,7 +119,7 @@ class Pacing:
         config = self._config
         if config.pin_every_game:
             self.by_game[index].check_can_progress(
-                insert_size=insert_size, sample_size=int(terms.allotment.most_wanted[index])
+                insert_size=insert_size, sample_size=terms.allotment.most_wanted[index]
             )
             return
         self.total.check_can_progress(insert_size=insert_size, sample_size=config.batch_size)
@@ -157,12 +154,12 @@ class Pacing:
             return False
         return self.started and sum(self._allowances()) >= size
 
-    def allot(self) -> tuple[Int64Array, Float32Array]:
+    def allot(self) -> tuple[list[int], list[float]]:
         """(transitions, loss weight) [G] of each game in the next batch; `can_sample` first."""
-        counts = self._terms.allotment.allot(np.array(self._allowances(), np.int64))
-        return counts, self._terms.allotment.loss_weights(counts) * np.float32(
-            self._terms.batch_weight
-        )
+        terms = self._terms
+        counts = terms.allotment.allot(self._allowances())
+        weights = terms.allotment.loss_weights(counts)
+        return counts, [terms.batch_weight * weight for weight in weights]
 
     def _allowances(self) -> list[int]:
         """[G] The most that may be drawn of each game now."""
@@ -173,7 +170,7 @@ class Pacing:
 
     def _allowance(self, index: int) -> int:
         if self._config.pin_every_game:
-            wanted = int(self._terms.allotment.wanted[index])
+            wanted = self._terms.allotment.wanted[index]
             return wanted if self.by_game[index].can_sample(wanted) else 0
         return min(self._config.batch_size, max(0, self._left_of_cap(index)))
 
@@ -185,7 +182,7 @@ class Pacing:
     def check_can_draw(self, index: int, size: int) -> None:
         """Raises ValueError if so many transitions of one game could never be drawn at once."""
         limiter = self.by_game[index] if self._config.pin_every_game else self.total
-        insert_size = int(self._largest_insert[index])
+        insert_size = self._largest_insert[index]
         limiter.check_can_progress(insert_size=insert_size, sample_size=size)
 
     def can_draw(self, index: int, size: int) -> bool:
@@ -209,20 +206,20 @@ class Pacing:
         # After counting: the limiters count from the start, and these came before it.
         self.maybe_start()
 
-    def count_batch(self, counts: Int64Array) -> None:
+    def count_batch(self, counts: Sequence[int]) -> None:
         """Note that a batch as `allot` has divided it was drawn."""
         self._terms.allotment.advance()
         self.total.count_sample(self._config.batch_size)
-        for limiter, count in zip(self.by_game, counts.tolist(), strict=True):
+        for limiter, count in zip(self.by_game, counts, strict=True):
             limiter.count_sample(count)
 
-    def state(self) -> tuple[list[LimiterState], Float64Array]:
+    def state(self) -> tuple[list[LimiterState], list[float]]:
         """(limiters: all games', then each game's; what each game is owed of the batches)."""
         return [
             limiter.state() for limiter in (self.total, *self.by_game)
         ], self._terms.allotment.owed
 
-    def load_state(self, limiters: Sequence[LimiterState], owed: Float64Array) -> None:
+    def load_state(self, limiters: Sequence[LimiterState], owed: Sequence[float]) -> None:
         """Go on from what `state` gave of a shard of the same games and settings."""
         for limiter, state in zip((self.total, *self.by_game), limiters, strict=True):
             limiter.load_state(state)

@@ -211,8 +211,13 @@ def _restore_own(
             _restored_table(shard, index, manifest, game, num_added.get(name, 0))
             for index, (name, game) in enumerate(zip(shard.games, changing, strict=True))
         ]
-        limiters = [(bool(a), int(b), int(c)) for a, b, c in state["limiters"]]
-        owed = np.array(state["owed"], np.float64)
+        limiters = [
+            (bool(started), int(inserts), int(samples))
+            for _, (started, inserts, samples) in zip(
+                ("all games", *shard.games), state["limiters"], strict=True
+            )
+        ]
+        owed = [float(part) for _, part in zip(shard.games, state["owed"], strict=True)]
         generator = _ints(state["rng"])
         np.random.default_rng().bit_generator.state = generator  # Raises if it is none.
     except SnapshotError:

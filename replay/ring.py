@@ -78,9 +78,9 @@ class TableSpec:
         return self.capacity * self.bytes_per_entry
 
 
-# Links 2 x 4, generation 8, stream 8, step 8, action 1, reward 4, discount 4, epsilon 4,
+# Links 2 x 8, generation 8, stream 8, step 8, action 1, reward 4, discount 4, epsilon 4,
 # value 4, priority 4, version 8, times sampled 4, three flags, and 16 to 32 of the sum tree.
-_BOOKKEEPING_BYTES = 100
+_BOOKKEEPING_BYTES = 108
 # Frames of Atari games become 8 to 30 times smaller.
 _SAFE_COMPRESSION = 4
 
@@ -342,7 +342,7 @@ class TransitionRing:
         pending = ready.copy()
         for _ in range(self.spec.num_successors):
             pending &= (self.discounts[current] > 0) & links.is_transition[current]
-            after = links.next[current].astype(np.int64)
+            after = links.next[current]
             ready &= ~pending | (after >= 0)
             pending &= after >= 0
             current = np.where(pending, after, current)

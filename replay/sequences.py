@@ -23,7 +23,6 @@ from replay.types import (
     BoolArray,
     Float16Array,
     Float32Array,
-    Int32Array,
     Int64Array,
     ItemKeys,
     UInt8Array,
@@ -118,7 +117,7 @@ def follow(
     )
 
 
-def _neighbour(links: Int32Array, slots: Int64Array) -> Int64Array:
+def _neighbour(links: Int64Array, slots: Int64Array) -> Int64Array:
     """[B] Slot that each slot's link leads to; -1 from -1."""
     return np.where(slots == NO_SLOT, NO_SLOT, links[slots])
 

@@ -150,7 +150,7 @@ class SnapshotWriter:
             limiters, owed = parts.pacing.state()
             return {
                 "limiters": [list(state) for state in limiters],
-                "owed": owed.tolist(),
+                "owed": owed,
                 "rng": _plain_ints(dict(parts.rng.bit_generator.state)),
                 "games": [
                     {

@@ -95,7 +95,7 @@ class SumTree:
             go_right = remaining >= left
             left *= go_right
             remaining -= left
-            nodes += go_right
+            nodes += go_right.view(np.int8)  # Which is added in half the time of a bool.
             level *= 2
         leaves = nodes - self._first_leaf
         # Rounding may leave a target just past the last leaf of its stretch that is not zero.

@@ -29,6 +29,18 @@ class TableCounts:
     """Priority updates dropped because their transition could no longer be drawn."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Transitions [B] drawn from a table; the arrays are not to be changed."""
+
+    slots: Int64Array
+    generations: Int64Array
+    ages: Int64Array
+    """Entries that the table has stored since each of them."""
+    inverse_probabilities: Float32Array
+    """1 / (N * P)."""
+
+
 class ReplayTable:
     """Adds chunks, and draws transitions as its sampler chooses.
 
@@ -91,30 +103,28 @@ class ReplayTable:
         self._is_ready[ready] = True
         self._sampler.admit(ready, self.ring.priorities[ready], self.ring.teacher_values[ready])
 
-    def sample(self, size: int) -> tuple[Int64Array, Float32Array]:
+    def sample(self, size: int) -> Drawn:
         """Draw transitions with replacement, one from each of `size` equal parts of the total.
 
-        Returns:
-            (slots [B], 1 / (N * P) [B]).
-
-        Raises:
-            ValueError: nothing can be drawn yet.
+        ValueError if nothing can be drawn yet.
         """
         slots, inverse = self._draw(size)
-        self._count_draws(slots)
-        return slots, inverse
+        generations = self.ring.generations[slots]
+        ages = self.ring.num_added - 1 - generations
+        self._count_draws(slots, ages)
+        return Drawn(slots, generations, ages, inverse)
 
     def _draw(self, size: int) -> tuple[Int64Array, Float32Array]:
         if not len(self._sampler):
             raise ValueError(f"no transition of {self.spec.game} can be sampled yet")
         return self._sampler.draw(size, self._rng)
 
-    def _count_draws(self, slots: Int64Array) -> None:
+    def _count_draws(self, slots: Int64Array, ages: Int64Array) -> None:
         """Note that the learner gets these slots; one may come more than once."""
         self.counts.sampled += len(slots)
         # One of another type would be added ten times more slowly.
         np.add.at(self._times_sampled, slots, np.int32(1))
-        self._sampled_ages.add(self.ring.num_added - 1 - self.ring.generations[slots])
+        self._sampled_ages.add(ages)
 
     def sample_sequences(self, num: int, length: int, *, burn_in: int = 0) -> SequenceSlots:
         """Draw transitions with replacement, and with each the steps around it in its episode.
@@ -133,7 +143,8 @@ class ReplayTable:
         check_numbers(num, length, burn_in)
         drawn, inverse = self._draw(num)
         sequences = follow(self.ring, drawn, inverse, length=length, burn_in=burn_in)
-        self._count_draws(sequences.learning_slots)
+        learned = sequences.learning_slots
+        self._count_draws(learned, self.ring.num_added - 1 - self.ring.generations[learned])
         return sequences
 
     def check_update(

@@ -1,21 +1,25 @@
 """Two shards against one: does a second shard on a second core double what replay gives?
 
 Measured twice. In the shards alone, each drawing and storing in its own process with nobody to
-talk to: with a core for each that is what shards scale to, and what the target is held against. And
-through the clients, as in `bench_replay`: one reader takes batches of both shards in turn, and a
-writer feeds each. Three or four busy processes on two cores cannot come to twice of what two or
-three do there, so that one is only reported.
+talk to: with a core for each that is what shards scale to, and what the target is held against.
+memcpy in the same processes says what the machine itself scales to, whose cores may share caches,
+a memory bus and, under a hypervisor, each other. And through the clients, as in `bench_replay`: one
+reader takes batches of both shards in turn, and a writer feeds each. Three or four busy processes
+on two cores cannot come to twice of what two or three do there, so that one is only reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import ray
 
+from launch.benchmarks.bench_memcpy import Memcpy, copy_source_bytes
 from launch.benchmarks.bench_replay_local import LocalReplay
 from launch.benchmarks.bench_replay_play import RecordedPlay
 from launch.benchmarks.bench_replay_process import (
@@ -24,7 +28,7 @@ from launch.benchmarks.bench_replay_process import (
     add_windows,
     replay_processes,
 )
-from launch.benchmarks.bench_timing import Window, measure_rounds, medians, short
+from launch.benchmarks.bench_timing import Window, measure_rounds, medians, repeat_for, short
 from launch.recipe import MultitaskRecipe
 
 _WINDOW_S = 0.4
@@ -37,6 +41,8 @@ class Scaling:
     alone_samples_ratio: float
     """In the shards' own processes."""
     alone_inserts_ratio: float
+    alone_memcpy_ratio: float
+    """Of memcpy of a batch's bytes in the same processes: what this machine's memory scales to."""
     through_clients_samples_ratio: float
     """With one reader for both shards."""
     through_clients_inserts_ratio: float
@@ -61,12 +67,13 @@ def measure_scaling(recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds:
     ):
         for processes in (one_shard, two_shards):
             processes.fill(int(1.1 * recipe.config.replay.capacity_per_game * len(recipe.games)))
-        clients = _compare(one_shard, two_shards, seconds=seconds)
+        clients = _compare(one_shard, two_shards, ("insert", "sample"), seconds=seconds)
     with _shards_alone(recipe, recorded) as one, _shards_alone(two, recorded) as both:
-        alone = _compare(one, both, seconds=seconds)
+        alone = _compare(one, both, ("insert", "sample", "copy"), seconds=1.5 * seconds)
     return Scaling(
         alone_samples_ratio=alone["sample"],
         alone_inserts_ratio=alone["insert"],
+        alone_memcpy_ratio=alone["copy"],
         through_clients_samples_ratio=clients["sample"],
         through_clients_inserts_ratio=clients["insert"],
     )
@@ -85,12 +92,21 @@ class _ShardAlone:
 
     def __init__(self, recipe: MultitaskRecipe, recorded: RecordedPlay, *, rank: int) -> None:
         self._replay = LocalReplay(recipe, recorded, rank=rank)
+        self._copy = Memcpy(
+            # As much as this shard holds.
+            source_bytes=copy_source_bytes(recipe) // recipe.config.replay.num_shards,
+            piece_bytes=self._replay.bytes_per_batch,
+            rng=np.random.default_rng([recipe.config.seed, rank]),
+        )
 
     def insert(self, seconds: float) -> Window:
         return self._replay.insert(seconds)
 
     def sample(self, seconds: float) -> Window:
         return self._replay.sample(seconds)
+
+    def copy(self, seconds: float) -> Window:
+        return repeat_for(self._copy.run, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +120,9 @@ class _ShardsAlone:
 
     def sample(self, seconds: float) -> Window:
         return add_windows(_get([shard.sample.remote(seconds) for shard in self.shards]))
+
+    def copy(self, seconds: float) -> Window:
+        return add_windows(_get([shard.copy.remote(seconds) for shard in self.shards]))
 
 
 @contextmanager
@@ -119,20 +138,23 @@ def _shards_alone(recipe: MultitaskRecipe, recorded: RecordedPlay) -> Iterator[_
 
 
 def _compare(
-    one: ReplayProcesses | _ShardsAlone, two: ReplayProcesses | _ShardsAlone, *, seconds: float
+    one: ReplayProcesses | _ShardsAlone,
+    two: ReplayProcesses | _ShardsAlone,
+    names: Sequence[str],
+    *,
+    seconds: float,
 ) -> dict[str, float]:
-    """Rate of `two` over that of `one`, of inserting and of sampling."""
+    """Rate of `two` over that of `one`, of each of these operations."""
     rounds = measure_rounds(
         {
-            "insert one": lambda: one.insert(_WINDOW_S),
-            "insert two": lambda: two.insert(_WINDOW_S),
-            "sample one": lambda: one.sample(_WINDOW_S),
-            "sample two": lambda: two.sample(_WINDOW_S),
+            f"{name} {which}": partial(getattr(processes, name), _WINDOW_S)
+            for name in names
+            for which, processes in (("one", one), ("two", two))
         },
         seconds=seconds,
     )
     times = medians(rounds)
-    return {name: times[f"{name} one"] / times[f"{name} two"] for name in ("insert", "sample")}
+    return {name: times[f"{name} one"] / times[f"{name} two"] for name in names}
 
 
 def _get(references: list[Any]) -> list[Any]:

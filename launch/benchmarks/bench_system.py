@@ -24,15 +24,12 @@ from typing import Self
 import torch
 
 from launch.benchmarks.bench_cpu import cpu_seconds
-from launch.benchmarks.bench_learner import draw_batch, fill_replay
 from launch.benchmarks.bench_setup import BenchSetup, without_pacing
-from launch.benchmarks.bench_timing import Result, Rounds, Window, measure_rounds, medians, timed
+from launch.benchmarks.bench_timing import Result, Rounds, measure_rounds, medians
+from launch.benchmarks.role_work import RoleWork
 from launch.engine import Engine, Progress
 from launch.engines import connect_to_ray, open_engine, open_redis
 from launch.recipe import MultitaskRecipe
-from launch.roles import build_actor, build_learner, build_own_inference
-from networks.weights import LocalWeights
-from replay.types import Chunk
 
 _PARTS_S = 5.0
 """Of measuring the parts, before and again after the run."""
@@ -205,78 +202,6 @@ def _advance_until(engine: Engine, reached: Callable[[Progress], bool], max_s: f
 
 def _measure_parts(recipe: MultitaskRecipe, device: torch.device) -> Rounds:
     """CPU seconds per step or sample of every part, by one thread of this process."""
-    work = _Work(without_pacing(recipe), device)
-    try:
-        return measure_rounds(
-            {"act": work.act, "insert": work.insert, "gather": work.gather, "learn": work.learn},
-            seconds=_PARTS_S,
-        )
-    finally:
-        work.close()
-
-
-class _Work:
-    """What the roles do with a chunk or a batch, without the processes around them."""
-
-    def __init__(self, recipe: MultitaskRecipe, device: torch.device) -> None:
-        self._replay = fill_replay(recipe)
-        self._batch = draw_batch(self._replay)
-        self._learner = build_learner(
-            recipe, replay=self._replay, weights=LocalWeights(), device=device
-        )
-        self._actors = [
-            build_actor(
-                recipe,
-                game,
-                rank=0,
-                num_ranks=1,
-                serial=len(recipe.games) + index,  # Those below have filled the replay.
-                replay=self._replay,
-                inference=build_own_inference(recipe, game, LocalWeights()),
-            )
-            for index, game in enumerate(recipe.games)
-        ]
-        self._chunks: list[Chunk] = []
-
-    def act(self) -> Window:
-        """Each actor plays a chunk."""
-        before = self._num_steps
-
-        def collect() -> None:
-            self._chunks = [actor.collect() for actor in self._actors]
-
-        window = timed(collect, 1, clock=time.process_time)
-        return Window(window.seconds, self._num_steps - before)
-
-    @property
-    def _num_steps(self) -> int:
-        return sum(actor.counts.steps for actor in self._actors)
-
-    def insert(self) -> Window:
-        """Replay takes the chunks."""
-        return timed(
-            lambda: [self._replay.add(chunk) for chunk in self._chunks],
-            sum(chunk.num_transitions for chunk in self._chunks),
-            clock=time.process_time,
-        )
-
-    def gather(self) -> Window:
-        """Replay makes a batch."""
-
-        def gather() -> None:
-            self._batch = draw_batch(self._replay)
-
-        return timed(gather, self._batch.batch_size, clock=time.process_time)
-
-    def learn(self) -> Window:
-        """The learner uses the batch and sends its priorities back."""
-
-        def learn() -> None:
-            self._learner.update(self._learner.load_batch(self._batch))
-
-        return timed(learn, self._batch.batch_size, clock=time.process_time)
-
-    def close(self) -> None:
-        """End the emulators."""
-        for actor in self._actors:
-            actor.close()
+    with RoleWork(without_pacing(recipe), device) as work:
+        parts = {"act": work.act_all, "insert": work.insert, "gather": work.gather}
+        return measure_rounds(parts | {"learn": work.learn}, seconds=_PARTS_S)

@@ -12,22 +12,21 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from actors.actor import Actor
-from launch.benchmarks.bench_learner import draw_batch, fill_replay, learner_threads
+from launch.benchmarks.bench_learner import learner_threads
 from launch.benchmarks.bench_setup import random_experts, without_pacing
-from launch.benchmarks.bench_timing import Part, Window, measure_rounds, medians, timed
+from launch.benchmarks.bench_timing import Part, measure_rounds, medians
+from launch.benchmarks.role_work import RoleWork
 from launch.config import MultitaskConfig
 from launch.limits import choose_device
 from launch.recipe import MultitaskRecipe
-from launch.roles import build_actor, build_learner, build_own_inference
-from networks.weights import LocalWeights, WeightsVersion, take_snapshot
-from replay.types import Chunk
+from networks.weights import WeightsVersion, take_snapshot
 from teachers.expert import shipped_experts
 
 _MAX_CAPACITY = 50_000
@@ -76,11 +75,10 @@ def measure(config: MultitaskConfig, *, seconds: float) -> Probe:
     load = os.getloadavg()[0]
     with ExitStack() as stack:
         config, missing = _with_teachers(config, stack)
-        recipe = MultitaskRecipe(config)
         torch.manual_seed(config.seed)
         torch.set_num_threads(1)
-        work = _Work(recipe, stack)
-        return work.probe(seconds, made_up_teachers=missing, load=load)
+        recipe = MultitaskRecipe(config)
+        return _probe(recipe, seconds, made_up_teachers=missing, load=load)
 
 
 def _with_teachers(
@@ -101,113 +99,44 @@ def _with_teachers(
     return replace(config, teachers=(*config.teachers, *named)), tuple(missing)
 
 
-class _Work:
-    """What the roles do with a chunk or a batch, without the processes around them."""
-
-    def __init__(self, recipe: MultitaskRecipe, stack: ExitStack) -> None:
-        self._recipe = recipe
-        unpaced = _with_small_tables(without_pacing(recipe))
-        self._device = choose_device(recipe.config)
-        self._replay = fill_replay(unpaced)
-        self._batch = draw_batch(self._replay)
-        self._learner = build_learner(
-            unpaced, replay=self._replay, weights=LocalWeights(), device=self._device
-        )
-        self._actors: dict[str, Actor] = {}
-        for index, game in enumerate(recipe.games):
-            actor = build_actor(
-                unpaced,
-                game,
-                rank=0,
-                num_ranks=1,
-                serial=len(recipe.games) + index,  # Those below have filled the replay.
-                replay=self._replay,
-                inference=build_own_inference(unpaced, game, LocalWeights()),
-            )
-            stack.callback(actor.close)
-            self._actors[game] = actor
-        self._chunks: dict[str, Chunk] = {}
-
-    def probe(self, seconds: float, **more: Any) -> Probe:
-        parts: dict[str, Part] = {game: self._act(game) for game in self._actors}
+def _probe(recipe: MultitaskRecipe, seconds: float, **known: Any) -> Probe:
+    device = choose_device(recipe.config)
+    with RoleWork(_with_small_tables(without_pacing(recipe)), device) as work:
+        parts: dict[str, Part] = {game: partial(work.act, game) for game in recipe.games}
         # As many batches as come to a chunk of every game, so that rounds are not all acting.
-        parts |= {"insert": self._insert, "gather": self._gather, "learn": self._learn}
-        with_threads = self._device.type == "cpu" and learner_threads() > 1
+        parts |= {"insert": work.insert, "gather": work.gather}
+        parts["learn"] = work.learn_by_the_clock if device.type == "cuda" else work.learn
+        with_threads = device.type == "cpu" and learner_threads() > 1
         if with_threads:
-            parts["learn with threads"] = self._learn_with_threads
+            parts["learn with threads"] = partial(
+                work.learn_by_the_clock, num_threads=learner_threads()
+            )
         begun, begun_cpu = time.perf_counter(), time.process_time()
         cost = medians(measure_rounds(parts, seconds=seconds))
         used = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
-        config = self._recipe.config
-        chunks = self._chunks.values()
-        network = self._learner.network
-        return Probe(
-            act_s={game: cost[game] for game in self._actors},
-            insert_s=cost["insert"],
-            gather_s=cost["gather"],
-            learn_s=cost["learn"],
-            learner_samples_per_s=1 / cost["learn with threads" if with_threads else "learn"],
-            learner_device=describe_device(self._device),
-            chunk_bytes_per_step=sum(c.num_bytes for c in chunks)
-            / sum(c.num_transitions for c in chunks),
-            batch_bytes_per_sample=_batch_bytes(self._batch) / self._batch.batch_size,
-            weights_bytes=take_snapshot(
-                self._recipe.build_acting_network(config.games[0]), WeightsVersion(0, 0), half=True
-            ).num_bytes,
-            flops_per_sample=count_flops(network, self._batch.observations.shape[1:]),
-            replay_bytes=sum(
-                self._recipe.table_spec(game, settings.quota).nbytes
-                for game, settings in self._recipe.game_settings.items()
-            ),
-            # A GPU is waited for, and several threads use more than a core.
-            core_share=min(1.0, used) if self._device.type == "cpu" else 1.0,
-            **more,
-        )
-
-    def _act(self, game: str) -> Part:
-        """The game's actor plays a chunk."""
-        actor = self._actors[game]
-
-        def act() -> Window:
-            before = actor.counts.steps
-
-            def collect() -> None:
-                self._chunks[game] = actor.collect()
-
-            seconds = timed(collect, 1, clock=time.process_time).seconds
-            return Window(seconds, actor.counts.steps - before)
-
-        return act
-
-    def _insert(self) -> Window:
-        return timed(
-            lambda: [self._replay.add(chunk) for chunk in self._chunks.values()],
-            sum(chunk.num_transitions for chunk in self._chunks.values()),
-            clock=time.process_time,
-        )
-
-    def _gather(self) -> Window:
-        def gather() -> None:
-            self._batch = draw_batch(self._replay)
-
-        return timed(gather, self._batch.batch_size, clock=time.process_time)
-
-    def _learn(self) -> Window:
-        if self._device.type == "cuda":
-            return timed(self._update, self._batch.batch_size)
-        return timed(self._update, self._batch.batch_size, clock=time.process_time)
-
-    def _learn_with_threads(self) -> Window:
-        torch.set_num_threads(learner_threads())
-        try:
-            return timed(self._update, self._batch.batch_size)
-        finally:
-            torch.set_num_threads(1)
-
-    def _update(self) -> None:
-        self._learner.update(self._learner.load_batch(self._batch))
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
+    chunks = work.chunks.values()
+    return Probe(
+        act_s={game: cost[game] for game in recipe.games},
+        insert_s=cost["insert"],
+        gather_s=cost["gather"],
+        learn_s=cost["learn"],
+        learner_samples_per_s=1 / cost["learn with threads" if with_threads else "learn"],
+        learner_device=describe_device(device),
+        chunk_bytes_per_step=sum(c.num_bytes for c in chunks)
+        / sum(c.num_transitions for c in chunks),
+        batch_bytes_per_sample=_batch_bytes(work.batch) / work.batch.batch_size,
+        weights_bytes=take_snapshot(
+            recipe.build_acting_network(recipe.games[0]), WeightsVersion(0, 0), half=True
+        ).num_bytes,
+        flops_per_sample=count_flops(work.network, work.batch.observations.shape[1:]),
+        replay_bytes=sum(
+            recipe.table_spec(game, settings.quota).nbytes
+            for game, settings in recipe.game_settings.items()
+        ),
+        # A GPU is waited for, and several threads use more than a core.
+        core_share=min(1.0, used) if device.type == "cpu" else 1.0,
+        **known,
+    )
 
 
 def _with_small_tables(recipe: MultitaskRecipe) -> MultitaskRecipe:

@@ -70,7 +70,9 @@ def equal_parts(size: int, rng: np.random.Generator) -> Float64Array:
     Schaul et al. 2016 (https://arxiv.org/abs/1511.05952), section 3.3: a batch then holds no more
     and no fewer of any range of probabilities than is its due.
     """
-    parts: Float64Array = (np.arange(size) + rng.random(size)) / size
+    parts = rng.random(size)
+    parts += np.arange(size, dtype=np.float64)
+    parts /= size
     return parts
 
 

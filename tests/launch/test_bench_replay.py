@@ -291,6 +291,7 @@ def test_replay_is_measured_from_other_processes(capsys):
     assert report["resident_bytes_per_transition"] > 0.7 * 84 * 84
     assert report["compressed"]["bytes_per_transition"] < 84 * 84
     assert all(value > 0 for value in report["two_shards"].values())
+    assert "alone_memcpy_ratio" in report["two_shards"]
     assert report["two_shards_ratio"] == min(
         report["two_shards"]["alone_samples_ratio"], report["two_shards"]["alone_inserts_ratio"]
     )

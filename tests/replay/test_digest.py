@@ -36,7 +36,11 @@ def test_recent_values_are_the_last_4096_whatever_the_sizes_they_come_in():
         values = rng.integers(1 << 40, size=size)
         recent.add(values)
         everything = np.concatenate([everything, values])
-        assert sorted(recent.held().tolist()) == sorted(everything[-4_096:].tolist())
+        assert recent.held().tolist() == everything[-4_096:].tolist()
+        assert sum(map(len, recent._parts)) <= 4_096 + 10_000  # Nothing older than the last need.
+    for _ in range(3 * 4_096):
+        recent.add(np.zeros(1, np.int64))
+    assert len(recent._parts) == 4_096
 
 
 def test_spread_slots_are_bounded_different_and_reach_from_the_first_to_near_the_last():

@@ -159,7 +159,7 @@ def test_a_transition_whose_oldest_frame_is_overwritten_is_drawn_no_more():
     table.check_valid()
     # One entry is gone, two more have lost a frame of their stack.
     assert table.num_ready == 8 + 1 - 1 - 2
-    drawn, _ = table.sample(200)
+    drawn = table.sample(200).slots
     assert table.ring.generations[drawn].min() == 3
 
 
@@ -179,14 +179,16 @@ def test_stream_that_was_silent_for_a_whole_round_starts_anew():
     assert table.num_ready == ready_before - 2
 
 
-def test_memory_is_as_announced():
-    spec = make_spec(capacity=1 << 10)
+@pytest.mark.parametrize("capacity", [1 << 10, 40_000])
+def test_memory_is_as_announced(capacity):
+    spec = make_spec(capacity=capacity)
     table = make_table(spec)
     ring = table.ring
     parts = (table, ring, ring.links, ring.frames, table._sampler, table._sampler._tree)
     arrays = [a for part in parts for a in vars(part).values() if isinstance(a, np.ndarray)]
-    used = sum(array.nbytes for array in arrays)
-    assert used <= spec.nbytes <= 1.3 * used
+    # One array may have several names, and views of it.
+    used = sum({id(array): array.nbytes for array in arrays if array.base is None}.values())
+    assert used <= spec.nbytes <= 1.15 * used
 
 
 def test_bytes_are_counted_as_the_ring_fills():

@@ -118,10 +118,10 @@ def test_sequences_are_drawn_like_the_transitions_they_begin_with(sampler):
         made.add(chunk_of([e for p in priorities for e in writer.play(0, ".", priority=p)]))
         return made
 
-    slots, inverse = table().sample(40)
+    drawn = table().sample(40)
     found = table().sample_sequences(40, 3)
-    assert found.slots[:, 0].tolist() == slots.tolist()
-    assert found.inverse_probabilities.tolist() == inverse.tolist()
+    assert found.slots[:, 0].tolist() == drawn.slots.tolist()
+    assert found.inverse_probabilities.tolist() == drawn.inverse_probabilities.tolist()
 
 
 def test_keys_of_sequences_are_good_for_new_priorities():

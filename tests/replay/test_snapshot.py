@@ -26,6 +26,7 @@ from replay_shards import (
 import replay.snapshot as snapshot_module
 from networks.atomic_file import write_atomically
 from replay.keeper import MAX_BEGINNINGS, ShardKeeper, clear_snapshots
+from replay.pacing import Pacing
 from replay.restore import newest_serial, shard_folder
 from replay.ring import TransitionRing
 from replay.shard import ReplayShard
@@ -329,6 +330,20 @@ def test_a_damaged_snapshot_is_refused_by_name_and_the_one_before_is_used(tmp_pa
             contents(again)[game]["generations"], before[game]["generations"]
         )
     assert again.sample() is not None
+
+
+@pytest.mark.parametrize(
+    "shorten",
+    [lambda limiters, owed: (limiters[:-1], owed), lambda limiters, owed: (limiters, owed[:-1])],
+)
+def test_a_pace_of_another_number_of_games_is_refused(tmp_path, shorten, monkeypatch):
+    state = Pacing.state
+    monkeypatch.setattr(Pacing, "state", lambda self: shorten(*state(self)))
+    played_and_saved(tmp_path)
+    monkeypatch.undo()
+    again, keeper = restored(tmp_path)
+    assert any("not used" in line for line in keeper.stats().notes)
+    assert all(stats.size == 0 for stats in again.stats().tables.values())
 
 
 @pytest.mark.parametrize("end", [".msgpack", ".seg"])

@@ -54,6 +54,22 @@ def test_vectorised_tree_is_the_scalar_tree_also_with_indices_given_twice(data):
             assert tree.query(targets).tolist() == [slow.query(t) for t in targets]
 
 
+@pytest.mark.parametrize("capacity", [1_024, 1_025, 9_000, 70_001])
+def test_tree_of_every_height_is_a_running_sum(capacity):
+    rng = np.random.default_rng(capacity)
+    tree = SumTree(capacity)
+    values = rng.integers(0, 5, capacity).astype(np.float64)  # Sums are exact.
+    tree.set(np.arange(capacity), values)
+    few = rng.integers(0, capacity, 30)
+    values[few] = 7.0
+    tree.set(few, 7.0)
+    tree.check_valid()
+    assert tree.total == values.sum()
+    targets = rng.random(2_000) * tree.total
+    expected = np.searchsorted(np.cumsum(values), targets, side="right")
+    assert tree.query(targets).tolist() == expected.tolist()
+
+
 def test_query_never_ends_at_a_leaf_with_the_value_zero():
     rng = np.random.default_rng(0)
     for _ in range(50):

@@ -37,7 +37,7 @@ def filled_table(priorities, *, exponent: float = 0.6, seed: int = 0) -> ReplayT
 def frequencies(table: ReplayTable, num_transitions: int, *, draws: int, size: int):
     counts = np.zeros(num_transitions)
     for _ in range(draws // size):
-        slots, _ = table.sample(size)
+        slots = table.sample(size).slots
         counts += np.bincount(slots, minlength=num_transitions)
     return counts / counts.sum()
 
@@ -56,7 +56,7 @@ def test_with_exponent_0_all_transitions_are_drawn_alike():
     table = filled_table([0.0, 1e-9, 1.0, 1e9, 5.0], exponent=0.0, seed=1)
     observed = frequencies(table, 5, draws=50_000, size=100)
     np.testing.assert_allclose(observed, 0.2, rtol=1e-2)
-    _, inverse = table.sample(10)
+    inverse = table.sample(10).inverse_probabilities
     assert inverse.tolist() == [1.0] * 10
 
 
@@ -71,14 +71,15 @@ def test_frequencies_follow_new_priorities():
 def test_one_draw_comes_from_each_of_equal_parts_of_the_total():
     table = filled_table([1.0] * 8)
     for _ in range(20):
-        slots, _ = table.sample(8)
+        slots = table.sample(8).slots
         assert sorted(slots.tolist()) == list(range(8))
 
 
 def test_inverse_probabilities_by_hand():
     # Weights 1, 2 and 3 with exponent 1/2: P = 1/6, 2/6, 3/6 and N = 3.
     table = filled_table([1.0, 4.0, 9.0], exponent=0.5)
-    slots, inverse = table.sample(60)
+    drawn = table.sample(60)
+    slots, inverse = drawn.slots, drawn.inverse_probabilities
     expected = np.array([6 / 3, 6 / 6, 6 / 9], np.float32)
     np.testing.assert_allclose(inverse, expected[slots], rtol=1e-7)
     assert set(slots.tolist()) == {0, 1, 2}
@@ -86,7 +87,8 @@ def test_inverse_probabilities_by_hand():
 
 def test_a_priority_of_zero_is_still_drawn():
     table = filled_table([0.0, 0.0])
-    slots, inverse = table.sample(100)
+    drawn = table.sample(100)
+    slots, inverse = drawn.slots, drawn.inverse_probabilities
     assert set(slots.tolist()) == {0, 1}
     np.testing.assert_allclose(inverse, 1.0)
 
@@ -94,7 +96,7 @@ def test_a_priority_of_zero_is_still_drawn():
 def test_same_seed_draws_the_same_and_another_seed_does_not():
     def draws(seed):
         table = filled_table(np.linspace(0.1, 2.0, 50).tolist(), seed=seed)
-        return [table.sample(16)[0].tolist() for _ in range(3)]
+        return [table.sample(16).slots.tolist() for _ in range(3)]
 
     assert draws(3) == draws(3)
     assert draws(3) != draws(4)
@@ -140,7 +142,7 @@ def test_transitions_overwritten_before_they_were_drawn_are_counted():
     table = make_table(capacity=8, num_stack=1)
     writer = EpisodeWriter()
     table.add(chunk_of(writer.play(0, "....", priority=1.0)))
-    slots, _ = table.sample(4)
+    slots = table.sample(4).slots
     assert sorted(slots.tolist()) == [0, 1, 2, 3]  # All drawn once.
     table.add(chunk_of(writer.play(0, "..t", priority=1e-6)))  # One of the four is no transition.
     table.add(chunk_of(writer.play(0, "....")))

@@ -41,9 +41,10 @@ class Pair:
             with pytest.raises(ValueError, match="no transition of pong can be sampled yet"):
                 self.table.sample(size)
             return
-        slots, inverse = self.table.sample(size)
-        generations = self.table.ring.generations[slots].tolist()
-        self.check_drawn(generations, inverse)
+        drawn = self.table.sample(size)
+        slots, generations = drawn.slots, drawn.generations.tolist()
+        assert generations == self.table.ring.generations[slots].tolist()
+        self.check_drawn(generations, drawn.inverse_probabilities)
         for generation in generations:
             self.model.times_sampled[generation] += 1
         self.drawn += zip(slots.tolist(), generations, strict=True)
