@@ -113,15 +113,19 @@ class RunLink:
         wanted = self._bus.wanted()
         with self._lock:
             self._wanted = wanted
-            status, records = self._status, list(self._unsent)
+            status, records = self._status, deque(self._unsent)
             self._unsent.clear()
         try:
             # Also unchanged: it says that the launcher lives.
             if status:
                 self._bus.set_status(status, ttl_s=STATUS_TTL_S)
-            for record in records:
-                self._bus.push_metrics(record)
-            if status or records:
+            was_asked = bool(status or records)
+            while records:
+                self._bus.push_metrics(records[0])
+                records.popleft()
+            if was_asked:
                 self._is_up = True
         except RedisUnavailableError:
             self._is_up = False
+            with self._lock:
+                self._unsent = deque([*records, *self._unsent], maxlen=_MAX_UNSENT)

@@ -175,8 +175,9 @@ def test_image_and_ray_have_the_versions_of_the_project(name: str) -> None:
     assert set(re.findall(r"rayVersion: (\S+)", text)) <= {_pinned("ray")}
 
 
-def test_compose_file_follows_the_specification() -> None:
-    compose = _load("docker/compose.yaml")
+@pytest.mark.parametrize("name", ["docker/compose.yaml", "docker/monitoring/compose.yaml"])
+def test_compose_file_follows_the_specification(name: str) -> None:
+    compose = _load(name)
     assert re.fullmatch("[a-z0-9][a-z0-9_-]*", compose.pop("name"))  # Newer than the schema.
     schema = json.loads((_SCHEMAS / "compose-spec.json").read_text())
     jsonschema.Draft201909Validator(schema).validate(compose)

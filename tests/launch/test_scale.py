@@ -289,12 +289,21 @@ def test_metrics_and_status_arrive_and_are_there_again_after_redis_has_died(run)
         wait_until(bus.latest_metrics, timeout_s=SOON_S, what="the first record")
         bus.set_wanted({"pong": 5})
         wait_until(lambda: link.wanted() == {"pong": 5}, timeout_s=SOON_S, what="the wish")
+        assert link.figures() == {"redis_up": 1.0}
         os.kill(server.pid, signal.SIGKILL)
+        wait_until(
+            lambda: link.figures() == {"redis_up": 0.0}, timeout_s=SOON_S, what="it is missed"
+        )
+        link.show({"phase": "training"}, {"steps": 2.0})
+        link.show({"phase": "training"}, {"steps": 3.0})
         wait_until(server.restart_if_dead, timeout_s=SOON_S, what="it has died and is back")
         fresh = RedisBus(server.url, run.redis_name)
         wait_until(fresh.status, timeout_s=SOON_S, what="the status is back")
         wait_until(lambda: fresh.wanted() == {"pong": 5}, timeout_s=SOON_S, what="the wish is back")
         assert link.wanted() == {"pong": 5}
+        assert link.figures() == {"redis_up": 1.0}
+        records = fresh.latest_metrics(10)
+        assert [record["steps"] for record in records] == [2.0, 3.0]  # Shown while it was away.
         link.close()
         bus.close()
         fresh.close()

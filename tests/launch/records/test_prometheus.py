@@ -4,10 +4,13 @@ import importlib.util
 import json
 import math
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launch.records.prometheus import Exported, Exporter, MetricsConfig, exported, open_exporter
 
@@ -118,7 +121,8 @@ def test_nothing_is_exported_unless_it_is_asked_for(tmp_path):
     assert open_exporter(MetricsConfig(), tmp_path, stack=None) is None
 
 
-def test_dashboard_is_the_one_that_its_generator_makes():
+@pytest.fixture
+def generator():
     module = importlib.util.spec_from_file_location("made", MONITORING / "make_dashboard.py")
     made = importlib.util.module_from_spec(module)
     sys.modules["made"] = made  # Its dataclasses look for themselves there.
@@ -126,7 +130,52 @@ def test_dashboard_is_the_one_that_its_generator_makes():
         module.loader.exec_module(made)
     finally:
         del sys.modules["made"]
-    assert DASHBOARD.read_text() == made.as_text()
+    return made
+
+
+def test_dashboard_is_the_one_that_its_generator_makes(generator):
+    assert DASHBOARD.read_text() == generator.as_text()
+
+
+def test_grafana_is_told_where_the_dashboard_and_its_figures_are(generator):
+    def read(name):
+        return yaml.safe_load((MONITORING / name).read_text())
+
+    compose = read("compose.yaml")["services"]
+    mounts = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"])
+    assert mounts["./grafana/provisioning"] == "/etc/grafana/provisioning"
+    (provider,) = read("grafana/provisioning/dashboards/actor_mimic.yaml")["providers"]
+    assert provider["options"]["path"] == mounts["./grafana/dashboards"]
+    home = compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{mounts['./grafana/dashboards']}/{DASHBOARD.name}"
+    (source,) = read("grafana/provisioning/datasources/prometheus.yaml")["datasources"]
+    assert {"type": source["type"], "uid": source["uid"]} == generator.DATASOURCE
+    address = source["url"].removeprefix("http://")
+    assert f"--web.listen-address={address}" in compose["prometheus"]["command"]
+    (job,) = read("prometheus.yml")["scrape_configs"]
+    assert source["jsonData"]["timeInterval"] == read("prometheus.yml")["global"]["scrape_interval"]
+    folders = [volume.split(":")[-2] for volume in compose["prometheus"]["volumes"]]
+    (pattern,) = job["file_sd_configs"][0]["files"]
+    assert str(Path(pattern).parent) in folders
+
+
+@pytest.mark.slow
+def test_every_alert_comes_when_it_should_and_not_before(tmp_path):
+    assert shutil.which("promtool"), "needs Debian's package prometheus"
+    cases = Path(__file__).with_name("alert_cases.yml")
+    for path in (cases, MONITORING / "alerts.yml"):
+        shutil.copy(path, tmp_path)
+    done = subprocess.run(
+        ["promtool", "test", "rules", cases.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rules = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
+    for rule in rules:
+        assert f"alertname: {rule['alert']}" in cases.read_text(), "no case"
 
 
 @pytest.mark.parametrize("path", [DASHBOARD, MONITORING / "alerts.yml"])
