@@ -1,7 +1,8 @@
 """Who must wait: the band of samples per insert, the games' caps, and the shares of a batch.
 
-Games do not hold each other up: the band is for their sum, a game short of data yields its part of
-a batch to the others, and a cap bounds what a single game gives. With `pin_every_game` each game
+Games do not hold each other up: the band is for their sum, in which the games that wait to insert
+take turns by their shares; a game short of data yields its part of a batch to the others, and a cap
+bounds what a single game gives. With `pin_every_game` each game
 has a band of its own instead. What is set for single games can change between two batches.
 """
 
@@ -17,6 +18,7 @@ from replay.game_settings import GameSettings
 from replay.rate_limiter import LimiterState, SamplesPerInsertLimiter
 from replay.slices import GameSlice
 from replay.table import ReplayTable
+from replay.turns import Turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,8 @@ class _Terms:
 
     caps: list[float]
     is_fed: list[bool]
+    turn_shares: list[float]
+    """By which games take turns at inserting; of one that has just lost its part here as well."""
     min_sizes: list[int]
     """Transitions of each game that learning waits for."""
     allotment: BatchAllotment
@@ -56,6 +60,10 @@ class Pacing:
         self._tables = tables
         self._games = tuple(table.spec.game for table in tables)
         self._largest_insert = [0] * len(tables)
+        self._largest_draw = [0] * len(tables)
+        self._draws: list[list[int]] = [[] for _ in tables]
+        """Sizes of the draws outside of batches that go on, by game."""
+        self._turns = Turns(len(tables))
         self.total = self._build_limiter()
         self.by_game = [self._build_limiter() for _ in tables]
         self._terms = self._terms_of(settings, slices)
@@ -70,6 +78,10 @@ class Pacing:
         return _Terms(
             caps=[settings[game].samples_per_insert_cap for game in self._games],
             is_fed=[slices[game].is_fed for game in self._games],
+            turn_shares=[
+                share or settings[game].share
+                for share, game in zip(shares, self._games, strict=True)
+            ],
             min_sizes=[
                 slices[game].part_of(self._config.min_size_per_game) for game in self._games
             ],
@@ -118,11 +130,11 @@ class Pacing:
     def _check_can_progress(self, terms: _Terms, index: int, insert_size: int) -> None:
         config = self._config
         if config.pin_every_game:
-            self.by_game[index].check_can_progress(
-                insert_size=insert_size, sample_size=terms.allotment.most_wanted[index]
-            )
+            size = max(terms.allotment.most_wanted[index], self._largest_draw[index])
+            self.by_game[index].check_can_progress(insert_size=insert_size, sample_size=size)
             return
-        self.total.check_can_progress(insert_size=insert_size, sample_size=config.batch_size)
+        size = max(config.batch_size, *self._largest_draw)
+        self.total.check_can_progress(insert_size=insert_size, sample_size=size)
         # Inserting waits when more than error_buffer - insert_size * samples_per_insert samples
         # are due. Of those, and of what came before the start, the caps must leave a whole batch.
         # No cap is below samples_per_insert, so whatever game was inserted, it can give its part.
@@ -135,16 +147,33 @@ class Pacing:
         if due + before_start < config.batch_size:
             raise ValueError(
                 f"replay could wait for ever: inserting {insert_size} transitions may have to wait "
-                f"while the caps on samples per insert leave {due + before_start:g} samples, less "
-                f"than a batch of {config.batch_size}; raise error_buffer to at least "
+                f"while the caps on samples per insert leave {due:g} samples that are due and "
+                f"{before_start:g} of what came before the start, together less than a batch of "
+                f"{config.batch_size}; raise error_buffer to at least "
                 f"{config.error_buffer + config.batch_size - due - before_start:g}"
             )
 
-    def can_insert(self, index: int, size: int) -> bool:
-        """Whether `size` transitions of a game may be inserted now."""
+    def can_insert(self, index: int, size: int, *, waiting: Sequence[int] = ()) -> bool:
+        """Whether `size` transitions of a game may be inserted now.
+
+        Args:
+            index: number of the game.
+            size: transitions.
+            waiting: numbers of the games of which a chunk waits; one of them may come first.
+        """
         if self._config.pin_every_game:
             return self.by_game[index].can_insert(size)
-        return self.total.can_insert(size)
+        if self._lacks_data(index):
+            return True
+        return self.total.can_insert(size) and self._turns.is_turn_of(index, waiting)
+
+    def _lacks_data(self, index: int) -> bool:
+        """Whether a draw of this game alone waits for its cap.
+
+        Other games may have filled the band meanwhile, and nobody else may be drawing: then only
+        this game's data end the wait. The draw takes out of the band what they are too many.
+        """
+        return any(size > self._left_of_cap(index) for size in self._draws[index])
 
     def can_sample(self) -> bool:
         """Whether a batch may be drawn now."""
@@ -179,11 +208,21 @@ class Pacing:
         counts = self._tables[index].counts
         return math.ceil(self._terms.caps[index] * counts.inserted) - counts.sampled
 
-    def check_can_draw(self, index: int, size: int) -> None:
-        """Raises ValueError if so many transitions of one game could never be drawn at once."""
-        limiter = self.by_game[index] if self._config.pin_every_game else self.total
-        insert_size = self._largest_insert[index]
+    def begin_draw(self, index: int, size: int) -> None:
+        """Note that so many transitions of one game are to be drawn outside of a batch.
+
+        ValueError if they could never be drawn at once.
+        """
+        pinned = self._config.pin_every_game
+        limiter = self.by_game[index] if pinned else self.total
+        insert_size = self._largest_insert[index] if pinned else max(self._largest_insert)
         limiter.check_can_progress(insert_size=insert_size, sample_size=size)
+        self._largest_draw[index] = max(self._largest_draw[index], size)
+        self._draws[index].append(size)
+
+    def end_draw(self, index: int, size: int) -> None:
+        """That draw goes on no more, whether or not it was let through."""
+        self._draws[index].remove(size)
 
     def can_draw(self, index: int, size: int) -> bool:
         """Whether `size` transitions of one game may be drawn now, outside of a batch."""
@@ -201,6 +240,7 @@ class Pacing:
     def count_insert(self, index: int, size: int) -> None:
         """Note that transitions of a game were stored."""
         self._largest_insert[index] = max(self._largest_insert[index], size)
+        self._turns.count(index, size / self._terms.turn_shares[index])
         self.total.count_insert(size)
         self.by_game[index].count_insert(size)
         # After counting: the limiters count from the start, and these came before it.

@@ -161,9 +161,10 @@ class ReplayShard:
         self._pacing.check_can_progress(index, size)
         with self._condition:
             is_let = self._wait_until(
-                lambda: self._pacing.can_insert(index, size), timeout_s, self._adds[index]
+                lambda: self._may_insert(index, size), timeout_s, self._adds[index]
             )
             if not is_let:
+                self._condition.notify_all()  # Others may have waited for its turn to pass.
                 return False
             with self._working():
                 self._tables[index].add(chunk)
@@ -225,10 +226,16 @@ class ReplayShard:
         index = self._index_of(game)
         check_numbers(num, length, burn_in)
         with self._condition:
-            self._pacing.check_can_draw(index, num * length)
-            if not self._wait_until(
-                lambda: self._pacing.can_draw(index, num * length), timeout_s, self._samples
-            ):
+            size = num * length
+            self._pacing.begin_draw(index, size)
+            self._condition.notify_all()  # The game may insert now what the draw lacks.
+            try:
+                is_let = self._wait_until(
+                    lambda: self._pacing.can_draw(index, size), timeout_s, self._samples
+                )
+            finally:
+                self._pacing.end_draw(index, size)
+            if not is_let:
                 return None
             table = self._tables[index]
             sequences = table.sample_sequences(num, length, burn_in=burn_in)
@@ -244,6 +251,10 @@ class ReplayShard:
             yield
         finally:
             self._busy_s += self._clock() - start
+
+    def _may_insert(self, index: int, size: int) -> bool:
+        waiting = [other for other, waits in enumerate(self._adds) if waits.num_waiting]
+        return self._pacing.can_insert(index, size, waiting=waiting)
 
     def _wait_until(self, is_let: Callable[[], bool], timeout_s: float, waits: Waits) -> bool:
         """Whether the pace lets the caller through in time; never once the shard is closed."""
@@ -360,9 +371,8 @@ class ReplayShard:
     def can_add(self, chunk: Chunk) -> bool:
         """Whether `add` would store the chunk at once."""
         with self._condition:
-            return not self._closed and self._pacing.can_insert(
-                self._index_of(chunk.game), chunk.num_transitions
-            )
+            index = self._index_of(chunk.game)
+            return not self._closed and self._may_insert(index, chunk.num_transitions)
 
     def can_sample(self) -> bool:
         """Whether `sample` would give a batch at once."""

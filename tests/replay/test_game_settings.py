@@ -200,7 +200,7 @@ def test_a_cap_with_which_both_sides_would_wait_for_ever_is_refused_with_the_ari
     assert shard.add(chunk_of(writer.play(0, "....")))
     shard.configure("pong", samples_per_insert_cap=2.0)  # 12 - 4 + 4 * 2 + 4 * 3 = 28
     shard.configure("boxing", samples_per_insert_cap=1.0)  # 20
-    with pytest.raises(ValueError, match="leave 16 samples, less than a batch of 20; raise error_"):
+    with pytest.raises(ValueError, match="together less than a batch of 20; raise error_"):
         shard.configure("pong", samples_per_insert_cap=1.0)
     assert shard.stats().tables["pong"].samples_per_insert_cap == 2.0
 

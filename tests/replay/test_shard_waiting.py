@@ -176,3 +176,108 @@ def test_many_writers_and_one_reader_keep_the_tables_sound_and_the_band_kept(poo
     stats = shard.stats()
     assert stats.tables["pong"].counts.inserted == 4 * num_chunks * 4
     assert stats.tables["pong"].counts.sampled == drawn
+
+
+TWO = ("pong", "boxing")
+
+
+def two_games(**overrides) -> ReplayShard:
+    """A shard in which Pong has filled the band, and one of them for each game."""
+    values = {
+        "batch_size": 4,
+        "min_size_per_game": 4,
+        "samples_per_insert": 1.0,
+        "error_buffer": 16.0,
+        "samples_per_insert_cap": 100.0,
+        "capacity_per_game": 64,
+    }
+    shard = ReplayShard(
+        ReplayConfig(**(values | overrides)), [make_spec(game=game, num_stack=1) for game in TWO]
+    )
+    assert shard.add(chunk_of(EpisodeWriter(actor=90).play(0, "...."), game="boxing"))
+    writer = EpisodeWriter(actor=91)
+    while shard.add(chunk_of(writer.play(0, "...."))):
+        pass
+    return shard
+
+
+def chunk_for(game: str, actor: int):
+    return chunk_of(EpisodeWriter(actor=actor).play(0, "...."), game=game)
+
+
+def test_the_game_that_has_inserted_least_goes_first_whoever_waits_longer(pool):
+    shard = two_games()
+    surplus = [
+        pool.submit(shard.add, chunk_for("pong", actor), timeout_s=LONG_S) for actor in range(6)
+    ]
+    wait_for(lambda: shard.stats().num_adds_waiting == 6)
+    added = pool.submit(shard.add, chunk_for("boxing", 10), timeout_s=LONG_S)
+    wait_for(lambda: shard.stats().num_adds_waiting == 7)
+    assert shard.sample() is not None  # Room for one chunk.
+    assert result_of(added)
+    assert not any(future.done() for future in surplus)
+    for _ in surplus:
+        assert shard.sample() is not None
+    assert all(result_of(future) for future in surplus)
+
+
+def test_games_wait_by_their_shares_and_one_that_was_away_does_not_catch_up(pool):
+    shard = two_games(error_buffer=24.0)
+    shard.configure("pong", share=3.0)
+    for actor in range(100, 140):  # Boxing is away.
+        assert shard.sample() is not None
+        assert shard.add(chunk_for("pong", actor))
+    before = {game: shard.stats().tables[game].counts.inserted for game in TWO}
+    serial = iter(range(200, 1_000))
+    waiting: list[tuple[str, Future]] = []
+    for _ in range(40):
+        # Two of each wait at any time.
+        waiting = [(game, future) for game, future in waiting if not future.done()]
+        for game in TWO:
+            while sum(name == game for name, _ in waiting) < 2:
+                chunk = chunk_for(game, next(serial))
+                waiting.append((game, pool.submit(shard.add, chunk, timeout_s=LONG_S)))
+        wait_for(lambda: shard.stats().num_adds_waiting >= 4 or not shard.can_sample())
+        inserted = sum(shard.stats().tables[game].counts.inserted for game in TWO)
+        assert shard.sample() is not None
+        wait_for(
+            lambda inserted=inserted: (
+                sum(shard.stats().tables[game].counts.inserted for game in TWO) > inserted
+            )
+        )
+    gained = {game: shard.stats().tables[game].counts.inserted - before[game] for game in TWO}
+    shard.close()
+    assert 2.0 < gained["pong"] / gained["boxing"] < 4.0
+
+
+def test_who_gives_up_waiting_lets_the_others_go_on(pool):
+    shard = two_games()
+    assert shard.sample() is not None  # Room for four.
+    eight = chunk_of(EpisodeWriter(actor=1).play(0, "........"), game="boxing")
+    boxing = pool.submit(shard.add, eight, timeout_s=0.5)
+    wait_for(lambda: shard.stats().num_adds_waiting == 1)
+    pong = pool.submit(shard.add, chunk_for("pong", 2), timeout_s=LONG_S)
+    assert result_of(boxing) is False
+    assert result_of(pong) is True
+
+
+def test_a_draw_of_one_game_gets_its_data_though_another_has_filled_the_band(pool):
+    shard = two_games(samples_per_insert_cap=2.0)
+    drawn = pool.submit(shard.sample_sequences, "boxing", 4, 3, timeout_s=LONG_S)
+    wait_for(lambda: shard.stats().num_samples_waiting == 1)
+    assert not shard.can_add(chunk_for("pong", 0))
+    assert shard.add(chunk_for("boxing", 1), timeout_s=LONG_S)  # 8 transitions, a cap of 16.
+    assert result_of(drawn).lengths.sum() > 0
+
+
+def test_draws_and_chunks_that_could_wait_for_each_other_are_refused_whichever_comes_first():
+    shard = two_games(error_buffer=20.0, batch_size=4)
+    shard.sample_sequences("pong", 12, 3)
+    long = chunk_of(EpisodeWriter(actor=5).play(0, "." * 30))
+    with pytest.raises(ValueError, match="band of 66 samples"):
+        shard.add(long)
+    shard = two_games(error_buffer=20.0, batch_size=4)
+    while not shard.add(long):
+        assert shard.sample() is not None
+    with pytest.raises(ValueError, match="band of 66 samples"):
+        shard.sample_sequences("boxing", 12, 3)
