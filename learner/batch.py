@@ -78,8 +78,8 @@ class BatchLoader:
             observations_BCHW=self._images(batch.observations),
             actions_B=self._tensor(batch.actions),
             game_index_B=self._tensor(batch.game_index),
-            teacher_logits_BA=self._tensor(batch.teacher_logits).float(),
-            teacher_features_BD=self._tensor(batch.teacher_features).float(),
+            teacher_logits_BA=self._floats(batch.teacher_logits),
+            teacher_features_BD=self._floats(batch.teacher_features),
             inverse_probabilities_B=self._tensor(batch.inverse_probabilities),
             loss_weights_B=self._tensor(batch.loss_weights),
             acting_versions=batch.weights_versions.copy(),
@@ -107,6 +107,12 @@ class BatchLoader:
         if self._device.type == "cuda":
             return self._tensor(array).contiguous(memory_format=torch.channels_last)
         return _copy_channels_last(array)
+
+    def _floats(self, array: NDArray[np.float16]) -> Tensor:
+        """In single precision; on a CPU that is the copy."""
+        if self._device.type != "cuda":
+            return torch.from_numpy(array.astype(np.float32))
+        return self._tensor(array).float()
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         if self._device.type != "cuda":

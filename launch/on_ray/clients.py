@@ -31,8 +31,9 @@ UPDATE_GROUP = "update"
 CONTROL_GROUP = "control"
 """Ray concurrency groups of a shard: callers that wait in one do not hold up the others."""
 
-SHARD_GROUPS = {ADD_GROUP: 64, SAMPLE_GROUP: 4, UPDATE_GROUP: 1, CONTROL_GROUP: 2}
-"""Threads of each group. One for updates: a second could apply the older of two last."""
+SHARD_GROUPS = {ADD_GROUP: 256, SAMPLE_GROUP: 4, UPDATE_GROUP: 1, CONTROL_GROUP: 2}
+"""Threads of each group. One for updates: a second could apply the older of two last. As many for
+adding as actors may wait at a shard: those beyond wait in Ray's queue, where nobody gives turns."""
 
 _TURN_PATIENCE_S = 0.1
 """How long a reader waits for the shard whose turn it is before it asks the others."""
