@@ -4,6 +4,7 @@
 python launch/evaluate.py runs/latest --episodes 30
 python launch/evaluate.py runs/latest --test-steps 125000     as in the paper
 python launch/evaluate.py runs/latest --recorded              the paper's statistics, nothing played
+python launch/evaluate.py runs/seed1 runs/seed2 --recorded    the same over seeds, with intervals
 python launch/evaluate.py pong --episodes 30 --json
 python launch/evaluate.py path/to/GAME.safetensors --protocol modern
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,14 +29,24 @@ from games.spec import human_normalized_score, normalized_score
 from launch.options.cli import run_command
 from launch.options.errors import parse_or_fail
 from launch.options.student import StudentTarget, find_student
+from launch.records.recorded_tests import (
+    PAPER_EPSILON,
+    PAPER_TEST_STEPS,
+    RELATIVE_SCORES,
+    GameTests,
+    OverGames,
+    collect_tests,
+    describe_rules,
+    expert_ratio,
+    over_games,
+    read_settings,
+)
 from launch.records.run_record import RunRecord, read_run
-from launch.records.run_statistics import PAPER_EPOCHS, summarize_epochs
-from launch.records.summary import score_ratio
+from launch.records.run_statistics import PAPER_EPOCHS
+from launch.reports.groups import group_runs
 from teachers.expert import Expert
 from teachers.references import load_teacher
 
-PAPER_TEST_STEPS = 125_000
-"""Steps of one test of one game in the Actor-Mimic paper."""
 _DEFAULT_EPISODES = 30
 _DEFAULT_NUM_ENVS = 10
 
@@ -44,9 +55,9 @@ _DEFAULT_NUM_ENVS = 10
 class EvaluateOptions:
     """Test a run's student or an expert."""
 
-    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+    targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """Folder of a run or of a student, a GAME.safetensors file, or the name of a game whose expert
-    is shipped."""
+    is shipped; with --recorded, folders of one or several runs (seeds)."""
     games: tuple[str, ...] = ()
     """Of a student: the games to play; all without."""
     episodes: int | None = None
@@ -56,10 +67,10 @@ class EvaluateOptions:
     them (paper: 125000; 1 step = 4 frames). A smaller number favours short episodes."""
     recorded: bool = False
     """Play nothing: of the tests made while the run went on, the mean of the last ones and the best
-    one, as in the paper's table."""
+    one, as in the paper's table; of several runs, means over them and intervals over all games."""
     last: int = PAPER_EPOCHS
     """With --recorded: tests that are averaged (paper: 10)."""
-    epsilon: float = 0.05
+    epsilon: float = PAPER_EPSILON
     """Probability of a random action (paper: 0.05)."""
     protocol: str | None = None
     """Rules of the emulator, classic (as in the paper) or modern, or another of games/env.py;
@@ -75,6 +86,13 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
+        if not self.targets:
+            raise ValueError("no target is named; for example: evaluate.py runs/latest")
+        if len(self.targets) > 1 and not self.recorded:
+            raise ValueError(
+                f"only one target is played, got {len(self.targets)}; several runs go with "
+                "--recorded"
+            )
         for name in ("episodes", "test_steps", "last", "num_envs", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -89,6 +107,11 @@ class EvaluateOptions:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.protocol is not None:
             get_protocol(self.protocol)
+
+    @property
+    def target(self) -> str:
+        """The one that is played."""
+        return self.targets[0]
 
     @property
     def num_episodes(self) -> int:
@@ -109,11 +132,14 @@ def main(argv: Sequence[str]) -> None:
         lambda: tyro.cli(EvaluateOptions, args=argv, prog="evaluate.py"), prog="evaluate.py"
     )
     torch.set_num_threads(options.threads)
+    if options.recorded:
+        _print_recorded(options)
+        return
     rows = {}
-    for game, row in _recorded(options) if options.recorded else _tested(options):
+    for game, row in _tested(options):
         rows[game] = row
         if not options.json:
-            print(_recorded_line(game, row) if options.recorded else _line(game, row), flush=True)
+            print(_line(game, row), flush=True)
     if options.json:
         print(json.dumps({"target": options.target, "epsilon": options.epsilon, "games": rows}))
 
@@ -210,6 +236,7 @@ def _row(
     spec = get_game(contestant.game)
     row: dict[str, Any] = {
         "protocol": contestant.protocol,
+        "epsilon": options.epsilon,
         "mean": result.mean,
         "std": result.std,
         "max": result.max,
@@ -232,7 +259,7 @@ def _row(
     if score is not None:
         row["teacher"] = score.mean
         row["teacher_normalized"] = normalized_score(result.mean, spec.random_score, score.mean)
-        row["teacher_ratio"] = score_ratio(result.mean, score.mean)
+        row["teacher_ratio"] = expert_ratio(result.mean, score.mean)
     return row
 
 
@@ -240,62 +267,122 @@ def _line(game: str, row: dict[str, Any]) -> str:
     kind = "episodes" if row["finished"] else "unfinished episodes (none came to its end)"
     text = f"{game}: {row['mean']:.2f} +- {row['std']:.2f} over {row['episodes']} {kind}"
     if row["test_steps"] is not None:
-        text += f" in a test of {_describe_epoch(row)}"
-    if row["human_normalized"] is not None:
-        text += f", human-normalized {row['human_normalized']:.2f}"
-    if row["teacher_normalized"] is not None:
-        text += f", teacher-normalized {row['teacher_normalized']:.2f}"
+        text += f" in a test of {describe_epoch(row)}"
+    text += _compared(row)
     if row["agreement"] is not None:
         text += f", agreement {row['agreement']:.2f}"
     return text
 
 
-def _describe_epoch(row: dict[str, Any]) -> str:
-    """The size of a test, and what the paper's is if it differs."""
-    text = f"{row['test_steps']:,} steps"
-    differs = []
+def describe_epoch(row: Mapping[str, Any]) -> str:
+    """The size and the rules of a test, and each of the paper's that differs."""
+    ours, theirs = [f"{row['test_steps']:,} steps"], []
     if row["test_steps"] != PAPER_TEST_STEPS:
-        differs.append(f"{PAPER_TEST_STEPS:,} steps")
+        theirs.append(f"{PAPER_TEST_STEPS:,} steps")
     if row["num_envs"] != 1:
-        text += f" by {row['num_envs']} environments"
-        differs.append("one environment")
-    return f"{text} (the paper's: {', '.join(differs)})" if differs else f"{text} as in the paper"
+        ours[0] += f" by {row['num_envs']} environments"
+        theirs.append("one environment")
+    rules = describe_rules(epsilon=row["epsilon"], protocol=row["protocol"])
+    text = ", ".join([*ours, *rules])
+    theirs += rules.values()
+    return f"{text} (the paper's: {', '.join(theirs)})" if theirs else f"{text} as in the paper"
 
 
-def _recorded(options: EvaluateOptions) -> Iterator[tuple[str, dict[str, Any]]]:
-    record = read_run(options.target)
-    for note in record.notes:
-        print(note, file=sys.stderr)
-    games = _checked(options.games, record.games)
-    rows = [(game, _recorded_row(record, game, options.last)) for game in games]
-    if not any(row["tests"] for _, row in rows):
-        raise ValueError(f"the run in {options.target} has recorded no test yet")
-    yield from rows
+def _print_recorded(options: EvaluateOptions) -> None:
+    """The statistics of the tests that one run recorded, or several seeds of it."""
+    runs = _read_seeds(options.targets)
+    games = _checked(options.games, runs[0].games)
+    tests = {game: collect_tests(runs, game, last=options.last) for game in games}
+    if not any(own.epochs for own in tests.values()):
+        raise ValueError(f"no test is recorded yet in {', '.join(options.targets)}")
+    settings, together = read_settings(runs), over_games(tests)
+    if options.json:
+        document = {
+            "targets": options.targets,
+            "test": asdict(settings),
+            "games": {game: own.as_row() for game, own in tests.items()},
+            "aggregate": {name: x.as_row() if x else None for name, x in together.items()},
+        }
+        print(json.dumps(document))
+        return
+    for game, own in tests.items():
+        print(_recorded_line(game, own))
+    print(f"tests: {settings.describe()}")
+    for name, found in together.items():
+        if found is not None:
+            print(_aggregate_line(RELATIVE_SCORES[name], found, games=games, runs=runs))
 
 
-def _recorded_row(record: RunRecord, game: str, last: int) -> dict[str, Any]:
-    tests = record.tests[game]
-    scores = summarize_epochs([test.figures.get("mean", float("nan")) for test in tests], last=last)
-    teacher = record.teacher(game).mean
-    return {
-        "mean": scores.mean if scores else None,
-        "best": scores.best if scores else None,
-        "averaged": scores.num_averaged if scores else 0,
-        "tests": scores.num_tests if scores else 0,
-        "teacher": teacher,
-        "teacher_ratio": score_ratio(scores.mean, teacher) if scores and teacher else None,
-    }
+def _read_seeds(targets: Sequence[str]) -> list[RunRecord]:
+    """The runs, each once, of the same games; what may be wrong with them goes to standard error.
+
+    Raises:
+        ValueError: a folder is no run's, or the runs play different games.
+    """
+    groups = group_runs([read_run(target) for target in targets])
+    runs = [run for group in groups for run in group.runs]
+    for run in runs:
+        if set(run.games) != set(runs[0].games):
+            raise ValueError(
+                f"runs of different games are no seeds of each other: {runs[0].path} has "
+                f"{', '.join(runs[0].games)}, {run.path} has {', '.join(run.games)}"
+            )
+        for note in run.notes:
+            print(note if len(runs) == 1 else f"{run.path}: {note}", file=sys.stderr)
+        if len(runs) > 1 and not run.is_finished:
+            print(f"{run.path}: not finished, beside others", file=sys.stderr)
+    if len(groups) > 1:
+        labels = "; ".join(group.label for group in groups)
+        print(f"the runs differ in more than their seeds: {labels}", file=sys.stderr)
+    for group in groups:
+        for seed in group.repeated_seeds:
+            print(f"several runs have the seed {seed}; intervals are too narrow", file=sys.stderr)
+    return runs
 
 
-def _recorded_line(game: str, row: dict[str, Any]) -> str:
+def _recorded_line(game: str, tests: GameTests) -> str:
+    row = tests.as_row()
     if not row["tests"]:
         return f"{game}: no test is recorded"
-    text = (
-        f"{game}: {row['mean']:.2f} over the last {row['averaged']} of {row['tests']} tests, "
-        f"{row['best']:.2f} in the best one"
+    text = f"{game}: {row['mean']:.2f} over the last {row['averaged']} of {row['tests']} tests"
+    if len({scores.num_tests for scores in tests.epochs}) > 1:
+        text += " (fewest of any run)"
+    if row["runs"] > 1:
+        text += f", mean of {row['runs']} runs"
+    text += (
+        f", {row['best_of_last']:.2f} in the best of these, {row['best']:.2f} in the best of all"
     )
+    return text + _compared(row)
+
+
+def _compared(row: Mapping[str, Any]) -> str:
+    """The rest of a line: a mean beside the teacher's and those of random and human play."""
+    text = ""
+    if row["human_normalized"] is not None:
+        text += f", human-normalized {row['human_normalized']:.2f}"
+    if row["teacher_normalized"] is not None:
+        text += f", teacher-normalized {row['teacher_normalized']:.2f}"
     if row["teacher_ratio"] is not None:
         text += f", {row['teacher_ratio']:.0%} of the teacher's {row['teacher']:.2f}"
+    return text
+
+
+def _aggregate_line(
+    name: str, found: OverGames, *, games: Sequence[str], runs: Sequence[RunRecord]
+) -> str:
+    iqm = found.iqm
+    text = f"interquartile mean, {name}: {iqm.value:.1%}"
+    if iqm.low is not None and iqm.high is not None:
+        text += (
+            f" [{iqm.low:.1%}, {iqm.high:.1%}], 95% interval over {iqm.runs} runs by the "
+            "stratified bootstrap"
+        )
+    elif len(runs) == 1:
+        text += ", one seed has no interval"
+    else:
+        text += ", no interval: a game has it in one run only"
+    if found.num_games < len(games):
+        text += f", over {found.num_games} of {len(games)} games"
     return text
 
 

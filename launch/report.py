@@ -163,7 +163,12 @@ def _write(
     content = PageContent(
         groups=groups,
         percent=percents[0] if percents else None,
-        curves=_draw([learning_curve(groups, game, units.steps) for game in games], folder),
+        curves=_draw(
+            [learning_curve(groups, game, "steps", units.steps) for game in games], folder
+        ),
+        curves_over_time=_draw(
+            [learning_curve(groups, game, "time", units.time) for game in games], folder
+        ),
         progress=_draw(
             [
                 progress_curves(groups, "steps", units.steps),

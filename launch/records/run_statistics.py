@@ -47,16 +47,19 @@ class EpochScores:
 
     mean: float
     """Of the last tests' means."""
+    best_of_last: float
+    """Highest mean of the tests in `mean`: how far the end of training goes up and down."""
     best: float
-    """Highest mean of any test."""
+    """Highest mean of any test, however early: the paper's maximum. It grows with the number of
+    tests alone, and belongs to weights that the run may have left behind."""
     num_averaged: int
-    """Tests in `mean`; the paper has 10."""
+    """Tests in `mean` and `best_of_last`; the paper has 10."""
     num_tests: int
     """Tests in `best`; the paper has 100."""
 
 
 def summarize_epochs(means: Sequence[float], *, last: int = PAPER_EPOCHS) -> EpochScores | None:
-    """Mean of the last tests and maximum of all; None where there is no test.
+    """Mean and maximum of the last tests and maximum of all; None where there is no test.
 
     Args:
         means: mean score of each test, oldest first; what is not finite is left out.
@@ -66,7 +69,13 @@ def summarize_epochs(means: Sequence[float], *, last: int = PAPER_EPOCHS) -> Epo
     if not known:
         return None
     end = known[-last:]
-    return EpochScores(math.fsum(end) / len(end), max(known), len(end), len(known))
+    return EpochScores(
+        mean=math.fsum(end) / len(end),
+        best_of_last=max(end),
+        best=max(known),
+        num_averaged=len(end),
+        num_tests=len(known),
+    )
 
 
 def interquartile_mean(values: Sequence[float]) -> float:

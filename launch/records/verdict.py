@@ -7,13 +7,14 @@
 Whoever is busy most of the time is the limit; of actors and learner, if both are, the one that
 replay holds the other one back for. If nobody is, and replay does not hold anybody back either,
 then chunks or batches are on their way between processes: the network. Pure functions of the
-figures of one look; docs/metrics.md explains them and what to change.
+figures of looks; docs/metrics.md explains them and what to change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 Limit: TypeAlias = Literal["actors", "replay", "network", "learner"]
@@ -57,6 +58,28 @@ def judge(row: Mapping[str, float]) -> Verdict | None:
     if "learner_waiting" not in row:
         return _judge_one_process(row, num_actors)
     return _judge_processes(row)
+
+
+def typical_verdict(rows: Iterable[Mapping[str, float]], limit: Limit) -> Verdict | None:
+    """What the looks at which this was the limit had in common; None if it never was.
+
+    Args:
+        rows: figures of many looks.
+        limit: that is to be explained.
+
+    Returns:
+        The means of their numbers, with reason and advice of the look that is nearest to them.
+    """
+    found = [verdict for row in rows if (verdict := judge(row)) and verdict.limit == limit]
+    if not found:
+        return None
+    names = dict.fromkeys(name for verdict in found for name in verdict.numbers)
+    values = {name: [v.numbers[name] for v in found if name in v.numbers] for name in names}
+    means = {name: math.fsum(known) / len(known) for name, known in values.items()}
+    nearest = min(
+        found, key=lambda v: sum(abs(value - means[name]) for name, value in v.numbers.items())
+    )
+    return replace(nearest, numbers=means)
 
 
 def _judge_one_process(row: Mapping[str, float], num_actors: float) -> Verdict:

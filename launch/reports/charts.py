@@ -10,17 +10,20 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from games.spec import normalized_score
+from launch.records.recorded_tests import expert_ratio, summarize_tests
 from launch.records.run_record import RecordedTest, RunRecord
 from launch.records.run_statistics import estimate, interquartile_mean
-from launch.records.summary import score_ratio
 from launch.reports.groups import RunGroup
 from launch.reports.paper import PAPER_TABLE
+
+Over: TypeAlias = Literal["steps", "time"]
+"""What a curve is over: steps of all games together, or seconds since the run began."""
 
 _POINTS = 120
 """Points of a curve, at most: more than a small picture can show."""
@@ -92,6 +95,8 @@ class Bar:
     high: float | None = None
     group: int = 0
     """-1 for the paper."""
+    is_best: bool = False
+    """Of the best test, not of the mean of the last ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,30 +139,28 @@ class Chart:
 
 
 def percent_of_expert(groups: Sequence[RunGroup]) -> Chart:
-    """Figure 6 of the paper: what part of its expert's score the student reaches in each game."""
-    bars = []
+    """Figure 6 of the paper: what part of its expert's score the student reaches in each game.
+
+    By the statistics of the paper's table, as in launch/reports/paper.py: the mean of the last
+    tests and the best of all, both divided by the mean on the expert's card. The paper's best test
+    is divided by its expert's best.
+    """
+    bars: list[Bar] = []
     for game in _games(groups):
-        for index, group in enumerate(groups):
-            ratios = ratios_of(group, game)
-            found = estimate({game: ratios}, "mean")
-            if found is not None:
-                bars.append(
-                    Bar(
-                        category=game, label=group.label, value=100 * found.value,
-                        low=None if found.low is None else 100 * found.low,
-                        high=None if found.high is None else 100 * found.high,
-                        group=index,
-                    )
-                )  # fmt: skip
-        if game in PAPER_TABLE and any(bar.category == game for bar in bars):
+        own = [bar for index, group in enumerate(groups) for bar in _own_bars(group, game, index)]
+        bars += own
+        if own and game in PAPER_TABLE:
             row = PAPER_TABLE[game]
-            bars.append(
-                Bar(
-                    category=game, label="paper (recalled)", group=-1,
-                    value=100 * row.student_mean / row.expert_mean,
-                )
-            )  # fmt: skip
-    values = [f"{bar.category} {bar.value:.0f}%" for bar in bars if bar.group == 0]
+            paper = Bar(
+                category=game, label="paper (recalled), mean", value=100 * row.mean_ratio, group=-1
+            )
+            best = "paper (recalled), best test / expert's best"
+            bars += [paper, replace(paper, label=best, value=100 * row.max_ratio, is_best=True)]
+    values = [
+        f"{bar.category} {bar.value:.0f}%{' in the best test' if bar.is_best else ''}"
+        for bar in bars
+        if bar.group == 0
+    ]
     return Chart(
         name="figure_6",
         title="Percent of the expert's score",
@@ -167,19 +170,34 @@ def percent_of_expert(groups: Sequence[RunGroup]) -> Chart:
     )
 
 
+def _own_bars(group: RunGroup, game: str, index: int) -> Iterator[Bar]:
+    """Mean of the last tests and best test of one group; none where there is no percentage."""
+    found = [(run.teacher(game).mean, summarize_tests(run, game)) for run in group.runs]
+    means = [expert_ratio(scores.mean, expert) for expert, scores in found if scores]
+    bests = [expert_ratio(scores.best, expert) for expert, scores in found if scores]
+    for name, ratios in (("mean", means), ("best test", bests)):
+        over_runs = estimate({game: [x for x in ratios if x is not None]}, "mean")
+        if over_runs is not None:
+            yield Bar(
+                category=game,
+                label=f"{group.label}, {name}",
+                value=100 * over_runs.value,
+                low=None if over_runs.low is None else 100 * over_runs.low,
+                high=None if over_runs.high is None else 100 * over_runs.high,
+                group=index,
+                is_best=name != "mean",
+            )
+
+
 def ratios_of(group: RunGroup, game: str) -> list[float]:
-    """Student / expert of every run that has both, as the paper's percentage."""
-    ratios = []
-    for run in group.runs:
-        if game in run.games:
-            student, teacher = run.student(game).mean, run.teacher(game).mean
-            if student is not None and teacher is not None and teacher > 0:
-                ratios.append(score_ratio(student, teacher))
+    """Student / expert in the last test of every run that has both, as the paper's percentage."""
+    runs = [run for run in group.runs if game in run.games]
+    ratios = [expert_ratio(run.student(game).mean, run.teacher(game).mean) for run in runs]
     return [ratio for ratio in ratios if ratio is not None]
 
 
 def normalized_of(group: RunGroup, game: str, reference: str) -> list[float]:
-    """(student - random) / (reference - random), "teacher" or "human", of every run with both."""
+    """(student - random) / (reference - random), "teacher" or "human", in every run's last test."""
     values = []
     for run in group.runs:
         if game in run.games and (student := run.student(game).mean) is not None:
@@ -190,25 +208,28 @@ def normalized_of(group: RunGroup, game: str, reference: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def learning_curve(groups: Sequence[RunGroup], game: str, unit: Unit) -> Chart:
-    """Figure 1 of the paper: the student's tests in one game, with its expert's scores as lines."""
+def learning_curve(groups: Sequence[RunGroup], game: str, over: Over, unit: Unit) -> Chart:
+    """Figure 1 of the paper: the student's tests in one game, with its expert's scores as lines.
+
+    Over time, a test stands where it was finished: its weights are older than that.
+    """
     curves: list[Curve] = []
     for index, group in enumerate(groups):
         runs = [run for run in group.runs if game in run.games]
-        tests = [_test_points(run.tests[game], unit) for run in runs]
+        tests = [_test_points(run.tests[game], over, unit) for run in runs]
         # Beside those of other settings they would only be in the way.
         if len(groups) == 1 or not any(tests):
             label = "training episodes, exploring" if len(groups) == 1 else group.label
-            curves.append(_training_returns(runs, game, unit, label, index))
+            curves.append(_training_returns(runs, game, over, unit, label, index))
         label = "student" if len(groups) == 1 else group.label
         curves.append(_over_runs(label, tests, index))
     last = [curve.y[-1] for curve in curves if curve.x and not curve.is_faint]
     said = f"ends at {last[0]:.4g}" if last else "has no test yet"
     levels = _expert_levels([run for group in groups for run in group.runs], game)
     return Chart(
-        name=f"figure_1_{game}",
+        name=f"figure_1_{game}" if over == "steps" else f"figure_1_{game}_time",
         title=game,
-        alt=f"Learning curve in {game}: the student {said}; "
+        alt=f"Learning curve in {game} over {unit.name}: the student {said}; "
         + "; ".join(f"{level.label} {level.y:.4g}" for level in levels)
         + ".",
         x_label=unit.name,
@@ -228,15 +249,21 @@ def _expert_levels(runs: Sequence[RunRecord], game: str) -> list[Level]:
     return []
 
 
-def _test_points(tests: Sequence[RecordedTest], unit: Unit) -> list[tuple[float, float]]:
-    points = [(test.steps, test.figures.get("mean")) for test in tests]
+def _test_points(
+    tests: Sequence[RecordedTest], over: Over, unit: Unit
+) -> list[tuple[float, float]]:
+    points = [
+        (test.steps if over == "steps" else test.seconds, test.figures.get("mean"))
+        for test in tests
+    ]
     return [(x / unit.size, y) for x, y in points if x is not None and y is not None]
 
 
 def _training_returns(
-    runs: Sequence[RunRecord], game: str, unit: Unit, label: str, index: int
+    runs: Sequence[RunRecord], game: str, over: Over, unit: Unit, label: str, index: int
 ) -> Curve:
-    points = sorted(point for run in runs for point in run.series("steps", f"game/{game}/return"))
+    key = "steps" if over == "steps" else "seconds"
+    points = sorted(point for run in runs for point in run.series(key, f"game/{game}/return"))
     x, y = _thin_out([(x / unit.size, y) for x, y in points])
     return Curve(label=label, x=x, y=y, group=index, is_faint=True)
 
@@ -267,9 +294,7 @@ def _over_runs(label: str, runs: Sequence[list[tuple[float, float]]], index: int
     )
 
 
-def progress_curves(
-    groups: Sequence[RunGroup], over: Literal["steps", "time"], unit: Unit
-) -> Chart:
+def progress_curves(groups: Sequence[RunGroup], over: Over, unit: Unit) -> Chart:
     """All games together, over steps or time: the interquartile mean of normalized scores."""
     curves = []
     for index, group in enumerate(groups):
@@ -296,9 +321,7 @@ def progress_curves(
     )
 
 
-def _progress_points(
-    run: RunRecord, over: Literal["steps", "time"], unit: Unit
-) -> list[tuple[float, float]]:
+def _progress_points(run: RunRecord, over: Over, unit: Unit) -> list[tuple[float, float]]:
     """One point for every test of all games; a test of some of them only is left out."""
     by_version: dict[object, list[tuple[float, float]]] = {}
     for game in run.games:
@@ -312,7 +335,7 @@ def _progress_points(
     ]
 
 
-def _position(test: RecordedTest, over: Literal["steps", "time"], unit: Unit) -> float:
+def _position(test: RecordedTest, over: Over, unit: Unit) -> float:
     value = test.steps if over == "steps" else test.seconds
     assert value is not None
     return value / unit.size

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINE_STYLES = ("-", "--", "-.", ":")
 _HATCHES = ("", "//", "..", "xx")
+_PALE = 0.45
+"""Of bars of the best test, beside those of the mean."""
 _WIDTH_IN = 4.6
 _DPI = 150
 _PANEL_IN = 3.4
@@ -171,6 +173,7 @@ def _draw_bar(axes: Axes, bar: Bar, position: float, theme: Theme, *, is_named: 
         bar.value,
         height=0.85,
         color=theme.paper if of_paper else _COLOURS[bar.group % len(_COLOURS)],
+        alpha=_PALE if bar.is_best else 1.0,
         hatch="" if of_paper else _HATCHES[bar.group % len(_HATCHES)],
         edgecolor=theme.grid,
         linewidth=0.4,

@@ -17,6 +17,7 @@ from launch.reports.charts import Chart
 from launch.reports.films import Film
 from launch.reports.groups import RunGroup
 from launch.reports.html import data_url, escape, figure, picture, section
+from launch.reports.paper import describe_tests
 from launch.reports.tables import (
     aggregate_tables,
     games_table,
@@ -61,6 +62,8 @@ class PageContent:
     groups: Sequence[RunGroup]
     percent: DrawnChart | None
     curves: Sequence[DrawnChart]
+    """Learning curves over steps."""
+    curves_over_time: Sequence[DrawnChart]
     progress: Sequence[DrawnChart]
     throughput: Sequence[DrawnChart]
     films: Sequence[Film]
@@ -91,6 +94,7 @@ def build_page(content: PageContent) -> str:
             "together. The straight line is the expert's mean on its card, the dashed one its best "
             "episode. The faint line is what the exploring actors scored meanwhile.",
             content.curves,
+            _over_time(content.curves_over_time),
         ),
         _charts(
             "progress",
@@ -186,9 +190,17 @@ def _warnings(content: PageContent) -> list[str]:
 
 def _together(content: PageContent) -> str:
     drawn = content.percent
+    tests = "; ".join(
+        describe_tests(group)
+        if len(content.groups) == 1
+        else f"{group.label}: {describe_tests(group)}"
+        for group in content.groups
+    )
     caption = (
-        "As figure 6 of the paper: student's mean score as percent of its expert's."
-        " The paper's values are recalled, not copied from its print."
+        f"As figure 6 of the paper: the student's score as percent of its expert's, {tests}. Pale "
+        "bars: the best of all tests. Ours are divided by the mean on the expert's card, which "
+        "holds one test; the paper's means by its expert's mean and its best tests by its "
+        "expert's best. The paper's values are recalled, not copied from its print."
     )
     bars = figure(_drawn(drawn), caption, kind="wide") if drawn else ""
     tables = aggregate_tables(content.groups)
@@ -218,11 +230,26 @@ def _reading() -> str:
     )
 
 
-def _charts(name: str, title: str, text: str, charts: Sequence[DrawnChart]) -> str:
+def _charts(name: str, title: str, text: str, charts: Sequence[DrawnChart], *further: str) -> str:
     if not charts:
         return ""
+    return section(name, title, f"<p>{escape(text)}</p>", _figures(charts), *further)
+
+
+def _over_time(charts: Sequence[DrawnChart]) -> str:
+    """The learning curves once more, for readers who pay by the hour."""
+    if not charts:
+        return ""
+    return (
+        "<h3>Over wall-clock time</h3>\n<p>The same tests by the time since the run began at which "
+        "each was finished; weights are older than their test. Pauses between the sessions of a "
+        f"resumed run do not count.</p>\n{_figures(charts)}"
+    )
+
+
+def _figures(charts: Sequence[DrawnChart]) -> str:
     figures = "\n".join(figure(_drawn(drawn)) for drawn in charts)
-    return section(name, title, f"<p>{escape(text)}</p>", f'<div class="figures">{figures}</div>')
+    return f'<div class="figures">{figures}</div>'
 
 
 def _drawn(drawn: DrawnChart) -> str:

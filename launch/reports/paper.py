@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from launch.records.run_statistics import Estimate, estimate, summarize_epochs
-from launch.records.summary import score_ratio
+from launch.records.recorded_tests import expert_ratio, read_settings, summarize_tests
+from launch.records.run_statistics import Estimate, estimate
 from launch.reports.groups import RunGroup
 
 
@@ -81,9 +81,7 @@ class OurRow:
         return self._ratio(self.student_best)
 
     def _ratio(self, student: Estimate | None) -> float | None:
-        if student is None or not self.expert_mean or self.expert_mean < 0:
-            return None
-        return score_ratio(student.value, self.expert_mean)
+        return expert_ratio(student.value if student else None, self.expert_mean)
 
 
 def build_rows(group: RunGroup) -> list[OurRow]:
@@ -94,15 +92,7 @@ def build_rows(group: RunGroup) -> list[OurRow]:
 
 def _row(group: RunGroup, game: str) -> OurRow:
     runs = [run for run in group.runs if game in run.games]
-    epochs = [
-        scores
-        for run in runs
-        if (
-            scores := summarize_epochs(
-                [t.figures.get("mean", float("nan")) for t in run.tests[game]]
-            )
-        )
-    ]
+    epochs = [scores for run in runs if (scores := summarize_tests(run, game))]
     experts = [mean for run in runs if (mean := run.teacher(game).mean) is not None]
     return OurRow(
         game=game,
@@ -113,6 +103,17 @@ def _row(group: RunGroup, game: str) -> OurRow:
         num_averaged=min((scores.num_averaged for scores in epochs), default=0),
         num_tests=min((scores.num_tests for scores in epochs), default=0),
     )
+
+
+def describe_tests(group: RunGroup) -> str:
+    """Over which tests the group's means are, and what a test was."""
+    tested = [row for row in build_rows(group) if row.num_tests]
+    if not tested:
+        return "no test yet"
+    averaged = min(row.num_averaged for row in tested)
+    tests = f"{averaged} test" if averaged == 1 else f"{averaged} tests"
+    total = min(row.num_tests for row in tested)
+    return f"means over the last {tests} of {total}, {read_settings(group.runs).describe()}"
 
 
 def as_csv(rows: Sequence[OurRow]) -> str:

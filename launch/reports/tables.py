@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from launch.records.run_record import RunRecord, Scores
 from launch.records.run_statistics import AGGREGATES, Estimate, estimate
-from launch.records.verdict import LIMITS
+from launch.records.verdict import LIMITS, Limit, typical_verdict
 from launch.reports.charts import normalized_of, ratios_of
 from launch.reports.groups import RunGroup
 from launch.reports.html import escape, table
-from launch.reports.paper import OurRow, build_rows
+from launch.reports.paper import OurRow, build_rows, describe_tests
 from launch.screens.console import duration, number, percent, score
 
 _AGGREGATE_NAMES = {
@@ -111,24 +111,15 @@ def _spread(scores: Scores) -> str:
 
 def paper_table(group: RunGroup) -> str:
     """The paper's first table, and the group's runs by the same statistics."""
-    rows = build_rows(group)
     return table(
-        f"{group.label}: {_describe_tests(rows)}",
+        f"{group.label}: {describe_tests(group)}",
         [
             "game", "expert mean", "expert max", "student mean", "student max", "% mean", "% max",
             "expert mean", "student mean", "student best test", "% mean", "% best test",
         ],
-        [_paper_row(row) for row in rows],
+        [_paper_row(row) for row in build_rows(group)],
         groups=[("", 1), ("Actor-Mimic paper, table 1 (recalled)", 6), ("this report", 5)],
     )  # fmt: skip
-
-
-def _describe_tests(rows: Sequence[OurRow]) -> str:
-    tested = [row for row in rows if row.num_tests]
-    if not tested:
-        return "no test yet"
-    averaged = min(row.num_averaged for row in tested)
-    return f"means over the last {plural(averaged, 'test')} of {tested[0].num_tests}"
 
 
 def _paper_row(row: OurRow) -> list[str]:
@@ -184,11 +175,20 @@ def _run_row(run: RunRecord) -> list[str]:
 
 def _limited_by(run: RunRecord) -> str:
     """The verdict of most looks, with its part of them."""
+    limit, share = _most_common_limit(run)
+    return "-" if limit is None else f"{limit} ({share:.0%} of looks)"
+
+
+def _most_common_limit(run: RunRecord) -> tuple[Limit | None, float]:
+    """The verdict of most looks and its part of those that have one; None where none has."""
     shares = {
         name: _mean([y for _, y in run.series("seconds", f"limit/{name}")]) for name in LIMITS
     }
-    limit = max(LIMITS, key=lambda name: shares[name] or 0.0)
-    return "-" if shares[limit] is None else f"{limit} ({shares[limit]:.0%} of looks)"
+    known = {name: share for name, share in shares.items() if share is not None}
+    if not known:
+        return None, 0.0
+    limit = max(known, key=lambda name: known[name])
+    return limit, known[limit]
 
 
 def _rate(value: object, run: RunRecord, name: str) -> str:
@@ -206,15 +206,37 @@ def run_details(run: RunRecord) -> str:
     if isinstance(argv := meta.get("argv"), list):
         facts.append(["command", " ".join(map(str, argv))])
     facts += [["started", str(meta.get("created", "-"))]]
+    facts += [["seed", "-" if run.seed is None else str(run.seed)]]
     for name in ("hardware", "versions", "git"):
         if isinstance(part := meta.get(name), Mapping):
             facts += [[f"{name}: {key}", _fact(value)] for key, value in part.items()]
     return (
-        f"<details><summary>{escape(run.name)}: machine, versions, settings</summary>"
+        f"<details><summary>{escape(run.name)}: machine, versions, limit, settings</summary>"
         f"{table(f'{run.name}: machine and versions', ['', 'value'], facts, is_words=True)}"
+        f"{_limit_table(run)}"
         f"<h3>Settings (config.yaml)</h3>"
         f'<pre tabindex="0">{escape(_config_text(run))}</pre></details>'
     )
+
+
+def _limit_table(run: RunRecord) -> str:
+    """On what the verdict of most looks rests, and what to change; empty without one."""
+    limit, share = _most_common_limit(run)
+    verdict = None if limit is None else typical_verdict(run.looks, limit)
+    if verdict is None:
+        return ""
+    facts = [
+        ["limited by", f"{verdict.limit}, at {share:.0%} of looks"],
+        ["why, at a typical one", verdict.reason],
+        ["what to change", verdict.advice],
+        # All numbers of a verdict are shares of time, but for that of actors where there are none.
+        *(
+            [name, number(value) if name == "actors" else percent(value)]
+            for name, value in verdict.numbers.items()
+        ),
+    ]
+    caption = f"{run.name}: what limited it; shares of time, means over the looks that said so"
+    return table(caption, ["", "value"], facts, is_words=True)
 
 
 def _fact(value: object) -> str:

@@ -76,6 +76,8 @@ def test_its_student_is_exported_played_and_tested(finished, tmp_path):
         ("export.py", [".", "--out", "x"], "nor that of a student"),
         ("export.py", ["."], "--out"),
         ("evaluate.py", ["nowhere", "--recorded"], "there is no run in nowhere"),
+        ("evaluate.py", [".", ".", "--recorded"], "is not the folder of a run"),
+        ("evaluate.py", ["pong", "boxing"], "several runs go with --recorded"),
         ("evaluate.py", ["pong", "--test-steps", "0"], "test_steps must be at least 1"),
     ],
 )

@@ -1,26 +1,54 @@
 """launch/evaluate.py: tests by episodes and by steps, and the statistics of recorded tests."""
 
 import json
+import re
 
 import pytest
 from recorded_runs import TEACHER_MEANS, make_run, student_mean
 
-from launch.evaluate import PAPER_TEST_STEPS, EvaluateOptions, main
+from games.registry import get_game
+from launch.evaluate import EvaluateOptions, describe_epoch, main
+from launch.records.recorded_tests import PAPER_TEST_STEPS
+from launch.records.run_statistics import estimate
 
+GAMES = ("pong", "boxing")
 NUM_TESTS, NUM_LOOKS = 12, 12
 TOTAL = NUM_LOOKS * 2000
+RULES = ("--evaluation.num-episodes", "4", "--evaluation.period-steps", "2000")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return make_run(
-        tmp_path_factory.mktemp("runs") / "run", num_tests=NUM_TESTS, num_looks=NUM_LOOKS, seed=2
-    )
+        tmp_path_factory.mktemp("runs") / "run", num_tests=NUM_TESTS, num_looks=NUM_LOOKS, seed=2,
+        options=RULES,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """Folders of three runs that differ in their seed alone."""
+    root = tmp_path_factory.mktemp("seeds")
+    usual = {"num_tests": NUM_TESTS, "num_looks": NUM_LOOKS, "with_student": False}
+    return [make_run(root / f"seed{seed}", seed=seed, **usual).path for seed in (1, 2, 3)]
+
+
+def document(capsys, *words):
+    main([*map(str, words), "--json"])
+    return json.loads(capsys.readouterr().out)
 
 
 def answer(capsys, *words):
-    main([*map(str, words), "--json"])
-    return json.loads(capsys.readouterr().out)["games"]
+    return document(capsys, *words)["games"]
+
+
+def means_of(game, seed):
+    return [student_mean(game, seed, 2000 * (k + 1), TOTAL) for k in range(NUM_TESTS)]
+
+
+def normalized(game, score, high):
+    random = get_game(game).random_score
+    return (score - random) / (high - random)
 
 
 def lines(capsys, *words):
@@ -32,31 +60,147 @@ def lines(capsys, *words):
 
 
 def test_recorded_tests_give_the_papers_statistics(run, capsys):
-    rows = answer(capsys, run.path, "--recorded")
+    rows = answer(capsys, run.path, "--recorded", "--last", 3)
     for game, row in rows.items():
-        means = [student_mean(game, 2, 2000 * (k + 1), TOTAL) for k in range(NUM_TESTS)]
-        assert row["mean"] == pytest.approx(sum(means[-10:]) / 10, rel=1e-5)
+        means = means_of(game, seed=2)
+        assert row["mean"] == pytest.approx(sum(means[-3:]) / 3, rel=1e-5)
+        assert row["best_of_last"] == pytest.approx(max(means[-3:]), rel=1e-6)
         assert row["best"] == pytest.approx(max(means), rel=1e-6)
-        assert (row["averaged"], row["tests"]) == (10, NUM_TESTS)
-        assert row["teacher_ratio"] == pytest.approx(row["mean"] / TEACHER_MEANS[game])
+        assert (row["averaged"], row["tests"], row["runs"]) == (3, NUM_TESTS, 1)
+
+
+def test_recorded_means_are_compared_with_experts_random_and_human_play(run, capsys):
+    for game, row in answer(capsys, run.path, "--recorded").items():
+        teacher, human = TEACHER_MEANS[game], get_game(game).human_score
+        assert row["averaged"] == 10
+        assert row["teacher_ratio"] == pytest.approx(row["mean"] / teacher)
+        assert row["teacher_normalized"] == pytest.approx(normalized(game, row["mean"], teacher))
+        assert row["human_normalized"] == pytest.approx(normalized(game, row["mean"], human))
 
 
 def test_the_number_of_recorded_tests_that_are_averaged_can_be_set(run, capsys):
-    (line,) = lines(capsys, run.path, "--recorded", "--last", "3", "--games", "boxing")
+    line, *_ = lines(capsys, run.path, "--recorded", "--last", "3", "--games", "boxing")
     assert line.startswith("boxing: ")
     assert "over the last 3 of 12 tests" in line
+    assert "in the best of these" in line
+    assert "human-normalized" in line
+    assert "teacher-normalized" in line
     assert "% of the teacher's 23.40" in line
+
+
+def test_recorded_tests_are_told_beside_the_papers(run, capsys):
+    said = lines(capsys, run.path, "--recorded")
+    assert said[2] == (
+        "tests: each of 4 episodes every 2,000 steps of all games (paper: 125,000 steps every "
+        "250,000 of each game)"
+    )
+    settings = document(capsys, run.path, "--recorded")["test"]
+    assert settings == {
+        "episodes": 4, "period_steps": 2000, "epsilon": 0.05, "protocol": "classic",
+    }  # fmt: skip
+
+
+def test_one_seed_has_a_figure_over_games_without_an_interval(run, capsys):
+    said = lines(capsys, run.path, "--recorded")[3:]
+    assert [line.partition(":")[0] for line in said] == [
+        "interquartile mean, percent of expert",
+        "interquartile mean, teacher-normalized",
+        "interquartile mean, human-normalized",
+    ]
+    assert all(line.endswith("%, one seed has no interval") for line in said)
+    found = document(capsys, run.path, "--recorded")["aggregate"]["teacher_ratio"]
+    expected = [sum(means_of(game, 2)[-10:]) / 10 / TEACHER_MEANS[game] for game in GAMES]
+    assert found["iqm"] == pytest.approx(sum(expected) / 2, rel=1e-5)
+    assert (found["low"], found["high"], found["runs"], found["games"]) == (None, None, 1, 2)
+
+
+def test_several_seeds_give_means_over_runs_and_intervals_over_all_games(seeds, capsys):
+    told = document(capsys, *seeds, "--recorded")
+    scores = {}
+    for game in GAMES:
+        ends = [sum(means_of(game, seed)[-10:]) / 10 for seed in (1, 2, 3)]
+        bests = [max(means_of(game, seed)) for seed in (1, 2, 3)]
+        row = told["games"][game]
+        assert row["mean"] == pytest.approx(sum(ends) / 3, rel=1e-5)
+        assert row["best"] == pytest.approx(sum(bests) / 3, rel=1e-5)
+        assert row["runs"] == 3
+        scores[game] = [normalized(game, end, TEACHER_MEANS[game]) for end in ends]
+    expected = estimate(scores, "iqm")
+    found = told["aggregate"]["teacher_normalized"]
+    assert found["iqm"] == pytest.approx(expected.value, rel=1e-5)
+    assert found["low"] == pytest.approx(expected.low, rel=1e-5)
+    assert found["high"] == pytest.approx(expected.high, rel=1e-5)
+    assert found["runs"] == 3
+    first, _, _, *over_games = lines(capsys, *seeds, "--recorded")
+    assert "over the last 10 of 12 tests, mean of 3 runs" in first
+    pattern = r"interquartile mean, .*: \d+\.\d% \[\d+\.\d%, \d+\.\d%\], 95% interval over 3 runs"
+    assert len(over_games) == 3
+    assert all(re.match(pattern, line) for line in over_games)
+
+
+def test_a_run_that_is_named_twice_counts_once(run, capsys):
+    assert answer(capsys, run.path, run.path, "--recorded")["pong"]["runs"] == 1
+
+
+def test_a_score_that_no_game_has_is_left_out(tmp_path, capsys):
+    """Without a positive score of the expert there is no percentage of it."""
+    folder = make_run(tmp_path / "run", num_tests=1, num_looks=1, with_student=False).path
+    summary = json.loads((folder / "summary.json").read_text())
+    for game in GAMES:
+        summary["games"][game]["teacher"]["mean"] = -2.0
+    (folder / "summary.json").write_text(json.dumps(summary))
+    told = document(capsys, folder, "--recorded")
+    assert told["games"]["pong"]["teacher_ratio"] is None
+    assert told["aggregate"]["teacher_ratio"] is None
+    assert not any("percent of expert" in line for line in lines(capsys, folder, "--recorded"))
+
+
+def test_runs_that_are_no_seeds_of_each_other_are_warned_of(run, tmp_path, capsys):
+    other = make_run(
+        tmp_path / "sharp", seed=2, num_tests=3, num_looks=3, with_student=False, finish=False,
+        options=[*RULES, "--mimic.temperature", "0.5"],
+    )  # fmt: skip
+    main([str(run.path), str(other.path), "--recorded"])
+    told = capsys.readouterr()
+    assert "the runs differ in more than their seeds: mimic.temperature" in told.err
+    assert f"{other.path}: not finished" in told.err
+    assert "over the last 3 of 3 tests (fewest of any run), mean of 2 runs" in told.out
+
+
+def test_runs_of_different_games_are_refused(run, tmp_path):
+    other = make_run(
+        tmp_path / "other", games=["pong"], num_tests=1, num_looks=1, with_student=False
+    )
+    with pytest.raises(ValueError, match="runs of different games are no seeds of each other"):
+        main([str(run.path), str(other.path), "--recorded"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["a", "b"], "only one target is played, got 2; several runs go with --recorded"),
+        ([], "no target is named"),
+    ],
+)
+def test_a_wrong_number_of_targets_is_one_line_and_status_two(words, expected, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert expected in line
 
 
 def test_a_run_without_recorded_tests_is_refused(tmp_path):
     run = make_run(tmp_path / "run", num_tests=0, num_looks=1, with_student=False)
-    with pytest.raises(ValueError, match="has recorded no test yet"):
+    with pytest.raises(ValueError, match="no test is recorded yet in"):
         main([str(run.path), "--recorded"])
 
 
-def test_only_a_run_has_recorded_tests(tmp_path):
-    with pytest.raises(ValueError, match="not the folder of a run"):
-        main([str(tmp_path), "--recorded"])
+def test_only_a_run_has_recorded_tests(run, tmp_path):
+    for targets in ([tmp_path], [run.path, tmp_path]):
+        with pytest.raises(ValueError, match="not the folder of a run"):
+            main([*map(str, targets), "--recorded"])
 
 
 # Tests by steps
@@ -77,6 +221,38 @@ def test_a_smaller_test_than_the_papers_says_so(capsys):
     assert PAPER_TEST_STEPS == 125_000
 
 
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, "125,000 steps as in the paper"),
+        ({"test_steps": 900}, "900 steps (the paper's: 125,000 steps)"),
+        (
+            {"num_envs": 3},
+            "125,000 steps by 3 environments (the paper's: one environment)",
+        ),
+        (
+            {"protocol": "modern"},
+            "125,000 steps, protocol modern (the paper's: protocol classic)",
+        ),
+        ({"epsilon": 0.2}, "125,000 steps, epsilon 0.2 (the paper's: epsilon 0.05)"),
+        (
+            {"protocol": "modern", "epsilon": 0.0},
+            "125,000 steps, protocol modern, epsilon 0 (the paper's: protocol classic, epsilon "
+            "0.05)",
+        ),
+    ],
+)
+def test_a_test_is_the_papers_only_if_nothing_of_it_differs(changed, expected):
+    paper = {"test_steps": 125_000, "num_envs": 1, "protocol": "classic", "epsilon": 0.05}
+    assert describe_epoch(paper | changed) == expected
+
+
+def test_a_played_test_says_by_which_rules(capsys):
+    words = ["--test-steps", 20, "--protocol", "modern", "--epsilon", 0.2]
+    (line,) = lines(capsys, "pong", *words)
+    assert "20 steps, protocol modern, epsilon 0.2 (the paper's: 125,000 steps, protocol" in line
+
+
 def test_a_test_in_which_no_episode_ends_says_so(capsys):
     (line,) = lines(capsys, "pong", "--test-steps", 20)
     assert "over 1 unfinished episodes (none came to its end)" in line
@@ -92,6 +268,11 @@ def test_a_student_is_compared_with_its_teacher(run, capsys):
     assert row["teacher"] == 16.32
     assert 0 <= row["agreement"] <= 1
     assert row["teacher_ratio"] == pytest.approx(row["mean"] / 16.32)
+
+
+def test_a_played_line_names_the_ratio_to_the_expert(run, capsys):
+    (line,) = lines(capsys, run.path, "--games", "pong", "--test-steps", 20)
+    assert re.search(r", -?\d+% of the teacher's 16\.32", line)
 
 
 def test_a_student_without_its_run_is_tested_too(run, capsys):
@@ -119,11 +300,11 @@ def test_games_that_a_student_does_not_play_are_refused_before_anything_is_playe
 )
 def test_options_that_make_no_sense_are_refused(changed, expected):
     with pytest.raises(ValueError, match=expected):
-        EvaluateOptions(target="x", **changed)
+        EvaluateOptions(targets=("x",), **changed)
 
 
 def test_the_usual_test_is_thirty_episodes_in_ten_environments():
-    options = EvaluateOptions(target="x")
+    options = EvaluateOptions(targets=("x",))
     assert (options.num_episodes, options.width) == (30, 10)
-    assert EvaluateOptions(target="x", episodes=4).width == 4
-    assert EvaluateOptions(target="x", test_steps=100).width == 1
+    assert EvaluateOptions(targets=("x",), episodes=4).width == 4
+    assert EvaluateOptions(targets=("x",), test_steps=100).width == 1

@@ -143,7 +143,7 @@ def test_a_wider_confidence_gives_a_wider_interval():
 
 def test_the_papers_mean_is_of_the_last_ten_tests_and_its_maximum_of_all():
     found = summarize_epochs([100.0, *map(float, range(20))])
-    assert (found.mean, found.best) == (14.5, 100.0)
+    assert (found.mean, found.best_of_last, found.best) == (14.5, 19.0, 100.0)
     assert (found.num_averaged, found.num_tests) == (10, 21)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.records.verdict import LIMITS, judge
+from launch.records.verdict import LIMITS, judge, typical_verdict
 
 RUN = {
     "updates": 100,
@@ -91,3 +91,20 @@ def test_a_verdict_is_shown_with_the_numbers_it_rests_on():
     assert shown["limit"] in LIMITS
     assert shown["numbers"]["learner_busy"] == 0.95
     assert "95%" in shown["reason"]
+
+
+def test_a_typical_verdict_has_the_means_of_the_looks_that_agree():
+    busy = [0.7, 0.9, 0.86]
+    rows = [RUN | {"learner_busy": share, "actor_waiting": 0.9} for share in busy]
+    rows += [RUN | {"actor_stepping": 0.9}, {"steps": 5.0}]
+    found = typical_verdict(rows, "learner")
+    assert found.limit == "learner"
+    assert found.numbers["learner_busy"] == pytest.approx(sum(busy) / 3)
+    assert found.numbers["actors_waiting"] == pytest.approx(0.9)
+    assert found.reason == "the learner works 86% of the time"  # The look nearest to 82%.
+    assert "a GPU or more cores" in found.advice
+
+
+def test_what_never_was_the_limit_has_no_typical_verdict():
+    assert typical_verdict([RUN | {"learner_busy": 0.95}], "replay") is None
+    assert typical_verdict([], "learner") is None
