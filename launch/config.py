@@ -134,7 +134,7 @@ class CommonConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    report_period_s: float = 2.0
+    report_period_s: float = 1.0
     """Seconds between two lines of metrics."""
     cluster_wait_s: float | None = None
     """Seconds that a cluster without room for all roles is waited for; without, 600 if it has an

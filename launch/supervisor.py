@@ -25,6 +25,15 @@ from networks.student_file import save_student
 from networks.weights import WeightSnapshot
 
 
+def time_to_next_look(period_s: float, *, taken_s: float) -> float:
+    """Seconds that a run goes on by itself after a look that has taken `taken_s`.
+
+    Looks begin once in a period. Only one that takes more than half of it puts the next one off:
+    in between, the launcher hears of roles that have ended.
+    """
+    return max(period_s - taken_s, period_s / 2)
+
+
 class Supervisor:
     """Drives an engine and keeps the run's record."""
 
@@ -108,8 +117,13 @@ class Supervisor:
         """Go on to the end and save; whatever ends it, what was learned is saved before."""
         try:
             self._try_teachers()
-            while self._engine.advance(self._config.report_period_s):
+            pause_s = self._config.report_period_s
+            while self._engine.advance(pause_s):
+                began = self._clock()
                 self._look()
+                pause_s = time_to_next_look(
+                    self._config.report_period_s, taken_s=self._clock() - began
+                )
             self._look()
         except Exception:
             # Without hiding the cause: a learner that has failed may have nothing to save.

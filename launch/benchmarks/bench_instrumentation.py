@@ -2,12 +2,12 @@
 
     python launch/bench.py instrumentation --rounds 20
 
-One run on Ray, in its steady state. With: every two seconds a look as in any run (all roles report;
-metrics.jsonl, TensorBoard, verdict, status in Redis, Prometheus' exporter), the live page's process
-beside it with nobody at the page, and the exporter is asked once as Prometheus would. Without:
-nobody looks between the beginning and the end, and the page's process is stopped. Both halves
-of a pair follow each other at once and change places from pair to pair, so that what changes slowly
-on a machine does not count.
+One run on Ray, in its steady state. With: a look every `report_period_s` as in any run (all roles
+report; metrics.jsonl, TensorBoard, verdict, status in Redis, Prometheus' exporter), the live page's
+process beside it with nobody at the page, and the exporter is asked once as Prometheus would.
+Without: nobody looks between the beginning and the end, and the page's process is stopped. Both
+halves of a pair follow each other at once and change places from pair to pair, so that what changes
+slowly on a machine does not count.
 
 The counters inside the roles are always there. What they cost is measured by itself and set
 against the processor time that the run uses.
@@ -47,6 +47,7 @@ from launch.recipe import MultitaskRecipe
 from launch.records.prometheus import MetricsConfig, open_exporter, targets_path
 from launch.records.recorder import Recorder
 from launch.records.run_dir import RunDir, describe_hardware
+from launch.supervisor import time_to_next_look
 from learner.batch import DeviceBatch
 from learner.game_means import GameMeans, sum_by_game
 
@@ -213,11 +214,14 @@ class WatchedRun:
 
     def _watch(self, until: float) -> None:
         is_asked = False
+        pause_s = self._period_s
         while (left := until - time.monotonic()) > 0:
-            self._engine.advance(min(self._period_s, left))
+            self._engine.advance(min(pause_s, left))
+            began = time.monotonic()
             progress = self._engine.progress()
             row = self._recorder.record(progress)
             self._control.look(progress, row)
+            pause_s = time_to_next_look(self._period_s, taken_s=time.monotonic() - began)
             if not is_asked:
                 is_asked = True
                 self._scrape()

@@ -65,7 +65,8 @@ class RunLink:
         Args:
             url: of the run's Redis.
             run: its name there.
-            period_s: how often Redis is asked what is wanted, and told what there is to see.
+            period_s: how often Redis is asked what is wanted, and told again what there is to see;
+                what is new it is told at once.
 
         Raises:
             ValueError: The URL or the name is malformed.
@@ -78,6 +79,7 @@ class RunLink:
         self._is_up: bool | None = None
         self._unsent: deque[dict[str, Any]] = deque(maxlen=_MAX_UNSENT)
         self._closed = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="run-link", daemon=True)
         self._thread.start()
 
@@ -92,6 +94,7 @@ class RunLink:
             self._status = dict(status)
             if record is not None:
                 self._unsent.append(dict(record))
+        self._woken.set()
 
     def figures(self) -> dict[str, float]:
         """For the run's metrics: whether Redis has answered the last time, once it was asked."""
@@ -100,13 +103,15 @@ class RunLink:
     def close(self, timeout_s: float = 10.0) -> None:
         """Write the last status if Redis takes it, then stop."""
         self._closed.set()
+        self._woken.set()
         self._thread.join(timeout_s)
         self._bus.close()
 
     def _serve(self) -> None:
         while not self._closed.is_set():
             self._exchange()
-            self._closed.wait(self._period_s)
+            self._woken.wait(self._period_s)
+            self._woken.clear()
         self._exchange()
 
     def _exchange(self) -> None:

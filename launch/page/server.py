@@ -3,7 +3,7 @@
     GET  /                   the page; /assets/NAME its parts
     GET  /api/state          what is known now (launch/page/view.py)
     GET  /api/curves         the curves so far
-    GET  /api/events         server-sent events: `state`, once a second and at every change
+    GET  /api/events         server-sent events: `state`, twice a second
     GET  /api/play?game=G    server-sent events: `picture`, while somebody watches
     POST /api/token          204 if the token is right
     POST /api/wanted         {game: number of actors}; needs the token
@@ -28,7 +28,9 @@ from launch.page.guard import HEADERS, Guard
 from launch.page.source import RunSource
 from launch.page.view import curves, describe, newest_point
 
-PERIOD_S = 1.0
+PERIOD_S = 0.5
+"""Between two looks at what the run has written; with a look of the run every second, what is shown
+is new at least every 2 s (docs/dashboard.md)."""
 MAX_WATCHERS = 32
 MAX_PLAYERS = 3
 """Each takes about a tenth of a core."""
@@ -198,7 +200,7 @@ class _Feed:
         self.num_watchers = 0
 
     async def current(self) -> dict[str, Any]:
-        """What is known now, at most half a second old."""
+        """What is known now, at most half a period old."""
         loop = asyncio.get_running_loop()
         async with self._looking:
             if loop.time() - self._looked > PERIOD_S / 2:

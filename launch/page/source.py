@@ -55,7 +55,7 @@ class Seen:
     def period_s(self) -> float:
         """Seconds between two looks of the launcher."""
         period = self.config.get("report_period_s")
-        return float(period) if isinstance(period, int | float) else 2.0
+        return float(period) if isinstance(period, int | float) else 1.0
 
     @property
     def is_written(self) -> bool:

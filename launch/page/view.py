@@ -19,9 +19,9 @@ from launch.page.source import Seen
 from launch.records.run_record import number
 
 FIGURES = (
-    "steps_per_second", "samples_per_second", "updates_per_second", "samples_per_insert",
-    "policy_lag", "policy_loss", "policy_distance", "feature_loss", "insert_waiting",
-    "sample_waiting", "replay/bytes",
+    "steps_per_second", "frames_per_second", "samples_per_second", "updates_per_second",
+    "samples_per_insert", "policy_lag", "policy_loss", "policy_distance", "feature_loss",
+    "insert_waiting", "sample_waiting", "replay/bytes",
 )  # fmt: skip
 """Keys of metrics.jsonl that the page has a place for; docs/metrics.md explains them."""
 
@@ -52,6 +52,7 @@ def describe(seen: Seen) -> dict[str, Any]:
         "num_updates": _num_updates(seen.config),
         "left_s": _time_left(seen) if state == "training" else None,
         "period_s": seen.period_s,
+        "frames_per_step": _frames_per_step(seen.history.looks),
         "figures": _figures(seen, state),
         "means": state in ("ended", "stopped") and seen.summary is not None,
         "faults": {
@@ -136,11 +137,21 @@ def _figures(seen: Seen, state: str) -> dict[str, float]:
     """The newest ones; of a run that has ended, the means over all of it where there are any."""
     figures = {key: seen.history.latest[key] for key in FIGURES if key in seen.history.latest}
     if state in ("ended", "stopped") and seen.summary is not None:
+        figures.pop("frames_per_second", None)  # No summary has its mean.
         means = seen.summary.get("throughput")
         for key, value in means.items() if isinstance(means, Mapping) else ():
             if (mean := number(value)) is not None:
                 figures["policy_lag" if key == "policy_lag_mean" else key] = mean
     return figures
+
+
+def _frames_per_step(looks: Sequence[Row]) -> float | None:
+    """As measured in the newest look with any; a mean where the games of a run differ."""
+    for row in reversed(looks):
+        steps, frames = row.get("steps_per_second"), row.get("frames_per_second")
+        if steps and frames:
+            return float(f"{frames / steps:.3g}")
+    return None
 
 
 def _game(game: str, seen: Seen, state: str) -> dict[str, Any]:

@@ -13,6 +13,16 @@ from launch.process_id import RoleProcess, own_process
 from launch.recipe import MultitaskRecipe
 
 GAMES = ("pong", "boxing", "breakout")
+SLOW_LEARNER = {
+    "updates": 7,
+    "game/pong/actors": 3,
+    "learner_busy": 0.97,
+    "learner_waiting": 0.03,
+    "actor_stepping": 0.2,
+    "actor_network": 0.1,
+    "actor_waiting": 0.7,
+    "actor_held": 0.7,
+}
 
 
 class CountingEngine:
@@ -165,6 +175,20 @@ def test_what_is_seen_from_outside():
     (role,) = status["processes"]
     assert (role["role"], role["rank"], role["done"]) == ("learner", 0, 7)
     assert status["faults"] == {"actor_restarts": 2}
+
+
+def test_what_limits_the_run_is_seen_from_outside():
+    scene = Scene()
+    scene.look({"seconds": 5.0})
+    assert scene.board.status["verdict"] is None
+    scene.look(SLOW_LEARNER)
+    verdict = scene.board.status["verdict"]
+    assert verdict["limit"] == "learner"
+    assert verdict["numbers"]["learner_busy"] == 0.97
+    assert verdict["reason"] == "the learner works 97% of the time"
+    assert "learner.num_replicas" in verdict["advice"]
+    scene.control.show("testing", scene.engine.progress())
+    assert scene.board.status["verdict"] == verdict, "it is forgotten with the last look"
 
 
 def test_tests_are_seen_from_outside_with_the_next_look():

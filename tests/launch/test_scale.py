@@ -309,6 +309,22 @@ def test_metrics_and_status_arrive_and_are_there_again_after_redis_has_died(run)
         fresh.close()
 
 
+def test_what_is_new_is_shown_without_waiting_for_the_next_exchange(run):
+    with PrivateRedis() as server:
+        link = RunLink(server.url, run.redis_name, period_s=10 * SOON_S)
+        bus = RedisBus(server.url, run.redis_name)
+        for phase in ("starting", "training"):
+            link.show({"phase": phase}, {"steps": 1.0})
+            wait_until(
+                lambda phase=phase: (bus.status() or {}).get("phase") == phase,
+                timeout_s=SOON_S,
+                what=phase,
+            )
+        link.close(SOON_S)
+        assert not link._thread.is_alive()
+        bus.close()
+
+
 def test_a_redis_that_hangs_holds_up_nobody(run):
     with PrivateRedis() as server:
         link = RunLink(server.url, run.redis_name, period_s=0.02)

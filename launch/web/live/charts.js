@@ -1,6 +1,7 @@
-// Curves as SVG: one chart with a legend that shows the newest values, or those under the pointer.
+// Curves as SVG: one chart with a legend that shows the newest values, or those at one time, which
+// the pointer or the arrow keys choose.
 
-import { draw, make } from "./dom.js";
+import { draw, make, say } from "./dom.js";
 import { clock, figure } from "./format.js";
 
 const LEFT = 44;
@@ -23,13 +24,21 @@ export class Chart {
     this.inView = inView;
     this.lines = [];
     this.seconds = [];
-    this.at = null;
+    this.at = null; // Seconds, not a place: curves are thinned out as they grow.
     this.legend = make("p", "legend");
-    this.svg = draw("svg", "", { role: "img", "aria-label": `${heading} over time` });
-    const head = make("div", "head", {}, make("h2", "", {}, heading), make("p", "quiet small", {}, unit));
-    parent.append(make("section", "card chart", {}, head, this.legend, this.svg));
+    this.unit = unit;
+    this.note = make("p", "quiet small", {}, unit);
+    this.spoken = make("p", "skip", { role: "status" });
+    // An application: screen readers leave the arrow keys to it.
+    this.svg = draw("svg", "", {
+      role: "application", tabindex: 0, "aria-label": `${heading} over time; arrow keys read the values`,
+    });
+    const head = make("div", "head", {}, make("h2", "", {}, heading), this.note);
+    parent.append(make("section", "card chart", {}, head, this.legend, this.svg, this.spoken));
     this.svg.addEventListener("pointermove", (event) => this.point(event));
     this.svg.addEventListener("pointerleave", () => this.leave());
+    this.svg.addEventListener("keydown", (event) => this.press(event));
+    this.svg.addEventListener("blur", () => this.leave());
     new ResizeObserver(() => this.redraw()).observe(this.svg);
   }
 
@@ -111,31 +120,56 @@ export class Chart {
   point(event) {
     const box = this.svg.getBoundingClientRect();
     const share = (event.clientX - box.left - LEFT) / (box.width - LEFT - 6);
-    const seconds = this.first + share * (this.last - this.first);
-    this.at = nearest(this.seconds, seconds);
+    this.at = this.first + share * (this.last - this.first);
     this.showValues();
+  }
+
+  /** From the newest value back, or from the oldest on. */
+  press(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const last = this.seconds.length - 1;
+    const place = this.place();
+    const places = {
+      ArrowLeft: place === null ? last : place - 1, ArrowRight: place === null ? 0 : place + 1, Home: 0, End: last,
+    };
+    if (event.key === "Escape") this.leave();
+    else if (event.key in places && last >= 0) {
+      this.at = this.seconds[Math.min(last, Math.max(0, places[event.key]))];
+      this.showValues();
+      say(this.spoken, `${this.note.textContent}: ${this.values().map(([line, text]) => `${line.label} ${text}`).join(", ")}`);
+    } else return;
+    event.preventDefault(); // They would scroll the page.
   }
 
   leave() {
     this.at = null;
+    say(this.spoken, "");
     this.showValues();
   }
 
+  /** Which point is read; null for none. */
+  place() {
+    return this.at === null || !this.seconds.length ? null : nearest(this.seconds, this.at);
+  }
+
+  /** [[line, text]]: the values that are read, else the newest. */
+  values() {
+    const place = this.place();
+    return this.lines.map((line) => [line, this.text(place === null ? lastKnown(line.values) : line.values[place])]);
+  }
+
   showValues() {
-    const isPointed = this.at !== null && this.at < this.seconds.length;
+    const place = this.place();
     if (this.cursor) {
-      this.cursor.setAttribute("visibility", isPointed ? "visible" : "hidden");
-      if (isPointed) {
-        this.cursor.setAttribute("x1", this.x(this.seconds[this.at]));
-        this.cursor.setAttribute("x2", this.x(this.seconds[this.at]));
+      this.cursor.setAttribute("visibility", place === null ? "hidden" : "visible");
+      if (place !== null) {
+        this.cursor.setAttribute("x1", this.x(this.seconds[place]));
+        this.cursor.setAttribute("x2", this.x(this.seconds[place]));
       }
     }
-    const items = this.lines.map((line) => {
-      const value = isPointed ? line.values[this.at] : lastKnown(line.values);
-      return make("span", "", {}, make("i", lineClass(line.index)), line.label, make("b", "", {}, this.text(value)));
-    });
-    if (isPointed) items.push(make("span", "", {}, `at ${clock(this.seconds[this.at])}`));
-    this.legend.replaceChildren(...items);
+    this.legend.replaceChildren(...this.values().map(([line, text]) =>
+      make("span", "", {}, make("i", lineClass(line.index)), line.label, make("b", "", {}, text))));
+    say(this.note, place === null ? this.unit : `at ${clock(this.seconds[place])}`);
   }
 }
 

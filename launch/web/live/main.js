@@ -1,4 +1,4 @@
-// The page: what the server says once a second, put in its place.
+// The page: what the server says twice a second, put in its place.
 
 import { setWritable, startAccess } from "./access.js";
 import { Chart, spark } from "./charts.js";
@@ -19,7 +19,7 @@ const RELOAD_CURVES_MS = 60_000;
 const QUIET_MS = 4_000;
 
 const TILES = [
-  { key: "steps_per_second", label: "Steps", unit: "per second", extra: (d) => `${short(4 * d.figures.steps_per_second)} frames/s` },
+  { key: "steps_per_second", label: "Steps", unit: "per second", extra: framesPerSecond },
   { key: "samples_per_second", label: "Samples", unit: "per second" },
   { key: "updates_per_second", label: "Updates", unit: "per second" },
   { key: "samples_per_insert", label: "Samples per insert", unit: "draws per stored transition" },
@@ -29,6 +29,7 @@ const TILES = [
 
 let document_ = null; // The newest state.
 let received = 0;
+let renewed = 0; // When the launcher's figures last changed.
 let curves = { looks: { seconds: [] }, tests: {} };
 let curvesLoaded = 0;
 let stream = null;
@@ -61,6 +62,7 @@ function listen() {
 }
 
 function show(state) {
+  if (state.seconds !== document_?.seconds) renewed = performance.now();
   document_ = state;
   received = performance.now();
   const isOver = state.state === "ended" || state.state === "stopped";
@@ -71,6 +73,7 @@ function show(state) {
   showEvents(state.events);
   takePoint(state.point);
   showTiles(state, isOver);
+  showUnits(state.frames_per_step);
   showAge();
   offerGames(state.games); // Last: what is in view is known when all has its place.
 }
@@ -142,10 +145,22 @@ function showTiles(state, isOver) {
     }
     const value = state.figures[tile.key];
     say(parts.value, value >= 10000 ? short(value) : figure(value));
-    const extra = Number.isFinite(value) && tile.extra ? `, ${tile.extra(state)}` : "";
-    say(parts.unit, `${tile.unit}${isOver && state.means ? ", mean" : extra}`);
+    const extra = isOver && state.means ? "mean" : tile.extra?.(state);
+    say(parts.unit, [tile.unit, extra].filter(Boolean).join(", "));
     spark(parts.svg, curves.looks[tile.key] ?? []);
   }
+}
+
+/** Not known of a run that has ended, nor before the second look. */
+function framesPerSecond(state) {
+  const frames = state.figures.frames_per_second;
+  return Number.isFinite(frames) ? `${short(frames)} frames/s` : "";
+}
+
+/** What a step is, in frames: games differ, and a run may mix them. */
+function showUnits(frames) {
+  const mean = Number.isInteger(frames) ? "" : " on average";
+  say(byId("frames"), Number.isFinite(frames) ? ` = ${figure(frames)} ${frames === 1 ? "frame" : "frames"}${mean}` : "");
 }
 
 function showFaults(parts, faults) {
@@ -244,7 +259,9 @@ function showAge() {
   say(notice, text);
   notice.hidden = !text;
   const replay = document_?.figures["replay/bytes"];
-  const parts = [replay && `replay holds ${bytes(replay)}`, received && `updated ${span((performance.now() - received) / 1000)} ago`];
+  const isOver = document_?.state === "ended" || document_?.state === "stopped";
+  const age = renewed && !isOver && `updated ${span((performance.now() - renewed) / 1000)} ago`;
+  const parts = [replay && `replay holds ${bytes(replay)}`, age];
   say(byId("age"), parts.filter(Boolean).join(" \u00b7 "));
 }
 

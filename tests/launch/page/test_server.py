@@ -69,12 +69,15 @@ def test_the_state_of_a_run_that_has_ended(page):
     assert pong["test"]["normalized"] == pytest.approx(0.9, abs=0.15)
     assert state["figures"]["samples_per_insert"] > 0
     assert state["means"] is True
+    assert state["frames_per_step"] == 4
+    assert "frames_per_second" not in state["figures"], "of the last look, among means"
 
 
 def test_the_curves_have_every_look_and_every_test(page):
     curves = page.ask("/api/curves").document
     assert len(curves["looks"]["seconds"]) == 40
     assert len(curves["looks"]["game/pong/return"]) == 40
+    assert curves["looks"]["frames_per_second"][-1] == pytest.approx(4 * 2 * 1000 / 60, rel=1e-3)
     assert [test["seconds"] for test in curves["tests"]["pong"]] == [600, 1200, 1800, 2400]
 
 

@@ -6,17 +6,20 @@ import shutil
 import time
 
 import pytest
+from pages import served
 from recorded_runs import make_run
 from runs import wait_until
 
 from launch.on_redis.bus import RedisBus
 from launch.on_redis.server import PrivateRedis, write_private
+from launch.page.guard import TOKEN_HEADER, Guard
 from launch.page.source import RunSource
 from launch.page.view import curves, describe
 from launch.records.run_dir import RunDir
 
 GAMES = ("pong", "boxing")
 SOON_S = 30.0
+TOKEN = "a-token-that-is-long-enough"
 
 
 @pytest.fixture
@@ -35,6 +38,11 @@ def status(**parts):
 
 def state_of(run):
     return describe(RunSource(run).look())
+
+
+def append(run, **row):
+    with run.metrics_path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def test_a_folder_alone_tells_whether_its_run_goes_on(run):
@@ -61,6 +69,20 @@ def test_a_run_that_has_measured_nothing_yet_is_starting(run):
     assert state["state"] == "starting"
     assert state["games"][0]["normalized_return"] is None
     json.dumps([state, curves(RunSource(run).look())], allow_nan=False)
+
+
+def test_frames_are_those_that_were_measured(run):
+    assert state_of(run)["figures"]["frames_per_second"] == pytest.approx(4 * 2 * 1000 / 60)
+    assert state_of(run)["frames_per_step"] == 4
+    # MinAtar, and a look in which nothing was played.
+    append(run, seconds=9000.0, steps_per_second=70.0, frames_per_second=70.0)
+    append(run, seconds=9001.0, steps_per_second=0.0, frames_per_second=0.0)
+    assert state_of(run)["figures"]["frames_per_second"] == 0.0
+    assert state_of(run)["frames_per_step"] == 1
+    run.metrics_path.unlink()
+    append(run, seconds=1.0, steps=0)
+    assert "frames_per_second" not in state_of(run)["figures"]
+    assert state_of(run)["frames_per_step"] is None
 
 
 def test_events_are_read_and_sorted_by_what_they_are_about(run):
@@ -115,6 +137,16 @@ def source(server, run, bus):
     source.close()
 
 
+@pytest.fixture
+def copied(run, tmp_path):
+    """What another machine has of the run."""
+    copy = tmp_path / "copy" / run.path.name
+    copy.mkdir(parents=True)
+    for name in ("config.yaml", "meta.json"):
+        shutil.copy(run.path / name, copy)
+    return RunDir.open_existing(copy)
+
+
 @pytest.mark.redis
 def test_what_the_launcher_says_goes_before_what_is_in_files(source, bus):
     bus.set_status(status(refused={"boxing": "no room"}, verdict={"limit": "actors", "numbers": {
@@ -138,16 +170,12 @@ def test_a_run_is_stopped_when_nothing_is_heard_of_its_launcher(source, bus):
 
 
 @pytest.mark.redis
-def test_a_run_on_another_machine_needs_two_files_and_redis(run, bus, server, tmp_path):
-    copy = tmp_path / "copy" / run.path.name
-    copy.mkdir(parents=True)
-    for name in ("config.yaml", "meta.json"):
-        shutil.copy(run.path / name, copy)
+def test_a_run_on_another_machine_needs_two_files_and_redis(copied, bus, server):
     event = {"seconds": 3.0, "steps": 1, "updates": 1, "event": "pong: 1 -> 2 actors"}
     bus.set_status(status(events=[event], tests={"test/pong/mean": 5.0}))
     for second in range(1, 4):
         bus.push_metrics({"seconds": float(second), "steps": 10 * second, "policy_loss": 1.5})
-    source = RunSource(RunDir.open_existing(copy), redis_url=server.url)
+    source = RunSource(copied, redis_url=server.url)
     source.connect()
     seen = source.look()
     state = describe(seen)
@@ -161,6 +189,27 @@ def test_a_run_on_another_machine_needs_two_files_and_redis(run, bus, server, tm
     bus.push_metrics({"seconds": 4.5, "steps": 45})  # Resumed from a checkpoint.
     assert curves(source.look())["looks"]["steps"] == [10, 20, 30, 40, 45]
     source.close()
+
+
+@pytest.mark.redis
+def test_a_page_on_another_machine_changes_the_actors_through_redis(copied, bus, server):
+    bus.set_status(status())
+    bus.push_metrics({"seconds": 1.0, "steps": 10})
+    with served(RunSource(copied, redis_url=server.url), Guard(token=TOKEN)) as page:
+        wait_until(
+            lambda: page.ask("/api/state").document["steps"] == 10,
+            timeout_s=SOON_S,
+            what="the page hears of the run",
+        )
+        headers = {TOKEN_HEADER: TOKEN, "Content-Type": "application/json"}
+        answer = page.ask("/api/wanted", {"pong": 3}, **headers)
+        assert (answer.status, answer.document) == (200, {"asked": {"pong": 3}})
+        assert bus.wanted() == {"pong": 3}
+        answer = page.ask("/api/wanted", {"seaquest": 3}, **headers)
+        assert answer.status == 409
+        assert "seaquest" in answer.document["error"]
+        assert page.ask("/api/wanted", {"pong": 4}, **{**headers, TOKEN_HEADER: "x"}).status == 403
+        assert bus.wanted() == {"pong": 3}
 
 
 @pytest.mark.redis
