@@ -66,8 +66,10 @@ class ReplayConfig:
     """Batches in the memory that each replay process shares with a learner on the same machine;
     0: batches always go through Ray's object store."""
     snapshot_period_s: float = 30.0
-    """Seconds between two snapshots of replay in the run's folder, and so the most of its newest
-    data that a killed replay process may lose; 0: no snapshots."""
+    """Seconds from the end of one snapshot of replay in the run's folder to the next; 0: none. A
+    replay process that is killed loses what came since its newest one was begun: as much and what
+    came during two writes, more where a write takes over a ninth of this, and anything while writes
+    fail (docs/replay.md)."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""

@@ -40,6 +40,7 @@ class ShardKeeper:
         session: str = "",
         period_s: float | None = None,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Fill the shard from its newest snapshot that can be used.
 
@@ -52,6 +53,7 @@ class ShardKeeper:
             period_s: seconds between two snapshots by the thread that `start` starts; the config's,
                 if None; 0: none are read or written.
             now: seconds since 1970.
+            clock: seconds, for how long writing takes.
 
         Raises:
             ValueError: the shard's process has died again and again.
@@ -62,6 +64,9 @@ class ShardKeeper:
         self._folder = shard_folder(root, shard.number, config.num_shards)
         self._period_s = config.snapshot_period_s if period_s is None else period_s
         self._now = now
+        self._clock = clock
+        self._writing_s = 0.0
+        self._telling = threading.Lock()
         self._notes: list[str] = []
         self._num_notes = 0
         self._lost = 0
@@ -69,6 +74,7 @@ class ShardKeeper:
         self._written_at: float | None = None
         self._last_counts: object = None
         self._has_failed = False
+        self._has_told_of_ledger = False
         self._saving = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -108,6 +114,7 @@ class ShardKeeper:
                 [table.counts.inserted for table in parts.tables],
                 [table.ring.num_added for table in parts.tables],
             )
+        self._check_ledger()
         return restored
 
     def _check_beginnings(self) -> None:
@@ -156,6 +163,18 @@ class ShardKeeper:
 
     def _note_insert(self, index: int, table: ReplayTable) -> None:
         self._ledger.note(index, table.counts.inserted, table.ring.num_added)
+        self._check_ledger()
+
+    def _check_ledger(self) -> None:
+        """Note it once if what the next process must know cannot be written down."""
+        if self._ledger.error is None or self._has_told_of_ledger:
+            return
+        self._has_told_of_ledger = True
+        self._note(
+            f"replay shard {self._shard.number} could not write its ledger to {self._folder} "
+            f"({self._ledger.error}); it tries again with every chunk, and as long as it cannot, "
+            "nobody knows what is gone if its process dies"
+        )
 
     def start(self) -> None:
         """Write a snapshot every so often, in a thread, until `close`."""
@@ -163,11 +182,14 @@ class ShardKeeper:
             self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
             self._thread.start()
 
+    @property
+    def pause_s(self) -> float:
+        """Seconds from the end of one snapshot to the beginning of the next by the thread."""
+        return max(self._period_s, self._writing_s * (1 / _BUDGET - 1))
+
     def _run(self) -> None:
-        pause_s = self._period_s
-        while not self._stopped.wait(pause_s):
+        while not self._stopped.wait(self.pause_s):
             self.save()
-            pause_s = max(self._period_s, self._stats.duration_s * (1 / _BUDGET - 1))
 
     def save(self) -> bool:
         """Write a snapshot now, unless nothing has changed since the last one.
@@ -186,7 +208,7 @@ class ShardKeeper:
             counts = [table.counts for table in self._shard.stats().tables.values()]
             if counts == self._last_counts:
                 return True
-            begun, begun_at = time.monotonic(), self._now()
+            begun, begun_at = self._clock(), self._now()
             try:
                 self._writer.write()
             except Exception as error:
@@ -199,6 +221,8 @@ class ShardKeeper:
                     )
                 self._has_failed = True
                 return False
+            finally:
+                self._writing_s = self._clock() - begun
             self._has_failed = False
             self._last_counts = counts
             self._written_at = begun_at
@@ -206,7 +230,7 @@ class ShardKeeper:
                 self._stats,
                 num_bytes=self._writer.num_bytes,
                 num_bytes_written=self._writer.num_bytes_written,
-                duration_s=time.monotonic() - begun,
+                duration_s=self._writing_s,
                 longest_hold_s=self._writer.longest_hold_s,
                 num_written=self._stats.num_written + 1,
             )
@@ -215,12 +239,14 @@ class ShardKeeper:
     def stats(self) -> ShardStats:
         """The shard's, with what is known here."""
         age = None if self._written_at is None else max(0.0, self._now() - self._written_at)
+        with self._telling:
+            notes, num_notes = tuple(self._notes), self._num_notes
         return replace(
             self._shard.stats(),
             snapshots=replace(self._stats, age_s=age),
             transitions_lost=self._lost,
-            notes=tuple(self._notes),
-            num_notes=self._num_notes,
+            notes=notes,
+            num_notes=num_notes,
         )
 
     def close(self) -> None:
@@ -232,8 +258,9 @@ class ShardKeeper:
 
     def _note(self, line: str) -> None:
         # Bounded: a shard that cannot write for days has nothing new to say.
-        self._notes = [*self._notes, line][-_MAX_NOTES:]
-        self._num_notes += 1
+        with self._telling:
+            self._notes = [*self._notes, line][-_MAX_NOTES:]
+            self._num_notes += 1
 
 
 def begin_after(shard: ReplayShard, num_added: Sequence[int]) -> None:

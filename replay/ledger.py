@@ -10,6 +10,7 @@ died while reading a snapshot, so that a snapshot that kills its reader is not r
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Sequence
@@ -42,12 +43,19 @@ class Ledger:
         """Transitions of each game that had been stored."""
         self.num_added = [0] * num_games
         """Generation of each game's next entry."""
+        self.error: OSError | None = None
+        """Why the file does not say what it should; tried again with every chunk."""
+        self._path = path
         self._fd = -1
+        self._is_closed = False
         with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._open()
             self._read(os.pread(self._fd, _HEADER.size + num_games * _GAME.size, 0))
         self._write_all()
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
 
     @property
     def is_this_session(self) -> bool:
@@ -84,13 +92,18 @@ class Ledger:
 
     def note(self, index: int, inserted: int, num_added: int) -> None:
         """A chunk of a game was stored."""
-        self._write(_HEADER.size + index * _GAME.size, _GAME.pack(inserted, num_added))
+        self.inserted[index], self.num_added[index] = inserted, num_added
+        if self.error is not None:
+            self._write_all()
+        else:
+            self._write(_HEADER.size + index * _GAME.size, _GAME.pack(inserted, num_added))
 
     def close(self) -> None:
         """Keep the file; write no more."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+        self._is_closed = True
 
     def _write_all(self) -> None:
         beginnings = [*self.beginnings, *[0.0] * (_MAX_BEGINNINGS - len(self.beginnings))]
@@ -101,7 +114,14 @@ class Ledger:
         self._write(0, b"".join([header, *games]))
 
     def _write(self, offset: int, data: bytes) -> None:
-        # A full disk has room for this file: its length never changes.
-        with suppress(OSError):
-            if self._fd >= 0:
-                os.pwrite(self._fd, data, offset)
+        # Once it is written, a full disk has room for this file: its length never changes.
+        if self._is_closed:
+            return
+        try:
+            if self._fd < 0:
+                self._open()
+            if os.pwrite(self._fd, data, offset) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.error = None
+        except OSError as error:
+            self.error = error

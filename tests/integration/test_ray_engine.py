@@ -15,7 +15,7 @@ import pytest
 import ray
 import signals
 import torch
-from counting import SCHEDULES
+from counting import SCHEDULES, expected_entries
 from counting_checks import check_batch
 from ray_runs import (
     MadeUpRecipe,
@@ -40,6 +40,7 @@ from networks.build import NetworkConfig
 from networks.masking import legal_matrix, masked_argmax
 from networks.weights import WeightsVersion, apply_snapshot
 from replay.config import ReplayConfig
+from replay.types import STREAMS_PER_ACTOR_BITS
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
@@ -256,6 +257,14 @@ def test_a_shard_that_is_killed_comes_back_and_the_run_reaches_its_end(
             assert (np.diff(table.steps[table.streams == number]) >= 1).all()
 
 
+def num_transitions_missing(game, stream, steps) -> int:
+    """In the gaps between the steps that are there of a stream."""
+    env = stream % (1 << STREAMS_PER_ACTOR_BITS)
+    entries = expected_entries(SCHEDULES[game], env, num_rows=2 * int(steps[-1]) + 2)
+    gone = set(range(int(steps[-1]))) - set(steps.tolist())
+    return sum(entries[step].is_transition for step in gone)
+
+
 @pytest.fixture
 def saving_config(config):
     """Snapshots as often as they can be written."""
@@ -282,14 +291,19 @@ def test_a_shard_that_is_killed_comes_back_from_its_newest_snapshot(
     assert f"; {lost} transitions stored since are gone" in note
     assert after.faults["transitions_lost"] == lost
     assert progress.updates == saving_config.num_updates
+    missing = 0
     for table in tables:
         # From the beginning of the run, which only the snapshot has, with one gap at most where the
         # process died.
-        for number in np.unique(table.streams):
+        for number in np.unique(table.streams).tolist():
             steps = table.steps[table.streams == number]
             assert steps[0] == 0
             assert np.count_nonzero(np.diff(steps) != 1) <= 1
             assert (np.diff(steps) >= 1).all()
+            missing += num_transitions_missing(table.game, number, steps)
+    # What is gone is what was reported, and what actors had sent that was never stored.
+    per_chunk = saving_config.actor.num_envs * saving_config.actor.chunk_steps
+    assert lost <= missing <= lost + progress.faults["chunks_lost"] * per_chunk
 
 
 def test_a_run_that_is_resumed_goes_on_with_a_full_replay(

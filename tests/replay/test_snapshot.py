@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -463,6 +464,35 @@ def test_a_full_disk_is_survived_noted_once_and_leaves_the_old_snapshot_intact(t
     assert_same_contents(shard, latest)
 
 
+def test_a_ledger_that_cannot_be_written_is_noted_once_and_is_whole_once_it_can(tmp_path):
+    folder_of(tmp_path).parent.mkdir(exist_ok=True)
+    in_the_way = folder_of(tmp_path)
+    in_the_way.touch()  # Where its folder should be.
+    shard = make_shard()
+    keeper = keep(shard, tmp_path)
+    players = Players(shard)
+    players.play(2)
+    (line,) = keeper.stats().notes
+    assert f"could not write its ledger to {in_the_way} ([Errno 17]" in line
+    in_the_way.unlink()
+    players.play(1)
+    stored = sum(table.counts.inserted for table in shard.stats().tables.values())
+    assert keep(make_shard(), tmp_path).stats().transitions_lost == stored > 0
+    assert len(keeper.stats().notes) == 1
+
+
+def test_a_ledger_of_which_only_a_part_fits_on_the_disk_is_not_taken_for_a_whole_one(
+    tmp_path, monkeypatch
+):
+    write = os.pwrite
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", lambda fd, data, offset: write(fd, data[:100], offset))
+        (line,) = keep(make_shard(), tmp_path).stats().notes
+    assert "No space left on device" in line
+    # That a process had begun is not known, so it does not seem to be the second one.
+    assert keep(make_shard(), tmp_path).stats().notes == ()
+
+
 # A process that is killed
 
 
@@ -638,6 +668,74 @@ def test_the_highest_number_of_an_actor_is_known_from_the_snapshots(tmp_path):
 
 
 # The thread
+
+
+class Pauses:
+    """Waits by a clock that it sets forward itself, so many times; then the keeper is stopped."""
+
+    def __init__(self, clock: Clock, num_pauses: int) -> None:
+        self.clock = clock
+        self.num_left = num_pauses
+        self.waited = []
+
+    def wait(self, seconds: float) -> bool:
+        self.waited.append(seconds)
+        self.clock.now += seconds
+        self.num_left -= 1
+        return self.num_left < 0
+
+
+@pytest.mark.parametrize(
+    ("writing_s", "pauses"),
+    [
+        ([1.0, 2.0, 3.0], [30.0, 30.0, 30.0, 30.0]),
+        ([4.0, 20.0, 1.0], [30.0, 36.0, 180.0, 30.0]),
+    ],
+)
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_pause_is_the_period_or_nine_times_what_the_snapshot_before_it_took(
+    tmp_path, writing_s, pauses, is_full
+):
+    clock = Clock()
+    to_come = list(writing_s)
+
+    def write(path: Path, data: bytes) -> None:
+        if path.name.startswith("state"):
+            clock.now += to_come.pop(0)
+            Players(shard, first_actor=2 * len(to_come)).play(1)  # So that there is more to write.
+        if is_full and path.name.startswith("manifest"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, data)
+
+    shard = make_shard()
+    keeper = keep(shard, tmp_path, write=write, period_s=30.0, now=clock, clock=clock)
+    keeper._stopped = Pauses(clock, len(writing_s))
+    Players(shard, first_actor=50).play(1)
+    keeper._run()
+    assert keeper._stopped.waited == pauses
+    assert keeper.stats().snapshots.failures == (len(writing_s) if is_full else 0)
+
+
+def test_a_crash_loses_at_worst_what_came_in_two_writes_and_the_pause_between_them(tmp_path):
+    clock = Clock()
+    to_come = [4.0, 20.0, 1.0]
+    ages = []
+
+    def write(path: Path, data: bytes) -> None:
+        if path.name.startswith("state"):
+            clock.now += to_come.pop(0)
+            Players(shard, first_actor=2 * len(to_come)).play(1)
+        if path.name.startswith("manifest"):
+            ages.append(keeper.stats().snapshots.age_s)
+        write_atomically(path, data)
+
+    shard = make_shard()
+    keeper = keep(shard, tmp_path, write=write, period_s=30.0, now=clock, clock=clock)
+    keeper._stopped = Pauses(clock, 3)
+    Players(shard, first_actor=50).play(1)
+    keeper._run()
+    # All but complete: whoever begins now begins from the one before.
+    assert ages == [None, 4.0 + 36.0 + 20.0, 20.0 + 180.0 + 1.0]
 
 
 def test_a_thread_writes_snapshots_and_ends_with_the_keeper(tmp_path):
