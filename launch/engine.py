@@ -34,6 +34,8 @@ class GameReplay:
     """Transitions overwritten before they were ever drawn."""
     stale_priorities: int = 0
     """Priority updates dropped because their transition was overwritten."""
+    yielded: int = 0
+    """Transitions of its part of the batches that other games gave in its place."""
     insert_wait_s: float = 0.0
     """Time that its actors have waited for the learner, summed over actors."""
     num_adds_waiting: int = 0
@@ -206,6 +208,7 @@ def _add_up(tables: Sequence[TableStats]) -> GameReplay:
         samples_per_insert_cap=newest.samples_per_insert_cap if newest else 0.0,
         overwritten_unsampled=sum(table.counts.overwritten_unsampled for table in tables),
         stale_priorities=sum(table.counts.stale_updates for table in tables),
+        yielded=sum(table.counts.yielded for table in tables),
         insert_wait_s=sum(table.insert_wait_s for table in tables),
         num_adds_waiting=sum(table.num_adds_waiting for table in tables),
         priority_quantiles=_means([table.priority_quantiles for table in tables]),

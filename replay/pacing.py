@@ -183,6 +183,11 @@ class Pacing:
             return False
         return self.started and sum(self._allowances()) >= size
 
+    @property
+    def wanted(self) -> list[int]:
+        """[G] Transitions of each game in the next batch, if none is short of data."""
+        return self._terms.allotment.wanted
+
     def allot(self) -> tuple[list[int], list[float]]:
         """(transitions, loss weight) [G] of each game in the next batch; `can_sample` first."""
         terms = self._terms

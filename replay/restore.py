@@ -34,6 +34,8 @@ from replay.table import ReplayTable, TableCounts
 from replay.types import STREAMS_PER_ACTOR_BITS, Int64Array
 
 _FOLDER = re.compile(r"^shard-(\d+)-of-(\d+)$")
+_NEW_COUNTS = {"yielded": 0}
+"""What older versions did not count."""
 
 
 def shard_folder(root: Path, shard: int, num_shards: int) -> Path:
@@ -185,10 +187,10 @@ class _Changing:
 
     @classmethod
     def of(cls, document: Document) -> _Changing:
-        counts = {field.name: int(document["counts"][field.name]) for field in fields(TableCounts)}
+        counts = _NEW_COUNTS | document["counts"]
         changing = cls(
             int(document["oldest"]),
-            TableCounts(**counts),
+            TableCounts(**{field.name: int(counts[field.name]) for field in fields(TableCounts)}),
             np.cumsum(unpack_array(document["generation_steps"]), dtype=np.int64),
             unpack_array(document["priorities"]).astype(np.float32),
             unpack_array(document["times_sampled"]).astype(np.int32),

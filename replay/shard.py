@@ -194,6 +194,7 @@ class ReplayShard:
                 return None
             with self._working():
                 counts, loss_weights = self._pacing.allot()
+                self._count_yielded(counts)
                 self._pacing.count_batch(counts)
                 batch = draw_batch(
                     self._tables, counts, loss_weights=loss_weights, shard=self._shard, out=out
@@ -201,6 +202,11 @@ class ReplayShard:
             self._batch_bytes += self._bytes_per_batch
             self._condition.notify_all()
             return batch
+
+    def _count_yielded(self, counts: Sequence[int]) -> None:
+        """Note of each game how much of its part of the next batch the others give."""
+        for table, wanted, count in zip(self._tables, self._pacing.wanted, counts, strict=True):
+            table.counts.yielded += max(0, wanted - count)
 
     def sample_sequences(
         self, game: str, num: int, length: int, *, burn_in: int = 0, timeout_s: float = 0.0

@@ -27,6 +27,9 @@ class TableCounts:
     """Transitions that were ready but overwritten (or a frame of theirs) before they were drawn."""
     stale_updates: int = 0
     """Priority updates dropped because their transition could no longer be drawn."""
+    yielded: int = 0
+    """Transitions of its part of the batches that other games gave, because it was short of data.
+    Counted by whoever divides the batches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,9 @@ def _rates(before: _Look, now: _Look) -> Row:
         steps = game.steps - old.games[name].steps
         sampled = game.sampled - old.games[name].sampled
         row[f"game/{name}/steps_per_second"] = steps / seconds
+        inserted = game.inserted - old.games[name].inserted
         row[f"game/{name}/samples_per_second"] = sampled / seconds
+        row[f"game/{name}/inserts_per_second"] = inserted / seconds
     return row | replay_rates(old, new, seconds)
 
 

@@ -39,6 +39,7 @@ def _game_figures(game: GameReplay) -> dict[str, float]:
         "samples_per_insert_cap": game.samples_per_insert_cap,
         "overwritten_unsampled": game.overwritten_unsampled,
         "stale_priorities": game.stale_priorities,
+        "yielded": game.yielded,
         "waiting_actors": game.num_adds_waiting,
     }
     if game.num_bytes:

@@ -212,6 +212,9 @@ def test_game_at_its_cap_yields_and_loss_weights_restore_the_balance():
     assert counts_of(shard.sample()) == [1, 5, 6]
     stats = shard.stats().tables
     assert [stats[game].counts.sampled for game in shard.games] == [4, 16, 16]
+    # Of its four in each batch pong gave 3, 0 and 1.
+    assert [stats[game].counts.yielded for game in shard.games] == [8, 0, 0]
+    shard.check_valid()
 
 
 def test_cap_counts_what_was_stored_before_the_start():

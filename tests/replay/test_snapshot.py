@@ -172,6 +172,19 @@ def test_another_pace_begins_anew_with_what_is_there(tmp_path):
     assert again.can_sample()
 
 
+def test_what_an_older_version_did_not_count_begins_at_0(tmp_path, monkeypatch):
+    def old_counts(counts):
+        return {name: x for name, x in dataclasses.asdict(counts).items() if name != "yielded"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot_module, "asdict", old_counts)
+        shard, _ = played_and_saved(tmp_path)
+    again, keeper = restored(tmp_path)
+    assert keeper.stats().snapshots.has_restored
+    assert_same_contents(shard, again)
+    assert all(table.counts.yielded == 0 for table in again.stats().tables.values())
+
+
 # Incremental
 
 
