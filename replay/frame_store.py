@@ -55,6 +55,13 @@ class FrameStore(Protocol):
         """
         ...
 
+    def check_valid(self, held: Int64Array) -> None:
+        """Raises ValueError unless exactly the frames of slots `held` are here, as it counts them.
+
+        What a frame shows is not looked at.
+        """
+        ...
+
 
 class RawFrames:
     """Frames in one array; its pages are touched only as they fill."""
@@ -100,6 +107,10 @@ class RawFrames:
         frames = [np.frombuffer(_decompress(b, int(np.prod(shape))), np.uint8) for b in blobs]
         if frames:
             self.write(first_slot, np.stack(frames).reshape(-1, *shape))
+
+    def check_valid(self, held: Int64Array) -> None:
+        """See FrameStore; a raw frame is wherever there is a place."""
+        _check_num_held(self._num_held, held)
 
 
 class Lz4Frames:
@@ -167,6 +178,19 @@ class Lz4Frames:
             return
         self._put(first_slot, list(_split_blobs(columns, self._frame_bytes)))
 
+    def check_valid(self, held: Int64Array) -> None:
+        """See FrameStore."""
+        _check_num_held(self._num_held, held)
+        sizes = np.array([len(blob) for blob in self._blobs], np.int64)
+        if not np.array_equal(np.flatnonzero(sizes), np.sort(held)):
+            raise ValueError("frames are not in the slots that are held, or in others, too")
+        if sizes.max(initial=0) > self._frame_bytes:
+            raise ValueError("a compressed frame is larger than a raw one")
+        if int(sizes.sum()) != self._blob_bytes:
+            raise ValueError(
+                f"the compressed frames have {int(sizes.sum())} bytes, not {self._blob_bytes}"
+            )
+
 
 def build_frame_store(
     compression: Compression, capacity: int, frame_shape: tuple[int, int, int]
@@ -174,6 +198,11 @@ def build_frame_store(
     """An empty store of the kind that is asked for."""
     kind = Lz4Frames if compression == "lz4" else RawFrames
     return kind(capacity, frame_shape)
+
+
+def _check_num_held(num_held: int, held: Int64Array) -> None:
+    if num_held != len(held):
+        raise ValueError(f"{len(held)} frames are held, not {num_held}")
 
 
 def _decompress(blob: bytes, size: int) -> bytes:

@@ -382,7 +382,7 @@ class TransitionRing:
         return out
 
     def check_valid(self) -> None:
-        """Raises ValueError if links, generations or step numbers contradict each other."""
+        """Raises ValueError if frames, links, generations or step numbers contradict each other."""
         game = self.spec.game
         held = self.held_slots()
         if np.count_nonzero(self.generations >= 0) != len(held):
@@ -395,6 +395,7 @@ class TransitionRing:
         ):
             raise ValueError(f"{game}: the ring does not hold the last entries added")
         try:
+            self.frames.check_valid(held)
             self.links.check_valid(held, self.generations)
         except ValueError as error:
             raise ValueError(f"{game}: {error}") from error

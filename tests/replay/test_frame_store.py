@@ -34,6 +34,7 @@ def test_frames_come_back_as_they_were_over_many_rounds_of_the_ring(compression)
         slots = rng.choice([-1, *kept], (4, 3))
         out = np.full((4, 3, *SHAPE), 7, np.uint8)
         store.read(slots, out)
+        store.check_valid(np.array(sorted(kept), np.int64))
         expected = [[kept.get(int(s), np.zeros(SHAPE)) for s in row] for row in slots]
         np.testing.assert_array_equal(out, expected)
 

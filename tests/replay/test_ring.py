@@ -226,6 +226,7 @@ def damage_tails(ring):
         (lambda ring: ring.links.is_first.__setitem__(1, True), "joins two episodes"),
         (lambda ring: ring.links.is_transition.__setitem__(0, False), "joins two episodes"),
         (damage_tails, "newest entry of a stream"),
+        (lambda ring: setattr(ring.frames, "_num_held", 5), "6 frames are held, not 5"),
     ],
 )
 def test_check_valid_finds_damage(damage, message):
@@ -235,4 +236,24 @@ def test_check_valid_finds_damage(damage, message):
     table.check_valid()
     damage(table.ring)
     with pytest.raises(ValueError, match=message):
+        table.ring.check_valid()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda frames: setattr(frames, "_num_held", 5), "6 frames are held, not 5"),
+        (lambda frames: setattr(frames, "_blob_bytes", 1), "have 24 bytes, not 1"),
+        (lambda frames: frames._blobs.__setitem__(2, b""), "not in the slots that are held"),
+        (lambda frames: frames._blobs.__setitem__(9, b"1234"), "not in the slots that are held"),
+        (lambda frames: frames._blobs.__setitem__(2, b"12345"), "larger than a raw one"),
+    ],
+)
+def test_check_valid_finds_damage_of_compressed_frames(damage, message):
+    table = make_table(replace(make_spec(), compression="lz4"))
+    writer = EpisodeWriter()
+    table.add(chunk_of([*writer.play(0, "..."), *writer.play(1, "...")]))
+    table.check_valid()
+    damage(table.ring.frames)
+    with pytest.raises(ValueError, match=f"pong: .*{message}"):
         table.ring.check_valid()

@@ -606,3 +606,24 @@ def test_tables_that_make_no_batch_are_refused(specs, shares, message):
 def test_settings_that_make_no_sense_are_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         make_config(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.by_game[1].count_sample(1), "boxing: 4 transitions were drawn, .* counts 5"),
+        (lambda p: p.by_game[1].count_insert(17), "boxing: 16 transitions were stored, .* 17"),
+        (lambda p: p.by_game[1].count_insert(-1), "boxing: 16 transitions were stored"),
+        (lambda p: p.by_game[1].count_insert(1), "not the sum of the games' own"),
+        (lambda p: p.total.count_insert(1), "not the sum of the games' own"),
+        (lambda p: p.total.count_sample(1), "not the sum of the games' own"),
+        (lambda p: setattr(p.by_game[1], "started", False), "not the sum of the games' own"),
+    ],
+)
+def test_check_valid_finds_a_pace_that_has_counted_something_else(damage, message):
+    shard = filled_shard()
+    assert shard.sample() is not None
+    shard.check_valid()
+    damage(shard._pacing)
+    with pytest.raises(ValueError, match=message):
+        shard.check_valid()
