@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,9 +18,15 @@ from sampler_cases import (
     edges_of,
     expected,
 )
-from slow_samplers import Item, SlowHierarchy, slow_edges
+from slow_samplers import Item, SlowHierarchy, slow_edges, slow_rank
 
-from replay.config import ReplayConfig
+from replay.config import (
+    PartitionCorrection,
+    PartitionDraw,
+    PartitionEdges,
+    PartitionOrder,
+    ReplayConfig,
+)
 from replay.samplers import (
     HierarchicalSampler,
     ProportionalSampler,
@@ -67,6 +75,132 @@ def test_frequencies_are_those_of_the_paper(name, size):
     # 200,000 draws of at least 1 in 100: a standard deviation of at most 2.2 %, less by equal
     # parts.
     np.testing.assert_allclose(counts[slots] / (num_draws * size), probabilities, rtol=0.04)
+
+
+SETTINGS = [
+    {"sampler": "uniform"},
+    {"sampler": "proportional"},
+    {"sampler": "rank"},
+    *(
+        {
+            "sampler": "hierarchical",
+            "partition_draw": draw,
+            "partition_order": order,
+            "partition_correction": correction,
+            "partition_edges": edges,
+        }
+        for draw, order, correction, edges in itertools.product(
+            get_args(PartitionDraw),
+            get_args(PartitionOrder),
+            get_args(PartitionCorrection),
+            get_args(PartitionEdges),
+        )
+    ),
+]
+"""All that a run's settings can choose between."""
+NUM_SLOTS = 1_600
+
+
+def used_sampler(sampler: Sampler, *, seed: int) -> Sampler:
+    """Some 1,100 slots that have entered, changed and left since all were ranked, a few at a time:
+    where there are ranks, they have drifted.
+    """
+    rng = np.random.default_rng(seed)
+    priorities = rng.uniform(0.2, 2.0, NUM_SLOTS).astype(np.float32)
+    values = rng.normal(0.0, 3.0, NUM_SLOTS).astype(np.float32)
+    order = rng.permutation(NUM_SLOTS)
+    held = order[:1_100]
+    sampler.admit(held, priorities[held], values[held])
+    sampler.draw(2_000, rng)  # Ranks all, in every partition.
+    # Of all values alike, and so few that they are not ranked anew.
+    changed = held[np.argsort(values[held])[::40]]
+    sampler.update(changed, priorities[changed][::-1].copy())
+    sampler.retire(held[np.argsort(values[held])[7::100]])
+    new = order[1_100:1_110]
+    sampler.admit(new, priorities[new], values[new])
+    return sampler
+
+
+def count_draws(
+    sampler: Sampler, *, size: int = 250, num_draws: int = 400
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each slot comes in 100,000, and its inverse probability, which stays the same."""
+    rng = np.random.default_rng(4)
+    counts, inverse = np.zeros(NUM_SLOTS, np.int64), np.zeros(NUM_SLOTS)
+    for _ in range(num_draws):
+        drawn, given = sampler.draw(size, rng)
+        counts += np.bincount(drawn, minlength=NUM_SLOTS)
+        known = inverse[drawn] != 0
+        np.testing.assert_array_equal(inverse[drawn][known], given[known])
+        inverse[drawn] = given
+    return counts, inverse
+
+
+def probabilities_told(sampler: Sampler, inverse: np.ndarray) -> np.ndarray:
+    """P of each slot, as its inverse probability has it; 0 where that is 0."""
+    told = np.divide(1.0, len(sampler) * inverse, out=np.zeros(NUM_SLOTS), where=inverse != 0)
+    if isinstance(sampler, HierarchicalSampler):
+        if sampler._correction == "full" or sampler._draw_by == "size":
+            return told
+        # These are 1 / (N_j * P_j), and each of the partitions has the same probability.
+        sizes = sampler.sizes
+        where = np.maximum(sampler._partition_of, 0)
+        return told * len(sampler) / sizes[where] / np.count_nonzero(sizes)
+    return told
+
+
+def excess(counts: np.ndarray, probabilities: np.ndarray) -> float:
+    """Pearson's statistic of counts, in standard deviations above its mean for true P.
+
+    Less for one draw from each of equal parts, whose counts scatter less.
+    """
+    expected_counts = counts.sum() * probabilities
+    drawn = expected_counts > 0
+    freedom = np.count_nonzero(drawn) - 1
+    squares = (counts[drawn] - expected_counts[drawn]) ** 2 / expected_counts[drawn]
+    return float((squares.sum() - freedom) / np.sqrt(2 * freedom))
+
+
+def name_of(settings: dict[str, str]) -> str:
+    return " ".join(settings.values())
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=name_of)
+def test_frequencies_are_those_that_the_inverse_probabilities_tell(settings):
+    spec = make_spec(capacity=NUM_SLOTS)
+    sampler = used_sampler(build_sampler(ReplayConfig(**settings), spec), seed=0)
+    if settings["sampler"] == "hierarchical":
+        assert np.all(sampler.sizes > 0)
+    counts, inverse = count_draws(sampler)
+    told = probabilities_told(sampler, inverse)
+    assert np.count_nonzero(counts) == len(sampler)
+    assert told.sum() == pytest.approx(1.0, rel=1e-5)
+    assert excess(counts, told) < 4.0
+    # If every other one were drawn a fifth more often than the others, it would be seen.
+    biased = told * np.where(np.arange(NUM_SLOTS) % 2, 1.1, 0.9)
+    assert excess(counts, biased / biased.sum()) > 4.0
+
+
+def test_frequencies_of_ranks_that_have_drifted_far_are_those_that_are_told():
+    sampler = RankBasedSampler(NUM_SLOTS, exponent=EXPONENT, max_drift=0.5)
+    rng = np.random.default_rng(5)
+    priorities = rng.uniform(0.2, 2.0, NUM_SLOTS).astype(np.float32)
+    held = rng.permutation(NUM_SLOTS)[:1_100]
+    sampler.admit(held, priorities[held], priorities[held])
+    sampler.draw(1, rng)
+    # Those that were lowest have the highest ranks now, beside those that still have theirs.
+    lowest = held[np.argsort(priorities[held])[:50]]
+    priorities[lowest] += 10.0
+    sampler.update(lowest, priorities[lowest])
+    counts, inverse = count_draws(sampler)
+    assert sampler.num_changes == 50
+    told = probabilities_told(sampler, inverse)
+    assert told.sum() == pytest.approx(1.0, rel=1e-5)
+    assert excess(counts, told) < 4.0
+    items = [Item(priority=float(priorities[slot]), value=0.0) for slot in held]
+    true = np.zeros(NUM_SLOTS)
+    true[held] = slow_rank(items, EXPONENT)
+    assert excess(counts, true) > 4.0, "the ranks have not drifted"
 
 
 @pytest.mark.parametrize("name", EXACT)
