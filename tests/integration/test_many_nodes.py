@@ -9,11 +9,19 @@ import ray
 import torch
 from ray._private.state import actors as actor_table
 from ray_clusters import growing_cluster, many_nodes
-from ray_runs import MadeUpRecipe, RemoteOpenShard, check_contents, drive, dump_all
+from ray_runs import (
+    MadeUpRecipe,
+    RemoteOpenLearner,
+    RemoteOpenShard,
+    check_contents,
+    drive,
+    dump_all,
+)
 from runs import save_random_expert, wait_until
 
 from actors.actor import ActorConfig
 from launch.config import MultitaskConfig
+from launch.on_ray.clients import CONTROL_GROUP
 from launch.on_ray.engine import RayEngine
 from launch.on_ray.link import Link
 from launch.on_ray.placement import Placement
@@ -117,20 +125,27 @@ def test_a_node_that_is_lost_does_not_end_the_run(recipe_of, redis_url, monkeypa
     check_contents(tables)
 
 
-def test_replay_is_spread_if_it_is_to_be(recipe_of, redis_url):
+@pytest.mark.parametrize(("num_batch_slots", "num_mapped"), [(3, 2), (0, 0)])
+def test_replay_is_spread_if_it_is_to_be(
+    num_batch_slots, num_mapped, recipe_of, redis_url, monkeypatch
+):
+    """Here all nodes share one memory; on several machines batches go through the object store."""
+    monkeypatch.setattr("launch.on_ray.learner_team.RemoteLearner", RemoteOpenLearner)
     with many_nodes(3, 3):
-        recipe = recipe_of(("1",), num_steps=1_000_000)
-
-        config = recipe.config
-        config = dataclasses.replace(
-            config, replay=dataclasses.replace(config.replay, num_shards=2, spread=True)
+        config = recipe_of(("1",), num_steps=1_000_000).config
+        replay = dataclasses.replace(
+            config.replay, num_shards=2, spread=True, num_batch_slots=num_batch_slots
         )
+        config = dataclasses.replace(config, replay=replay)
         engine = start(
             MadeUpRecipe(config), redis_url, name="spread", placement=Placement(spreads_shards=True)
         )
         try:
             drive(engine, lambda p: p.updates > 10)
             assert len(set(nodes_of("ShardProcess"))) == 2
+            (learner,) = engine._learners.handles
+            answer = learner.num_mapped.options(concurrency_group=CONTROL_GROUP).remote()
+            assert ray.get(answer, timeout=30.0) == num_mapped
         finally:
             engine.close()
 

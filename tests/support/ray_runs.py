@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from runs import pids_of, ray_environment, wait_until
 
 from launch.engine import Progress
-from launch.on_ray.clients import SHARD_GROUPS
-from launch.on_ray.cluster import ShardProcess
+from launch.on_ray.clients import CONTROL_GROUP, SHARD_GROUPS
+from launch.on_ray.cluster import RUN_GROUP, ShardProcess
 from launch.on_ray.engine import RayEngine
+from launch.on_ray.learner_process import LearnerProcess
 from launch.recipe import MultitaskRecipe
 from replay.types import STREAMS_PER_ACTOR_BITS
 
@@ -103,6 +104,20 @@ RemoteOpenShard: Any = ray.remote(  # type: ignore[call-overload]
     max_restarts=-1,
     concurrency_groups=SHARD_GROUPS,
 )(OpenShard)
+
+
+class OpenLearner(LearnerProcess):
+    """A learner that says how its batches come."""
+
+    def num_mapped(self) -> int:
+        """Shards whose batches come through shared memory; the others' through the object store."""
+        return self._replay.num_mapped
+
+
+RemoteOpenLearner: Any = ray.remote(  # type: ignore[call-overload]
+    num_cpus=1,
+    concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2},
+)(OpenLearner)
 
 
 @contextmanager
