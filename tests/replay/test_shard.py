@@ -125,7 +125,7 @@ def check_batch(batch: SampleBatch, models: list[SlowTable], versions: list[list
         np.testing.assert_array_equal(batch.teacher_features[row, :width], entry.label(0.75, width))
         assert not batch.teacher_features[row, width:].any()
         assert batch.teacher_values[row] == entry.serial + 0.5
-        assert batch.ages[row] == len(model.history) - 1 - generation
+        assert batch.ages[row] == model.num_added - 1 - generation
         assert batch.weights_versions[row] == versions[batch.game_index[row]][generation]
         np.testing.assert_allclose(
             batch.inverse_probabilities[row], model.inverse_probability(generation), rtol=1e-6

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -13,7 +16,19 @@ from sampler_cases import EVERY, EXACT, build_case, edges_of
 from replay.digest import QUANTILES
 from replay.ring import TableSpec
 from replay.sequences import gather_sequences
-from replay.table import ReplayTable
+from replay.table import ReplayTable, TableCounts
+
+
+@dataclass
+class Snapshot:
+    """What a table was, and its model."""
+
+    columns: dict[str, np.ndarray]
+    generations: np.ndarray
+    priorities: np.ndarray
+    times_sampled: np.ndarray
+    counts: TableCounts
+    model: SlowTable
 
 
 class Pair:
@@ -27,6 +42,7 @@ class Pair:
         self.model = SlowTable(spec, sampler=sampler)
         self.drawn: list[tuple[int, int]] = []
         """(slot, generation) of everything ever drawn."""
+        self.saved: Snapshot | None = None
 
     def new_table(self, spec: TableSpec) -> ReplayTable:
         return ReplayTable(spec, sampler=build_case(self.sampler, spec.capacity), rng=self.rng)
@@ -100,20 +116,37 @@ class Pair:
         self.spec = self.table.spec
         self.check()
 
-    def restore(self) -> None:
-        """A new table from all that a snapshot keeps."""
-        ring = self.table.ring
+    def snapshot(self) -> None:
+        """Keep all that a snapshot keeps, and the model as it is now."""
+        table, ring = self.table, self.table.ring
         slots = ring.held_slots()
-        table = self.new_table(self.spec)
-        table.counts = self.table.counts
-        table.restore(
-            [ring.columns(slots)],
-            num_added=ring.num_added,
+        self.saved = Snapshot(
+            columns=ring.columns(slots),
             generations=ring.generations[slots],
             priorities=ring.priorities[slots],
-            times_sampled=self.table.times_sampled(slots),
+            times_sampled=table.times_sampled(slots),
+            counts=replace(table.counts),
+            model=copy.deepcopy(self.model),
         )
-        self.table = table
+
+    def restore(self) -> None:
+        """A new table from the snapshot, whatever came since; from one of this moment, if none."""
+        if self.saved is None:
+            self.snapshot()
+        # It can be begun from again.
+        saved = copy.deepcopy(self.saved)
+        num_added = self.table.ring.num_added
+        table = self.new_table(self.spec)
+        table.counts = saved.counts
+        table.restore(
+            [saved.columns],
+            num_added=num_added,
+            generations=saved.generations,
+            priorities=saved.priorities,
+            times_sampled=saved.times_sampled,
+        )
+        self.table, self.model = table, saved.model
+        self.model.go_on(num_added=num_added, capacity=self.spec.capacity)
         self.check()
 
     def update(self, priorities: list[float]) -> None:
@@ -154,7 +187,7 @@ class Pair:
         if self.spec.num_successors:
             self.check_successors(slots, ready)
         counts = table.counts
-        assert counts.inserted == sum(entry.is_transition for entry in model.history)
+        assert counts.inserted == sum(entry.is_transition for entry in model.history.values())
         digest = table.digest()
         assert digest.num_ready == len(ready)
         if ready:
@@ -162,7 +195,7 @@ class Pair:
             np.testing.assert_allclose(
                 digest.priority_quantiles, np.quantile(np.array(priorities, float), QUANTILES)
             )
-        assert counts.sampled == sum(model.times_sampled)
+        assert counts.sampled == sum(model.times_sampled.values())
         assert counts.overwritten_unsampled == model.overwritten_unsampled
         assert counts.stale_updates == model.stale_updates
 
@@ -201,6 +234,7 @@ OPERATIONS = st.lists(
             st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(0, 4)),
         ),
         st.tuples(st.just("resize"), st.integers(12, 24)),
+        st.tuples(st.just("snapshot"), st.none()),
         st.tuples(st.just("restore"), st.none()),
         st.tuples(st.just("update"), st.lists(st.floats(0, 4, width=32), min_size=1, max_size=6)),
     ),
@@ -226,6 +260,8 @@ def run_operations(pair: Pair, operations: list) -> None:
             pair.sample_sequences(*argument)
         elif name == "resize":
             pair.resize(argument)
+        elif name == "snapshot":
+            pair.snapshot()
         elif name == "restore":
             pair.restore()
         else:
@@ -247,6 +283,27 @@ def run_operations(pair: Pair, operations: list) -> None:
         ("add", [(1, "....", 1)]),
     ],
     capacity=12,
+)
+# Back to where steps, draws and priorities are not yet what they were, and on from there.
+@example(
+    operations=[
+        ("add", [(0, "..l.", 1), (1, "..t.", 1)]),
+        ("sample", 4),
+        ("snapshot", None),
+        ("add", [(0, "....", 1), (1, "....", 1)]),
+        ("sample", 6),
+        ("update", [2.0, 0.0, 3.0, 1.0]),
+        ("restore", None),
+        ("update", [1.0, 4.0, 2.0, 3.0]),
+        ("add", [(0, "..e.", 1), (1, "....", 1)]),
+        ("sample", 6),
+        ("resize", 16),
+        ("restore", None),
+        ("add", [(0, "....", 1), (2, "....", 1)]),
+        ("sample", 6),
+        ("update", [2.0, 0.0, 3.0, 1.0]),
+    ],
+    capacity=14,
 )
 def test_table_says_what_a_slow_table_says_after_every_operation(
     num_stack, num_successors, operations, capacity
@@ -277,6 +334,10 @@ def many_rounds(pair: Pair, *, seed: int) -> None:
             operations.append(("update", rng.random(8).astype(np.float32).tolist()))
         if turn % 7 == 0:
             operations.append(("sequences", rng.integers(1, 6, 3).tolist()))
+        if turn % 20 == 13:
+            operations.append(("snapshot", None))
+        if turn % 20 == 16:
+            operations.append(("restore", None))
         if turn % 20 == 19:
             operations.append(("resize", int(rng.integers(30, 45))))
             operations.append(("restore", None))

@@ -1,7 +1,7 @@
 """A slow replay table in plain Python: lists and loops, no links, no trees, no slots.
 
 It says what the real table must say. An entry is known by its generation, its number in the order
-of arrival.
+of arrival; some numbers are left out when a table goes on from an older state.
 """
 
 from __future__ import annotations
@@ -44,34 +44,50 @@ class SlowTable:
         """An empty table that draws as the named case of sampler_cases.py."""
         self.spec = spec
         self.sampler = sampler
-        self._first_kept = 0
+        self._held: list[int] = []
         self._generations: dict[tuple[int, int], int] = {}
-        self.history: list[Entry] = []
-        self.priorities: list[float] = []
-        self.times_sampled: list[int] = []
+        self.num_added = 0
+        """Generation of the next entry."""
+        self.history: dict[int, Entry] = {}
+        """All that ever came, by generation; so the next two."""
+        self.priorities: dict[int, float] = {}
+        self.times_sampled: dict[int, int] = {}
         self.overwritten_unsampled = 0
         self.stale_updates = 0
 
-    def held(self) -> range:
+    def held(self) -> list[int]:
         """Generations that are still here."""
-        first = max(self._first_kept, len(self.history) - self.spec.capacity)
-        return range(first, len(self.history))
+        return self._held
 
     def resize(self, capacity: int) -> None:
         """Keep the newest entries; what is gone does not come back in a larger table."""
         ready_before = self.ready()
-        self._first_kept = max(self.held().start, len(self.history) - capacity)
-        self.spec = replace(self.spec, capacity=capacity)
+        self._keep(capacity)
         self._count_lost(ready_before)
+
+    def _keep(self, capacity: int) -> None:
+        self._held = self._held[-capacity:]
+        self.spec = replace(self.spec, capacity=capacity)
+
+    def go_on(self, *, num_added: int, capacity: int) -> None:
+        """Be what a table of `capacity` is that begins from this state, later.
+
+        Generations below `num_added` were given out since and never come again.
+        """
+        self._keep(capacity)
+        self.num_added = num_added
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Store entries in this order."""
         ready_before = self.ready()
-        for entry in entries:
-            self._generations[entry.stream, entry.step] = len(self.history)
-            self.history.append(entry)
-            self.priorities.append(entry.priority)
-            self.times_sampled.append(0)
+        for generation, entry in enumerate(entries, start=self.num_added):
+            self._generations[entry.stream, entry.step] = generation
+            self._held.append(generation)
+            self.history[generation] = entry
+            self.priorities[generation] = entry.priority
+            self.times_sampled[generation] = 0
+        self.num_added += len(entries)
+        self._held = self._held[-self.spec.capacity :]
         self._count_lost(ready_before)
 
     def _count_lost(self, ready_before: Sequence[int]) -> None:
