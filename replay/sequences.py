@@ -11,7 +11,7 @@ Shape letters:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
@@ -166,6 +166,12 @@ class SequenceBatch:
     """[B, S*C, H, W] Observation after the last step."""
     inverse_probabilities: Float32Array
     """[B] 1 / (N * P) of the transition that was drawn; see SampleBatch."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all arrays but the keys'."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 def gather_sequences(

@@ -244,10 +244,13 @@ class ReplayShard:
             if not is_let:
                 return None
             table = self._tables[index]
-            sequences = table.sample_sequences(num, length, burn_in=burn_in)
-            self._pacing.count_draw(index, int(sequences.lengths.sum()))
+            with self._working():
+                slots = table.sample_sequences(num, length, burn_in=burn_in)
+                batch = gather_sequences(table.ring, slots, shard=self._shard, game_index=index)
+            self._batch_bytes += batch.num_bytes
+            self._pacing.count_draw(index, int(batch.lengths.sum()))
             self._condition.notify_all()
-            return gather_sequences(table.ring, sequences, shard=self._shard, game_index=index)
+            return batch
 
     @contextmanager
     def _working(self) -> Iterator[None]:

@@ -101,7 +101,7 @@ class ShardStats:
     chunk_bytes: int = 0
     """Of all chunks stored."""
     batch_bytes: int = 0
-    """Of all batches drawn."""
+    """Of all batches drawn, those of sequences too."""
     snapshots: SnapshotStats = SnapshotStats()
     transitions_lost: int = 0
     """Stored by this shard's process before this one, and not in the snapshot it began from."""

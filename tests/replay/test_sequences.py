@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
@@ -153,7 +156,7 @@ def test_sequences_of_an_empty_table_are_refused():
 # Of a shard
 
 
-def make_shard(**overrides) -> tuple[ReplayShard, EpisodeWriter]:
+def make_shard(*, clock=time.monotonic, **overrides) -> tuple[ReplayShard, EpisodeWriter]:
     settings = {
         "batch_size": 4,
         "capacity_per_game": 64,
@@ -164,7 +167,7 @@ def make_shard(**overrides) -> tuple[ReplayShard, EpisodeWriter]:
     }
     config = ReplayConfig(**(settings | overrides))
     specs = [make_spec(game="pong", num_stack=1), make_spec(game="boxing", num_stack=1)]
-    return ReplayShard(config, specs, shard=7), EpisodeWriter()
+    return ReplayShard(config, specs, shard=7, clock=clock), EpisodeWriter()
 
 
 def test_sequences_of_a_shard_are_of_the_game_that_is_asked_for():
@@ -177,6 +180,20 @@ def test_sequences_of_a_shard_are_of_the_game_that_is_asked_for():
     assert batch.observations.shape[:2] == (3, 3)
     assert (batch.keys.shard, set(batch.keys.game_index.tolist())) == (7, {1})
     shard.check_valid()
+
+
+def test_sequences_count_as_bytes_drawn_and_as_time_at_work():
+    seconds = itertools.count()
+    shard, writer = make_shard(clock=lambda: float(next(seconds)))
+    for game in ("pong", "boxing"):
+        assert shard.add(chunk_of(writer.play(0, "...."), game=game))
+    before = shard.stats()
+    batch = shard.sample_sequences("boxing", 3, 2, burn_in=1)
+    after = shard.stats()
+    assert after.busy_s - before.busy_s == 1.0
+    assert after.batch_bytes == batch.num_bytes
+    # Frames alone: three sequences of three steps, and what follows each.
+    assert batch.num_bytes > batch.observations.nbytes + batch.bootstrap_observations.nbytes == 48
 
 
 @pytest.mark.parametrize("pinned", [False, True])
