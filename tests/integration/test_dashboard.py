@@ -15,12 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from pages import served
 from recorded_runs import make_run
 from runs import ROOT, command, read_metrics, title_of, wait_until
 
 from launch.config import MultitaskConfig
-from launch.page.source import RunSource
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -72,6 +70,13 @@ def started(smoke_options, folder):
             r"live page: (http://127\.0\.0\.1:\d+/)", (running.scratch / "output").read_text()
         )
         yield running, run, address
+
+
+def address_in(server):
+    """That dashboard.py prints."""
+    output = server.scratch / "output"
+    server.wait_for(lambda: "http" in output.read_text(), timeout_s=60.0, what="it is served")
+    return re.search(r"http://\S+", output.read_text())[0]
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +163,8 @@ def test_the_first_figures_are_there_within_a_second_of_the_first_load(running, 
 def test_the_figures_of_the_run_are_new_at_least_every_two_seconds(running, chromium):
     _, _, address = running
     with opened(chromium, address) as tab:
+        # The first who watches has the page open Redis, with which it is busy for a moment.
+        tab.wait_for_text("#about", " on ")
         # Of the time since the start, which is in whole seconds, two looks may show the same.
         tab.page.evaluate(
             """() => {
@@ -297,8 +304,8 @@ def test_the_student_plays_with_weights_from_redis(running, chromium):
 def test_a_run_that_has_ended_is_shown_from_its_folder(chromium, tmp_path):
     run = make_run(tmp_path / "done")
     with (
-        served(RunSource(run)) as page,
-        opened(chromium, f"http://127.0.0.1:{page.port}/", state="Ended") as tab,
+        command("dashboard.py", run.path, cwd=tmp_path) as server,
+        opened(chromium, address_in(server), state="Ended") as tab,
     ):
         assert tab.page.title() == "done \u00b7 Ended"
         assert tab.page.locator("#notice").is_hidden()

@@ -16,6 +16,10 @@
   const found = [];
   texts.forEach((one, i) => {
     if (one.box.left < -0.5 || one.box.right > innerWidth + 0.5) found.push([one.text, "the edge"]);
+    const drawing = one.node.parentElement.closest("svg")?.getBoundingClientRect();
+    if (drawing && (one.box.left < drawing.left || one.box.right > drawing.right + 1)) {
+      found.push([one.text, "the edge of its drawing"]);
+    }
     for (const other of texts.slice(i + 1)) {
       const wide = Math.min(one.box.right, other.box.right) - Math.max(one.box.left, other.box.left);
       const high = Math.min(one.box.bottom, other.box.bottom) - Math.max(one.box.top, other.box.top);

@@ -6,7 +6,7 @@ const HEADER = "X-Actor-Mimic-Token";
 const PLACE = "actor-mimic-token";
 
 let token = "";
-let isWritable = false;
+let isWritable = null; // Until the server has said.
 let tell = () => {};
 
 /** Whether this page may change the run. */

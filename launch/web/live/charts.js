@@ -4,7 +4,8 @@
 import { draw, make, say } from "./dom.js";
 import { clock, figure } from "./format.js";
 
-const LEFT = 44;
+const MIN_LEFT = 44;
+const DIGIT = 6.6; // Width of a figure on an axis.
 const BOTTOM = 18;
 const TOP = 6;
 const NUM_COLOURS = 7;
@@ -24,6 +25,7 @@ export class Chart {
     this.inView = inView;
     this.lines = [];
     this.seconds = [];
+    this.left = MIN_LEFT;
     this.at = null; // Seconds, not a place: curves are thinned out as they grow.
     this.legend = make("p", "legend");
     this.unit = unit;
@@ -71,13 +73,15 @@ export class Chart {
     this.step = niceStep((highest - lowest) / 3 || 1);
     this.bottom = Math.floor(lowest / this.step) * this.step;
     this.top = Math.max(Math.ceil(highest / this.step) * this.step, this.bottom + this.step);
+    const longest = Math.max(...[this.bottom, this.bottom + this.step, this.top].map((value) => this.text(value).length));
+    this.left = Math.max(MIN_LEFT, DIGIT * longest + 10);
     const times = [...this.seconds, ...this.lines.flatMap((line) => (line.scatter ?? []).map((p) => p[0]))];
     this.first = Math.min(...times);
     this.last = Math.max(...times, this.first + 1);
   }
 
   x(seconds) {
-    return LEFT + ((seconds - this.first) / (this.last - this.first)) * (this.width - LEFT - 6);
+    return this.left + ((seconds - this.first) / (this.last - this.first)) * (this.width - this.left - 6);
   }
 
   y(value) {
@@ -89,16 +93,16 @@ export class Chart {
     const parts = [];
     for (let value = this.bottom; value <= this.top + this.step / 2; value += this.step) {
       const y = this.y(value);
-      parts.push(draw("line", "grid", { x1: LEFT, x2: this.width, y1: y, y2: y }));
-      parts.push(draw("text", "", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, this.text(value)));
+      parts.push(draw("line", "grid", { x1: this.left, x2: this.width, y1: y, y2: y }));
+      parts.push(draw("text", "", { x: this.left - 6, y: y + 4, "text-anchor": "end" }, this.text(value)));
     }
     if (this.guide !== null) {
       const y = this.y(this.guide);
-      parts.push(draw("line", "guide", { x1: LEFT, x2: this.width, y1: y, y2: y }));
+      parts.push(draw("line", "guide", { x1: this.left, x2: this.width, y1: y, y2: y }));
     }
     if (Number.isFinite(this.first)) {
       const y = this.height - 4;
-      parts.push(draw("text", "", { x: LEFT, y }, clock(this.first)));
+      parts.push(draw("text", "", { x: this.left, y }, clock(this.first)));
       parts.push(draw("text", "", { x: this.width, y, "text-anchor": "end" }, clock(this.last)));
     }
     return parts;
@@ -119,7 +123,7 @@ export class Chart {
 
   point(event) {
     const box = this.svg.getBoundingClientRect();
-    const share = (event.clientX - box.left - LEFT) / (box.width - LEFT - 6);
+    const share = (event.clientX - box.left - this.left) / (box.width - this.left - 6);
     this.at = this.first + share * (this.last - this.first);
     this.showValues();
   }

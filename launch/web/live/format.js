@@ -28,7 +28,7 @@ export function count(value) {
 
 /** A share of 1 in percent. */
 export function percent(value) {
-  return Number.isFinite(value) ? `${whole.format(100 * value)}%` : NONE;
+  return Number.isFinite(value) ? `${whole.format(Math.round(100 * value) || 0)}%` : NONE; // Never -0%.
 }
 
 /** A score, to one place. */
