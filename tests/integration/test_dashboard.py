@@ -146,6 +146,11 @@ def seconds_of(label):
     return 3600 * int(hours) + 60 * int(minutes) + int(seconds)
 
 
+def wait_for_curves(tab):
+    drawn = tab.page.locator(".chart polyline[points*=' ']")
+    tab.wait_until(lambda: drawn.count() >= 5, what="curves")
+
+
 def picture(tab, name):
     if folder := os.environ.get("ACTOR_MIMIC_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -201,6 +206,7 @@ def test_curves_are_read_with_the_keyboard_alone(running, chromium):
     _, _, address = running
     with opened(chromium, address) as tab:
         keyboard = tab.page.keyboard
+        wait_for_curves(tab)
         go_to(tab, "svg[aria-label^='Steps per second over time']")
         chart = tab.page.locator(".chart", has_text="Steps per second")
         spoken, note = chart.locator("[role=status]"), chart.locator(".head p")
@@ -278,9 +284,7 @@ def test_nothing_overlaps_or_is_cut_off(running, chromium, width, name):
         tab.wait_for_text("#limit", "^(Actors|Replay|Network|Learner)$")
         tab.page.locator("#screen").scroll_into_view_if_needed()
         tab.wait_for_text("#facts", r"update [\d,]+", timeout_s=120.0)
-        tab.wait_until(
-            lambda: tab.page.locator(".chart polyline[points*=' ']").count() >= 5, what="curves"
-        )
+        wait_for_curves(tab)
         picture(tab, name)
         assert tab.page.evaluate("document.documentElement.scrollWidth") == width
         assert tab.page.evaluate(PAIRS_OF_TEXTS_THAT_OVERLAP) == []
