@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,15 +45,29 @@ FIRST_FIGURES = """
 
 
 @pytest.fixture(scope="module")
-def running(smoke_options, tmp_path_factory):
-    """A run that goes on as long as there are tests that look at it."""
-    with started(smoke_options, tmp_path_factory.mktemp("shown")) as running:
-        yield running
+def run_that_goes_on(smoke_options, tmp_path_factory):
+    """One for all tests, and another one after a test that has ended it."""
+    runs = []
+    with ExitStack() as stack:
+
+        def get():
+            if not runs or runs[-1][0].process.poll() is not None:
+                folder = tmp_path_factory.mktemp("shown")
+                runs.append(stack.enter_context(started(smoke_options, folder)))
+            return runs[-1]
+
+        yield get
+
+
+@pytest.fixture
+def running(run_that_goes_on):
+    """(the command, its folder, the address of its page), in whatever order the tests come."""
+    return run_that_goes_on()
 
 
 @contextmanager
 def started(smoke_options, folder):
-    """A run that does not end by itself: (the command, its folder, the address of its page)."""
+    """A run that does not end by itself."""
     token = folder / "token"
     token.write_text(TOKEN)
     token.chmod(0o600)
@@ -322,18 +336,15 @@ def test_a_run_that_has_ended_is_shown_from_its_folder(chromium, tmp_path):
         tab.wait_until(lambda: tab.page.locator(".chart circle").count() >= 8, what="tests")
 
 
-def test_the_page_ends_with_the_run_and_says_so(smoke_options, chromium, tmp_path):
-    # A run of its own: the others are to find theirs, in whatever order they come.
-    with (
-        started(smoke_options, tmp_path) as (launcher, run, address),
-        opened(chromium, address) as tab,
-    ):
+def test_the_page_ends_with_the_run_and_says_so(running, chromium):
+    launcher, run, address = running
+    with opened(chromium, address) as tab:
         launcher.interrupt()
         wait_until(lambda: launcher.process.poll() is not None, timeout_s=120.0, what="the end")
         tab.wait_for_text("#notice", "Nothing is heard from the page's server")
         # The browser notes that its streams are cut and nobody answers; the page adds nothing.
         assert [text for text in tab.complaints if "net::ERR_" not in text] == []
         tab.complaints.clear()
-        assert not [pid for pid in launcher.pids if "dashboard.py" in title_of(pid)]
+    assert not [pid for pid in launcher.pids if "dashboard.py" in title_of(pid)]
     lines = (run / "events.jsonl").read_text().splitlines()
     assert any(json.loads(line)["event"].startswith("checkpoint of update") for line in lines)
