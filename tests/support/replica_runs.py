@@ -95,8 +95,8 @@ def concatenated(parts: Sequence[SampleBatch]) -> SampleBatch:
 
 def _weights(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
     counts = np.asarray(counts, np.int64)
-    weights = BatchAllotment(SHARES, int(counts.sum())).loss_weights(counts)
-    return weights * np.float32(BATCH_WEIGHT)
+    weights = BatchAllotment(SHARES, int(counts.sum())).loss_weights(counts.tolist())
+    return np.array(weights, np.float32) * np.float32(BATCH_WEIGHT)
 
 
 def _concatenate(parts: Sequence[Any], order: NDArray[np.int64]) -> Any:
