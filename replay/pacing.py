@@ -2,8 +2,8 @@
 
 Games do not hold each other up: the band is for their sum, in which the games that wait to insert
 take turns by their shares; a game short of data yields its part of a batch to the others, and a cap
-bounds what a single game gives. With `pin_every_game` each game
-has a band of its own instead. What is set for single games can change between two batches.
+bounds what a single game gives. With `pin_every_game` each game has a band of its own instead. What
+is set for single games can change between two batches.
 """
 
 from __future__ import annotations

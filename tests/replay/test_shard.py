@@ -11,33 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_chunks import Entry, EpisodeWriter, chunk_of, make_settings, make_spec
 from replay_model import SlowTable
+from replay_shards import make_config
+from replay_shards import make_shard as shard_of
 
-from replay.config import ReplayConfig
 from replay.shard import ReplayShard
 from replay.types import Chunk, PriorityUpdate, SampleBatch
 
-WIDE = 1e6
+THREE = ("pong", "boxing", "breakout")
 
 
-def make_config(**overrides) -> ReplayConfig:
-    """Small, and so lenient that nothing waits unless a test makes it."""
-    values = {
-        "batch_size": 12,
-        "capacity_per_game": 64,
-        "min_size_per_game": 4,
-        "samples_per_insert": 1.0,
-        "samples_per_insert_cap": WIDE,
-        "error_buffer": WIDE,
-    }
-    return ReplayConfig(**(values | overrides))
-
-
-def make_shard(
-    games=("pong", "boxing", "breakout"), *, seed=0, shares=None, shard=0, spec=None, **config
-) -> ReplayShard:
-    specs = [make_spec(game=game, **(spec or {})) for game in games]
-    settings = make_settings(make_config(**config), specs, shares)
-    return ReplayShard(make_config(**config), specs, settings=settings, shard=shard, seed=seed)
+def make_shard(games=THREE, **options) -> ReplayShard:
+    return shard_of(games, **options)
 
 
 def play(shard: ReplayShard, writer: EpisodeWriter, game: str, events: str = "....") -> list[Entry]:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
+from replay_shards import make_shard as shard_of
 
 from replay.config import ReplayConfig
 from replay.shard import ReplayShard
@@ -22,16 +23,9 @@ def pool():
         yield executor
 
 
-def make_shard(**overrides) -> ReplayShard:
-    values = {
-        "batch_size": 8,
-        "min_size_per_game": 4,
-        "samples_per_insert": 1.0,
-        "error_buffer": 8.0,
-        "samples_per_insert_cap": 100.0,
-        "capacity_per_game": 64,
-    }
-    return ReplayShard(ReplayConfig(**(values | overrides)), [make_spec(num_stack=1)])
+def make_shard(games=("pong",), **overrides) -> ReplayShard:
+    values = {"batch_size": 8, "error_buffer": 8.0, "samples_per_insert_cap": 100.0}
+    return shard_of(games, spec={"num_stack": 1}, **(values | overrides))
 
 
 def full_shard(writer: EpisodeWriter) -> ReplayShard:
@@ -183,17 +177,7 @@ TWO = ("pong", "boxing")
 
 def two_games(**overrides) -> ReplayShard:
     """A shard in which Pong has filled the band, and one of them for each game."""
-    values = {
-        "batch_size": 4,
-        "min_size_per_game": 4,
-        "samples_per_insert": 1.0,
-        "error_buffer": 16.0,
-        "samples_per_insert_cap": 100.0,
-        "capacity_per_game": 64,
-    }
-    shard = ReplayShard(
-        ReplayConfig(**(values | overrides)), [make_spec(game=game, num_stack=1) for game in TWO]
-    )
+    shard = make_shard(TWO, **({"batch_size": 4, "error_buffer": 16.0} | overrides))
     assert shard.add(chunk_of(EpisodeWriter(actor=90).play(0, "...."), game="boxing"))
     writer = EpisodeWriter(actor=91)
     while shard.add(chunk_of(writer.play(0, "...."))):
