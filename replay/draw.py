@@ -82,14 +82,17 @@ def _fill_labels(ring: TransitionRing, drawn: Drawn, out: SampleBatch, rows: sli
     out.keys.generations[rows] = drawn.generations
     out.ages[rows] = drawn.ages
     out.inverse_probabilities[rows] = drawn.inverse_probabilities
-    out.actions[rows] = ring.actions[slots]
+    out.actions[rows] = ring.actions.take(slots)
     for name in _GATHERED:
         # Clipped instead of checked: only then does NumPy copy straight to where it is told to.
-        np.take(getattr(ring, name), slots, axis=0, out=getattr(out, name)[rows], mode="clip")
+        getattr(ring, name).take(slots, axis=0, out=getattr(out, name)[rows], mode="clip")
     width = ring.spec.num_teacher_features
     features = out.teacher_features[rows]
+    if width:
+        # As for frames (frame_store.py): rows lie all over memory, and are asked for all at once.
+        ring.teacher_features[:, 0][slots]
     if width == features.shape[1]:
-        np.take(ring.teacher_features, slots, axis=0, out=features, mode="clip")
+        ring.teacher_features.take(slots, axis=0, out=features, mode="clip")
     else:
         features[:, :width] = ring.teacher_features[slots]
         features[:, width:] = 0

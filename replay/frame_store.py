@@ -89,9 +89,10 @@ class RawFrames:
         # Copying waits for the first bytes of every stack; asked for all at once, they come sooner.
         self._first_bytes[slots[:, 0]]
         # Clipped instead of checked: only then does NumPy copy straight to where it is told to.
-        np.take(self._frames, slots, axis=0, out=out, mode="clip")
-        if slots.min(initial=0) < 0:
-            out[slots < 0] = 0
+        self._frames.take(slots, axis=0, out=out, mode="clip")
+        is_missing = slots < 0
+        if np.count_nonzero(is_missing):
+            out[is_missing] = 0
 
     def columns(self, slots: Int64Array) -> Columns:
         """See FrameStore: `frames` [E, C, H, W]."""

@@ -43,7 +43,7 @@ class SumTree:
 
     def get(self, indices: Int64Array) -> Float64Array:
         """Values of the leaves `indices`."""
-        return self._nodes[self._first_leaf + indices]
+        return self._nodes.take(self._first_leaf + indices)
 
     def nonzero(self) -> Int64Array:
         """Leaves with a value above 0, ascending."""
@@ -100,7 +100,7 @@ class SumTree:
         leaves = nodes - self._first_leaf
         # Rounding may leave a target just past the last leaf of its stretch that is not zero.
         is_past = self.get(leaves) == 0.0
-        if is_past.any():
+        if np.count_nonzero(is_past):
             held = self.nonzero()
             leaves[is_past] = held[np.searchsorted(held, leaves[is_past]) - 1]
         return leaves

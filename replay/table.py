@@ -112,7 +112,7 @@ class ReplayTable:
         ValueError if nothing can be drawn yet.
         """
         slots, inverse = self._draw(size)
-        generations = self.ring.generations[slots]
+        generations = self.ring.generations.take(slots)
         ages = self.ring.num_added - 1 - generations
         self._count_draws(slots, ages)
         return Drawn(slots, generations, ages, inverse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,11 @@ from launch.benchmarks.bench_timing import Rounds, medians, short
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayFigures:
-    """One replay, measured: medians over the rounds."""
+    """One replay, measured: medians over the rounds, of rates and of what is held against memcpy.
+
+    The latter is formed within each round, whose windows lie next to each other: how fast memory is
+    changes from minute to minute on a machine that others use, too.
+    """
 
     inserts_per_second: float
     """Transitions stored."""
@@ -22,6 +27,8 @@ class ReplayFigures:
     """Priorities set."""
     memcpy_bytes_per_second: float
     """Of the process that takes the batches, in the same rounds."""
+    sampled_per_copied_byte: tuple[float, ...]
+    """Transitions given out in the time that memcpy takes for a byte, of every round."""
     bytes_per_sample: float
     """Of a transition that is given out."""
     resident_bytes_per_transition: float | None = None
@@ -34,7 +41,17 @@ class ReplayFigures:
     @property
     def memcpy_ratio(self) -> float:
         """Bytes of the batches per second over those that memcpy copies."""
-        return self.samples_per_second * self.bytes_per_sample / self.memcpy_bytes_per_second
+        return statistics.median(self._memcpy_ratios)
+
+    @property
+    def memcpy_ratio_quartiles(self) -> tuple[float, float]:
+        """Between them lie the ratios of half of the rounds."""
+        lower, _, upper = statistics.quantiles(self._memcpy_ratios, n=4)
+        return lower, upper
+
+    @property
+    def _memcpy_ratios(self) -> list[float]:
+        return [rate * self.bytes_per_sample for rate in self.sampled_per_copied_byte]
 
     @property
     def bytes_per_transition(self) -> float | None:
@@ -55,7 +72,10 @@ class ReplayFigures:
             "memcpy_ratio": self.memcpy_ratio,
             "memcpy_bytes_per_second": self.memcpy_bytes_per_second,
         }
-        return {name: None if value is None else short(value) for name, value in figures.items()}
+        return {
+            **{name: None if value is None else short(value) for name, value in figures.items()},
+            "memcpy_ratio_quartiles": [short(ratio) for ratio in self.memcpy_ratio_quartiles],
+        }
 
 
 def rates_of(rounds: Rounds) -> dict[str, Any]:
@@ -66,6 +86,10 @@ def rates_of(rounds: Rounds) -> dict[str, Any]:
         "samples_per_second": 1 / seconds["sample"],
         "updates_per_second": 1 / seconds["update"],
         "memcpy_bytes_per_second": 1 / seconds["copy"],
+        "sampled_per_copied_byte": tuple(
+            copied / sampled
+            for copied, sampled in zip(rounds["copy"], rounds["sample"], strict=True)
+        ),
         "rounds": len(rounds["copy"]),
     }
 

@@ -31,10 +31,10 @@ def measure_in_process(
     )
     rounds = measure_rounds(
         {
-            "insert": lambda: replay.insert(WINDOW_S),
+            "copy": lambda: repeat_for(copy.run, WINDOW_S),
             "sample": lambda: replay.sample(WINDOW_S),
             "update": lambda: replay.update(WINDOW_S),
-            "copy": lambda: repeat_for(copy.run, WINDOW_S),
+            "insert": lambda: replay.insert(WINDOW_S),
         },
         seconds=seconds,
     )

@@ -10,6 +10,7 @@ on two cores cannot come to twice of what two or three do there, so that one is 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,10 +29,10 @@ from launch.benchmarks.bench_replay_process import (
     add_windows,
     replay_processes,
 )
-from launch.benchmarks.bench_timing import Window, measure_rounds, medians, repeat_for, short
+from launch.benchmarks.bench_timing import Window, measure_rounds, repeat_for, short
 from launch.recipe import MultitaskRecipe
 
-_WINDOW_S = 0.4
+_WINDOW_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,10 @@ def _compare(
     *,
     seconds: float,
 ) -> dict[str, float]:
-    """Rate of `two` over that of `one`, of each of these operations."""
+    """Rate of `two` over that of `one`, of each of these operations: the median over the rounds.
+
+    Formed within each round, whose two windows lie next to each other.
+    """
     rounds = measure_rounds(
         {
             f"{name} {which}": partial(getattr(processes, name), _WINDOW_S)
@@ -153,8 +157,13 @@ def _compare(
         },
         seconds=seconds,
     )
-    times = medians(rounds)
-    return {name: times[f"{name} one"] / times[f"{name} two"] for name in names}
+    return {
+        name: statistics.median(
+            one_s / two_s
+            for one_s, two_s in zip(rounds[f"{name} one"], rounds[f"{name} two"], strict=True)
+        )
+        for name in names
+    }
 
 
 def _get(references: list[Any]) -> list[Any]:
