@@ -15,6 +15,10 @@ PartitionOrder: TypeAlias = Literal["rank", "proportional"]
 PartitionCorrection: TypeAlias = Literal["within", "full"]
 
 
+MAX_SAMPLES_PER_INSERT = 1e15
+"""As good as no cap; far beyond it, samples that are allowed are no finite number any more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayConfig:
     """Sampling and pacing; sizes are for the whole run and are divided among the shards."""
@@ -91,10 +95,11 @@ class ReplayConfig:
                 f"replay.snapshot_period_s must be 0 (off) or positive, got "
                 f"{self.snapshot_period_s}"
             )
-        if not self.samples_per_insert <= self.samples_per_insert_cap < math.inf:
+        if not self.samples_per_insert <= self.samples_per_insert_cap <= MAX_SAMPLES_PER_INSERT:
             raise ValueError(
-                f"replay.samples_per_insert_cap ({self.samples_per_insert_cap}) must be finite and "
-                f"not below replay.samples_per_insert ({self.samples_per_insert})"
+                f"replay.samples_per_insert_cap ({self.samples_per_insert_cap}) must be at most "
+                f"{MAX_SAMPLES_PER_INSERT:g} and not below replay.samples_per_insert "
+                f"({self.samples_per_insert})"
             )
         if not 0.0 <= self.priority_exponent <= 1.0:
             raise ValueError(

@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
-from replay.config import ReplayConfig
+from replay.config import MAX_SAMPLES_PER_INSERT, ReplayConfig
 from replay.ring import TableSpec
 from replay.slices import GameSlice
+
+_MAX_QUOTA = 1 << 40
+"""More transitions than any machine has room for."""
 
 
 class SettingsChange(TypedDict, total=False):
@@ -67,15 +70,19 @@ def check_game_settings(game: str, settings: GameSettings, config: ReplayConfig)
             f"the share of {game} must be positive and finite, got {settings.share}; to stop "
             "training on a game, start a run without it"
         )
+    if type(settings.quota) is not int or settings.quota >= _MAX_QUOTA:
+        raise ValueError(
+            f"the quota of {game} must be a whole number below {_MAX_QUOTA}, got {settings.quota}"
+        )
     if settings.quota < config.min_size_per_game:
         raise ValueError(
             f"the quota of {game} ({settings.quota}) must not be below replay.min_size_per_game "
             f"({config.min_size_per_game}), which learning waits for"
         )
-    if not settings.samples_per_insert_cap < math.inf:
+    if not settings.samples_per_insert_cap <= MAX_SAMPLES_PER_INSERT:
         raise ValueError(
-            f"the samples-per-insert cap of {game} must be finite, got "
-            f"{settings.samples_per_insert_cap}"
+            f"the samples-per-insert cap of {game} must be finite, and at most "
+            f"{MAX_SAMPLES_PER_INSERT:g}, got {settings.samples_per_insert_cap}"
         )
     if not settings.samples_per_insert_cap >= config.samples_per_insert:
         spi, cap = config.samples_per_insert, settings.samples_per_insert_cap

@@ -21,6 +21,8 @@ _MAGIC = b"AMLEDG01"
 _MAX_BEGINNINGS = 8
 _HEADER = struct.Struct(f"<8s16sqq{_MAX_BEGINNINGS}d")
 _GAME = struct.Struct("<qq")
+_MAX_COUNT = 1 << 62
+"""No run stores so many; a file that says so is damaged."""
 
 
 class Ledger:
@@ -69,6 +71,8 @@ class Ledger:
         if magic != _MAGIC or not 0 <= num_beginnings <= _MAX_BEGINNINGS:
             return
         games = list(_GAME.iter_unpack(data[_HEADER.size :]))
+        if not all(0 <= count <= _MAX_COUNT for game in games for count in game):
+            return
         self.inserted = [inserted for inserted, _ in games]
         self.num_added = [num_added for _, num_added in games]
         if session == self._session:

@@ -65,8 +65,13 @@ class SequenceSlots:
         return slots
 
 
-def check_numbers(num: int, length: int, burn_in: int) -> None:
-    """Raises ValueError for sequences that cannot be."""
+def check_numbers(num: int, length: int, burn_in: int, *, capacity: int) -> None:
+    """Raises ValueError for sequences that cannot be, or are longer than a table's `capacity`."""
+    if max(length, burn_in) > capacity:
+        raise ValueError(
+            f"cannot draw sequences of {length} steps after {burn_in} of burn-in from a table of "
+            f"{capacity}; neither can be more"
+        )
     if num < 1 or length < 1 or burn_in < 0:
         raise ValueError(
             f"cannot draw {num} sequences of {length} steps after {burn_in} of burn-in; there must "
@@ -101,10 +106,14 @@ def follow(
     for column in range(burn_in, burn_in + length):
         here = _where(current, ring.links.is_transition)
         slots[:, column] = np.where(here, current, NO_SLOT)
+        if not here.any():
+            break
         # The last observation of a truncated episode is no step, but what follows the last one.
         current = np.where(here, _neighbour(ring.links.next, current), current)
     before = _neighbour(ring.links.previous, drawn)
     for column in range(burn_in - 1, -1, -1):
+        if np.all(before == NO_SLOT):
+            break
         _, complete = ring.history(np.maximum(before, 0))
         before = np.where(complete, before, NO_SLOT)
         slots[:, column] = before

@@ -17,7 +17,7 @@ import numpy as np
 
 from replay.batch_layout import BatchLayout
 from replay.config import ReplayConfig
-from replay.draw import check_tables, draw_batch
+from replay.draw import check_tables, draw_batch, empty_batch
 from replay.game_settings import GameSettings, SettingsChange, check_game_settings, check_quota
 from replay.pacing import Pacing
 from replay.ring import TableSpec
@@ -189,9 +189,16 @@ class ReplayShard:
         Returns:
             None if there is no batch yet.
         """
+        if out is not None and out.batch_size != self._config.batch_size:
+            raise ValueError(
+                f"a batch of {out.batch_size} cannot take the {self._config.batch_size} "
+                "transitions of one of this shard"
+            )
         with self._condition:
             if not self._wait_until(self._pacing.can_sample, timeout_s, self._samples):
                 return None
+            if out is None:  # Before anything is counted: there may be no memory for it.
+                out = empty_batch(self.specs, self._config.batch_size, shard=self._shard)
             with self._working():
                 counts, loss_weights = self._pacing.allot()
                 self._count_yielded(counts)
@@ -230,8 +237,9 @@ class ReplayShard:
             ValueError: an unknown game, or numbers that make no sense or can never be drawn.
         """
         index = self._index_of(game)
-        check_numbers(num, length, burn_in)
         with self._condition:
+            capacity = self._tables[index].spec.capacity
+            check_numbers(num, length, burn_in, capacity=capacity)
             size = num * length
             self._pacing.begin_draw(index, size)
             self._condition.notify_all()  # The game may insert now what the draw lacks.
@@ -278,12 +286,10 @@ class ReplayShard:
 
         ValueError for keys of another shard or malformed ones, before any priority is set.
         """
+        update.check()
         keys = update.keys
         if keys.shard != self._shard:
             raise ValueError(f"keys of replay shard {keys.shard} were sent to shard {self._shard}")
-        columns = (keys.slots, keys.generations, update.priorities)
-        if any(column.shape != keys.game_index.shape for column in columns):
-            raise ValueError("keys and priorities of an update must have the same number of rows")
         if np.any((keys.game_index < 0) | (keys.game_index >= len(self._tables))):
             raise ValueError(f"keys name a game beyond the {len(self._tables)} of this replay")
         parts = []

@@ -143,7 +143,7 @@ class ReplayTable:
         Raises:
             ValueError: nothing can be drawn yet, or numbers that make no sense.
         """
-        check_numbers(num, length, burn_in)
+        check_numbers(num, length, burn_in, capacity=self.spec.capacity)
         drawn, inverse = self._draw(num)
         sequences = follow(self.ring, drawn, inverse, length=length, burn_in=burn_in)
         learned = sequences.learning_slots

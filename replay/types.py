@@ -36,6 +36,9 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 STREAMS_PER_ACTOR_BITS = 16
 """A stream's number is its actor's serial number, shifted, plus the environment's index."""
 
+MAX_STEP = 1 << 62
+"""Of a stream; what comes after it still has a number."""
+
 CHUNK_LAYOUT_VERSION = 1
 """Of what is in a chunk and what it means; raised whenever that changes."""
 
@@ -99,41 +102,13 @@ class Chunk:
         """Raises ValueError if the arrays do not fit each other or hold what must not be stored."""
         self._check_layout()
         self._check_arrays()
-        if not len(self.lengths) or np.any(self.lengths < 0) or np.any(self.first_steps < 0):
-            raise ValueError(
-                f"chunk of {self.game}: it needs at least one run, and no run may have a negative "
-                "length or first step"
-            )
-        if int(self.lengths.sum()) != self.num_entries:
-            raise ValueError(
-                f"chunk of {self.game}: run lengths sum to {int(self.lengths.sum())}, "
-                f"but there are {self.num_entries} frames"
-            )
-        actors = self.streams >> STREAMS_PER_ACTOR_BITS
-        if np.any(actors != actors[0]):
-            raise ValueError(f"chunk of {self.game}: its streams belong to more than one actor")
-        if not 0 <= self.weights_version < 1 << 63:
-            raise ValueError(f"chunk of {self.game}: weights_version must fit 63 bits")
-        # Written so that nan fails too: a single one would spoil the sum tree or the student.
-        if not np.all((self.priorities >= 0) & (self.priorities < np.inf)):
-            raise ValueError(f"chunk of {self.game}: priorities must be finite and not negative")
-        if not np.all(np.isfinite(self.rewards)):
-            raise ValueError(f"chunk of {self.game}: rewards must be finite")
-        if not np.all(np.isfinite(self.teacher_values)):
-            raise ValueError(f"chunk of {self.game}: teacher values must be finite")
-        # The student learns these; of its own logits, which it does not, the priorities would tell.
-        for name in ("teacher_logits", "teacher_features"):
-            if not _are_finite(getattr(self, name)):
-                raise ValueError(f"chunk of {self.game}: {name} must be finite")
-        if not np.all((self.epsilons >= 0) & (self.epsilons <= 1)):
-            raise ValueError(f"chunk of {self.game}: epsilons must lie between 0 and 1")
-        if not np.all((self.discounts >= 0) & (self.discounts <= 1)):
-            raise ValueError(f"chunk of {self.game}: discounts must lie between 0 and 1")
+        self._check_runs()
+        self._check_values()
 
     def _check_layout(self) -> None:
         # A chunk that was pickled before there were versions comes back without the field.
         version = getattr(self, "layout_version", 0)
-        if version != CHUNK_LAYOUT_VERSION:
+        if type(version) is not int or version != CHUNK_LAYOUT_VERSION:
             raise ValueError(
                 f"chunk of {self.game}: it has layout {version}, but this replay stores layout "
                 f"{CHUNK_LAYOUT_VERSION}; run actors and replay from the same version of the code"
@@ -146,33 +121,75 @@ class Chunk:
                 raise ValueError(
                     f"chunk of {self.game}: {name} is no array but a {type(array).__name__}"
                 )
-            expected = len(self.lengths) if name in _RUN_ARRAYS else self.num_entries
-            if array.ndim != num_axes or len(array) != expected:
+            if array.ndim != num_axes:
                 raise ValueError(
-                    f"chunk of {self.game}: {name} has shape {array.shape}, expected {expected} "
-                    f"rows and {num_axes} axes"
+                    f"chunk of {self.game}: {name} has shape {array.shape}, not {num_axes} axes"
                 )
             if not np.can_cast(array.dtype, dtype, "safe"):
                 raise ValueError(
                     f"chunk of {self.game}: {name} has type {array.dtype}, expected "
                     f"{np.dtype(dtype)}"
                 )
+        for name in _CHUNK_ARRAYS:
+            array = getattr(self, name)
+            expected = len(self.lengths) if name in _RUN_ARRAYS else self.num_entries
+            if len(array) != expected:
+                raise ValueError(
+                    f"chunk of {self.game}: {name} has shape {array.shape}, not {expected} rows"
+                )
+
+    def _check_runs(self) -> None:
+        if not len(self.lengths) or np.any(self.lengths < 0) or np.any(self.first_steps < 0):
+            raise ValueError(
+                f"chunk of {self.game}: it needs at least one run, and no run may have a negative "
+                "length or first step"
+            )
+        # Before they are added up: a sum that overflows could be anything.
+        longest = int(self.lengths.max())
+        total = longest if longest > self.num_entries else int(self.lengths.sum())
+        if total != self.num_entries:
+            raise ValueError(
+                f"chunk of {self.game}: run lengths sum to {total} or more, "
+                f"but there are {self.num_entries} frames"
+            )
+        if np.any(self.first_steps > MAX_STEP):
+            raise ValueError(f"chunk of {self.game}: a first step is beyond {MAX_STEP}")
+        actors = self.streams >> STREAMS_PER_ACTOR_BITS
+        if np.any(actors != actors[0]):
+            raise ValueError(f"chunk of {self.game}: its streams belong to more than one actor")
+
+    def _check_values(self) -> None:
+        version = self.weights_version
+        if not isinstance(version, int | np.integer) or not 0 <= version < 1 << 63:
+            raise ValueError(f"chunk of {self.game}: weights_version must be an int of 63 bits")
+        # Written so that nan fails too: a single one would spoil the sum tree or the student.
+        if not np.all((self.priorities >= 0) & (self.priorities < np.inf)):
+            raise ValueError(f"chunk of {self.game}: priorities must be finite and not negative")
+        # The student learns these; of its own logits, which it does not, the priorities would tell.
+        for name in ("rewards", "teacher_values", "teacher_logits", "teacher_features"):
+            if not are_finite(getattr(self, name)):
+                raise ValueError(f"chunk of {self.game}: {name} must be finite")
+        for name in ("epsilons", "discounts"):
+            values = getattr(self, name)
+            if not np.all((values >= 0) & (values <= 1)):
+                raise ValueError(f"chunk of {self.game}: {name} must lie between 0 and 1")
 
 
-def _are_finite(values: NDArray[np.generic]) -> bool:
+CHECKED_AT_ONCE = 16_384
+"""Numbers that `are_finite` looks at in one piece. The C library keeps a large array that is freed
+for as long as its thread lives, and hundreds of threads store chunks."""
+
+
+def are_finite(values: NDArray[np.generic]) -> bool:
     """As np.isfinite(values).all(), which takes fifty times as long for float16."""
-    bits = np.asarray(values, np.float16).view(np.uint16).reshape(-1)
-    # In parts: the C library keeps a large array that is freed for as long as its thread lives, and
-    # hundreds of threads store chunks.
-    for start in range(0, len(bits), _CHECKED_AT_ONCE):
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    bits = values.view(np.uint16).reshape(-1)
+    for start in range(0, len(bits), CHECKED_AT_ONCE):
         # Without the sign: infinite and nan have all bits of the exponent.
-        if int((bits[start : start + _CHECKED_AT_ONCE] << 1).max()) >= 0xF800:
+        if int((bits[start : start + CHECKED_AT_ONCE] << 1).max()) >= 0xF800:
             return False
     return True
-
-
-_CHECKED_AT_ONCE = 16_384
-"""Numbers."""
 
 
 _RUN_ARRAYS = ("streams", "first_steps", "lengths")
@@ -291,3 +308,20 @@ class PriorityUpdate:
     keys: ItemKeys
     priorities: Float32Array
     """[B] Non-negative and finite."""
+
+    def check(self) -> None:
+        """Raises ValueError unless keys are whole numbers, and priorities floats, one for each."""
+        for name, column, kinds in (
+            ("game_index", self.keys.game_index, "iu"),
+            ("slots", self.keys.slots, "iu"),
+            ("generations", self.keys.generations, "iu"),
+            ("priorities", self.priorities, "f"),
+        ):
+            if not isinstance(column, np.ndarray) or column.dtype.kind not in kinds:
+                got = getattr(column, "dtype", type(column).__name__)
+                wanted = "floats" if kinds == "f" else "whole numbers"
+                raise ValueError(f"{name} of a priority update must be {wanted}, got {got}")
+            if column.ndim != 1 or column.shape != self.keys.game_index.shape:
+                raise ValueError(
+                    "keys and priorities of an update must have the same number of rows"
+                )

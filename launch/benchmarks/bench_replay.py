@@ -30,12 +30,9 @@ from launch.benchmarks.bench_replay_play import RecordedPlay, record_play
 from launch.benchmarks.bench_replay_process import ReplayProcesses, replay_processes
 from launch.benchmarks.bench_replay_scaling import measure_scaling
 from launch.benchmarks.bench_setup import BenchSetup, without_pacing
-from launch.benchmarks.bench_timing import Result, measure_rounds, short
+from launch.benchmarks.bench_timing import WINDOW_S, Result, measure_rounds, short
 from launch.on_ray.session import ray_session
 from launch.recipe import MultitaskRecipe
-
-WINDOW_S = 0.2
-"""Of one operation in a round."""
 
 
 def run(setup: BenchSetup) -> Result:

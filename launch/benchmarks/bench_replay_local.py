@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,12 +10,11 @@ from launch.benchmarks.bench_arrays import num_bytes
 from launch.benchmarks.bench_memcpy import Memcpy, copy_source_bytes
 from launch.benchmarks.bench_replay_figures import ReplayFigures, rates_of
 from launch.benchmarks.bench_replay_play import PlayStreams, RecordedPlay
-from launch.benchmarks.bench_timing import Window, measure_rounds, repeat_for
+from launch.benchmarks.bench_timing import WINDOW_S, Window, measure_rounds, repeat_for
 from launch.recipe import MultitaskRecipe
 from launch.roles import build_shard
+from replay.batch_channel import with_own_keys
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
-
-WINDOW_S = 0.2
 
 
 def measure_in_process(
@@ -57,7 +55,7 @@ class LocalReplay:
             stored += self._insert()
         self._keys: deque[ItemKeys] = deque(maxlen=64)
         batch = self._draw()
-        self._keys.append(_copied(batch.keys))
+        self._keys.append(with_own_keys(batch).keys)
         self.bytes_per_batch = num_bytes(batch)
         self.bytes_per_sample = self.bytes_per_batch / batch.batch_size
 
@@ -84,7 +82,7 @@ class LocalReplay:
 
     def _sample(self) -> int:
         batch = self._draw()
-        self._keys.append(_copied(batch.keys))
+        self._keys.append(with_own_keys(batch).keys)
         return batch.batch_size
 
     def _update(self) -> int:
@@ -98,13 +96,3 @@ class LocalReplay:
         batch = self._shard.sample()
         assert batch is not None  # Nothing paces this shard.
         return batch
-
-
-def _copied(keys: ItemKeys) -> ItemKeys:
-    """Keys of their own: those of a batch are views that keep all of its memory."""
-    return replace(
-        keys,
-        game_index=keys.game_index.copy(),
-        slots=keys.slots.copy(),
-        generations=keys.generations.copy(),
-    )

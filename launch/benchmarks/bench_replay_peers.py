@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launch.benchmarks.bench_replay_play import RecordedPlay
+from launch.benchmarks.bench_timing import WINDOW_S
 from replay.types import Chunk, Int64Array
 
 
@@ -93,6 +94,7 @@ def measure_peers(
                 *("--batch-size", str(batch_size)),
                 *("--memcpy-source-bytes", str(memcpy_source_bytes)),
                 *("--seconds", str(seconds)),
+                *("--window-s", str(WINDOW_S)),
             ]
             try:
                 results.figures[name] = _run(command)

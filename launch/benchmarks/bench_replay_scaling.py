@@ -29,10 +29,8 @@ from launch.benchmarks.bench_replay_process import (
     add_windows,
     replay_processes,
 )
-from launch.benchmarks.bench_timing import Window, measure_rounds, repeat_for, short
+from launch.benchmarks.bench_timing import WINDOW_S, Window, measure_rounds, repeat_for, short
 from launch.recipe import MultitaskRecipe
-
-_WINDOW_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +66,9 @@ def measure_scaling(recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds:
     ):
         for processes in (one_shard, two_shards):
             processes.fill(int(1.1 * recipe.config.replay.capacity_per_game * len(recipe.games)))
-        clients = _compare(one_shard, two_shards, ("insert", "sample"), seconds=seconds)
+        clients = compare(one_shard, two_shards, ("insert", "sample"), seconds=seconds)
     with _shards_alone(recipe, recorded) as one, _shards_alone(two, recorded) as both:
-        alone = _compare(one, both, ("insert", "sample", "copy"), seconds=1.5 * seconds)
+        alone = compare(one, both, ("insert", "sample", "copy"), seconds=1.5 * seconds)
     return Scaling(
         alone_samples_ratio=alone["sample"],
         alone_inserts_ratio=alone["insert"],
@@ -138,7 +136,7 @@ def _shards_alone(recipe: MultitaskRecipe, recorded: RecordedPlay) -> Iterator[_
             ray.kill(shard)
 
 
-def _compare(
+def compare(
     one: ReplayProcesses | _ShardsAlone,
     two: ReplayProcesses | _ShardsAlone,
     names: Sequence[str],
@@ -151,7 +149,7 @@ def _compare(
     """
     rounds = measure_rounds(
         {
-            f"{name} {which}": partial(getattr(processes, name), _WINDOW_S)
+            f"{name} {which}": partial(getattr(processes, name), WINDOW_S)
             for name in names
             for which, processes in (("one", one), ("two", two))
         },

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+WINDOW_S = 0.2
+"""Of one operation in a round, where a benchmark has no reason for another."""
 MIN_ROUNDS = 3
 """Measured whatever time they take; a median of less says nothing."""
 

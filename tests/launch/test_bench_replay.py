@@ -1,10 +1,13 @@
 """The benchmark of replay: its arithmetic, its record of play, and the line that it ends with."""
 
+import importlib.util
+import itertools
 import json
 import os
 import sys
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ from launch.benchmarks.bench_replay_figures import (
 from launch.benchmarks.bench_replay_peers import Peer, measure_peers, write_items
 from launch.benchmarks.bench_replay_play import RecordedPlay
 from launch.benchmarks.bench_replay_process import add_windows
+from launch.benchmarks.bench_replay_scaling import compare
 from launch.benchmarks.bench_setup import BenchOptions, prepare, without_pacing
 from launch.benchmarks.bench_timing import Window
 
@@ -67,19 +71,45 @@ def test_delivered_bytes_are_compared_with_copied_ones_round_by_round():
     assert figures().report()["memcpy_ratio_quartiles"] == pytest.approx([0.08, 0.12])
 
 
-def test_a_machine_that_slows_down_slows_both_sides_of_the_ratio():
-    # Seconds of a sample and of a byte, in five rounds of which the last three are slow ones.
-    slowness = (1.0, 1.0, 2.0, 2.0, 2.0)
+def test_the_ratio_is_formed_in_every_round_before_the_median_is_taken():
+    # Seconds of a sample and of a byte. The ratios of the rounds are 0.6, 0.6, 0.3, 0.6 and 0.3;
+    # that of the medians is 0.3.
     rounds = {
-        "sample": [5e-6 * slow for slow in slowness],
-        "copy": [1e-10 * slow for slow in slowness],
+        "sample": [5e-6, 10e-6, 10e-6, 5e-6, 10e-6],
+        "copy": [1e-10, 2e-10, 1e-10, 1e-10, 1e-10],
         "insert": [1e-5] * 5,
         "update": [1e-6] * 5,
     }
     measured = ReplayFigures(**rates_of(rounds), bytes_per_sample=30_000)
     assert measured.memcpy_ratio == pytest.approx(0.6)
-    assert measured.memcpy_ratio_quartiles == pytest.approx((0.6, 0.6))
+    assert measured.memcpy_ratio_quartiles == pytest.approx((0.3, 0.6))
     assert measured.samples_per_second == pytest.approx(1e5)
+
+
+def test_peers_ratio_is_formed_in_every_round_as_well():
+    folder = Path(bench_replay_peers._SCRIPTS)
+    spec = importlib.util.spec_from_file_location("peer_rounds", folder / "peer_rounds.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # The ratio of the medians is 2.
+    assert module.median_ratio([1.0, 4.0, 4.0], [1.0, 2.0, 8.0]) == 1.0
+
+
+class FakeShards:
+    """Windows of given lengths for one unit of work each, one after the other."""
+
+    def __init__(self, *seconds):
+        self._seconds = itertools.cycle(seconds)
+
+    def sample(self, seconds):
+        return Window(next(self._seconds), 1)
+
+
+def test_two_shards_are_compared_with_one_in_every_round():
+    # Of three rounds after the one that warms up: 2, 1 and 4; medians would give 2 / 1.
+    one = FakeShards(9.0, 4.0, 1.0, 4.0)
+    two = FakeShards(9.0, 2.0, 1.0, 4.0)
+    assert compare(one, two, ("sample",), seconds=0.0) == {"sample": 1.0}
 
 
 def test_memory_of_a_transition_is_the_greater_of_what_is_counted_and_what_is_resident():

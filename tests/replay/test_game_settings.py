@@ -161,8 +161,12 @@ def wait_until(condition) -> None:
         ({"quota": 3}, r"quota of pong \(3\) must not be below replay.min_size_per_game \(4\)"),
         ({"quota": 11}, r"quota of pong \(11\) must be at least \d+: its actors send up to"),
         ({"samples_per_insert_cap": 0.5}, r"cap of pong \(0.5\) must not be below .* \(1\): every"),
-        ({"samples_per_insert_cap": math.nan}, "cap of pong must be finite, got nan"),
-        ({"samples_per_insert_cap": math.inf}, "cap of pong must be finite, got inf"),
+        ({"samples_per_insert_cap": math.nan}, "cap of pong must be finite, .* got nan"),
+        ({"samples_per_insert_cap": 1e308}, "cap of pong must be finite, and at most 1e"),
+        ({"quota": math.nan}, "quota of pong must be a whole number below .*, got nan"),
+        ({"quota": 40.0}, "quota of pong must be a whole number below .*, got 40.0"),
+        ({"quota": 10**18}, "quota of pong must be a whole number below"),
+        ({"samples_per_insert_cap": math.inf}, "cap of pong must be finite, .* got inf"),
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused_and_nothing_has_changed(change, message):

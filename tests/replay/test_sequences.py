@@ -230,10 +230,19 @@ def test_cap_of_a_game_holds_for_its_sequences():
     [
         ("tennis", (1, 1), "holds pong, boxing; not 'tennis'"),
         ("pong", (0, 1), "cannot draw 0 sequences"),
-        ("pong", (10, 100), "band is too narrow"),
+        ("pong", (100, 10), "band is too narrow"),
+        ("pong", (1, 10**9), "from a table of"),
     ],
 )
 def test_sequences_that_can_never_be_drawn_are_refused_at_once(game, numbers, message):
     shard, _ = make_shard()
     with pytest.raises(ValueError, match=message):
         shard.sample_sequences(game, *numbers)
+
+
+def test_a_burn_in_beyond_the_table_is_refused_and_one_beyond_the_episode_ends_with_it():
+    shard, _ = make_shard()
+    capacity = shard.specs[0].capacity
+    with pytest.raises(ValueError, match=f"from a table of {capacity}; neither can be more"):
+        shard.sample_sequences("pong", 1, 1, burn_in=capacity + 1)
+    shard.check_valid()

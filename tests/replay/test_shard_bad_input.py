@@ -9,7 +9,8 @@ import pytest
 from replay_chunks import EpisodeWriter, chunk_of
 from replay_shards import GAMES, Players, contents, make_shard
 
-from replay.types import PriorityUpdate
+from replay.draw import empty_batch
+from replay.types import CHECKED_AT_ONCE, PriorityUpdate, are_finite
 
 
 def good_chunk():
@@ -69,6 +70,27 @@ BAD_CHUNKS = {
         "rewards has type float64",
     ),
     "a column too short": (with_array("rewards", lambda a: a[:-1]), "rewards has shape"),
+    "frames without axes": (
+        with_array("frames", lambda a: np.zeros((), np.uint8)),
+        r"frames has shape \(\), not 4 axes",
+    ),
+    "lengths without axes": (
+        with_array("lengths", lambda a: np.array(4)),
+        r"lengths has shape \(\), not 1 axes",
+    ),
+    "runs whose sum overflows": (
+        lambda chunk: replace(
+            chunk,
+            streams=np.full(5, 7 << 16),
+            first_steps=np.arange(5),
+            lengths=np.array([2**62] * 4 + [4]),
+        ),
+        "run lengths sum to 4611686018427387904 or more",
+    ),
+    "steps that overflow": (
+        with_value("first_steps", 2**63 - 1, row=0),
+        "a first step is beyond 4611686018427387904",
+    ),
     "runs too long": (with_array("lengths", lambda a: a + 1), "run lengths sum to 5"),
     "run of negative length": (with_array("lengths", lambda a: -a), "negative"),
     "no run": (with_array("lengths", lambda a: a[:0]), "rows"),
@@ -82,6 +104,12 @@ BAD_CHUNKS = {
         "more than one actor",
     ),
     "another layout": (lambda chunk: replace(chunk, layout_version=99), "layout 99"),
+    "a layout that only equals ours": (
+        lambda chunk: replace(chunk, layout_version=True),
+        "layout True",
+    ),
+    "version between two": (lambda chunk: replace(chunk, weights_version=1.5), "weights_version"),
+    "no version": (lambda chunk: replace(chunk, weights_version=None), "weights_version"),
     "unknown game": (lambda chunk: replace(chunk, game="seaquest"), "not 'seaquest'"),
     "version below 0": (lambda chunk: replace(chunk, weights_version=-1), "weights_version"),
 }
@@ -138,3 +166,59 @@ def test_an_empty_shard_gives_no_batch_and_says_so_at_once():
     stats = shard.stats()
     assert all(table.ready == table.size == 0 for table in stats.tables.values())
     assert all(table.priority_quantiles == () for table in stats.tables.values())
+
+
+BAD_UPDATES = {
+    "games of floats": ("game_index", lambda a: a.astype(np.float64), "game_index .* whole"),
+    "slots of floats": ("slots", lambda a: a.astype(np.float64), "slots .* whole numbers"),
+    "generations of floats": ("generations", lambda a: a * 1.0, "generations .* whole numbers"),
+    "a list of slots": ("slots", lambda a: a.tolist(), "slots .* whole numbers, got list"),
+    "a column too short": ("slots", lambda a: a[:-1], "same number of rows"),
+    "a list of priorities": ("priorities", lambda a: a.tolist(), "must be floats, got list"),
+    "complex priorities": ("priorities", lambda a: a.astype(np.complex64), "must be floats"),
+    "priorities of another shape": ("priorities", lambda a: a[:, None], "same number of rows"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_UPDATES)
+def test_a_bad_update_is_refused_and_the_shard_is_as_it_was(name):
+    column, spoil, message = BAD_UPDATES[name]
+    shard = make_shard()
+    Players(shard).play(3)
+    batch = shard.sample()
+    update = PriorityUpdate(keys=batch.keys, priorities=np.ones(batch.batch_size, np.float32))
+    spoiled = (
+        replace(update, priorities=spoil(update.priorities))
+        if column == "priorities"
+        else replace(
+            update, keys=replace(batch.keys, **{column: spoil(getattr(batch.keys, column))})
+        )
+    )
+    before, stats = contents(shard), shard.stats()
+    with pytest.raises(ValueError, match=message):
+        shard.update_priorities(spoiled)
+    assert shard.stats() == stats
+    np.testing.assert_array_equal(
+        contents(shard)[GAMES[0]]["priorities"], before[GAMES[0]]["priorities"]
+    )
+    shard.update_priorities(update)
+    shard.check_valid()
+
+
+def test_a_batch_that_does_not_fit_is_refused_before_anything_is_counted():
+    shard = make_shard()
+    Players(shard).play(3)
+    too_small = empty_batch(shard.specs, shard.config.batch_size - 1, shard=0)
+    with pytest.raises(ValueError, match="cannot take the"):
+        shard.sample(out=too_small)
+    shard.check_valid()
+    assert shard.sample() is not None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, CHECKED_AT_ONCE, 3 * CHECKED_AT_ONCE - 1, -1])
+def test_a_number_that_is_not_finite_is_found_wherever_it_is(place, value):
+    values = np.ones((3 * CHECKED_AT_ONCE + 8) // 8 * 8, np.float16).reshape(-1, 8)
+    assert are_finite(values)
+    values.reshape(-1)[place] = value
+    assert not are_finite(values)

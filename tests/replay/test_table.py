@@ -227,7 +227,7 @@ BAD_CHUNKS = {
         "more than one actor",
     ),
     "a row missing": (with_array("rewards", lambda a: a[:-1]), r"rewards has shape \(3,\)"),
-    "an axis too many": (with_array("discounts", lambda a: a[:, None]), "4 rows and 1 axes"),
+    "an axis too many": (with_array("discounts", lambda a: a[:, None]), "not 1 axes"),
     "frames in floats": (
         with_array("frames", lambda a: a.astype(np.float32)),
         "frames has type float32, expected uint8",

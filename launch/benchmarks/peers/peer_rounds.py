@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-WINDOW_S = 0.2
 MIN_ROUNDS = 3
 PRIORITY_EXPONENT = 0.6
 
@@ -45,6 +44,7 @@ def parse_options(forms=()):
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--memcpy-source-bytes", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--window-s", type=float, required=True)
     return parser.parse_args()
 
 
@@ -114,19 +114,15 @@ def measure(library, build, items, options, *, package, where, stores, read_memo
         return options.batch_size
 
     parts = {
-        "copy": lambda: _window(copy),
-        "sample": lambda: _window(sample),
-        "update": lambda: _window(update),
-        "insert": lambda: _window(insert, buffer.finish_inserting),
+        "copy": lambda: _window(copy, options.window_s),
+        "sample": lambda: _window(sample, options.window_s),
+        "update": lambda: _window(update, options.window_s),
+        "insert": lambda: _window(insert, options.window_s, buffer.finish_inserting),
     }
     rounds = _measure_rounds(parts, options.seconds)
     rates = {name: statistics.median(values) for name, values in rounds.items()}
     bytes_per_sample = batch_bytes / options.batch_size
-    # In every round, as for ours: its windows lie next to each other.
-    ratios = [
-        sampled * bytes_per_sample / copied
-        for sampled, copied in zip(rounds["sample"], rounds["copy"], strict=True)
-    ]
+    memcpy_ratio = median_ratio(rounds["sample"], rounds["copy"]) * bytes_per_sample
     print(
         json.dumps(
             {
@@ -140,7 +136,7 @@ def measure(library, build, items, options, *, package, where, stores, read_memo
                 "updates_per_second": round(rates["update"]),
                 "bytes_per_transition": round(stored_bytes),
                 "bytes_per_sample": round(bytes_per_sample),
-                "memcpy_ratio": round(statistics.median(ratios), 4),
+                "memcpy_ratio": round(memcpy_ratio, 4),
                 "memcpy_bytes_per_second": round(rates["copy"]),
             }
         ),
@@ -201,11 +197,16 @@ def _fill(buffer, items, count):
     buffer.finish_inserting()
 
 
-def _window(work, finish=None):
+def median_ratio(numerators, denominators):
+    """Of each round, as for ours: its windows lie next to each other."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def _window(work, window_s, finish=None):
     """Units of work per second, over a fraction of a second."""
     start = time.perf_counter()
     units = calls = 0
-    while calls < 3 or time.perf_counter() - start < WINDOW_S:
+    while calls < 3 or time.perf_counter() - start < window_s:
         units += work()
         calls += 1
     if finish is not None:
