@@ -21,9 +21,10 @@ from networks.build import build_q_network, build_student
 from networks.masking import legal_matrix
 from networks.q_network import QNetwork
 from networks.student import MultitaskStudent
-from replay.frame_store import Compression
+from replay.config import ReplayConfig
 from replay.game_settings import GameSettings
 from replay.ring import TableSpec
+from replay.samplers import sampler_bytes
 from teachers.card import ScoreRecord
 from teachers.expert import Expert
 from teachers.references import load_teacher
@@ -149,7 +150,7 @@ class MultitaskRecipe:
         return _table_spec(
             spec,
             capacity,
-            self.config.replay.compression,
+            self.config.replay,
             num_teacher_actions=spec.num_actions,
             num_teacher_features=features,
         )
@@ -217,7 +218,7 @@ class ExpertRecipe:
         return _table_spec(
             get_game(game),
             capacity,
-            self.config.replay.compression,
+            self.config.replay,
             num_successors=self.config.dqn.num_steps,
         )
 
@@ -225,7 +226,7 @@ class ExpertRecipe:
 def _table_spec(
     spec: GameSpec,
     capacity: int,
-    compression: Compression,
+    config: ReplayConfig,
     *,
     num_teacher_actions: int = 0,
     num_teacher_features: int = 0,
@@ -240,7 +241,8 @@ def _table_spec(
         num_teacher_actions=num_teacher_actions,
         num_teacher_features=num_teacher_features,
         num_successors=num_successors,
-        compression=compression,
+        compression=config.compression,
+        sampler_bytes=sampler_bytes(config),
     )
 
 

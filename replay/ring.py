@@ -47,6 +47,8 @@ class TableSpec:
     """Steps a transition must be followed by before it can be sampled: n of n-step, else 0."""
     compression: Compression = "none"
     """Of frames."""
+    sampler_bytes: int = 32
+    """Memory of one slot in the sampler; here that of a sum tree at its worst."""
 
     @property
     def observation_shape(self) -> tuple[int, int, int]:
@@ -56,9 +58,9 @@ class TableSpec:
 
     @property
     def label_bytes(self) -> int:
-        """Memory of one slot without its frame: labels and bookkeeping."""
+        """Memory of one slot without its frame: labels, bookkeeping and the sampler's part."""
         labels = 2 * (self.num_actions + self.num_teacher_actions + self.num_teacher_features)
-        return labels + _BOOKKEEPING_BYTES
+        return labels + _BOOKKEEPING_BYTES + self.sampler_bytes
 
     @property
     def raw_bytes_per_entry(self) -> int:
@@ -79,8 +81,8 @@ class TableSpec:
 
 
 # Links 2 x 8, generation 8, stream 8, step 8, action 1, reward 4, discount 4, epsilon 4,
-# value 4, priority 4, version 8, times sampled 4, three flags, and 16 to 32 of the sum tree.
-_BOOKKEEPING_BYTES = 108
+# value 4, priority 4, version 8, times sampled 4, three flags.
+_BOOKKEEPING_BYTES = 76
 # Frames of Atari games become 8 to 30 times smaller.
 _SAFE_COMPRESSION = 4
 

@@ -1,7 +1,7 @@
 """How transitions of one game are drawn: four samplers behind one interface."""
 
 from replay.samplers.base import Sampler
-from replay.samplers.choice import build_sampler
+from replay.samplers.choice import build_sampler, sampler_bytes
 from replay.samplers.hierarchical import HierarchicalSampler
 from replay.samplers.proportional import ProportionalSampler
 from replay.samplers.rank_based import RankBasedSampler
@@ -14,4 +14,5 @@ __all__ = [
     "Sampler",
     "UniformSampler",
     "build_sampler",
+    "sampler_bytes",
 ]

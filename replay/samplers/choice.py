@@ -10,6 +10,21 @@ from replay.samplers.proportional import ProportionalSampler
 from replay.samplers.rank_based import RankBasedSampler
 from replay.samplers.uniform import UniformSampler
 
+_TREE_BYTES = 32
+"""Of a slot: two nodes of 8 bytes, and twice that where the capacity is just above a power of 2."""
+_RANK_BYTES = 8
+_PARTITION_BYTES = 9
+"""Value and partition of a slot."""
+
+
+def sampler_bytes(config: ReplayConfig) -> int:
+    """Memory of one slot in the sampler that these settings ask for, at the most."""
+    by_rank = _TREE_BYTES + _RANK_BYTES
+    if config.sampler == "hierarchical":
+        inner = by_rank if config.partition_order == "rank" else _TREE_BYTES
+        return config.num_partitions * inner + _PARTITION_BYTES
+    return by_rank if config.sampler == "rank" else _TREE_BYTES
+
 
 def build_sampler(config: ReplayConfig, spec: TableSpec) -> Sampler:
     """A new sampler for one table.

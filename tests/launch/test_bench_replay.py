@@ -106,7 +106,7 @@ class FakeShards:
 
 
 def test_two_shards_are_compared_with_one_in_every_round():
-    # Of three rounds after the one that warms up: 2, 1 and 4; medians would give 2 / 1.
+    # Of three rounds after the one that warms up: 2, 1 and 1; medians of either would give 2.
     one = FakeShards(9.0, 4.0, 1.0, 4.0)
     two = FakeShards(9.0, 2.0, 1.0, 4.0)
     assert compare(one, two, ("sample",), seconds=0.0) == {"sample": 1.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
 
 from replay.client import LocalReplayClient, shard_of
@@ -86,3 +87,9 @@ def test_stream_numbers_beyond_16_bits_of_environments_name_another_actor():
     other = replace(chunk, streams=chunk.streams + (1 << 16))
     assert shard_of(chunk, 4) == 1
     assert shard_of(other, 4) == 2
+
+
+def test_a_chunk_without_runs_is_refused_before_its_shard_is_looked_for():
+    empty = replace(chunk_of(EpisodeWriter().play(0, "..")), streams=np.zeros(0, np.int64))
+    with pytest.raises(ValueError, match="chunk of pong: it needs at least one run"):
+        LocalReplayClient(make_shards(2)).add(empty)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from dataclasses import replace
 from typing import get_args
 
@@ -26,6 +27,7 @@ from replay.config import (
     PartitionEdges,
     PartitionOrder,
     ReplayConfig,
+    SamplerKind,
 )
 from replay.samplers import (
     HierarchicalSampler,
@@ -34,6 +36,7 @@ from replay.samplers import (
     Sampler,
     UniformSampler,
     build_sampler,
+    sampler_bytes,
 )
 
 CAPACITY = 64
@@ -471,3 +474,19 @@ def test_partitions_by_the_value_of_a_teacher_that_is_not_there_are_refused():
     spec = replace(make_spec(game="boxing"), num_teacher_actions=0)
     with pytest.raises(ValueError, match="teacher's values, but boxing has no teacher"):
         build_sampler(ReplayConfig(sampler="hierarchical"), spec)
+
+
+@pytest.mark.parametrize("kind", get_args(SamplerKind))
+def test_a_slot_takes_no_more_memory_than_is_counted_for_it(kind):
+    capacity = 2**15 + 1  # Trees are largest just above a power of 2.
+    rng = np.random.default_rng(0)
+    priorities, values = rng.random((2, capacity), np.float32)
+    config = replace(ReplayConfig(), sampler=kind)
+    tracemalloc.start()
+    sampler = build_sampler(config, replace(make_spec(), capacity=capacity))
+    sampler.admit(np.arange(capacity), priorities, values)
+    sampler.draw(64, rng)
+    allocated, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    counted = capacity * sampler_bytes(config)
+    assert 0.4 * counted < allocated < 1.05 * counted

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import hashlib
 import os
+import struct
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -504,6 +505,18 @@ def test_a_ledger_of_which_only_a_part_fits_on_the_disk_is_not_taken_for_a_whole
     assert "No space left on device" in line
     # That a process had begun is not known, so it does not seem to be the second one.
     assert keep(make_shard(), tmp_path).stats().notes == ()
+
+
+@pytest.mark.parametrize("count", [-1, 2**63 - 1])
+def test_a_ledger_of_numbers_that_no_run_reaches_is_not_believed(tmp_path, count):
+    keep(make_shard(), tmp_path)
+    (path,) = tmp_path.rglob("ledger")
+    data = path.read_bytes()
+    path.write_bytes(data[:-8] + struct.pack("<q", count))  # The last game's next generation.
+    shard = make_shard()
+    assert keep(shard, tmp_path).stats().transitions_lost == 0
+    Players(shard).play(2)
+    shard.check_valid()
 
 
 # A process that is killed
