@@ -165,8 +165,7 @@ def test_an_autoscaler_is_asked_for_nodes_at_the_start_and_for_more_actors(recip
             drive(engine, lambda p: p.updates > 10)
             assert len([node for node in ray.nodes() if node["Alive"]]) == 2
             engine.scale(FIRST, 4)
-            full = drive(engine, lambda p: p.games[FIRST].waiting > 0)
-            assert full.games[FIRST].wanted == 4
+            # Some wait for the node meanwhile, for longer or shorter than it takes to look.
             grown = drive(engine, lambda p: p.games[FIRST].actors == 4, timeout_s=180.0)
             assert len([node for node in ray.nodes() if node["Alive"]]) == 3
             drive(engine, lambda p: p.updates > grown.updates + 10)
