@@ -41,20 +41,16 @@ def draw_batch(
     counts: Sequence[int],
     *,
     loss_weights: Sequence[float],
-    shard: int,
-    out: SampleBatch | None = None,
-) -> SampleBatch:
-    """Draw transitions and gather all that the learner needs of them.
+    out: SampleBatch,
+) -> None:
+    """Draw transitions and gather all that the learner needs of them into `out`.
 
     Args:
         tables: of all games; those that give transitions must have some that are ready.
         counts: [G], transitions of each game.
         loss_weights: [G], weight of each game's transitions.
-        shard: number stamped on the keys.
-        out: a batch of the right size whose arrays are filled; a new one, if None.
+        out: a batch of as many transitions, whose arrays are filled.
     """
-    if out is None:
-        out = empty_batch([table.spec for table in tables], sum(counts), shard=shard)
     drawn = []
     start = 0
     for index, count in enumerate(counts):
@@ -72,7 +68,6 @@ def draw_batch(
         ring.gather_observations(slots, out.observations[rows])
         if out.successors is not None:
             ring.gather_successors(slots, out.successors.rows(rows))
-    return out
 
 
 def _fill_labels(ring: TransitionRing, drawn: Drawn, out: SampleBatch, rows: slice) -> None:

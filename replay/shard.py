@@ -184,7 +184,7 @@ class ReplayShard:
 
         Args:
             timeout_s: the longest wait.
-            out: see draw_batch.
+            out: a batch of the right size whose arrays are filled; a new one, if None.
 
         Returns:
             None if there is no batch yet.
@@ -203,12 +203,10 @@ class ReplayShard:
                 counts, loss_weights = self._pacing.allot()
                 self._count_yielded(counts)
                 self._pacing.count_batch(counts)
-                batch = draw_batch(
-                    self._tables, counts, loss_weights=loss_weights, shard=self._shard, out=out
-                )
+                draw_batch(self._tables, counts, loss_weights=loss_weights, out=out)
             self._batch_bytes += self._bytes_per_batch
             self._condition.notify_all()
-            return batch
+            return out
 
     def _count_yielded(self, counts: Sequence[int]) -> None:
         """Note of each game how much of its part of the next batch the others give."""

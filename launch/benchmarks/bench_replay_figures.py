@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.benchmarks.bench_timing import Rounds, medians, short
+from launch.benchmarks.bench_timing import Rounds, medians, ratios, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +86,7 @@ def rates_of(rounds: Rounds) -> dict[str, Any]:
         "samples_per_second": 1 / seconds["sample"],
         "updates_per_second": 1 / seconds["update"],
         "memcpy_bytes_per_second": 1 / seconds["copy"],
-        "sampled_per_copied_byte": tuple(
-            copied / sampled
-            for copied, sampled in zip(rounds["copy"], rounds["sample"], strict=True)
-        ),
+        "sampled_per_copied_byte": tuple(ratios(rounds, "copy", "sample")),
         "rounds": len(rounds["copy"]),
     }
 

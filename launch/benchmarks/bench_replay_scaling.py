@@ -29,7 +29,14 @@ from launch.benchmarks.bench_replay_process import (
     add_windows,
     replay_processes,
 )
-from launch.benchmarks.bench_timing import WINDOW_S, Window, measure_rounds, repeat_for, short
+from launch.benchmarks.bench_timing import (
+    WINDOW_S,
+    Window,
+    measure_rounds,
+    ratios,
+    repeat_for,
+    short,
+)
 from launch.recipe import MultitaskRecipe
 
 
@@ -143,10 +150,7 @@ def compare(
     *,
     seconds: float,
 ) -> dict[str, float]:
-    """Rate of `two` over that of `one`, of each of these operations: the median over the rounds.
-
-    Formed within each round, whose two windows lie next to each other.
-    """
+    """Rate of `two` over that of `one`, of each of these operations: the median over the rounds."""
     rounds = measure_rounds(
         {
             f"{name} {which}": partial(getattr(processes, name), WINDOW_S)
@@ -155,13 +159,7 @@ def compare(
         },
         seconds=seconds,
     )
-    return {
-        name: statistics.median(
-            one_s / two_s
-            for one_s, two_s in zip(rounds[f"{name} one"], rounds[f"{name} two"], strict=True)
-        )
-        for name in names
-    }
+    return {name: statistics.median(ratios(rounds, f"{name} one", f"{name} two")) for name in names}
 
 
 def _get(references: list[Any]) -> list[Any]:

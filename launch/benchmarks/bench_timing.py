@@ -137,6 +137,14 @@ def medians(rounds: Rounds) -> dict[str, float]:
     return {name: statistics.median(windows) for name, windows in rounds.items()}
 
 
+def ratios(rounds: Rounds, part: str, other: str) -> list[float]:
+    """Time of `part` over that of `other`, formed within every round.
+
+    Its windows lie next to each other, and machines that others use change from minute to minute.
+    """
+    return [a / b for a, b in zip(rounds[part], rounds[other], strict=True)]
+
+
 def short(value: float) -> float:
     """Five digits: more are noise."""
     return float(f"{value:.5g}")

@@ -241,8 +241,13 @@ def test_sequences_that_can_never_be_drawn_are_refused_at_once(game, numbers, me
 
 
 def test_a_burn_in_beyond_the_table_is_refused_and_one_beyond_the_episode_ends_with_it():
-    shard, _ = make_shard()
+    shard, writer = make_shard()
     capacity = shard.specs[0].capacity
     with pytest.raises(ValueError, match=f"from a table of {capacity}; neither can be more"):
         shard.sample_sequences("pong", 1, 1, burn_in=capacity + 1)
+    for game in ("pong", "boxing"):
+        assert shard.add(chunk_of(writer.play(0, "...."), game=game))
+    batch = shard.sample_sequences("pong", 1, 1, burn_in=capacity)
+    assert batch.is_step[:, -1].all()
+    assert not batch.is_step[:, : capacity - 3].any()  # Its last step has three before it.
     shard.check_valid()
