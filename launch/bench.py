@@ -27,35 +27,30 @@ from typing import Any
 import torch
 import tyro
 
-from launch.benchmarks import (
-    bench_actor,
-    bench_instrumentation,
-    bench_learner,
-    bench_replay,
-    bench_replay_soak,
-    bench_samplers,
-    bench_soak,
-    bench_system,
-)
-from launch.benchmarks.bench_report import complete_report, format_report
-from launch.benchmarks.bench_setup import BenchOptions, BenchSetup, prepare
-from launch.benchmarks.bench_timing import Result
-from launch.options.cli import run_command
-from launch.options.errors import parse_or_fail
+from benchmarks import acting, instrumentation, learning, system
+from benchmarks.replay import replay
+from benchmarks.replay import soak as replay_soak
+from benchmarks.reporting import complete_report, format_report
+from benchmarks.samplers import samplers
+from benchmarks.setup import BenchOptions, BenchSetup, prepare
+from benchmarks.soak import soak
+from benchmarks.timing import Result
+from launch.options.exit_status import run_command
+from recipes.errors import parse_or_fail
 
 BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
-    "actor": bench_actor.run,
-    "replay": bench_replay.run,
-    "replay-soak": bench_replay_soak.run,
-    "learner": bench_learner.run,
-    "system": bench_system.run,
+    "actor": acting.run,
+    "replay": replay.run,
+    "replay-soak": replay_soak.run,
+    "learner": learning.run,
+    "system": system.run,
 }
 
 
 _WITH_OWN_OPTIONS = {
-    "samplers": bench_samplers.main,
-    "soak": bench_soak.main,
-    "instrumentation": bench_instrumentation.main,
+    "samplers": samplers.main,
+    "soak": soak.main,
+    "instrumentation": instrumentation.main,
 }
 
 

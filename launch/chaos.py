@@ -19,17 +19,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from launch.disruption.kill import is_here
-from launch.disruption.recovery import Standing, has_recovered, losses
-from launch.disruption.targets import Target, find_target, kill, reached
-from launch.on_redis.bus import RedisBus
-from launch.on_redis.link import RedisUnavailableError
-from launch.options.cli import run_command
+from benchmarks.disruption.kill import is_here
+from benchmarks.disruption.recovery import Standing, has_recovered, losses
+from benchmarks.disruption.targets import Target, find_target, kill, reached
+from engines.on_redis.asking import find_run
+from engines.on_redis.bus import RedisBus
+from engines.on_redis.link import RedisUnavailableError
+from launch.options.exit_status import run_command
 from launch.options.of_a_run import add_redis_url, add_timeout, parse_run_options, run_parser
-from launch.process_id import RoleProcess, find_process
-from launch.quiet_logs import errors_only
-from launch.records.run_dir import RunDir
-from launch.scale import find_run
+from networks.quiet_logs import errors_only
+from records.process_id import RoleProcess, find_process
+from records.run_dir import RunDir
 
 _DEFAULT_ROLES = ("actor", "shard", "learner", "inference", "redis")
 _ROLES = (*_DEFAULT_ROLES, "node", "coordinator")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
     options = _parse(argv)
     with (
         # That it is away for a while is what is to be seen.
-        errors_only("launch.on_redis.link"),
+        errors_only("engines.on_redis.link"),
         find_run(options.run, redis_url=options.redis_url) as bus,
     ):
         run = Run(bus, timeout_s=options.timeout_s)

@@ -26,12 +26,12 @@ from aiohttp import web
 
 from launch.options.exit_status import run_command
 from launch.options.of_a_run import add_redis_url, parse_run_options, run_parser
-from launch.page.guard import Guard
-from launch.page.process import LOOPBACK, address_of, listen
-from launch.page.server import Page
-from launch.page.source import RunSource
-from launch.page.token import read_token
-from launch.records.run_dir import RunDir
+from records.run_dir import RunDir
+from views.live.guard import Guard
+from views.live.process import LOOPBACK, address_of, listen
+from views.live.server import Page
+from views.live.source import RunSource
+from views.live.token import read_token
 
 _SHUTDOWN_S = 0.5
 
@@ -114,7 +114,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "ACTOR_MIMIC_DASHBOARD_TOKEN, nothing can be changed",
     )
     add_redis_url(parser)
-    # For launch/page/process.py: a socket that listens already, and the launcher's pipe.
+    # For views/live/process.py: a socket that listens already, and the launcher's pipe.
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     return parse_run_options(parser, argv)

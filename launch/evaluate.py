@@ -26,10 +26,10 @@ from actors.evaluator import EvaluationResult, evaluate, evaluate_epoch
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 from games.spec import human_normalized_score, normalized_score
-from launch.options.cli import run_command
-from launch.options.errors import parse_or_fail
-from launch.options.student import StudentTarget, find_student
-from launch.records.recorded_tests import (
+from launch.options.exit_status import run_command
+from recipes.errors import parse_or_fail
+from recipes.student import StudentTarget, find_student
+from records.recorded_tests import (
     PAPER_EPSILON,
     PAPER_TEST_STEPS,
     RELATIVE_SCORES,
@@ -41,11 +41,11 @@ from launch.records.recorded_tests import (
     over_games,
     read_settings,
 )
-from launch.records.run_record import RunRecord, read_run
-from launch.records.run_statistics import PAPER_EPOCHS
-from launch.reports.groups import group_runs
+from records.run_record import RunRecord, read_run
+from records.run_statistics import PAPER_EPOCHS
 from teachers.expert import Expert
 from teachers.references import load_teacher
+from views.report.groups import group_runs
 
 _DEFAULT_EPISODES = 30
 _DEFAULT_NUM_ENVS = 10

@@ -22,22 +22,24 @@ from typing import Any
 from torch import nn
 
 from actors.evaluator import EvaluationResult, evaluate
+from engines.engine import Engine
+from engines.opening import check_redis, check_roles, connect_to_ray, open_engine, open_redis
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
-from launch.config import ExpertsConfig, dump_config
-from launch.engine import Engine, Progress
-from launch.engines import check_redis, check_roles, connect_to_ray, open_engine, open_redis
-from launch.limits import check_replay_fits, choose_device
-from launch.options.cli import build_config, parse_invocation, run_command
-from launch.recipe import ExpertRecipe
-from launch.records.recorder import Recorder
-from launch.records.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
-from launch.roles import evaluation_seed
-from launch.screens.console import Console
+from launch.options.exit_status import run_command
 from learner.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from networks.weights import apply_snapshot
+from recipes.config import ExpertsConfig
+from recipes.experts import ExpertRecipe
+from recipes.limits import check_replay_fits, choose_device
+from recipes.loading import build_config, dump_config, parse_invocation
+from recipes.roles import evaluation_seed
+from records.progress import Progress
+from records.recorder import Recorder
+from records.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
 from teachers.card import Precision, ScoreRecord
 from teachers.expert import Expert, load_expert, save_expert
+from views.console import Console
 
 _FINAL_TEST = 1_000_000
 """Number of the test after training; its seed must be none that the best weights were chosen by."""

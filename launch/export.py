@@ -19,8 +19,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from launch.exporting.card import build_card, card_as_json, card_as_text
-from launch.exporting.formats import (
+from launch.options.exit_status import run_command
+from networks.atomic_file import write_atomically
+from networks.programs import (
     FILE_NAMES,
     MaskedPolicy,
     check_can_write,
@@ -28,12 +29,11 @@ from launch.exporting.formats import (
     largest_difference,
     write_program,
 )
-from launch.options.cli import run_command
-from launch.options.errors import parse_or_fail
-from launch.options.student import StudentTarget, find_student
-from launch.records.run_record import read_run
-from networks.atomic_file import write_atomically
 from networks.student import MultitaskStudent
+from recipes.errors import parse_or_fail
+from recipes.student import StudentTarget, find_student
+from records.run_record import read_run
+from views.export_card import build_card, card_as_json, card_as_text
 
 _STUDENT_FILES = ("weights.safetensors", "config.json")
 _STATES_PER_GAME = 32

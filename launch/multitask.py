@@ -17,9 +17,8 @@ from contextlib import ExitStack
 from operator import attrgetter
 from typing import Any
 
-from games.registry import get_game
-from launch.config import MultitaskConfig, dump_config
-from launch.engines import (
+from engines.on_ray.exporter import open_exporter
+from engines.opening import (
     check_redis,
     check_roles,
     connect_to_ray,
@@ -28,24 +27,20 @@ from launch.engines import (
     open_redis,
     open_tester,
 )
-from launch.limits import check_replay_fits, choose_device
-from launch.options.cli import (
-    Invocation,
-    build_config,
-    load_run_config,
-    parse_invocation,
-    run_command,
-)
-from launch.page.process import open_page
-from launch.recipe import MultitaskRecipe
-from launch.records.prometheus import open_exporter
-from launch.records.recorder import Recorder
-from launch.records.run_dir import RunDir, available_memory_bytes
-from launch.report import write_report_of_run
-from launch.screens.console import Console
-from launch.supervisor import Supervisor
-from launch.teacher_tools.check import describe_policies, with_policy_temperatures
+from engines.supervisor import Supervisor
+from games.registry import get_game
+from launch.options.exit_status import run_command
 from learner.checkpoint import list_checkpoints, load_newest
+from recipes.config import MultitaskConfig
+from recipes.limits import check_replay_fits, choose_device
+from recipes.loading import Invocation, build_config, dump_config, load_run_config, parse_invocation
+from recipes.mimic import MultitaskRecipe
+from recipes.teacher_check import describe_policies, with_policy_temperatures
+from records.recorder import Recorder
+from records.run_dir import RunDir, available_memory_bytes
+from views.console import Console
+from views.live.process import open_page
+from views.report.writing import write_report_of_run
 
 
 def main(argv: Sequence[str]) -> None:

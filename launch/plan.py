@@ -22,11 +22,8 @@ from typing import Any, Literal, NoReturn
 
 import torch
 
-from launch.benchmarks.bench_report import describe_versions
-from launch.config import MultitaskConfig
-from launch.options.cli import build_config, parse_invocation, run_command
-from launch.planning.cluster_file import ClusterFile, Node, read_cluster
-from launch.planning.estimate import (
+from benchmarks.planning.cluster_file import ClusterFile, Node, read_cluster
+from benchmarks.planning.estimate import (
     GPUS,
     Estimate,
     LearnerSpeed,
@@ -34,11 +31,15 @@ from launch.planning.estimate import (
     estimate_cluster,
     estimate_machine,
 )
-from launch.planning.probe import Probe, measure
-from launch.planning.text import as_json, format_plan
-from launch.planning.workload import Workload
-from launch.records.run_dir import available_memory_bytes, describe_hardware
-from launch.records.usage import num_cores
+from benchmarks.planning.probe import Probe, measure
+from benchmarks.planning.text import as_json, format_plan
+from benchmarks.planning.workload import Workload
+from benchmarks.reporting import describe_versions
+from launch.options.exit_status import run_command
+from recipes.config import MultitaskConfig
+from recipes.loading import build_config, parse_invocation
+from records.run_dir import available_memory_bytes, describe_hardware
+from records.usage import num_cores
 
 _UNKNOWN_GPU = "T4"
 """The slowest of those in use: a plan that is wrong then errs on the safe side."""

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,21 +23,25 @@ from rich.live import Live
 from games.env import get_protocol
 from games.registry import get_game
 from games.spec import GameSpec
-from launch.options.cli import run_command
-from launch.options.errors import parse_or_fail
-from launch.options.student import StudentTarget, find_student
-from launch.screens.playing import Judge, Moment, StudentJudge, TeacherJudge, play
-from launch.screens.terminal import side_by_side
+from launch.options.exit_status import run_command
+from recipes.errors import parse_or_fail
+from recipes.student import StudentTarget, find_student
 from teachers.expert import Expert
 from teachers.references import load_teacher
+from views.play.playing import (
+    STEPS_PER_SECOND,
+    STUDENT,
+    TEACHER,
+    Judge,
+    Moment,
+    StudentJudge,
+    TeacherJudge,
+    play_together,
+)
+from views.play.terminal import side_by_side
 
 if TYPE_CHECKING:
     from PIL import Image
-
-TEACHER = "teacher"
-STUDENT = "student"
-STEPS_PER_SECOND = 15.0
-"""Of an Atari game at its real speed: 60 frames a second, 4 frames a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,40 +115,6 @@ def main(argv: Sequence[str]) -> None:
         _write(spec, judges, rounds, options)
 
 
-def play_together(
-    spec: GameSpec,
-    judges: Mapping[str, Judge],
-    *,
-    protocol: str,
-    epsilon: float,
-    seed: int,
-    num_episodes: int,
-    num_steps: int,
-) -> Iterator[dict[str, Moment]]:
-    """Every network plays its own game from the same start; who has finished stands still."""
-    games = [
-        play(
-            spec,
-            player,
-            judges,
-            protocol=protocol,
-            epsilon=epsilon,
-            seed=seed,
-            num_episodes=num_episodes,
-            num_steps=num_steps,
-        )
-        for player in judges
-    ]
-    latest: dict[str, Moment] = {}
-    for moments in zip_longest(*games):
-        latest |= {
-            player: moment
-            for player, moment in zip(judges, moments, strict=True)
-            if moment is not None
-        }
-        yield dict(latest)
-
-
 def _judges(found: StudentTarget, options: PlayOptions) -> dict[str, Judge]:
     """Teacher first, if there is one."""
     student = found.load()
@@ -178,8 +147,8 @@ def _write(
     options: PlayOptions,
 ) -> None:
     try:
-        from launch.screens.film import check_film_path, write_film
-        from launch.screens.pictures import Painter
+        from views.play.film import check_film_path, write_film
+        from views.play.pictures import Painter
     except ModuleNotFoundError as error:
         if error.name != "PIL":
             raise

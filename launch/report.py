@@ -9,38 +9,18 @@ Runs that differ in nothing but their seed are taken together; other settings ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from launch.options.cli import run_command
-from launch.options.errors import parse_or_fail
-from launch.records.run_record import RunRecord, read_run
-from launch.reports.charts import (
-    Chart,
-    Unit,
-    choose_units,
-    learning_curve,
-    look_chart,
-    percent_of_expert,
-    progress_curves,
-)
-from launch.reports.groups import RunGroup, group_runs
-from launch.reports.paper import as_csv, build_rows
-from networks.atomic_file import write_atomically
+from launch.options.exit_status import run_command
+from recipes.errors import parse_or_fail
+from views.report.writing import FILM_STEPS, figures_folder, write_report
 
 if TYPE_CHECKING:
-    from launch.reports.films import Film
-    from launch.reports.page import DrawnChart
-
-FILM_STEPS = 150
-"""Steps of each network in a film: ten seconds of an Atari game."""
-_PAGE = "report.html"
-_ADVICE = "pip install -c constraints.txt -e '.[report]'"
+    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,149 +51,6 @@ def main(argv: Sequence[str]) -> None:
     )
     page = write_report(options.runs, out=options.out or None, film_steps=options.film_steps)
     print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; its figures are in {figures_folder(page)}")
-
-
-def write_report(
-    run_dirs: Sequence[str | Path],
-    *,
-    out: str | Path | None = None,
-    film_steps: int = FILM_STEPS,
-) -> Path:
-    """Write the report of some runs and its figures; returns the page's path.
-
-    Args:
-        run_dirs: folders of runs; they are only read, apart from the report itself.
-        out: the page; None for report.html in the run's folder, or in the current one for several.
-        film_steps: steps of the films of the first run; 0 for none.
-
-    Raises:
-        ValueError: a folder is not that of a run that teaches a student, matplotlib or Pillow is
-            missing, the page's name belongs to another file, or it cannot be written.
-    """
-    check_can_draw()
-    records = [read_run(path) for path in run_dirs]
-    groups = group_runs(records)
-    page = _page_path(records, out)
-    films, notes = _films(records[0], film_steps)
-    try:
-        _write(page, groups, films, notes)
-    except OSError as error:
-        raise ValueError(f"cannot write {error.filename or page}: {error.strerror}") from error
-    return page
-
-
-def figures_folder(page: Path) -> Path:
-    """Where the figures of a page lie as files of their own."""
-    return page.with_name(f"{page.stem}_files")
-
-
-def write_report_of_run(run_dir: Path, note: Callable[[str], None]) -> None:
-    """At the end of a run: a report if it can be made, else one line that says why not.
-
-    Whatever goes wrong here, the run itself has reached its end.
-    """
-    try:
-        note(f"report: {write_report([run_dir])}")
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        note(f"no report was written: {reason}")
-
-
-def check_can_draw() -> None:
-    """Raises ValueError where matplotlib or Pillow is not installed."""
-    try:
-        import matplotlib
-        import PIL  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ValueError(f"a report needs {error.name}: {_ADVICE}") from None
-    matplotlib.set_loglevel("ERROR")  # It would tell of the fonts that it finds.
-
-
-def _page_path(records: Sequence[RunRecord], out: str | Path | None) -> Path:
-    """Where the page goes; ValueError if that is somebody else's file."""
-    from launch.reports.page import GENERATOR
-
-    unique = {record.path for record in records}
-    page = Path(out) if out else (unique.pop() if len(unique) == 1 else Path()) / _PAGE
-    if not page.absolute().parent.is_dir():
-        raise ValueError(f"there is no folder {page.parent} to write {page.name} into")
-    if page.exists():
-        head = page.read_bytes()[:2000] if page.is_file() else b""
-        if GENERATOR.encode() not in head:
-            raise ValueError(f"{page} is no report of this program; choose another name with --out")
-    return page
-
-
-def _films(record: RunRecord, num_steps: int) -> tuple[list[Film], list[str]]:
-    from launch.reports.films import make_films
-
-    return make_films(record, num_steps=num_steps) if num_steps else ([], [])
-
-
-def _write(
-    page: Path, groups: Sequence[RunGroup], films: Sequence[Film], notes: Sequence[str]
-) -> None:
-    from launch.reports.page import PageContent, build_page
-
-    folder = figures_folder(page)
-    folder.mkdir(exist_ok=True)
-    games = list(dict.fromkeys(game for group in groups for game in group.games))
-    units = choose_units(groups)
-    percents = _draw([percent_of_expert(groups)], folder)
-    content = PageContent(
-        groups=groups,
-        percent=percents[0] if percents else None,
-        curves=_draw(
-            [learning_curve(groups, game, "steps", units.steps) for game in games], folder
-        ),
-        curves_over_time=_draw(
-            [learning_curve(groups, game, "time", units.time) for game in games], folder
-        ),
-        progress=_draw(
-            [
-                progress_curves(groups, "steps", units.steps),
-                progress_curves(groups, "time", units.time),
-            ],
-            folder,
-        ),
-        throughput=_draw(_throughput(groups, units.time), folder),
-        films=films,
-        notes=notes,
-        written=datetime.now().astimezone(),
-    )
-    for film in films:
-        write_atomically(folder / f"film_{film.game}.webp", film.webp)
-    for index, group in enumerate(groups):
-        name = "table_1.csv" if len(groups) == 1 else f"table_1_{index + 1}.csv"
-        write_atomically(folder / name, as_csv(build_rows(group)).encode())
-    write_atomically(page, build_page(content).encode())
-
-
-def _throughput(groups: Sequence[RunGroup], unit: Unit) -> list[Chart]:
-    figures = (
-        ("steps_per_second", "Steps per second", "steps / s"),
-        ("samples_per_second", "Samples per second", "transitions / s"),
-        ("updates_per_second", "Updates per second", "updates / s"),
-        ("policy_lag", "Policy lag", "updates"),
-        ("policy_loss", "Policy loss", "nats"),
-    )
-    return [look_chart(groups, key, unit, title=title, y_label=y) for key, title, y in figures]
-
-
-def _draw(charts: Sequence[Chart], folder: Path) -> list[DrawnChart]:
-    """Those that have something to show; each also as PNG and CSV in the folder."""
-    from launch.reports.drawing import DARK, LIGHT, draw, on_white
-    from launch.reports.page import DrawnChart
-
-    drawn = []
-    for chart in charts:
-        if chart.is_empty:
-            continue
-        light = draw(chart, LIGHT)
-        write_atomically(folder / f"{chart.name}.png", on_white(light))
-        write_atomically(folder / f"{chart.name}.csv", chart.as_csv().encode())
-        drawn.append(DrawnChart(chart, light, draw(chart, DARK)))
-    return drawn
 
 
 if __name__ == "__main__":

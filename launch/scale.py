@@ -14,48 +14,15 @@ that machine cannot read.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from launch.engine import check_wanted
-from launch.on_redis.bus import RedisBus
-from launch.on_redis.link import RedisUnavailableError
-from launch.options.cli import run_command
+from engines.on_redis.asking import GameActors, ask, find_run, read_actors, wait_until_followed
+from launch.options.exit_status import run_command
 from launch.options.of_a_run import add_redis_url, add_timeout, parse_run_options, run_parser
-from launch.records.run_dir import RunDir
-
-REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
-_LOOK_PERIOD_S = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GameActors:
-    """One game's actors, as the run itself says."""
-
-    wanted: int
-    """That it is to have."""
-    live: int
-    """That play."""
-    waiting: int
-    """That wait for room in the cluster."""
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether all that could be done for now is done."""
-        return self.live + self.waiting == self.wanted
-
-    def __str__(self) -> str:
-        """In words."""
-        text = f"{self.live} of {self.wanted} actors play"
-        return f"{text}, {self.waiting} are waiting for room" if self.waiting else text
 
 
 def main(argv: Sequence[str]) -> None:
@@ -75,131 +42,6 @@ def main(argv: Sequence[str]) -> None:
         print("asked for " + " ".join(f"{game}={n}" for game, n in asked.items()))
         after = wait_until_followed(bus, asked, timeout_s=options.timeout_s)
         _print({game: after[game] for game in asked})
-
-
-def set_wanted_actors(
-    run: str | Path,
-    wanted: Mapping[str, int],
-    *,
-    redis_url: str = "",
-    timeout_s: float | None = 60.0,
-) -> dict[str, GameActors]:
-    """Have some games of a run go on with so many actors each; the others keep theirs.
-
-    Args:
-        run: folder of the run.
-        wanted: number of actors of each game that is to change.
-        redis_url: of the run's Redis; without, what the run has left in its folder.
-        timeout_s: how long to wait until the run has followed; None does not wait.
-
-    Returns:
-        What the run says of all its games. Actors that wait for room in the cluster are not waited
-        for.
-
-    Raises:
-        ValueError: the run does not go on, a game is not in it, a number is out of range, or the
-            run has refused or not followed in time.
-    """
-    with find_run(run, redis_url=redis_url) as bus:
-        ask(bus, wanted)
-        if timeout_s is None:
-            return read_actors(bus)
-        return wait_until_followed(bus, wanted, timeout_s=timeout_s)
-
-
-@contextmanager
-def find_run(run: str | Path, *, redis_url: str = "") -> Iterator[RedisBus]:
-    """What a run shows, and can be asked, while it goes on.
-
-    Raises:
-        ValueError: there is no such run, or it does not go on.
-    """
-    folder = RunDir.open_existing(run)
-    url = redis_url or os.environ.get(REDIS_URL_VARIABLE, "")
-    if not url:
-        with suppress(OSError):
-            url = folder.redis_url_path.read_text()
-    if not url:
-        raise ValueError(
-            f"the run in {run} is not going on with --engine ray on this machine; from another "
-            f"machine give the address of its Redis in {REDIS_URL_VARIABLE}"
-        )
-    bus = RedisBus(url, folder.redis_name)
-    try:
-        _read_status(bus)
-        yield bus
-    finally:
-        bus.close()
-
-
-def _read_status(bus: RedisBus) -> dict[str, Any]:
-    """What the run says of itself; ValueError if it does not go on."""
-    try:
-        status = bus.status()
-    except RedisUnavailableError as error:
-        raise ValueError(f"the run does not answer ({error}); perhaps it has ended") from None
-    if status is None:
-        raise ValueError(
-            "the run is not going on: nothing has been heard of its launcher lately; start it "
-            "again with launch/multitask.py --resume"
-        )
-    return status
-
-
-def read_actors(bus: RedisBus) -> dict[str, GameActors]:
-    """Where each game of a run stands."""
-    return {
-        game: GameActors(
-            wanted=int(entry["wanted"]), live=int(entry["live"]), waiting=int(entry["waiting"])
-        )
-        for game, entry in _read_status(bus)["games"].items()
-    }
-
-
-def ask(bus: RedisBus, wanted: Mapping[str, int]) -> None:
-    """Leave word of what is wanted; ValueError, and nothing asked, if that cannot be."""
-    status = _read_status(bus)
-    for game, number in wanted.items():
-        check_wanted(game, number, list(status["games"]))
-    if status["phase"] in ("testing", "ended"):
-        raise ValueError("the run has reached its end; its actors have gone")
-    try:
-        bus.set_wanted(wanted)
-    except RedisUnavailableError as error:
-        raise ValueError(f"the run does not answer ({error}); nothing was asked") from None
-
-
-def wait_until_followed(
-    bus: RedisBus,
-    wanted: Mapping[str, int],
-    *,
-    timeout_s: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> dict[str, GameActors]:
-    """Where the games stand once the run has followed, as far as there is room.
-
-    Raises:
-        ValueError: the run has refused, has ended, or has not followed in time.
-    """
-    deadline = clock() + timeout_s
-    while True:
-        status, actors = _read_status(bus), read_actors(bus)
-        answered = all(status["answered"].get(game) == n for game, n in wanted.items())
-        refusals = [status["refused"][game] for game in wanted if game in status["refused"]]
-        if answered and refusals:
-            raise ValueError("; ".join(refusals))
-        if answered and all(_is_followed(actors[game], n) for game, n in wanted.items()):
-            return actors
-        if status["phase"] in ("testing", "ended"):
-            raise ValueError("the run has reached its end meanwhile")
-        if clock() >= deadline:
-            late = ", ".join(f"{game}: {actors[game]}" for game in wanted)
-            raise ValueError(f"the run has not followed within {timeout_s:g} s ({late})")
-        time.sleep(_LOOK_PERIOD_S)
-
-
-def _is_followed(actors: GameActors, wanted: int) -> bool:
-    return actors.wanted == wanted and actors.is_settled
 
 
 def _print(actors: Mapping[str, GameActors]) -> None:

@@ -22,15 +22,16 @@ import torch
 import tyro
 
 from games.env import get_protocol
-from launch.options.cli import run_command
-from launch.options.errors import parse_or_fail
-from launch.teacher_tools.cards import collect_teachers, print_card, print_list
-from launch.teacher_tools.importing import import_teacher
-from launch.teacher_tools.query import answer
-from launch.teacher_tools.verification import verify
+from launch.options.exit_status import run_command
+from learner.objectives.mimic import MimicConfig
+from recipes.errors import parse_or_fail
 from teachers.formats import FORMATS
+from teachers.importing import import_teacher
 from teachers.printable import one_line
+from teachers.query import answer
 from teachers.references import load_teacher
+from views.teachers.cards import collect_teachers, print_card, print_list
+from views.teachers.verification import verify
 
 _Teacher: TypeAlias = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEACHER")]
 
@@ -173,7 +174,14 @@ class Query:
 
     def run(self) -> int:
         """Do it."""
-        print(answer(self.teacher, Path(self.observations), Path(self.out), tau=self.temperature))
+        line = answer(
+            self.teacher,
+            Path(self.observations),
+            Path(self.out),
+            tau=self.temperature,
+            default_tau=MimicConfig().temperature,
+        )
+        print(line)
         return 0
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
 from learner.game_means import GameMeans
-from learner.objectives import Objective
+from learner.objectives.base import Objective
 from learner.pooling import pool_weights
 from learner.replicas import LoneReplica, Replicas
 from learner.schedule import LearningRate

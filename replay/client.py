@@ -68,7 +68,7 @@ def shard_of(chunk: Chunk, num_shards: int) -> int:
     """The shard that keeps a chunk: all streams of an actor stick to one shard.
 
     It follows from the actor's serial number alone; which serials an actor may take follows from
-    replay.slices.
+    replay.pace.slices.
     """
     if not len(chunk.streams):
         raise ValueError(f"chunk of {chunk.game}: it needs at least one run")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
-from replay.frame_store import Compression
+from replay.storage.frame_store import Compression
 
 SamplerKind: TypeAlias = Literal["uniform", "proportional", "rank", "hierarchical"]
 PartitionDraw: TypeAlias = Literal["size", "uniform"]

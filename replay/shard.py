@@ -15,19 +15,18 @@ from typing import Unpack
 
 import numpy as np
 
-from replay.batch_layout import BatchLayout
+from replay.batches.batch_layout import BatchLayout
+from replay.batches.draw import check_tables, draw_batch, empty_batch
 from replay.config import ReplayConfig
-from replay.draw import check_tables, draw_batch, empty_batch
-from replay.game_settings import GameSettings, SettingsChange, check_game_settings, check_quota
-from replay.pacing import Pacing
-from replay.ring import TableSpec
+from replay.pace.game_settings import GameSettings, SettingsChange, check_game_settings, check_quota
+from replay.pace.pacing import Pacing, Waits
+from replay.pace.slices import GameSlice
 from replay.samplers import build_sampler
-from replay.sequences import SequenceBatch, check_numbers, gather_sequences
-from replay.slices import GameSlice
 from replay.stats import ShardStats, stats_of_table
-from replay.table import ReplayTable
+from replay.storage.ring import TableSpec
+from replay.storage.sequences import SequenceBatch, check_numbers, gather_sequences
+from replay.storage.table import ReplayTable
 from replay.types import Chunk, Int64Array, PriorityUpdate, SampleBatch
-from replay.waits import Waits
 
 
 @dataclass(frozen=True, slots=True)

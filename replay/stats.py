@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from replay.game_settings import GameSettings
-from replay.table import ReplayTable, TableCounts
-from replay.waits import Waits
+from replay.pace.game_settings import GameSettings
+from replay.pace.pacing import Waits
+from replay.storage.table import ReplayTable, TableCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +25,9 @@ class TableStats:
     num_raw_bytes: int
     """The same, were every frame stored as it is."""
     priority_quantiles: tuple[float, ...]
-    """See replay.digest.TableDigest."""
+    """See replay.storage.digest.TableDigest."""
     sampled_age_quantiles: tuple[float, ...]
-    """See replay.digest.TableDigest."""
+    """See replay.storage.digest.TableDigest."""
     share: float
     """Relative part of the game in every batch of the run, as now in force."""
     samples_per_insert_cap: float

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from replay.sum_tree import SumTree
+from replay.samplers.sum_tree import SumTree
 from replay.types import Float32Array, Float64Array, Int64Array
 
 

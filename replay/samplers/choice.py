@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from replay.config import ReplayConfig
-from replay.ring import TableSpec
 from replay.samplers.base import Sampler
 from replay.samplers.hierarchical import HierarchicalSampler
 from replay.samplers.proportional import ProportionalSampler
 from replay.samplers.rank_based import RankBasedSampler
 from replay.samplers.uniform import UniformSampler
+from replay.storage.ring import TableSpec
 
 _TREE_BYTES = 32
 """Of a slot: two nodes of 8 bytes, and twice that where the capacity is just above a power of 2."""

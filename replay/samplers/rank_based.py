@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from replay.samplers.base import check_exponent, draw_from_tree
-from replay.sum_tree import SumTree
+from replay.samplers.sum_tree import SumTree
 from replay.types import Float32Array, Float64Array, Int64Array
 
 _MAX_DRIFT = 1 / 16

@@ -13,7 +13,8 @@ from actors.priorities import PolicyDistance, TdError
 from games.registry import make_vector_env
 from learner.batch import BatchLoader
 from learner.learner import Learner, LearnerConfig
-from learner.objectives import ActorMimicObjective, DqnConfig, DqnObjective, MimicConfig
+from learner.objectives.mimic import ActorMimicObjective, MimicConfig
+from learner.objectives.value import DqnConfig, DqnObjective
 from learner.schedule import LearningRate
 from networks.masking import legal_matrix
 from networks.q_network import QNetwork

@@ -124,7 +124,7 @@ def test_actors_run_on_spot_machines_and_the_head_does_not() -> None:
 
 
 def test_the_smallest_cloud_cluster_holds_the_runs_of_the_documentation() -> None:
-    actors_per_game, num_games = 4, len(_load("launch/presets/amn_8games.yaml")["games"])
+    actors_per_game, num_games = 4, len(_load("recipes/presets/amn_8games.yaml")["games"])
     types = _load("cluster-gcp.yaml")["available_node_types"]
     cpus = types["head"]["resources"]["CPU"]
     cpus += types["actors"]["min_workers"] * types["actors"]["resources"]["CPU"]
@@ -252,7 +252,7 @@ def test_a_submitted_job_leaves_tests_and_documentation_at_home() -> None:
         for line in (_ROOT / ".rayignore").read_text().splitlines()
         if line and not line.startswith("#")
     ]
-    for left_out in ("tests", "docs", "docker", "benchmarks", ".git"):
+    for left_out in ("tests", "docs", "docker", "benchmarks/results", ".git"):
         assert any(fnmatch.fnmatch(left_out, pattern) for pattern in patterns)
     for needed in _top_level_packages():
         assert not any(fnmatch.fnmatch(needed, pattern) for pattern in patterns)

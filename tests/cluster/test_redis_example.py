@@ -14,8 +14,8 @@ import pytest
 import redis
 import torch
 
-from launch.on_redis.bus import RedisBus
-from launch.on_redis.server import find_redis_server
+from engines.on_redis.bus import RedisBus
+from engines.on_redis.server import find_redis_server
 from networks.weights import WeightsVersion, take_snapshot
 
 pytestmark = pytest.mark.redis

@@ -6,11 +6,12 @@ import pytest
 import torch
 from runs import save_random_expert, teacher_options
 
-from launch.config import MultitaskConfig, dump_config, load_config, load_preset
-from launch.in_process.engine import LocalEngine
-from launch.recipe import MultitaskRecipe
-from launch.records.run_dir import RunDir
+from engines.local.engine import LocalEngine
 from learner.checkpoint import save_checkpoint
+from recipes.config import MultitaskConfig
+from recipes.loading import dump_config, load_config, load_preset
+from recipes.mimic import MultitaskRecipe
+from records.run_dir import RunDir
 
 GAMES = ("pong", "boxing")
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from runs import command, run_command
 
-from launch.records.run_record import read_run
+from records.run_record import read_run
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import sys
 import pytest
 from runs import command, read_metrics, read_summary, run_command, wait_until
 
-from launch.records.summary import check_summary
 from learner.checkpoint import load_newest
+from records.summary import check_summary
 
 pytestmark = [
     pytest.mark.ray,

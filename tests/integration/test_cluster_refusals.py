@@ -24,16 +24,16 @@ from ray_runs import MadeUpRecipe, drive
 from runs import save_random_expert
 
 from actors.actor import ActorConfig
-from launch.config import MultitaskConfig
-from launch.disruption.nodes import connected, kill_node, kill_there
-from launch.disruption.recovery import Standing, has_recovered
-from launch.disruption.targets import Target, reached
-from launch.on_ray.engine import RayEngine
-from launch.on_ray.link import Link
-from launch.on_ray.session import ray_session
-from launch.on_redis.server import PrivateRedis
-from launch.process_id import ProcessId, RoleProcess
+from benchmarks.disruption.nodes import connected, kill_node, kill_there
+from benchmarks.disruption.recovery import Standing, has_recovered
+from benchmarks.disruption.targets import Target, reached
+from engines.on_ray.engine import RayEngine
+from engines.on_ray.link import Link
+from engines.on_ray.session import ray_session
+from engines.on_redis.server import PrivateRedis
 from networks.build import NetworkConfig
+from recipes.config import MultitaskConfig
+from records.process_id import ProcessId, RoleProcess
 from replay.config import ReplayConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]

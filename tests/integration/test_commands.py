@@ -18,14 +18,15 @@ from runs import (
     wait_until,
 )
 
-from launch.config import MultitaskConfig, load_config
-from launch.in_process.engine import LocalEngine
-from launch.recipe import MultitaskRecipe
-from launch.records.run_dir import RunDir
-from launch.records.summary import check_summary
+from engines.local.engine import LocalEngine
 from learner.checkpoint import list_checkpoints, load_newest
 from networks.student_file import load_student
 from networks.weights import WeightsVersion
+from recipes.config import MultitaskConfig
+from recipes.loading import load_config
+from recipes.mimic import MultitaskRecipe
+from records.run_dir import RunDir
+from records.summary import check_summary
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 

@@ -18,7 +18,7 @@ import pytest
 from recorded_runs import make_run
 from runs import ROOT, command, read_metrics, title_of, wait_until
 
-from launch.config import MultitaskConfig
+from recipes.config import MultitaskConfig
 
 sync_api = pytest.importorskip("playwright.sync_api")
 

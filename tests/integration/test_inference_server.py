@@ -12,11 +12,11 @@ from team_runs import COUNTING, counting_config, started
 
 from actors.actor import ActorConfig
 from actors.inference import OwnInference
-from launch.on_ray.cluster import RemoteInference
-from launch.on_ray.inference_client import RayInference
-from launch.on_ray.link import Link
-from launch.on_redis.server import PrivateRedis
-from launch.on_redis.weights import RedisWeightSink
+from engines.on_ray.cluster import RemoteInference
+from engines.on_ray.inference_client import RayInference
+from engines.on_ray.link import Link
+from engines.on_redis.server import PrivateRedis
+from engines.on_redis.weights import RedisWeightSink
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
@@ -45,7 +45,7 @@ def config(tmp_path_factory):
 def test_a_run_goes_on_when_its_inference_server_is_killed_and_nothing_is_lost(
     config, redis_url, monkeypatch
 ):
-    monkeypatch.setattr("launch.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
+    monkeypatch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
     notes = []
     with started(config, redis_url, name="served", notes=notes) as engine:
         drive(engine, lambda progress: progress.updates > 10 and engine.pids()["inference"][0])

@@ -11,9 +11,9 @@ import torch
 from ray_runs import MadeUpRecipe, RemoteOpenShard, check_contents, drive, dump_all, private_ray
 from team_runs import counting_config, started
 
-from launch.on_ray.learner_team import LearnerTeam
-from launch.on_ray.link import Link
-from launch.on_redis.server import PrivateRedis
+from engines.on_ray.learner_team import LearnerTeam
+from engines.on_ray.link import Link
+from engines.on_redis.server import PrivateRedis
 from learner.learner import LearnerConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
@@ -51,7 +51,7 @@ def kill(engine, rank) -> int:
 def test_a_run_with_two_learners_goes_through_the_deaths_of_both_and_on_with_one(
     config, redis_url, monkeypatch
 ):
-    monkeypatch.setattr("launch.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
+    monkeypatch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
     notes = []
     with started(config, redis_url, name="two", notes=notes) as engine:
         drive(engine, lambda progress: progress.updates > 10)
@@ -120,7 +120,7 @@ def test_a_learner_that_waits_for_room_is_asked_when_it_is_there(config, redis_u
     holder = ray.remote(num_cpus=1)(Holder).remote()
     # Both have their CPU before anybody asks for seven.
     ray.get([holder.hold.remote(), shard.check_valid.remote()])
-    monkeypatch.setattr("launch.on_ray.learner_team.CALL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("engines.on_ray.learner_team.CALL_TIMEOUT_S", 2.0)
     team = LearnerTeam(
         recipe,
         shards=[shard],
@@ -136,7 +136,7 @@ def test_a_learner_that_waits_for_room_is_asked_when_it_is_there(config, redis_u
             answer = pool.submit(team.state)
             done, _ = wait([answer], timeout=5.0)
             assert not done, answer.exception()
-            monkeypatch.setattr("launch.on_ray.learner_team.CALL_TIMEOUT_S", 30.0)
+            monkeypatch.setattr("engines.on_ray.learner_team.CALL_TIMEOUT_S", 30.0)
             ray.kill(holder)
             assert answer.result(100.0)["num_updates"] == 0
     finally:

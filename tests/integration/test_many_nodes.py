@@ -20,15 +20,15 @@ from ray_runs import (
 from runs import save_random_expert, wait_until
 
 from actors.actor import ActorConfig
-from launch.config import MultitaskConfig
-from launch.on_ray.clients import CONTROL_GROUP
-from launch.on_ray.engine import RayEngine
-from launch.on_ray.link import Link
-from launch.on_ray.placement import Placement
-from launch.on_ray.room import has_autoscaler
-from launch.on_ray.session import address_for_others, ray_session
-from launch.on_redis.server import PrivateRedis
+from engines.on_ray.clients import CONTROL_GROUP
+from engines.on_ray.engine import RayEngine
+from engines.on_ray.link import Link
+from engines.on_ray.placement import Placement
+from engines.on_ray.room import has_autoscaler
+from engines.on_ray.session import address_for_others, ray_session
+from engines.on_redis.server import PrivateRedis
 from networks.build import NetworkConfig
+from recipes.config import MultitaskConfig
 from replay.config import ReplayConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
@@ -93,7 +93,7 @@ def nodes_of(role):
 
 
 def test_a_node_that_is_lost_does_not_end_the_run(recipe_of, redis_url, monkeypatch):
-    monkeypatch.setattr("launch.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
+    monkeypatch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
     notes = []
     with many_nodes(4, 3, 3) as cluster:
         recipe = recipe_of(("3",), num_steps=20_000)
@@ -130,7 +130,7 @@ def test_replay_is_spread_if_it_is_to_be(
     num_batch_slots, num_mapped, recipe_of, redis_url, monkeypatch
 ):
     """Here all nodes share one memory; on several machines batches go through the object store."""
-    monkeypatch.setattr("launch.on_ray.learner_team.RemoteLearner", RemoteOpenLearner)
+    monkeypatch.setattr("engines.on_ray.learner_team.RemoteLearner", RemoteOpenLearner)
     with many_nodes(3, 3):
         config = recipe_of(("1",), num_steps=1_000_000).config
         replay = dataclasses.replace(

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from runs import ROOT, command, read_metrics
 
-from launch.records.prometheus import targets_path
+from records.prometheus import targets_path
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

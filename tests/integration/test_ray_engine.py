@@ -28,17 +28,17 @@ from ray_runs import (
 from runs import save_network, save_random_expert, wait_until
 
 from actors.actor import ActorConfig
-from launch.config import MultitaskConfig
-from launch.in_process.engine import LocalEngine
-from launch.on_ray.clients import RayReplayReader
-from launch.on_ray.engine import RayEngine
-from launch.on_ray.link import Link
-from launch.on_redis.server import PrivateRedis, connect
+from engines.local.engine import LocalEngine
+from engines.on_ray.clients import RayReplayReader
+from engines.on_ray.engine import RayEngine
+from engines.on_ray.link import Link
+from engines.on_redis.server import PrivateRedis, connect
 from learner.learner import LearnerConfig
-from learner.objectives import MimicConfig
+from learner.objectives.mimic import MimicConfig
 from networks.build import NetworkConfig
 from networks.masking import legal_matrix, masked_argmax
 from networks.weights import WeightsVersion, apply_snapshot
+from recipes.config import MultitaskConfig
 from replay.config import ReplayConfig
 from replay.types import STREAMS_PER_ACTOR_BITS
 
@@ -107,7 +107,7 @@ def config(tmp_path_factory):
 def started(config, url, monkeypatch=None, *, name="run", state=None, notes=None, replay_dir=None):
     """An engine, closed at the end."""
     if monkeypatch is not None:
-        monkeypatch.setattr("launch.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
+        monkeypatch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
     note = (lambda text: None) if notes is None else notes.append
     engine = RayEngine(
         MadeUpRecipe(config),

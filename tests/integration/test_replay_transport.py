@@ -16,9 +16,9 @@ from ray_shards import (
 )
 from runs import wait_until
 
-from launch.on_ray.clients import RayReplayReader, RayReplayWriter
-from launch.on_ray.shard_link import CALLS_PER_SHARD
-from replay.batch_channel import ChannelReader
+from engines.on_ray.clients import RayReplayReader, RayReplayWriter
+from engines.on_ray.shard_link import CALLS_PER_SHARD
+from replay.channel.batch_channel import ChannelReader
 from replay.types import PriorityUpdate
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -16,12 +16,12 @@ from runs import save_random_expert, wait_until
 
 from actors.actor import ActorConfig
 from actors.policy import epsilon_ladder
-from launch.config import MultitaskConfig
-from launch.on_ray.engine import RayEngine
-from launch.on_ray.link import Link
-from launch.on_redis.server import PrivateRedis
+from engines.on_ray.engine import RayEngine
+from engines.on_ray.link import Link
+from engines.on_redis.server import PrivateRedis
 from learner.learner import LearnerConfig
 from networks.build import NetworkConfig
+from recipes.config import MultitaskConfig
 from replay.config import ReplayConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
@@ -70,7 +70,7 @@ def config(tmp_path_factory):
 
 @contextmanager
 def started(config, url, monkeypatch, *, name, notes=None):
-    monkeypatch.setattr("launch.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
+    monkeypatch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
     engine = RayEngine(
         MadeUpRecipe(config),
         link=Link(url, name),
@@ -193,7 +193,7 @@ def test_an_actor_that_waits_for_room_holds_up_nobody(config, redis_url, monkeyp
             engine,
             lambda progress: has(FIRST, 5)(progress) and progress.games[FIRST].waiting == 3,
         )
-        monkeypatch.setattr("launch.on_ray.actor_fleet.REPORT_PATIENCE_S", 200.0)
+        monkeypatch.setattr("engines.on_ray.actor_fleet.REPORT_PATIENCE_S", 200.0)
         begun = time.monotonic()
         on = play_on(engine)
         assert on.games[FIRST].waiting == 3
@@ -296,7 +296,7 @@ def test_an_actor_that_leaves_waits_for_the_learner_and_is_ended_if_it_waits_too
                 timeout_s=60.0,
                 what="both actors wait for the learner",
             )
-            monkeypatch.setattr("launch.on_ray.actor_fleet.RETIRING_PATIENCE_S", 0.5)
+            monkeypatch.setattr("engines.on_ray.actor_fleet.RETIRING_PATIENCE_S", 0.5)
             engine.scale(FIRST, 1)
             wait_until(
                 lambda: engine.progress() and not engine._actors._retiring,

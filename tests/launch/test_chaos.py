@@ -11,13 +11,13 @@ from contextlib import contextmanager
 import pytest
 from runs import wait_until
 
+from engines.on_redis.bus import RedisBus
+from engines.on_redis.run_link import RunLink
+from engines.on_redis.server import PrivateRedis, write_private
 from launch.chaos import main
-from launch.on_redis.bus import RedisBus
-from launch.on_redis.run_link import RunLink
-from launch.on_redis.server import PrivateRedis, write_private
-from launch.process_id import RoleProcess, find_process, own_process
-from launch.records.run_dir import RunDir
 from networks.weights import WeightSnapshot, WeightsVersion
+from records.process_id import RoleProcess, find_process, own_process
+from records.run_dir import RunDir
 
 pytestmark = [
     pytest.mark.redis,

@@ -8,8 +8,8 @@ from recorded_runs import TEACHER_MEANS, make_run, student_mean
 
 from games.registry import get_game
 from launch.evaluate import EvaluateOptions, describe_epoch, main
-from launch.records.recorded_tests import PAPER_TEST_STEPS
-from launch.records.run_statistics import estimate
+from records.recorded_tests import PAPER_TEST_STEPS
+from records.run_statistics import estimate
 
 GAMES = ("pong", "boxing")
 NUM_TESTS, NUM_LOOKS = 12, 12

@@ -16,7 +16,7 @@ from runs import clean_environment
 
 from games.registry import get_game
 from launch.export import ExportOptions, main
-from launch.exporting.formats import (
+from networks.programs import (
     FILE_NAMES,
     TOLERANCE,
     MaskedPolicy,
@@ -215,9 +215,9 @@ def test_a_folder_with_something_in_it_is_left_alone(run, tmp_path):
 
 
 def test_an_export_that_fails_leaves_nothing_behind(run, tmp_path, monkeypatch):
-    import launch.exporting.formats
+    import networks.programs
 
-    monkeypatch.setattr(launch.exporting.formats, "TOLERANCE", -1.0)
+    monkeypatch.setattr(networks.programs, "TOLERANCE", -1.0)
     with pytest.raises(ValueError, match="differs from the student"):
         main([str(run.path), "--format", "torch-export", "--out", str(tmp_path / "out")])
     assert list(tmp_path.iterdir()) == []

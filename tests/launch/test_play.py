@@ -11,14 +11,14 @@ from rich.console import Console
 from actors.evaluator import evaluate
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
-from launch.options.student import find_student
-from launch.play import PlayOptions, main, play_together
-from launch.screens.playing import Judgement, StudentJudge, TeacherJudge, play
-from launch.screens.terminal import half_blocks, side_by_side
+from launch.play import PlayOptions, main
 from networks.masking import masked_softmax
 from networks.student import MultitaskStudent
+from recipes.student import find_student
 from teachers.expert import load_expert
 from teachers.targets import teacher_policy
+from views.play.playing import Judgement, StudentJudge, TeacherJudge, play, play_together
+from views.play.terminal import half_blocks, side_by_side
 
 SPEC = get_game("breakout")
 

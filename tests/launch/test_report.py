@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import pytest
 from recorded_runs import LOOK_S, TEACHER_MEANS, make_run, student_mean
 
-from launch.records.run_record import read_run
-from launch.records.verdict import LIMITS
-from launch.report import ReportOptions, figures_folder, write_report, write_report_of_run
-from launch.reports.charts import (
+from launch.report import ReportOptions
+from records.run_record import read_run
+from records.verdict import LIMITS
+from views.report.charts import (
     Chart,
     Unit,
     choose_units,
@@ -23,10 +23,11 @@ from launch.reports.charts import (
     percent_of_expert,
     progress_curves,
 )
-from launch.reports.groups import group_runs
-from launch.reports.html import table
-from launch.reports.paper import PAPER_TABLE, as_csv, build_rows
-from launch.reports.tables import run_details, runs_table
+from views.report.groups import group_runs
+from views.report.html import table
+from views.report.paper import PAPER_TABLE, as_csv, build_rows
+from views.report.tables import run_details, runs_table
+from views.report.writing import figures_folder, write_report, write_report_of_run
 
 NUM_TESTS, NUM_LOOKS = 12, 24
 TOTAL = NUM_LOOKS * 2000
@@ -128,7 +129,7 @@ def test_bars_of_the_best_test_are_paler_than_those_of_the_mean(folder):
     pytest.importorskip("matplotlib")
     from PIL import Image
 
-    from launch.reports.drawing import LIGHT, draw, on_white
+    from views.report.drawing import LIGHT, draw, on_white
 
     bars = percent_of_expert(groups_of(folder, "seed1")).bars
     counts = []

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 import pytest
 from runs import wait_until
 
-from launch.engine import check_wanted
-from launch.on_redis.bus import RedisBus
-from launch.on_redis.run_link import STATUS_TTL_S, RunLink
-from launch.on_redis.server import PrivateRedis, connect, write_private
-from launch.records.run_dir import RunDir
-from launch.scale import main, set_wanted_actors
+from engines.engine import check_wanted
+from engines.on_redis.asking import set_wanted_actors
+from engines.on_redis.bus import RedisBus
+from engines.on_redis.run_link import STATUS_TTL_S, RunLink
+from engines.on_redis.server import PrivateRedis, connect, write_private
+from launch.scale import main
+from records.run_dir import RunDir
 
 pytestmark = pytest.mark.redis
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from games.registry import get_game
 from launch import zoo
-from launch.teacher_tools.verification import DrawnPolicy, draws_actions, with_scores
 from networks.teacher_network import PolicyNetwork
 from teachers.card import ScoreRecord, load_card
 from teachers.expert import load_expert, save_expert, shipped_experts
+from views.teachers.verification import DrawnPolicy, draws_actions, with_scores
 
 SPEC = signals.GAMES[0]
 
@@ -358,9 +358,7 @@ def test_what_was_measured_is_written_beside_what_the_card_has(good, capsys):
 
 @pytest.mark.parametrize("teacher", ["pong", "hf://me/zoo/pong.safetensors"])
 def test_cards_of_others_are_not_written_to(teacher, monkeypatch):
-    monkeypatch.setattr(
-        "launch.teacher_tools.verification.load_teacher", lambda _: load_expert("pong")
-    )
+    monkeypatch.setattr("views.teachers.verification.load_teacher", lambda _: load_expert("pong"))
     with pytest.raises(ValueError, match="are not changed; --write needs the path"):
         zoo.main(["verify", teacher, "--write"])
 
@@ -369,7 +367,7 @@ def test_a_card_that_cannot_be_written_is_one_line(good, monkeypatch):
     def fail(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("launch.teacher_tools.verification.dump_card", fail)
+    monkeypatch.setattr("views.teachers.verification.dump_card", fail)
     with pytest.raises(ValueError, match=r"cannot write .*\.json: Permission denied"):
         zoo.main(["verify", str(good), "--episodes", "2", "--write"])
 

@@ -13,13 +13,9 @@ from players import table_spec
 from learner.batch import BatchLoader
 from learner.checkpoint import load_newest, save_checkpoint
 from learner.learner import Learner, LearnerConfig
-from learner.objectives import (
-    ActorMimicObjective,
-    DqnConfig,
-    DqnObjective,
-    MimicConfig,
-    ObjectiveResult,
-)
+from learner.objectives.base import ObjectiveResult
+from learner.objectives.mimic import ActorMimicObjective, MimicConfig
+from learner.objectives.value import DqnConfig, DqnObjective
 from learner.optim import build_optimizer
 from learner.schedule import LearningRate
 from networks.masking import legal_matrix

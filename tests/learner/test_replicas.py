@@ -16,7 +16,7 @@ from replica_runs import (
 )
 
 from learner.learner import LearnerConfig
-from learner.objectives import MimicConfig
+from learner.objectives.mimic import MimicConfig
 from learner.replicas import Host, LoneReplica, MeetingPoint, ReplicaLostError, _open_store, join
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from sampler_cases import EXACT, build_case, edges_of, expected
 from slow_samplers import Item
 
 from learner.batch import BatchLoader
-from learner.objectives import ActorMimicObjective, MimicConfig
+from learner.objectives.mimic import ActorMimicObjective, MimicConfig
 from networks.masking import legal_matrix
 
 NUM_SLOTS = 40

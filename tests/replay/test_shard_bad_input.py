@@ -9,7 +9,7 @@ import pytest
 from replay_chunks import EpisodeWriter, chunk_of
 from replay_shards import GAMES, Players, contents, make_shard
 
-from replay.draw import empty_batch
+from replay.batches.draw import empty_batch
 from replay.types import CHECKED_AT_ONCE, PriorityUpdate, are_finite
 
 

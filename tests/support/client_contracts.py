@@ -27,7 +27,7 @@ from actors.priorities import TdError
 from games.registry import make_vector_env
 from games.spec import GameSpec
 from networks.weights import WeightSnapshot, WeightsVersion
-from replay.ring import TableSpec
+from replay.storage.ring import TableSpec
 from replay.types import Chunk, PriorityUpdate, SampleBatch
 
 SPECS = (counting.ENDS, counting.CUTS)

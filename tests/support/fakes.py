@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from games.env import VectorEnv, VectorStep
 from games.spec import GameSpec
 from networks.weights import WeightSnapshot, WeightsVersion
-from replay.ring import TableSpec
+from replay.storage.ring import TableSpec
 from replay.types import Chunk, ItemKeys, PriorityUpdate, SampleBatch, Successors
 
 Gate = Callable[[], bool]

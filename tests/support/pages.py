@@ -13,10 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
-from launch.page.guard import Guard
-from launch.page.process import LOOPBACK, listen
-from launch.page.server import Page
-from launch.page.source import RunSource
+from views.live.guard import Guard
+from views.live.process import LOOPBACK, listen
+from views.live.server import Page
+from views.live.source import RunSource
 
 
 @dataclass(frozen=True)

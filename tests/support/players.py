@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from games.spec import GameSpec
 from networks.q_network import QNetwork
-from replay.ring import TableSpec
+from replay.storage.ring import TableSpec
 from teachers.card import TeacherCard
 from teachers.expert import Expert, Labels, architecture_of
 

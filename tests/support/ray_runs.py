@@ -25,12 +25,12 @@ from counting_checks import Stream, check_stream
 from numpy.typing import NDArray
 from runs import pids_of, ray_environment, wait_until
 
-from launch.engine import Progress
-from launch.on_ray.clients import CONTROL_GROUP, SHARD_GROUPS
-from launch.on_ray.cluster import RUN_GROUP, ShardProcess
-from launch.on_ray.engine import RayEngine
-from launch.on_ray.learner_process import LearnerProcess
-from launch.recipe import MultitaskRecipe
+from engines.on_ray.clients import CONTROL_GROUP, SHARD_GROUPS
+from engines.on_ray.cluster import RUN_GROUP, ShardProcess
+from engines.on_ray.engine import RayEngine
+from engines.on_ray.learner_process import LearnerProcess
+from recipes.mimic import MultitaskRecipe
+from records.progress import Progress
 from replay.types import STREAMS_PER_ACTOR_BITS
 
 assert counting.SCHEDULES

@@ -13,8 +13,8 @@ from ray.exceptions import RayActorError
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
 from runs import wait_until
 
-from launch.on_ray.clients import CONTROL_GROUP, SHARD_GROUPS, RayReplayReader
-from launch.on_ray.cluster import ShardProcess
+from engines.on_ray.clients import CONTROL_GROUP, SHARD_GROUPS, RayReplayReader
+from engines.on_ray.cluster import ShardProcess
 from replay.config import ReplayConfig
 from replay.shard import ReplayShard
 from replay.types import Chunk, SampleBatch

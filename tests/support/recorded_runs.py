@@ -13,14 +13,15 @@ import numpy as np
 
 from actors.evaluator import EvaluationResult
 from games.registry import get_game
-from launch.config import MultitaskConfig, dump_config, load_config, load_preset
-from launch.engine import GameProgress, Progress
-from launch.records.recorder import Recorder
-from launch.records.run_dir import RunDir
-from launch.records.summary import build_summary, check_summary
 from networks.build import NetworkConfig, build_student
 from networks.student_file import save_student
 from networks.weights import WeightsVersion, take_snapshot
+from recipes.config import MultitaskConfig
+from recipes.loading import dump_config, load_config, load_preset
+from records.progress import GameProgress, Progress
+from records.recorder import Recorder
+from records.run_dir import RunDir
+from records.summary import build_summary, check_summary
 from teachers.card import ScoreRecord
 
 TEACHER_MEANS = {"pong": 16.32, "boxing": 23.4, "breakout": 39.2}

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from replay.config import ReplayConfig
-from replay.game_settings import GameSettings
-from replay.ring import TableSpec
+from replay.pace.game_settings import GameSettings
+from replay.storage.ring import TableSpec
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
 
 NUM_ACTIONS = 3

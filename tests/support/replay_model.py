@@ -14,7 +14,7 @@ from replay_chunks import FRAME_SHAPE, Entry
 from sampler_cases import expected
 from slow_samplers import Item
 
-from replay.ring import TableSpec
+from replay.storage.ring import TableSpec
 
 
 @dataclass

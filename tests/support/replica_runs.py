@@ -17,12 +17,13 @@ from players import table_spec
 
 from learner.batch import BatchLoader
 from learner.learner import Learner, LearnerConfig
-from learner.objectives import ActorMimicObjective, DqnConfig, DqnObjective, MimicConfig
+from learner.objectives.mimic import ActorMimicObjective, MimicConfig
+from learner.objectives.value import DqnConfig, DqnObjective
 from learner.optim import build_optimizer
 from learner.replicas import LOOPBACK, Host, MeetingPoint, Replicas, join
 from learner.schedule import LearningRate
 from networks.masking import legal_matrix
-from replay.allotment import BatchAllotment
+from replay.pace.allotment import BatchAllotment
 from replay.types import ItemKeys, SampleBatch, Successors
 
 CPU = torch.device("cpu")

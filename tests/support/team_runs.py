@@ -13,11 +13,11 @@ from ray_runs import MadeUpRecipe
 from runs import save_random_expert
 
 from actors.actor import ActorConfig
-from launch.config import MultitaskConfig
-from launch.on_ray.engine import RayEngine
-from launch.on_ray.link import Link
+from engines.on_ray.engine import RayEngine
+from engines.on_ray.link import Link
 from learner.learner import LearnerConfig
 from networks.build import NetworkConfig
+from recipes.config import MultitaskConfig
 from replay.config import ReplayConfig
 
 COUNTING = (counting.CUTS.name, counting.LIVES.name)

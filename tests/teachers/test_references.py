@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs import ROOT, clean_environment, save_random_expert
 
-from launch.config import MultitaskConfig
+from recipes.config import MultitaskConfig
 from teachers import hub
 from teachers.hub import HubReference, Listing, fetch, parse_hub_reference, pin
 from teachers.references import load_teacher

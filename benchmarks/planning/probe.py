@@ -1,0 +1,188 @@
+"""Measures on this machine what the parts of one run cost: a step, a sample, and their bytes.
+
+In this process, one after the other and without Ray, in CPU seconds, which hardly depend on what
+else the machine is doing. Only a learner on a GPU or with several threads is timed by the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.learning import learner_threads
+from benchmarks.role_work import RoleWork
+from benchmarks.setup import random_experts, without_pacing
+from benchmarks.timing import Part, measure_rounds, medians
+from networks.weights import WeightsVersion, take_snapshot
+from recipes.config import MultitaskConfig
+from recipes.limits import choose_device
+from recipes.mimic import MultitaskRecipe
+from teachers.expert import shipped_experts
+
+_MAX_CAPACITY = 50_000
+"""Transitions of a game in the probe's own replay: it fills no more, and a cluster's tables may be
+larger than this machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Costs of one run on one core of this machine."""
+
+    act_s: Mapping[str, float]
+    """CPU seconds of a step by game: emulator, student, teacher, labels."""
+    insert_s: float
+    """CPU seconds of a transition that replay stores."""
+    gather_s: float
+    """CPU seconds of a sample that replay draws."""
+    learn_s: float
+    """CPU seconds of a sample that one thread of the learner takes."""
+    learner_samples_per_s: float
+    """Of a learner alone, with the threads or the GPU that it has here."""
+    learner_device: str
+    """`cpu`, or the GPU's name."""
+    chunk_bytes_per_step: float
+    batch_bytes_per_sample: float
+    weights_bytes: int
+    """Of a snapshot as it travels."""
+    flops_per_sample: float
+    """Of an update; 0 if the network has layers that are not counted."""
+    replay_bytes: int
+    """Of full tables."""
+    made_up_teachers: tuple[str, ...] = ()
+    """Games whose expert was missing; one with random weights is as fast."""
+    load: float = 0.0
+    """Processes that wanted a core when it began."""
+    core_share: float = 1.0
+    """Of a core that the probe got; below 1 where other programs wanted it, too."""
+
+
+def measure(config: MultitaskConfig, *, seconds: float) -> Probe:
+    """Probe for about this long, preparations apart.
+
+    Raises:
+        ValueError: a teacher that is named cannot be read.
+    """
+    load = os.getloadavg()[0]
+    with ExitStack() as stack:
+        config, missing = _with_teachers(config, stack)
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(1)
+        recipe = MultitaskRecipe(config)
+        return _probe(recipe, seconds, made_up_teachers=missing, load=load)
+
+
+def _with_teachers(
+    config: MultitaskConfig, stack: ExitStack
+) -> tuple[MultitaskConfig, tuple[str, ...]]:
+    """The same with made-up experts for the games that have none; and their names."""
+    shipped = shipped_experts()
+    missing = [
+        game
+        for game, reference in config.teacher_of.items()
+        if reference == game and game not in shipped
+    ]
+    if not missing:
+        return config, ()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plan-")))
+    made_up = random_experts(missing, folder, torso="nature")
+    named = [f"{game}={path}" for game, path in made_up.items()]
+    return replace(config, teachers=(*config.teachers, *named)), tuple(missing)
+
+
+def _probe(recipe: MultitaskRecipe, seconds: float, **known: Any) -> Probe:
+    device = choose_device(recipe.config)
+    with RoleWork(_with_small_tables(without_pacing(recipe)), device) as work:
+        parts: dict[str, Part] = {game: partial(work.act, game) for game in recipe.games}
+        # As many batches as come to a chunk of every game, so that rounds are not all acting.
+        parts |= {"insert": work.insert, "gather": work.gather}
+        parts["learn"] = work.learn_by_the_clock if device.type == "cuda" else work.learn
+        with_threads = device.type == "cpu" and learner_threads() > 1
+        if with_threads:
+            parts["learn with threads"] = partial(
+                work.learn_by_the_clock, num_threads=learner_threads()
+            )
+        begun, begun_cpu = time.perf_counter(), time.process_time()
+        cost = medians(measure_rounds(parts, seconds=seconds))
+        used = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
+    chunks = work.chunks.values()
+    return Probe(
+        act_s={game: cost[game] for game in recipe.games},
+        insert_s=cost["insert"],
+        gather_s=cost["gather"],
+        learn_s=cost["learn"],
+        learner_samples_per_s=1 / cost["learn with threads" if with_threads else "learn"],
+        learner_device=describe_device(device),
+        chunk_bytes_per_step=sum(c.num_bytes for c in chunks)
+        / sum(c.num_transitions for c in chunks),
+        batch_bytes_per_sample=_batch_bytes(work.batch) / work.batch.batch_size,
+        weights_bytes=take_snapshot(
+            recipe.build_acting_network(recipe.games[0]), WeightsVersion(0, 0), half=True
+        ).num_bytes,
+        flops_per_sample=count_flops(work.network, work.batch.observations.shape[1:]),
+        replay_bytes=sum(
+            recipe.table_spec(game, settings.quota).nbytes
+            for game, settings in recipe.game_settings.items()
+        ),
+        # A GPU is waited for, and several threads use more than a core.
+        core_share=min(1.0, used) if device.type == "cpu" else 1.0,
+        **known,
+    )
+
+
+def _with_small_tables(recipe: MultitaskRecipe) -> MultitaskRecipe:
+    config = recipe.config
+    small = replace(
+        config.replay, capacity_per_game=min(config.replay.capacity_per_game, _MAX_CAPACITY)
+    )
+    return MultitaskRecipe(replace(config, replay=small, quotas=()))
+
+
+def describe_device(device: torch.device) -> str:
+    """`cpu`, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def count_flops(network: nn.Module, observation_shape: tuple[int, ...]) -> float:
+    """Operations of an update for one sample: forward, and twice as many backward.
+
+    Of convolutions and linear layers, two for each multiplication; 0 if the network cannot be run
+    on an observation alone.
+    """
+    total = 0.0
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal total
+        if isinstance(module, nn.Linear):
+            total += 2.0 * module.in_features * output.numel()
+        elif isinstance(module, nn.Conv2d):
+            kernel = module.in_channels // module.groups * module.kernel_size[0]
+            total += 2.0 * kernel * module.kernel_size[1] * output.numel()
+
+    hooks = [module.register_forward_hook(count) for module in network.modules()]
+    device = next(network.parameters()).device
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, *observation_shape, dtype=torch.uint8, device=device))
+    except (TypeError, ValueError, RuntimeError):
+        return 0.0
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return 3 * total
+
+
+def _batch_bytes(batch: Any) -> int:
+    """Of all arrays that a reader gets."""
+    names = ("observations", "actions", "student_logits", "teacher_logits", "teacher_features")
+    more = ("teacher_values", "inverse_probabilities", "loss_weights", "weights_versions", "ages")
+    return sum(getattr(batch, name).nbytes for name in (*names, *more))

@@ -1,0 +1,1 @@
+"""How fast replay is, beside its peers."""

@@ -1,0 +1,103 @@
+"""Real play for the benchmarks of replay: recorded once, then given again and again.
+
+Frames decide what compression does, so they come from real games and from their middle: where the
+package has an expert it plays, epsilon-greedily; in other games every action is random. Labels are
+those of an expert of the paper's size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from actors.actor import Actor
+from actors.inference import OwnInference
+from benchmarks.arrays import num_bytes
+from benchmarks.setup import EndlessPlay, NoReplay
+from networks.weights import LocalWeights
+from recipes.mimic import MultitaskRecipe
+from recipes.roles import build_env
+from replay.types import Chunk
+from teachers.expert import load_expert, shipped_experts
+
+_SKIPPED_STEPS = 2_048
+"""Of all environments of a game, before the record: the beginnings of a game look all alike."""
+_RECORDED_STEPS = 4_096
+_EXPERT_EPSILON = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPlay:
+    """Chunks as a production actor sends them, of each game."""
+
+    chunks: dict[str, list[Chunk]]
+    players: dict[str, str]
+    """Who played each game: expert or random."""
+
+    def entries_per_chunk(self) -> int:
+        """The most in one chunk."""
+        return max(chunk.num_entries for chunks in self.chunks.values() for chunk in chunks)
+
+    def bytes_per_chunk(self) -> int:
+        """The most in one chunk, frames and labels."""
+        return max(num_bytes(chunk) for chunks in self.chunks.values() for chunk in chunks)
+
+    def streams_of(self, rank: int) -> PlayStreams:
+        """All games without end, with stream numbers that no other rank has."""
+        return PlayStreams(self, rank=rank)
+
+
+class PlayStreams:
+    """Chunks of all games in turn, as if as many actors played on for ever."""
+
+    def __init__(self, recorded: RecordedPlay, *, rank: int) -> None:
+        """Start at the beginning of the record."""
+        first = rank * len(recorded.chunks)
+        self._games = [
+            EndlessPlay(chunks, serial=first + index)
+            for index, chunks in enumerate(recorded.chunks.values())
+        ]
+        self._taken = 0
+
+    def take(self) -> Chunk:
+        """The next game's next chunk."""
+        game = self._games[self._taken % len(self._games)]
+        self._taken += 1
+        return game.take()
+
+
+def record_play(recipe: MultitaskRecipe, *, serial: int = 0) -> RecordedPlay:
+    """Play all games; takes some seconds for each."""
+    chunks, players = {}, {}
+    for game in recipe.games:
+        is_expert = game in shipped_experts()
+        players[game] = "expert" if is_expert else "random"
+        chunks[game] = _play(recipe, game, serial=serial, is_expert=is_expert)
+    return RecordedPlay(chunks, players)
+
+
+def _play(recipe: MultitaskRecipe, game: str, *, serial: int, is_expert: bool) -> list[Chunk]:
+    config = recipe.config.actor
+    epsilon = _EXPERT_EPSILON if is_expert else 1.0
+    network = load_expert(game, game) if is_expert else recipe.build_acting_network(game)
+    actor = Actor(
+        config,
+        env=build_env(recipe.config, game, num_envs=config.num_envs, seed=recipe.config.seed),
+        inference=OwnInference(network, LocalWeights()),
+        teacher=recipe.load_teacher(game),
+        store_features=bool(recipe.table_spec(game, 1).num_teacher_features),
+        priority_rule=recipe.build_priority_rule(game),
+        epsilons=np.full(config.num_envs, epsilon, np.float32),
+        life_loss_ends_return=True,
+        replay=NoReplay(),
+        serial=serial,
+        seed=recipe.config.seed,
+    )
+    steps_per_chunk = config.num_envs * config.chunk_steps
+    try:
+        for _ in range(-(-_SKIPPED_STEPS // steps_per_chunk)):
+            actor.collect()
+        return [actor.collect() for _ in range(-(-_RECORDED_STEPS // steps_per_chunk))]
+    finally:
+        actor.close()

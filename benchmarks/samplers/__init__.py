@@ -1,0 +1,1 @@
+"""What each sampler is worth."""

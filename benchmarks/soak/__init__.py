@@ -1,0 +1,1 @@
+"""Long runs that are watched for leaks and stalls."""

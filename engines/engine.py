@@ -1,0 +1,77 @@
+"""What a run looks like from outside, whichever engine carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Unpack, cast
+
+from networks.weights import WeightSnapshot
+from records.progress import Progress
+from replay.pace.game_settings import GameSettings, SettingsChange
+from replay.pace.slices import shard_of_rank
+
+
+def claim_serial(unused: int, *, game_index: int, rank: int, num_shards: int) -> int:
+    """The first serial number, from `unused` on, for actor number `rank` of a game.
+
+    Serials decide which shard an actor feeds (replay.client.shard_of): the one that
+    replay.pace.slices.shard_of_rank says. So an actor that replaces another one feeds the same
+    shard.
+    """
+    return unused + (shard_of_rank(game_index, rank, num_shards) - unused) % num_shards
+
+
+MAX_ACTORS = 1024
+"""Of one game; a larger number is taken for a slip of the finger."""
+
+
+def check_wanted(game: str, wanted: object, games: Sequence[str]) -> None:
+    """Raises ValueError unless `wanted` is a number of actors and `game` one of the run's."""
+    if game not in games:
+        raise ValueError(f"{game!r} is not a game of this run; it plays {', '.join(games)}")
+    is_count = isinstance(wanted, int) and not isinstance(wanted, bool)
+    if not is_count or not 0 <= cast(int, wanted) <= MAX_ACTORS:
+        raise ValueError(
+            f"{game} cannot have {wanted!r} actors: give a whole number from 0 to {MAX_ACTORS:,}"
+        )
+
+
+class Engine(Protocol):
+    """Carries a recipe's actors, replay and learner until the learner has made its updates."""
+
+    def advance(self, seconds: float) -> bool:
+        """Go on for about this long; False once the run has reached its end."""
+        ...
+
+    def progress(self) -> Progress:
+        """Counts, and metrics since the last call."""
+        ...
+
+    def snapshot(self) -> WeightSnapshot:
+        """The acting weights as they are now, in full precision."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        ...
+
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """Change what replay keeps and gives of a game; see ReplayShard.configure.
+
+        The quota is the run's. ValueError, and nothing changed, if any shard refuses.
+        """
+        ...
+
+    def scale(self, game: str, wanted: int) -> None:
+        """Go on with so many actors of a game, from 0 to MAX_ACTORS, while the others play on.
+
+        Returns before they are there; `progress` tells. Nothing that was played is lost.
+
+        Raises:
+            ValueError: an unknown game or a number that cannot be had; nothing has changed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop everything; what replay holds is on disk then, if the run keeps snapshots."""
+        ...

@@ -1,0 +1,247 @@
+"""What changes while a run goes on: numbers of actors, by somebody's wish or by balance.
+
+Wishes come through Redis (launch/scale.py); what became of them is seen there, on the console and
+in events.jsonl. The balance leaves a game alone once somebody has set a number for it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from engines.engine import Engine
+from games.registry import get_game
+from recipes.balance import Advice, Distances, Standing, balance
+from recipes.mimic import MultitaskRecipe
+from records.progress import Progress
+from records.verdict import Verdict, judge
+
+_NUM_EVENTS = 20
+"""Newest ones that are seen from outside."""
+
+
+class Board(Protocol):
+    """Where a run is seen, and asked; see engines.on_redis.run_link.RunLink."""
+
+    def wanted(self) -> dict[str, int]:
+        """Numbers of actors that somebody has asked for."""
+        ...
+
+    def show(self, status: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
+        """Have this seen from now on."""
+        ...
+
+
+class LiveControl:
+    """Changes a running engine, at every look at it."""
+
+    def __init__(
+        self,
+        recipe: MultitaskRecipe,
+        *,
+        engine: Engine,
+        board: Board | None,
+        tell: Callable[[str, Progress], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is changed yet.
+
+        Args:
+            recipe: what is trained.
+            engine: what carries it.
+            board: None where nobody can see or ask.
+            tell: takes every event.
+            clock: seconds.
+        """
+        self._engine = engine
+        self._board = board
+        self._tell = tell
+        self._games = recipe.games
+        self._teachers = {
+            game: score.mean
+            for game in recipe.games
+            if board is not None and (score := recipe.teacher_score(game)) is not None
+        }
+        self._tests: dict[str, float] = {}
+        self._seconds: float | None = None
+        self._events: deque[dict[str, Any]] = deque(maxlen=_NUM_EVENTS)
+        self._answered: dict[str, int] = {}
+        self._refused: dict[str, str] = {}
+        self._waiting: dict[str, int] = {}
+        self._started = time.time()
+        self._verdict: Verdict | None = None
+        self._balance = _Balance(recipe, clock) if recipe.config.balance.enabled else None
+
+    def look(self, progress: Progress, row: Mapping[str, float]) -> None:
+        """Follow what is wanted and where the games stand; show it.
+
+        Args:
+            progress: of now.
+            row: metrics of this look.
+        """
+        self._seconds = row.get("seconds")
+        self._tell_who_waits(progress)
+        self._follow_wishes(progress)
+        if self._balance is not None:
+            self._balance.observe(row)
+            if advice := self._balance.advise(progress, left_alone=set(self._answered)):
+                self._carry_out(advice, progress)
+        self.show("training", progress, row)
+
+    def observe_test(self, row: Mapping[str, float]) -> None:
+        """Take in the figures of a test."""
+        self._tests |= {key: value for key, value in row.items() if key.startswith("test/")}
+        if self._balance is not None:
+            self._balance.observe(row)
+
+    def add_event(self, event: str, progress: Progress) -> None:
+        """Have this seen from outside; in the form of a line of events.jsonl."""
+        self._events.append(
+            {
+                "seconds": self._seconds,
+                "steps": progress.steps,
+                "updates": progress.updates,
+                "event": event,
+            }
+        )
+
+    def show(
+        self, phase: str, progress: Progress | None, row: Mapping[str, float] | None = None
+    ) -> None:
+        """Have this seen by whoever looks from outside."""
+        if self._board is None:
+            return
+        if row is not None:
+            self._verdict = judge(row)
+        games = progress.games if progress else {}
+        self._board.show(
+            {
+                "phase": phase,
+                "games": {
+                    name: {
+                        "live": games[name].actors if name in games else 0,
+                        "wanted": games[name].wanted if name in games else 0,
+                        "waiting": games[name].waiting if name in games else 0,
+                        "steps": games[name].steps if name in games else 0,
+                        "teacher": self._teachers.get(name),
+                    }
+                    for name in self._games
+                },
+                # What was asked for and is done; or is not, and why.
+                "answered": dict(self._answered),
+                "refused": dict(self._refused),
+                "events": list(self._events),
+                # Newest of every game; the records in Redis are of looks alone.
+                "tests": dict(self._tests),
+                "faults": dict(progress.faults) if progress else {},
+                "processes": [p.to_map() for p in progress.processes] if progress else [],
+                "steps": progress.steps if progress else 0,
+                "updates": progress.updates if progress else 0,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started": self._started,
+                "verdict": self._verdict.to_map() if self._verdict else None,
+            },
+            row,
+        )
+
+    def _tell_who_waits(self, progress: Progress) -> None:
+        for name, game in progress.games.items():
+            if game.waiting and game.waiting != self._waiting.get(name):
+                self._say(
+                    f"{name}: {game.waiting} of {game.wanted} actors are waiting for room", progress
+                )
+            self._waiting[name] = game.waiting
+
+    def _follow_wishes(self, progress: Progress) -> None:
+        wanted = self._board.wanted() if self._board is not None else {}
+        for game, number in wanted.items():
+            if self._answered.get(game) != number:
+                self._answered[game] = number
+                self._scale(game, number, progress)
+
+    def _scale(self, game: str, number: int, progress: Progress, why: str = "") -> None:
+        try:
+            self._engine.scale(game, number)
+        except ValueError as error:
+            self._refused[game] = str(error)
+            self._say(f"cannot change the actors of {game}: {error}", progress)
+            return
+        self._refused.pop(game, None)
+        before = progress.games[game].wanted
+        if before != number:
+            self._say(f"{game}: {before} -> {number} actors{why}", progress)
+
+    def _carry_out(self, advice: Advice, progress: Progress) -> None:
+        # Those that give first: what they leave is free then.
+        moves = sorted(advice.actors.items(), key=lambda m: m[1] - progress.games[m[0]].wanted)
+        for game, number in moves:
+            self._scale(game, number, progress, " (balance)")
+        for game, share in advice.shares.items():
+            before = progress.games[game].replay.share
+            try:
+                self._engine.configure(game, share=share)
+            except ValueError as error:
+                self._say(f"cannot change the share of {game}: {error}", progress)
+            else:
+                self._say(f"{game}: share {before:.2f} -> {share:.2f} (balance)", progress)
+
+    def _say(self, event: str, progress: Progress) -> None:
+        self.add_event(event, progress)
+        self._tell(event, progress)
+
+
+def describe_restarts(before: Progress | None, now: Progress) -> list[str]:
+    """A sentence for every kind of role that was restarted between two looks."""
+    old = before.faults if before is not None else {}
+    events = []
+    for kind, count in now.faults.items():
+        # Fewer than before: an engine that counts anew.
+        if kind.endswith("_restarts") and (number := count - old.get(kind, 0)) > 0:
+            role = kind.removesuffix("_restarts")
+            events.append(f"{role} restarted" + (f", {number} times" if number > 1 else ""))
+    return events
+
+
+class _Balance:
+    """When to move what, from a run's figures."""
+
+    def __init__(self, recipe: MultitaskRecipe, clock: Callable[[], float]) -> None:
+        self._config = recipe.config.balance
+        self._given = {game: s.share for game, s in recipe.game_settings.items()}
+        self._distances = Distances({game: _scores(recipe, game) for game in recipe.games})
+        self._clock = clock
+        self._moved = clock()
+        self.observe = self._distances.observe
+
+    def advise(self, progress: Progress, *, left_alone: set[str]) -> Advice | None:
+        """What to change now; None between two moves, and before all games can be told."""
+        if self._clock() - self._moved < self._config.period_s:
+            return None
+        known = self._distances.known()
+        games = [game for game in self._given if game not in left_alone]
+        if not all(game in known for game in games):
+            return None
+        self._moved = self._clock()
+        standings = {
+            game: Standing(
+                distance=known[game],
+                actors=progress.games[game].wanted,
+                share=progress.games[game].replay.share,
+                given_share=self._given[game],
+            )
+            for game in games
+        }
+        return balance(standings, bound=self._config.bound)
+
+
+def _scores(recipe: MultitaskRecipe, game: str) -> tuple[float, float] | None:
+    """(random, teacher); None where the teacher is no better than random play."""
+    low, teacher = get_game(game).random_score, recipe.teacher_score(game)
+    if low is None or teacher is None or teacher.mean <= low:
+        return None
+    return low, teacher.mean

@@ -1,0 +1,256 @@
+"""The in-process engine: the same roles in one process and a fixed order.
+
+Deterministic and debuggable with a breakpoint; the reference that the Ray engine is compared with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+
+from actors.actor import Actor
+from engines.engine import check_wanted, claim_serial
+from engines.local.archive import LocalArchive
+from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
+from recipes.recipe import Recipe
+from recipes.roles import (
+    build_actor,
+    build_learner,
+    build_own_inference,
+    build_shard,
+    exploration_rates,
+)
+from records.progress import Played, Progress, summarize
+from records.usage import LearnerUsage, Usage, num_cores
+from replay.client import LocalReplayClient
+from replay.pace.game_settings import GameSettings, SettingsChange
+from replay.pace.slices import slices_of_ranks
+from replay.types import Chunk
+
+_IDLE_S = 0.05
+"""Between two looks while there is not one actor."""
+
+
+@dataclass(slots=True)
+class _LocalActor:
+    """An actor, and the chunk that replay has not taken yet."""
+
+    game: str
+    actor: Actor
+    chunk: Chunk | None = None
+
+
+class LocalEngine:
+    """Actors in turn play a chunk each, then the learner updates as often as replay allows."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        device: torch.device,
+        state: dict[str, Any] | None = None,
+        replay_dir: Path | None = None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Build all roles.
+
+        Args:
+            recipe: what to train.
+            device: the learner's.
+            state: a checkpoint's, of a run to go on with.
+            replay_dir: for snapshots of replay; None for none.
+            note: told what has become of them.
+        """
+        self._recipe = recipe
+        self._began = time.monotonic()
+        self._steps_before: dict[str, int] = dict(state["steps"]) if state else {}
+        self._next_serial = int(state["next_serial"]) if state else 0
+        config = recipe.config
+        self._shards = [
+            build_shard(recipe, shard=shard) for shard in range(config.replay.num_shards)
+        ]
+        self._replay = LocalReplayClient(self._shards)
+        self._archive = None
+        if replay_dir is not None and config.replay.snapshot_period_s:
+            self._archive = LocalArchive(self._shards, replay_dir, note=note)
+            self._next_serial = max(self._next_serial, self._archive.newest_serial + 1)
+        self._weights = LocalWeights()
+        self._learner = build_learner(
+            recipe, replay=self._replay, weights=self._weights, device=device
+        )
+        if state:
+            self._learner.load_state(state["learner"])
+        self._learner.publish()
+        self._steps_gone = dict.fromkeys(recipe.games, 0)
+        self._episodes_gone = dict.fromkeys(recipe.games, 0)
+        self._returns: dict[str, list[tuple[float, float]]] = {game: [] for game in recipe.games}
+        self._actors: list[_LocalActor] = []
+        self._actors = [
+            _LocalActor(game, self._build_actor(game, rank, num_actors))
+            for game, num_actors in recipe.num_actors.items()
+            for rank in range(num_actors)
+        ]
+        self._left_over: list[Chunk] = []
+        """Chunks of actors that have gone, which replay has not taken yet."""
+
+    def _build_actor(self, game: str, rank: int, num_ranks: int) -> Actor:
+        serial = claim_serial(
+            self._next_serial,
+            game_index=self._recipe.games.index(game),
+            rank=rank,
+            num_shards=self._recipe.config.replay.num_shards,
+        )
+        self._next_serial = serial + 1
+        return build_actor(
+            self._recipe,
+            game,
+            rank=rank,
+            num_ranks=num_ranks,
+            serial=serial,
+            replay=self._replay,
+            inference=build_own_inference(self._recipe, game, self._weights),
+            start_step=self._steps(game) // (num_ranks * self._recipe.config.actor.num_envs),
+        )
+
+    def advance(self, seconds: float) -> bool:
+        """Play rounds for about this long; how the time is cut does not change the run."""
+        deadline = time.monotonic() + seconds
+        num_updates = self._recipe.config.num_updates
+        # What advance_to may have left of a round.
+        self._learn(num_updates)
+        while self._learner.num_updates < num_updates:
+            if time.monotonic() >= deadline:
+                return True
+            if not self._actors:
+                time.sleep(_IDLE_S)  # Until somebody wants actors again.
+            self._act()
+            self._learn(num_updates)
+            if self._archive is not None:
+                self._archive.maybe_save()
+        return False
+
+    def advance_to(self, num_updates: int) -> None:
+        """Play until the learner has made so many updates, or all of the run.
+
+        Where a run is cut does not change it.
+        """
+        until = min(num_updates, self._recipe.config.num_updates)
+        self._learn(until)
+        while self._learner.num_updates < until:
+            self._act()
+            self._learn(until)
+            if self._archive is not None:
+                self._archive.maybe_save()
+
+    def _act(self) -> None:
+        """One chunk from every actor whose last one replay has taken."""
+        self._left_over = [chunk for chunk in self._left_over if not self._replay.add(chunk)]
+        for local in self._actors:
+            if local.chunk is None:
+                local.actor.pull_weights()
+                local.chunk = local.actor.collect()
+            if self._replay.add(local.chunk):
+                local.chunk = None
+
+    def _learn(self, until: int) -> None:
+        """As many updates as replay has batches for, up to update number `until`."""
+        while self._learner.num_updates < until:
+            batch = self._replay.sample()
+            if batch is None:
+                return
+            self._learner.update(self._learner.load_batch(batch))
+
+    def progress(self) -> Progress:
+        """See Engine."""
+        return summarize(
+            updates=self._learner.num_updates,
+            metrics=self._learner.drain_metrics(),
+            played={game: self._played(game) for game in self._recipe.games},
+            shards=self._archive.stats() if self._archive else self._replay.stats(),
+            usage=Usage(
+                learner=LearnerUsage(
+                    elapsed_s=time.monotonic() - self._began, updating_s=self._learner.updating_s
+                ),
+                cpu_s={"coordinator": time.process_time()},
+                num_cores=num_cores(),
+            ),
+            faults={},
+        )
+
+    def _played(self, game: str) -> Played:
+        actors = self._of(game)
+        returns, self._returns[game] = self._returns[game], []
+        return Played(
+            steps=self._steps(game),
+            episodes=self._episodes_gone[game] + sum(actor.counts.episodes for actor in actors),
+            actors=len(actors),
+            wanted=len(actors),
+            returns=(*returns, *(pair for actor in actors for pair in actor.drain_returns())),
+            stepping_s=sum(actor.counts.stepping_s for actor in actors),
+            network_s=sum(actor.counts.network_s for actor in actors),
+        )
+
+    def _of(self, game: str) -> list[Actor]:
+        return [local.actor for local in self._actors if local.game == game]
+
+    def _steps(self, game: str) -> int:
+        played = sum(actor.counts.steps for actor in self._of(game))
+        return self._steps_before.get(game, 0) + self._steps_gone[game] + played
+
+    def scale(self, game: str, wanted: int) -> None:
+        """See Engine; between two rounds, and the same at every time."""
+        check_wanted(game, wanted, self._recipe.games)
+        ranks = {name: range(len(self._of(name))) for name in self._recipe.games}
+        ranks[game] = range(wanted)
+        slices = slices_of_ranks(ranks, before=[shard.slices for shard in self._shards])
+        for shard, parts in zip(self._shards, slices, strict=True):
+            shard.check_assign(parts)
+        for local in [local for local in self._actors if local.game == game][wanted:]:
+            self._retire(local)
+        for rank in range(len(self._of(game)), wanted):
+            self._actors.append(_LocalActor(game, self._build_actor(game, rank, wanted)))
+        for rank, actor in enumerate(self._of(game)):
+            actor.explore_with(exploration_rates(self._recipe.config, rank, wanted))
+        for shard, parts in zip(self._shards, slices, strict=True):
+            shard.assign(parts)
+
+    def _retire(self, local: _LocalActor) -> None:
+        self._actors.remove(local)
+        if local.chunk is not None:
+            self._left_over.append(local.chunk)
+        self._steps_gone[local.game] += local.actor.counts.steps
+        self._episodes_gone[local.game] += local.actor.counts.episodes
+        self._returns[local.game].extend(local.actor.drain_returns())
+        local.actor.close()
+
+    def snapshot(self) -> WeightSnapshot:
+        """See Engine."""
+        return take_snapshot(self._learner.network, self._learner.version, half=False)
+
+    def state(self) -> dict[str, Any]:
+        """See Engine."""
+        return {
+            "learner": self._learner.state(),
+            "steps": {game: self._steps(game) for game in self._recipe.games},
+            "next_serial": self._next_serial,
+        }
+
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See Engine."""
+        for shard in self._shards:
+            shard.check_configure(game, **change)
+        return [shard.configure(game, **change) for shard in self._shards][-1]
+
+    def close(self) -> None:
+        """See Engine."""
+        for local in self._actors:
+            local.actor.close()
+        if self._archive is not None:
+            self._archive.close()
+        for shard in self._shards:
+            shard.close()

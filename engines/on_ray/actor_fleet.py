@@ -1,0 +1,406 @@
+"""The actor processes of a run on Ray: started, asked, replaced, added, and retired, game by game.
+
+    wanted    what the run, or somebody while it goes on, asks for
+    waiting   asked of Ray, which has no room for it yet: so an autoscaler learns what is missing
+    up        has answered
+    retiring  finishes and stores what it plays, then ends
+
+A game's actors share its ladder of exploration rates, and replay counts on the shards that they
+feed. Both follow the actors that are there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.actor import ActorCounts
+from engines.engine import claim_serial
+from engines.on_ray.answers import REPORT_PATIENCE_S, cause_of, has_process
+from engines.on_ray.clients import CONTROL_GROUP
+from engines.on_ray.cluster import RUN_GROUP, ActorReport, RemoteActor
+from engines.on_ray.link import Link
+from engines.on_ray.placement import Placement
+from recipes.recipe import Recipe
+from records.process_id import ProcessId, RoleProcess
+from records.progress import Played
+from records.usage import RoleUse
+
+RETIRING_PATIENCE_S = 60.0
+"""How long an actor that is taken away may wait for replay to store its last chunks."""
+
+_STARTING_S = 3.0
+"""An actor may be without a process for so long although there is room for it."""
+
+
+@dataclass(slots=True)
+class LiveActor:
+    """One actor process, or one that waits for room."""
+
+    game: str
+    rank: int
+    """Number among the game's actors; decides which shard it feeds."""
+    serial: int
+    handle: Any
+    running: Any
+    """Reference that becomes ready when its loop ends."""
+    start_step: int
+    place: tuple[int, int]
+    """(position, number of actors) in the game's ladder of exploration rates."""
+    is_counted_on: bool
+    """Whether ladder and replay take it for one of the game's; an added one only once it is up."""
+    process: ProcessId | None = None
+    """None until it has answered."""
+    counts: ActorCounts = field(default_factory=ActorCounts)
+    asked: Any = None
+    """Reference of the report that is under way."""
+    is_late: bool = False
+    """Whether it was still under way when the last look ended."""
+    must_end_by: float = 0.0
+    """While it retires."""
+    asked_for: float = field(default_factory=time.monotonic)
+    is_waiting: bool = False
+    """Whether there is no room for it, as of the last look."""
+
+
+class ActorFleet:
+    """All actor processes of a run."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        link: Link,
+        shards: Sequence[Any],
+        placement: Placement,
+        first_serial: int,
+        steps_before: dict[str, int],
+        note: Callable[[str], None],
+    ) -> None:
+        """Start the actors that the recipe asks for.
+
+        Args:
+            recipe: what to train.
+            link: the run's Redis.
+            shards: handles of all replay shards, in order.
+            placement: where to put them.
+            first_serial: from here on no serial number was ever used in this run.
+            steps_before: steps of each game in earlier sessions of the run.
+            note: told what becomes of actors.
+        """
+        self._recipe = recipe
+        self._link = link
+        self._shards = list(shards)
+        self._placement = placement
+        self._note = note
+        self._steps_before = steps_before
+        self.next_serial = first_serial
+        """The least serial number that no actor has had."""
+        self.restarts = 0
+        """Actors that took the place of a dead one."""
+        self.use = RoleUse()
+        """Of all actors that ever lived."""
+        self._lost_by: dict[int, int] = {}
+        self._reconnects_by: dict[int, int] = {}
+        self._gone: dict[str, ActorCounts] = {game: ActorCounts() for game in recipe.games}
+        self._returns: dict[str, list[tuple[float, float]]] = {game: [] for game in recipe.games}
+        self._actors: list[LiveActor] = []
+        self._retiring: list[LiveActor] = []
+        for game, num_actors in recipe.num_actors.items():
+            for rank in range(num_actors):
+                self._actors.append(self._start(game, rank, place=(rank, num_actors)))
+
+    def _start(
+        self, game: str, rank: int, *, place: tuple[int, int], is_added: bool = False
+    ) -> LiveActor:
+        serial = claim_serial(
+            self.next_serial,
+            game_index=self._recipe.games.index(game),
+            rank=rank,
+            num_shards=len(self._shards),
+        )
+        self.next_serial = serial + 1
+        start_step = self._steps_of_an_environment(game, place[1])
+        handle = RemoteActor.options(**self._placement.actor(is_added=is_added)).remote(
+            self._recipe,
+            game,
+            rank=place[0],
+            num_ranks=place[1],
+            serial=serial,
+            shards=self._shards,
+            link=self._link,
+            start_step=start_step,
+        )
+        running = handle.run.options(concurrency_group=RUN_GROUP).remote()
+        return LiveActor(
+            game, rank, serial, handle, running, start_step, place, is_counted_on=not is_added
+        )
+
+    def _steps_of_an_environment(self, game: str, num_actors: int) -> int:
+        """How far exploration has been annealed in a game."""
+        num_envs = self._recipe.config.actor.num_envs
+        furthest = [a.start_step + a.counts.steps // num_envs for a in self._of(game)]
+        return max([self.steps(game) // (num_envs * num_actors), *furthest])
+
+    def _of(self, game: str) -> list[LiveActor]:
+        return [actor for actor in self._actors if actor.game == game]
+
+    @property
+    def loops(self) -> list[Any]:
+        """References that become ready when an actor ends or dies."""
+        return [actor.running for actor in (*self._actors, *self._retiring)]
+
+    # Numbers of actors
+
+    def wanted(self, game: str) -> int:
+        """How many actors the game is to have."""
+        return len(self._of(game))
+
+    def ranks(self, game: str) -> list[int]:
+        """Numbers of the game's actors, in the order in which they were asked for."""
+        return [actor.rank for actor in self._of(game)]
+
+    def ranks_after(self, game: str, wanted: int) -> list[int]:
+        """Numbers of the game's actors if it had `wanted` of them, all of them up."""
+        kept = [actor.rank for actor in self._in_order_of_leaving(game)[: max(0, wanted)]]
+        return sorted([*kept, *_unused(kept, wanted - len(kept))])
+
+    def scale(self, game: str, wanted: int) -> None:
+        """Go on with so many actors of a game: start some, or retire some.
+
+        Those that wait for room go first, then the newest.
+        """
+        leaving = self._in_order_of_leaving(game)[wanted:]
+        for actor in reversed(leaving):
+            self._retire(actor)
+        ranks = self.ranks(game)
+        for position, rank in enumerate(_unused(ranks, wanted - len(ranks)), start=len(ranks)):
+            self._actors.append(self._start(game, rank, place=(position, wanted), is_added=True))
+
+    def _in_order_of_leaving(self, game: str) -> list[LiveActor]:
+        """The one that stays longest first."""
+        return sorted(self._of(game), key=lambda actor: (not _is_placed(actor), actor.rank))
+
+    def _retire(self, actor: LiveActor) -> None:
+        self._actors.remove(actor)
+        if not _is_placed(actor):
+            ray.kill(actor.handle)  # Takes back what was asked of Ray; nothing was played yet.
+            return
+        actor.handle.finish.options(concurrency_group=CONTROL_GROUP).remote()
+        actor.must_end_by = time.monotonic() + RETIRING_PATIENCE_S
+        self._retiring.append(actor)
+
+    def counted_on(self, game: str) -> list[int]:
+        """Numbers of the actors that feed replay, or will in a moment."""
+        return [actor.rank for actor in self._of(game) if actor.is_counted_on]
+
+    # Ends and deaths
+
+    def loop_ended(self, loop: Any, error: RayActorError | None) -> bool:
+        """An actor has ended, or died; whether that was unexpected and another one took its place.
+
+        Raises:
+            RayActorError: it could not even start, and so will no other one in its place.
+        """
+        for actor in self._retiring:
+            if actor.running == loop:
+                self._has_retired(actor, error)
+                return False
+        actor = next(actor for actor in self._actors if actor.running == loop)
+        if error is None:
+            return False
+        if error.actor_init_failed and actor.is_counted_on:
+            raise error
+        if error.actor_init_failed:
+            self._give_up(actor, error)
+            return False
+        self._replace(actor)
+        return True
+
+    def _has_retired(self, actor: LiveActor, error: RayActorError | None) -> None:
+        if error is None:
+            self._receive([actor], patience_s=REPORT_PATIENCE_S)
+            # Once more: the report under way may be of before its end.
+            self._ask([actor])
+            self._receive([actor], patience_s=REPORT_PATIENCE_S)
+        self._retiring.remove(actor)
+        self._keep_counts(actor)
+        ray.kill(actor.handle)
+
+    def _give_up(self, actor: LiveActor, error: RayActorError) -> None:
+        """An added actor that fails where it is put must not take the run along."""
+        self._actors.remove(actor)
+        last_line = str(error).strip().splitlines()[-1]
+        self._note(
+            f"an added actor of {actor.game} could not start ({last_line}); "
+            f"going on with {self.wanted(actor.game)}"
+        )
+
+    def _replace(self, dead: LiveActor) -> None:
+        self.restarts += 1
+        self._keep_counts(dead)
+        self._note(f"an actor of {dead.game} died; starting another")
+        another = self._start(dead.game, dead.rank, place=dead.place)
+        another.is_counted_on = dead.is_counted_on
+        self._actors[self._actors.index(dead)] = another
+
+    def _keep_counts(self, actor: LiveActor) -> None:
+        """Keep what an actor that has gone had reported."""
+        kept = self._gone[actor.game]
+        kept.steps += actor.counts.steps
+        kept.episodes += actor.counts.episodes
+        kept.stepping_s += actor.counts.stepping_s
+        kept.network_s += actor.counts.network_s
+        kept.waiting_s += actor.counts.waiting_s
+
+    # Reports
+
+    def look(self) -> None:
+        """Ask all, without waiting for those that are not up; put the ladders right."""
+        everybody = [*self._actors, *self._retiring]
+        self._ask(everybody)
+        prompt = [actor.asked for actor in everybody if actor.process and not actor.is_late]
+        if prompt:
+            ray.wait(prompt, num_returns=len(prompt), timeout=REPORT_PATIENCE_S)
+        self._receive(everybody, patience_s=0.0)
+        self._end_overdue()
+        self._spread_exploration()
+        self._find_waiting()
+
+    def _ask(self, actors: Iterable[LiveActor]) -> None:
+        for actor in actors:
+            if actor.asked is None:
+                report = actor.handle.report.options(concurrency_group=CONTROL_GROUP)
+                actor.asked = report.remote()
+
+    def _receive(self, actors: Sequence[LiveActor], *, patience_s: float) -> None:
+        waited_for = [actor.asked for actor in actors if actor.asked is not None]
+        if not waited_for:
+            return
+        ready, _ = ray.wait(waited_for, num_returns=len(waited_for), timeout=patience_s)
+        for actor in actors:
+            actor.is_late = actor.asked is not None and actor.asked not in ready
+            if actor.asked in ready:
+                self._take_report(actor)
+
+    def _take_report(self, actor: LiveActor) -> None:
+        asked, actor.asked = actor.asked, None
+        try:
+            report: ActorReport = ray.get(asked)
+        except RayActorError:
+            return  # Its loop tells, too.
+        except RayTaskError as error:
+            raise cause_of(error) from None
+        actor.process, actor.counts = report.process, report.counts
+        actor.is_counted_on = True
+        self.use.take(report.process, report.use)
+        self._lost_by[actor.serial] = report.chunks_lost
+        self._reconnects_by[actor.serial] = report.redis_reconnects
+        self._returns[actor.game].extend(report.counts.returns)
+
+    def _end_overdue(self) -> None:
+        for actor in [a for a in self._retiring if time.monotonic() > a.must_end_by]:
+            self._note(
+                f"an actor of {actor.game} could not hand over its last chunks within "
+                f"{RETIRING_PATIENCE_S:g} s; they are lost"
+            )
+            self._retiring.remove(actor)
+            self._keep_counts(actor)
+            ray.kill(actor.handle)
+
+    def _spread_exploration(self) -> None:
+        """Give every actor its place among those of its game that are there."""
+        for game in self._recipe.games:
+            crew = sorted(
+                (actor for actor in self._of(game) if actor.is_counted_on), key=lambda a: a.rank
+            )
+            for position, actor in enumerate(crew):
+                place = (position, len(crew))
+                if actor.place != place:
+                    actor.place = place
+                    explore = actor.handle.explore_as.options(concurrency_group=CONTROL_GROUP)
+                    explore.remote(*place)
+
+    def _find_waiting(self) -> None:
+        """Tell those for which there is no room from those that are about to start."""
+        for actor in self._actors:
+            actor.is_waiting = False
+        due = time.monotonic() - _STARTING_S
+        late = [a for a in self._actors if a.asked_for < due and not _is_placed(a)]
+        if late and not self._placement.has_room_for_actor():
+            for actor in late:
+                actor.is_waiting = True
+
+    # What they have done
+
+    def steps(self, game: str) -> int:
+        """Steps played since the run's beginning."""
+        present = [a.counts.steps for a in (*self._actors, *self._retiring) if a.game == game]
+        return self._steps_before.get(game, 0) + self._gone[game].steps + sum(present)
+
+    def played(self, game: str) -> Played:
+        """See Played; the returns since the last call."""
+        returns, self._returns[game] = self._returns[game], []
+        crew = self._of(game)
+        counts = [a.counts for a in (*crew, *self._retiring) if a.game == game]
+        counts.append(self._gone[game])
+        return Played(
+            steps=self.steps(game),
+            episodes=sum(count.episodes for count in counts),
+            actors=sum(actor.process is not None for actor in crew),
+            wanted=len(crew),
+            waiting=sum(actor.is_waiting for actor in crew),
+            returns=tuple(returns),
+            stepping_s=sum(count.stepping_s for count in counts),
+            network_s=sum(count.network_s for count in counts),
+            waiting_s=sum(count.waiting_s for count in counts),
+        )
+
+    @property
+    def redis_reconnects(self) -> int:
+        """Of all actors that ever lived."""
+        return sum(self._reconnects_by.values())
+
+    @property
+    def num_chunks_lost(self) -> int:
+        """Given up by all actors that ever lived, because their shard had died."""
+        return sum(self._lost_by.values())
+
+    def processes(self, game: str) -> list[RoleProcess]:
+        """Of the game's actors that have answered, as of the last look."""
+        return [
+            RoleProcess(
+                role=f"actor/{game}",
+                rank=actor.rank,
+                process=actor.process,
+                done=actor.counts.steps,
+            )
+            for actor in self._of(game)
+            if actor.process is not None
+        ]
+
+    @property
+    def handles(self) -> list[Any]:
+        """Of all processes that are left."""
+        return [actor.handle for actor in (*self._actors, *self._retiring)]
+
+    def stop(self) -> None:
+        """Have all loops end soon, whatever is under way."""
+        for handle in self.handles:
+            handle.stop.options(concurrency_group=CONTROL_GROUP).remote()
+
+
+def _is_placed(actor: LiveActor) -> bool:
+    """Whether Ray has found room for it."""
+    return actor.process is not None or has_process(actor.handle)
+
+
+def _unused(ranks: Sequence[int], count: int) -> list[int]:
+    """The `count` lowest numbers that are not in `ranks`."""
+    free = (rank for rank in range(len(ranks) + max(0, count)) if rank not in ranks)
+    return [rank for _, rank in zip(range(count), free, strict=False)]

@@ -1,0 +1,291 @@
+"""Every role as a Ray process, on one page: what each is given and what it can be asked.
+
+    ActorProcess  --chunks-->  ShardProcess  --batches-->  LearnerProcess
+         ^                          ^----- new priorities -------'
+         '------ versioned weights, through Redis ---------------'
+
+The learner's and the inference server's processes have files of their own. This is the only module
+that knows `ray.remote` (but for benchmarks/disruption/nodes.py, which ends processes);
+on_ray/engine.py places, watches and restarts these processes. The roles themselves are plain
+classes, and engines/local/engine.py runs them in one process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import ray
+import torch
+
+from actors.actor import ActorCounts
+from actors.inference import Inference
+from engines.on_ray.answers import own_role_process
+from engines.on_ray.clients import (
+    CONTROL_GROUP,
+    SHARD_GROUPS,
+    RayReplayWriter,
+)
+from engines.on_ray.inference_client import INFERENCE_GROUP, RayInference
+from engines.on_ray.inference_process import InferenceProcess
+from engines.on_ray.learner_process import LearnerProcess
+from engines.on_ray.link import Link
+from engines.on_redis.weights import RedisWeightSource
+from networks.atomic_file import write_atomically
+from networks.weights import WeightSnapshot
+from recipes.limits import check_memory_for_quota
+from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
+from recipes.roles import (
+    build_actor,
+    build_own_inference,
+    build_shard,
+    exploration_rates,
+)
+from recipes.testing import StudentTest, TeacherTest, Test, run_teacher_test, run_test
+from records.process_id import ProcessId
+from records.run_dir import available_memory_bytes
+from records.usage import ProcessUse
+from replay.channel.batch_channel import ChannelOffer, ChannelServer
+from replay.pace.game_settings import GameSettings, SettingsChange
+from replay.pace.slices import GameSlice
+from replay.snapshots.keeper import ShardKeeper, begin_after
+from replay.stats import ShardStats
+from replay.types import Chunk, PriorityUpdate, SampleBatch
+
+RUN_GROUP = "run"
+"""Ray concurrency group in which a role's loop runs, beside the calls that ask about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorReport:
+    """What an actor process says of itself."""
+
+    process: ProcessId
+    counts: ActorCounts
+    """With the returns since the last report."""
+    chunks_lost: int
+    redis_reconnects: int
+    use: ProcessUse
+
+
+class ShardProcess:
+    """A ReplayShard in a process of its own."""
+
+    def __init__(
+        self, recipe: Recipe, shard: int, *, replay_dir: str = "", session: str = ""
+    ) -> None:
+        """Begin from the newest snapshot in the run's `replay_dir`; empty, if that is none.
+
+        Also when Ray starts the process again: then `session` is that of the one before.
+        """
+        self._shard = build_shard(recipe, shard=shard)
+        self._keeper: ShardKeeper | None = None
+        if replay_dir:
+            self._keeper = ShardKeeper(
+                self._shard, Path(replay_dir), write=write_atomically, session=session
+            )
+            self._keeper.start()
+        else:
+            # Nothing tells what a process before this one gave out, but it was less than this.
+            begin_after(self._shard, [int(time.time()) << 20] * len(recipe.games))
+
+    def add(self, timeout_s: float, *chunks: Chunk) -> int:
+        """Store chunks in this order; the number of those stored before one took too long."""
+        deadline = time.monotonic() + timeout_s
+        for index, chunk in enumerate(chunks):
+            if not self._shard.add(chunk, timeout_s=max(0.0, deadline - time.monotonic())):
+                return index
+        return len(chunks)
+
+    def open_channel(self) -> ChannelOffer | None:
+        """A way for batches to one reader on the same machine; None if there is none."""
+        num_slots = self._shard.config.num_batch_slots
+        if not num_slots:
+            return None
+        try:
+            return ChannelServer(self._shard, num_slots=num_slots).offer
+        except OSError:
+            return None
+
+    def sample(self, timeout_s: float, *updates: PriorityUpdate) -> SampleBatch | None:
+        """A batch for a reader on another machine, after setting priorities; see ReplayShard."""
+        self.update_priorities(*updates)
+        return self._shard.sample(timeout_s=timeout_s)
+
+    def update_priorities(self, *updates: PriorityUpdate) -> None:
+        """See ReplayShard."""
+        for update in updates:
+            self._shard.update_priorities(update)
+
+    def stats(self) -> tuple[ProcessId, ShardStats]:
+        """(this process, statistics)."""
+        stats = (self._keeper or self._shard).stats()
+        return own_role_process(), replace(stats, cpu_s=time.process_time())
+
+    def check_configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See ReplayShard; ValueError also for a quota that this machine has no memory for."""
+        if (quota := change.get("quota")) is not None:
+            check_memory_for_quota(self._shard, game, quota, available_memory_bytes())
+        return self._shard.check_configure(game, **change)
+
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See ReplayShard."""
+        return self._shard.configure(game, **change)
+
+    def check_assign(self, slices: dict[str, GameSlice]) -> None:
+        """See ReplayShard."""
+        self._shard.check_assign(slices)
+
+    def assign(self, slices: dict[str, GameSlice]) -> None:
+        """See ReplayShard."""
+        self._shard.assign(slices)
+
+    def save(self) -> bool:
+        """Bring the snapshot up to date; whether it is."""
+        return self._keeper is not None and self._keeper.save()
+
+    def check_valid(self) -> None:
+        """See ReplayShard."""
+        self._shard.check_valid()
+
+
+class ActorProcess:
+    """An Actor in a process of its own."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        game: str,
+        *,
+        rank: int,
+        num_ranks: int,
+        serial: int,
+        shards: list[Any],
+        link: Link,
+        start_step: int,
+    ) -> None:
+        """Build everything; `run` plays."""
+        torch.set_num_threads(1)
+        self._config = recipe.config
+        self._stopped = threading.Event()
+        self._replay = RayReplayWriter(shards)
+        self._weights: RedisWeightSource | None = None
+        inference: Inference
+        if link.inference is None:
+            self._weights = RedisWeightSource(link.redis_url, link.run)
+            inference = build_own_inference(recipe, game, self._weights)
+        else:
+            inference = RayInference(link.inference, recipe.games.index(game))
+        self._actor = build_actor(
+            recipe,
+            game,
+            rank=rank,
+            num_ranks=num_ranks,
+            serial=serial,
+            replay=self._replay,
+            inference=inference,
+            start_step=start_step,
+        )
+
+    def run(self) -> None:
+        """Play until `stop`, or until `finish` and everything played is stored."""
+        self._actor.run()
+        while not self._replay.flush(timeout_s=1.0) and not self._stopped.is_set():
+            pass
+        if self._weights is not None:
+            self._weights.close()
+
+    def report(self) -> ActorReport:
+        """Answered while `run` plays on."""
+        redis = self._weights.counters() if self._weights else {}
+        return ActorReport(
+            process=own_role_process(),
+            counts=replace(self._actor.counts, returns=self._actor.drain_returns()),
+            chunks_lost=self._replay.chunks_lost,
+            redis_reconnects=redis.get("redis_reconnects", 0),
+            use=ProcessUse.of_this(weight_bytes=redis.get("weight_bytes", 0)),
+        )
+
+    def explore_as(self, rank: int, num_ranks: int) -> None:
+        """Take this place in the game's spread of exploration rates from now on."""
+        self._actor.explore_with(exploration_rates(self._config, rank, num_ranks))
+
+    def finish(self) -> None:
+        """Make `run` return when replay has everything that was played."""
+        self._actor.finish()
+
+    def stop(self) -> None:
+        """Make `run` return."""
+        self._stopped.set()
+        self._actor.close()
+
+
+class RayTester:
+    """Tests students in tasks beside the run, one for each game; see recipes.testing.Tester."""
+
+    def __init__(self, recipe: MultitaskRecipe) -> None:
+        """Test by the recipe's evaluation settings."""
+        self._recipe = recipe
+        self._running: list[Any] = []
+
+    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
+        """See Tester; tests of older weights that still run go on."""
+        weights = ray.put(snapshot)
+        for game in games:
+            self._running.append(_remote_test.remote(self._recipe, game, weights, steps))
+
+    def start_teachers(self, games: Sequence[str]) -> None:
+        """See Tester."""
+        self._running += [_remote_teacher_test.remote(self._recipe, game) for game in games]
+
+    def finished(self) -> list[Test]:
+        """See Tester."""
+        if not self._running:
+            return []
+        ready, self._running = ray.wait(self._running, num_returns=len(self._running), timeout=0)
+        return [ray.get(reference) for reference in ready]
+
+    def wait(self) -> list[Test]:
+        """See Tester."""
+        running, self._running = self._running, []
+        return [ray.get(reference) for reference in running]
+
+
+def _test_with_one_thread(
+    recipe: MultitaskRecipe, game: str, snapshot: WeightSnapshot, steps: int
+) -> StudentTest:
+    torch.set_num_threads(1)
+    return run_test(recipe, game, snapshot, steps)
+
+
+def _test_teacher_with_one_thread(recipe: MultitaskRecipe, game: str) -> TeacherTest:
+    torch.set_num_threads(1)
+    return run_teacher_test(recipe, game)
+
+
+# Ray's own typing does not know concurrency groups.
+_remote: Any = ray.remote
+
+RemoteShard = _remote(
+    num_cpus=1,
+    max_restarts=-1,
+    concurrency_groups=SHARD_GROUPS,
+)(ShardProcess)
+# No CPU is asked for: a test that waited for a free one would wait for the end of the run.
+_remote_test = _remote(num_cpus=0)(_test_with_one_thread)
+_remote_teacher_test = _remote(num_cpus=0)(_test_teacher_with_one_thread)
+RemoteActor = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 1})(ActorProcess)
+RemoteLearner = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(
+    LearnerProcess
+)
+RemoteInference = _remote(
+    num_cpus=1,
+    max_restarts=-1,
+    # Each thread holds one actor's request; those of more actors wait in Ray for their turn.
+    concurrency_groups={INFERENCE_GROUP: 64, CONTROL_GROUP: 2},
+)(InferenceProcess)

@@ -1,0 +1,193 @@
+"""The learner as a process: its loop, and what it can be asked meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from engines.on_ray.answers import CALL_TIMEOUT_S, own_role_process
+from engines.on_ray.clients import RayReplayReader
+from engines.on_ray.link import Link
+from engines.on_ray.questions import Questions, Result
+from engines.on_redis.weights import RedisWeightSink
+from learner.batch import DeviceBatch
+from learner.device_figures import device_figures
+from learner.prefetch import Prefetcher
+from learner.replicas import LOOPBACK, Host, LoneReplica, MeetingPoint, Replicas, join
+from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
+from recipes.recipe import Recipe
+from recipes.roles import build_learner
+from records.process_id import ProcessId
+from records.usage import LearnerUsage, ProcessUse
+from replay.types import SampleBatch
+
+_ray: Any = ray  # Some of its functions have no types.
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a learner process says when it is ready to begin."""
+
+    process: ProcessId
+    address: str
+    """Of its node."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerReport:
+    """What the learner process says of itself."""
+
+    process: ProcessId
+    updates: int
+    metrics: dict[str, float]
+    """Means since the last report."""
+    redis_reconnects: int
+    use: ProcessUse
+    usage: LearnerUsage
+
+
+class LearnerProcess:
+    """A Learner in a process of its own, or one of several that make every update together."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        rank: int = 0,
+        shards: list[Any],
+        link: Link,
+        device: str,
+        incarnation: int,
+        state: dict[str, Any] | None,
+    ) -> None:
+        """Build or restore the learner and publish its weights, so that the actors can begin.
+
+        Only that of rank 0 publishes.
+        """
+        self._rank = rank
+        self._size = recipe.config.learner.num_replicas
+        # The actors need the other half: threads that outnumber idle cores wait for each other.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2 // self._size))
+        self._num_updates = recipe.config.num_updates
+        self._device = torch.device(device)
+        self._replay = RayReplayReader(shards)
+        self._sink = RedisWeightSink(link.redis_url, link.run) if rank == 0 else None
+        self._learner = build_learner(
+            recipe,
+            replay=self._replay,
+            weights=self._sink or LocalWeights(),
+            device=self._device,
+            incarnation=incarnation,
+        )
+        if state is not None:
+            self._learner.load_state(state)
+        self._learner.publish()
+        self._host: Host | None = None
+        self._questions = Questions()
+        self._began = time.monotonic()
+        self._waiting_s = 0.0
+        self._batches: Prefetcher | None = None
+        self._stopped = threading.Event()
+
+    def arrive(self) -> Arrival:
+        """Answered when the learner is built."""
+        return Arrival(own_role_process(), _ray.util.get_node_ip_address())
+
+    def open_meeting_point(self, *arrivals: Arrival) -> MeetingPoint:
+        """Where all learners, which have arrived, are to meet; on loopback if no other node is."""
+        nodes = {arrival.address for arrival in arrivals}
+        self._host = Host(LOOPBACK if len(nodes) == 1 else _ray.util.get_node_ip_address())
+        return self._host.point
+
+    def run(self, point: MeetingPoint | None = None) -> None:
+        """Update until the run's end or `stop`, with the others who come to `point`.
+
+        Waits for replay, half a second at a time, and for the other learners.
+        """
+        self._batches = batches = Prefetcher(self._sample, self._learner.load_batch)
+        try:
+            with self._questions.answered_by_loop(), closing(self._meet(point)) as replicas:
+                self._learner.join(replicas)
+                self._update(batches, replicas)
+                self._learner.flush_priorities()
+                self._replay.flush()
+                self._learner.publish()
+        finally:
+            batches.close()
+
+    def _meet(self, point: MeetingPoint | None) -> Replicas:
+        if point is None:
+            return LoneReplica()
+        here = LOOPBACK if point.address == LOOPBACK else _ray.util.get_node_ip_address()
+        return join(
+            point,
+            rank=self._rank,
+            size=self._size,
+            own_address=here,
+            device=self._device,
+            host=self._host,
+        )
+
+    def _update(self, batches: Prefetcher, replicas: Replicas) -> None:
+        """All learners make the same number of updates, and stop between the same two."""
+        batch: DeviceBatch | None = None
+        while self._learner.num_updates < self._num_updates:
+            self._questions.answer()
+            if batch is None and not self._stopped.is_set():
+                start = time.perf_counter()
+                batch = batches.next(timeout_s=0.5)
+                self._waiting_s += time.perf_counter() - start
+            is_ready, goes_on = replicas.all_of(batch is not None, not self._stopped.is_set())
+            if not goes_on:
+                return
+            if is_ready and batch is not None:
+                self._learner.update(batch)
+                batch = None
+
+    def _sample(self, timeout_s: float) -> SampleBatch | None:
+        return self._replay.sample(timeout_s=timeout_s)
+
+    def report(self) -> LearnerReport:
+        """Answered between two updates."""
+        return self._ask(self._report)
+
+    def _report(self) -> LearnerReport:
+        redis = self._sink.counters() if self._sink else {}
+        return LearnerReport(
+            process=own_role_process(),
+            updates=self._learner.num_updates,
+            metrics=self._learner.drain_metrics() | device_figures(self._device),
+            redis_reconnects=redis.get("redis_reconnects", 0),
+            use=ProcessUse.of_this(weight_bytes=redis.get("weight_bytes", 0)),
+            usage=LearnerUsage(
+                elapsed_s=time.monotonic() - self._began,
+                updating_s=self._learner.updating_s,
+                waiting_s=self._waiting_s,
+                loading_s=self._batches.load_s if self._batches else 0.0,
+            ),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return self._ask(self._learner.state)
+
+    def snapshot(self) -> WeightSnapshot:
+        """The acting weights in full precision."""
+        return self._ask(
+            lambda: take_snapshot(self._learner.network, self._learner.version, half=False)
+        )
+
+    def stop(self) -> None:
+        """Make `run` return after the update at hand."""
+        self._stopped.set()
+
+    def _ask(self, question: Callable[[], Result]) -> Result:
+        return self._questions.ask(question, timeout_s=CALL_TIMEOUT_S)

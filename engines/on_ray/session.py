@@ -1,0 +1,184 @@
+"""Connects to Ray: the cluster this process belongs to, else one of its own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from engines.on_ray.room import Room, has_autoscaler, num_roles, wait_for_room
+from recipes.recipe import Recipe
+
+_ray: Any = ray  # Some of its functions have no types.
+
+_MAX_SAID = 300
+"""Letters of what Ray says that are passed on."""
+
+
+@contextmanager
+def ray_session(
+    recipe: Recipe, *, needs_gpu: bool = False, note: Callable[[str], None] = print
+) -> Iterator[None]:
+    """Be connected to Ray inside the `with` block.
+
+    RAY_ADDRESS names a running cluster; `ray job submit` sets it. Without, a Ray of its own is
+    started and stopped again. A machine with fewer cores than roles still runs them all: they
+    share the cores, as they would in one process.
+
+    Args:
+        recipe: of the run.
+        needs_gpu: whether the learner computes on one.
+        note: told what is missing while a cluster grows.
+
+    Raises:
+        ValueError: no cluster answers, or it has no room for the run, even after a wait.
+    """
+    try:
+        with _signals_wait(), _process_group_of_its_own():
+            _connect(recipe)
+        if joins_cluster():
+            num_gpus = recipe.config.learner.num_replicas if needs_gpu else 0
+            need = Room(cpus=num_roles(recipe), gpus=num_gpus)
+            wait_for_room(need, wait_s=recipe.config.cluster_wait_s, note=note)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def joins_cluster() -> bool:
+    """Whether a run uses a cluster that is there already, instead of a Ray of its own."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def address_for_others() -> str | None:
+    """This node's address if the cluster has other nodes or may get some; they must reach it."""
+    alive = [node for node in _ray.nodes() if node["Alive"]]
+    if len(alive) > 1 or (joins_cluster() and has_autoscaler()):
+        return str(_ray.util.get_node_ip_address())
+    return None
+
+
+def this_node() -> str:
+    """Id of the node that this process is on."""
+    return str(_ray.get_runtime_context().get_node_id())
+
+
+def _connect(recipe: Recipe) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        check_reachable(address)
+        with one_line_if_refused(address):
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        return
+    # Ray would keep a record of the last 100,000 calls, for a dashboard that is not there: memory
+    # that grows for hours.
+    os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
+    with _one_line_if_too_slow():
+        ray.init(
+            # Said, since Ray would else look for one that somebody has started on this machine.
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, num_roles(recipe)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+@contextmanager
+def _one_line_if_too_slow() -> Iterator[None]:
+    """Raises ValueError where Ray's processes have not come up in the 30 s that it gives them."""
+    try:
+        yield
+    except Exception as error:
+        # Ray has no class of its own for this.
+        if "timed out during startup" not in str(error):
+            raise
+        raise ValueError(
+            "Ray did not start within 30 s, as on a machine that is busy with other programs; try "
+            "again when it is less so, or run in one process with --engine local"
+        ) from None
+
+
+@contextmanager
+def one_line_if_refused(address: str) -> Iterator[None]:
+    """Raises ValueError where a cluster does not let this process in; Ray says so in many lines."""
+    try:
+        yield
+    except (ConnectionError, RuntimeError, RayError) as error:
+        said = " ".join(str(error).split())
+        if "Version mismatch" not in said:
+            raise ValueError(
+                f"cannot join the Ray cluster at RAY_ADDRESS={address} ({said[:_MAX_SAID]}); are "
+                "RAY_ADDRESS, RAY_AUTH_MODE and the token those of the cluster"
+            ) from None
+        found = re.findall(r"(Ray|Python): (\S+)", said)
+        theirs, ours = (" and ".join(map(" ".join, found[i : i + 2])) for i in (0, 2))
+        raise ValueError(
+            f"the cluster at {address} was started with {theirs}, but this process has {ours}; "
+            "all nodes and the launcher need the same versions, to the last digit"
+        ) from None
+
+
+def check_reachable(address: str) -> None:
+    """Raises ValueError if nothing listens there; Ray itself would try for minutes."""
+    host, separator, port = address.rpartition(":")
+    if not separator or "/" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, OverflowError) as error:  # The latter: no such port.
+        raise ValueError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start it with 'ray start "
+            "--head', or unset RAY_ADDRESS to run on this machine alone"
+        ) from None
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM are handled after the block, and by whoever handled them before it.
+
+    Ray leaves processes behind when its start is interrupted, and it takes SIGTERM for itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for missed in received:
+            signal.raise_signal(missed)
+
+
+@contextmanager
+def _process_group_of_its_own() -> Iterator[None]:
+    """Processes that are started inside the block are not in this one's process group.
+
+    `timeout` and job schedulers signal whole groups. The launcher then has to end its run in order,
+    and needs Ray for that. Does nothing where this process leads its group or session.
+    """
+    group = os.getpgrp()
+    with suppress(PermissionError):
+        os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        # The group may have ended meanwhile.
+        with suppress(PermissionError):
+            os.setpgid(0, group)

@@ -1,0 +1,240 @@
+"""The replay processes of a run on Ray: started, asked, set, and followed through their deaths.
+
+Ray itself starts a dead one again, under the same handle; the new process begins from the newest
+snapshot of the one before (replay/snapshots/keeper.py), or empty. It is recognised by its process
+id.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from engines.on_ray.answers import CALL_TIMEOUT_S, answers
+from engines.on_ray.clients import CONTROL_GROUP
+from engines.on_ray.cluster import RemoteShard
+from engines.on_ray.placement import Placement
+from recipes.recipe import Recipe
+from recipes.roles import slices_of
+from records.process_id import ProcessId, RoleProcess
+from replay.pace.game_settings import GameSettings, SettingsChange
+from replay.pace.slices import GameSlice, slices_of_ranks
+from replay.snapshots.keeper import clear_snapshots
+from replay.stats import NoteReader, ShardStats
+
+_SAVE_PATIENCE_S = 120.0
+"""How long the end of a run waits for the shards' last snapshots."""
+
+_ANYWHERE = Placement()
+
+
+@dataclass(slots=True)
+class LiveShard:
+    """One replay process, and what it said last."""
+
+    handle: Any
+    process: ProcessId | None = None
+    """None before it has answered."""
+    sampled_before: int = 0
+    """Transitions drawn before the first answer of this process, in earlier ones' counts too."""
+    stats: ShardStats | None = None
+    notes: NoteReader = field(default_factory=NoteReader)
+
+
+class ShardFleet:
+    """All replay processes of a run."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        replay_dir: Path | None,
+        note: Callable[[str], None],
+        count_death: Callable[[str], None],
+        placement: Placement = _ANYWHERE,
+    ) -> None:
+        """Start them.
+
+        Args:
+            recipe: what to train.
+            replay_dir: for snapshots; None for none.
+            note: told about deaths and snapshots.
+            count_death: told about each death; raises if there were too many.
+            placement: where to put them.
+        """
+        self._note = note
+        self._count_death = count_death
+        self._replay_dir = replay_dir
+        self._keeps_snapshots = (
+            replay_dir is not None and recipe.config.replay.snapshot_period_s > 0
+        )
+        # The same for a process and all that take its place, so that they know each other.
+        session = secrets.token_hex(8)
+        self.shards = [
+            LiveShard(
+                RemoteShard.options(**placement.shard()).remote(
+                    recipe,
+                    number,
+                    replay_dir=str(replay_dir) if replay_dir is not None else "",
+                    session=session,
+                )
+            )
+            for number in range(recipe.config.replay.num_shards)
+        ]
+        self.restarts = 0
+        """Processes that took the place of a dead one."""
+        self.transitions_lost = 0
+        """Stored by processes that died, and not in the snapshots that others began from."""
+        self._dead: list[ShardStats] = []
+        self._settings: dict[str, GameSettings] = {}
+        self._slices_at_first = [
+            slices_of(recipe, shard=number, num_actors=recipe.num_actors)
+            for number in range(len(self.shards))
+        ]
+        self._slices = list(self._slices_at_first)
+
+    @property
+    def handles(self) -> list[Any]:
+        """Of all processes, in order."""
+        return [shard.handle for shard in self.shards]
+
+    def look(self) -> list[ShardStats]:
+        """What all processes have done, those that died among them, as far as they answer."""
+        replies = answers([_ask(shard.handle, "stats") for shard in self.shards])
+        for shard, reply in zip(self.shards, replies, strict=True):
+            if reply is None:
+                continue
+            process, stats = reply
+            if shard.process not in (None, process):
+                self._restarted(shard, stats)
+            if shard.process != process:
+                shard.sampled_before = _num_sampled(stats)
+            shard.process, shard.stats = process, stats
+            for line in shard.notes.new(stats):
+                self._note(line)
+        return [*self._dead, *(shard.stats for shard in self.shards if shard.stats)]
+
+    @property
+    def processes(self) -> list[RoleProcess]:
+        """Of those that have answered, as of the last look."""
+        return [
+            RoleProcess(
+                role="shard",
+                rank=rank,
+                process=shard.process,
+                done=_num_sampled(shard.stats) - shard.sampled_before,
+            )
+            for rank, shard in enumerate(self.shards)
+            if shard.process is not None and shard.stats is not None
+        ]
+
+    def _restarted(self, shard: LiveShard, now: ShardStats) -> None:
+        """Another process is in a dead one's place."""
+        self.restarts += 1
+        self.transitions_lost += now.transitions_lost
+        shard.notes = NoteReader()
+        before = shard.stats
+        if not now.num_notes:
+            self._note("a replay shard died and came back empty")
+        if before is not None and not now.snapshots.has_restored:
+            # One that was restored has the old counts, too; they must not be there twice.
+            empty = {
+                game: replace(table, size=0, ready=0, capacity=0, num_bytes=0, num_raw_bytes=0)
+                for game, table in before.tables.items()
+            }
+            self._dead.append(replace(before, tables=empty, limiter_error=0.0))
+        number = self.shards.index(shard)
+        if self._slices[number] != self._slices_at_first[number]:
+            _ask(shard.handle, "assign", self._slices[number])
+        for game, settings in self._settings.items():
+            _ask(shard.handle, "configure", game, **_changes_to(settings))
+        self._count_death("a replay shard died")
+
+    def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
+        """See Engine."""
+        # All must agree before the first one changes anything.
+        self._ask_all("check_configure", game, **change)
+        settings: GameSettings = self._ask_all("configure", game, **change)[-1]
+        self._settings[game] = settings
+        return settings
+
+    def check_assign(self, ranks: Mapping[str, Collection[int]]) -> None:
+        """Raises ValueError if replay cannot go on with just those actors of each game."""
+        self._assign("check_assign", ranks)
+
+    def assign(self, ranks: Mapping[str, Collection[int]]) -> None:
+        """Go on with just those actors of each game: nothing waits for data that nobody sends.
+
+        A shard that none of them feeds stays as it is: it gives batches as long as it may.
+
+        Raises:
+            ValueError: a shard refuses, or does not answer. The others may have changed by then.
+        """
+        self._slices = self._assign("assign", ranks)
+
+    def _assign(
+        self, question: str, ranks: Mapping[str, Collection[int]]
+    ) -> list[dict[str, GameSlice]]:
+        wanted = slices_of_ranks(ranks, before=self._slices)
+        if wanted != self._slices:
+            _wait_for(
+                [
+                    _ask(shard.handle, question, slices)
+                    for shard, slices in zip(self.shards, wanted, strict=True)
+                ]
+            )
+        return wanted
+
+    def _ask_all(self, question: str, *args: Any, **kwargs: Any) -> list[Any]:
+        return _wait_for([_ask(shard.handle, question, *args, **kwargs) for shard in self.shards])
+
+    def save(self) -> None:
+        """Have all write their last snapshots, and delete those of another number of shards."""
+        if not self._keeps_snapshots or self._replay_dir is None:
+            return
+        self._note("writing replay to disk")
+        references = [_ask(shard.handle, "save") for shard in self.shards]
+        are_saved: list[Any] = [False]
+        with suppress(RayActorError):  # One that cannot start; why is known already.
+            are_saved = answers(references, patience_s=_SAVE_PATIENCE_S)
+        if all(are_saved):
+            clear_snapshots(self._replay_dir, keep_num_shards=len(self.shards))
+        else:
+            self._note("not all of replay could be written; --resume goes on with what was")
+
+
+def _num_sampled(stats: ShardStats) -> int:
+    return sum(table.counts.sampled for table in stats.tables.values())
+
+
+def _wait_for(references: list[Any]) -> list[Any]:
+    """All answers of shards; ValueError if one refuses or does not answer."""
+    try:
+        return ray.get(references, timeout=CALL_TIMEOUT_S)
+    except RayTaskError as error:
+        raise error.cause if isinstance(error.cause, ValueError) else error from None
+    except (RayActorError, TimeoutError):
+        raise ValueError(
+            "a replay shard does not answer, perhaps because it is being started again; try "
+            "again in a few seconds"
+        ) from None
+
+
+def _ask(handle: Any, question: str, *args: Any, **kwargs: Any) -> Any:
+    method = getattr(handle, question).options(concurrency_group=CONTROL_GROUP)
+    return method.remote(*args, **kwargs)
+
+
+def _changes_to(settings: GameSettings) -> SettingsChange:
+    return SettingsChange(
+        share=settings.share,
+        quota=settings.quota,
+        samples_per_insert_cap=settings.samples_per_insert_cap,
+    )

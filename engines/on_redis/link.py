@@ -1,0 +1,139 @@
+"""A connection to Redis that outlives the server: failures are counted, and followed by pauses."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import redis
+
+from engines.on_redis.server import build_client
+from records.run_dir import hide_password
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class RedisUnavailableError(ConnectionError):
+    """Redis did not answer, or did not lately and is being left alone for a moment."""
+
+
+class RedisRefusedError(RedisUnavailableError):
+    """Redis is there, but does not do what it is asked to; for want of memory, for example."""
+
+
+class RedisLink:
+    """One client that outlives its server. Thread-safe.
+
+    A lost connection is tried again once at once, since after a restart of the server every open
+    connection is stale. After that each failure doubles the time during which calls fail without
+    touching the network.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        first_pause_s: float = 0.05,
+        max_pause_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connect nothing yet.
+
+        Args:
+            url: See engines.on_redis.server.connect.
+            timeout_s: Of one socket operation.
+            first_pause_s: How long to leave Redis alone after the first failure.
+            max_pause_s: The longest pause.
+            clock: Seconds; injected by tests.
+
+        Raises:
+            ValueError: The URL is malformed.
+        """
+        self._client = build_client(url, timeout_s=timeout_s, num_retries=0)
+        self._shown_url = hide_password(url)
+        self._first_pause_s = first_pause_s
+        self._max_pause_s = max_pause_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pause_s = 0.0
+        self._paused_until = -float("inf")
+        self._lost = False
+        self._said = ""
+        self.num_reconnects = 0
+        self.num_failures = 0
+
+    def call(self, operation: Callable[[redis.Redis], _T]) -> _T:
+        """Run an operation on the client.
+
+        Args:
+            operation: May run twice.
+
+        Raises:
+            RedisUnavailableError: It failed twice, or Redis is being left alone at the moment.
+            RedisRefusedError: Redis answers, but refuses it.
+        """
+        with self._lock:
+            if self._clock() < self._paused_until:
+                raise RedisUnavailableError(f"Redis at {self._shown_url} is not reachable")
+        try:
+            try:
+                result = operation(self._client)
+            except (redis.ConnectionError, redis.TimeoutError):
+                self._note_lost()
+                result = operation(self._client)
+        except redis.OutOfMemoryError as error:
+            # The connection is well, and what needs no memory goes on.
+            self._note_refused(error)
+            raise RedisRefusedError(
+                f"Redis at {self._shown_url} has no memory left for it ({error})"
+            ) from error
+        except (redis.RedisError, OSError) as error:
+            self._note_failure()
+            raise RedisUnavailableError(
+                f"Redis at {self._shown_url} is not usable: {error}"
+            ) from error
+        self._note_success()
+        return result
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def _note_lost(self) -> None:
+        with self._lock:
+            self._lost = True
+
+    def _note_failure(self) -> None:
+        with self._lock:
+            self.num_failures += 1
+            self._lost = True
+            self._pause_s = min(max(2.0 * self._pause_s, self._first_pause_s), self._max_pause_s)
+            self._paused_until = self._clock() + self._pause_s
+            first = self._pause_s == self._first_pause_s
+        if first:
+            _LOG.warning("Redis at %s is lost; going on without it", self._shown_url)
+
+    def _note_refused(self, error: redis.RedisError) -> None:
+        with self._lock:
+            self.num_failures += 1
+            is_new, self._said = self._said != str(error), str(error)
+        if is_new:
+            _LOG.warning(
+                "Redis at %s takes no more data (%s): raise its maxmemory, or delete what others "
+                "have left in it; going on without it",
+                self._shown_url,
+                error,
+            )
+
+    def _note_success(self) -> None:
+        with self._lock:
+            if not self._lost:
+                return
+            self._lost = False
+            self._pause_s = 0.0
+            self._paused_until = -float("inf")
+            self.num_reconnects += 1
+        _LOG.warning("Redis at %s is back", self._shown_url)

@@ -1,0 +1,263 @@
+"""Watches over a run from start to summary, whichever engine carries it.
+
+advance -> look (metrics, console) -> maybe test -> maybe checkpoint -> ... -> test -> summary
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from engines.engine import Engine
+from engines.live_control import Board, LiveControl, describe_restarts
+from games.registry import get_game
+from learner.checkpoint import save_checkpoint
+from networks.student_file import save_student
+from networks.weights import WeightSnapshot
+from recipes.mimic import MultitaskRecipe
+from recipes.teacher_check import find_alarm
+from recipes.testing import StudentTest, TeacherTest, Test, Tester
+from records.progress import Progress
+from records.recorder import Recorder
+from records.run_dir import RunDir
+from records.summary import build_summary
+
+
+def time_to_next_look(period_s: float, *, taken_s: float) -> float:
+    """Seconds that a run goes on by itself after a look that has taken `taken_s`.
+
+    Looks begin once in a period. Only one that takes more than half of it puts the next one off:
+    in between, the launcher hears of roles that have ended.
+    """
+    return max(period_s - taken_s, period_s / 2)
+
+
+class Display(Protocol):
+    """Shows a run to whoever started it."""
+
+    def show(self, latest: Mapping[str, float]) -> None:
+        """Show how far the run has come; `latest` is the recorder's."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Show one line."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Show one line that must not be overlooked."""
+        ...
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Show the result of the run."""
+        ...
+
+
+class Supervisor:
+    """Drives an engine and keeps the run's record."""
+
+    def __init__(
+        self,
+        recipe: MultitaskRecipe,
+        *,
+        engine: Engine,
+        tester: Tester,
+        run_dir: RunDir,
+        recorder: Recorder,
+        console: Display,
+        board: Board | None = None,
+        started: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take over an engine that has been started.
+
+        Args:
+            recipe: what is trained.
+            engine: closed by `run`.
+            tester: plays the tests.
+            run_dir: takes checkpoints, the student and the summary.
+            recorder: takes metrics.
+            console: shows them.
+            board: where the run is seen, and asked, from outside; None for nowhere.
+            started: when the command began, by `clock`.
+            clock: seconds.
+        """
+        self._recipe = recipe
+        self._config = recipe.config
+        self._engine = engine
+        self._tester = tester
+        self._run_dir = run_dir
+        self._recorder = recorder
+        self._console = console
+        self._started = started
+        self._clock = clock
+        self._saved = clock()
+        self._next_test_steps = self._config.evaluation.period_steps
+        self._results: dict[str, StudentTest] = {}
+        self._progress: Progress | None = None
+        self._control = LiveControl(
+            recipe, engine=engine, board=board, tell=self._tell_event, clock=clock
+        )
+        self._control.show("starting", None)
+
+    def _tell_event(self, event: str, progress: Progress) -> None:
+        self._console.note(event)
+        self._recorder.record_event(event, progress)
+
+    def _log_event(self, event: str, progress: Progress | None) -> None:
+        """One that the console needs no line for, or has one already."""
+        if progress is not None:
+            self._recorder.record_event(event, progress)
+            self._control.add_event(event, progress)
+
+    def run(self) -> dict[str, Any]:
+        """Carry the run to its end and write its summary.
+
+        When interrupted, a checkpoint and a summary of what was reached are written before
+        KeyboardInterrupt goes on.
+        """
+        try:
+            snapshot = self._carry()
+            self._engine.close()
+            self._control.show("testing", self._progress)
+            self._tester.start(snapshot, self._config.games, steps=self._steps)
+            self._console.note("the run has reached its end; playing the last test")
+            self._take(self._tester.wait())
+        except KeyboardInterrupt:
+            self._write_summary()
+            self._console.note(f"interrupted; what was reached is in {self._run_dir.path}")
+            raise
+        finally:
+            self._control.show("ended", self._progress)
+            self._engine.close()
+        return self._write_summary()
+
+    def _carry(self) -> WeightSnapshot:
+        """Go on to the end and save; whatever ends it, what was learned is saved before."""
+        try:
+            self._try_teachers()
+            pause_s = self._config.report_period_s
+            while self._engine.advance(pause_s):
+                began = self._clock()
+                self._look()
+                pause_s = time_to_next_look(
+                    self._config.report_period_s, taken_s=self._clock() - began
+                )
+            self._look()
+        except Exception:
+            # Without hiding the cause: a learner that has failed may have nothing to save.
+            with suppress(Exception):
+                self._save()
+            raise
+        except KeyboardInterrupt:
+            with suppress(Exception):  # Faults since the last look; what does not answer is left.
+                self._progress = self._engine.progress()
+            try:
+                # After it, so that the checkpoint is at least as far as the summary says.
+                self._save()
+            except TimeoutError:
+                self._console.note("the learner does not answer; no newer checkpoint is written")
+            raise
+        return self._save()
+
+    @property
+    def _steps(self) -> int:
+        return self._progress.steps if self._progress else 0
+
+    def _look(self) -> None:
+        """One report; every now and then a test and a checkpoint."""
+        progress = self._engine.progress()
+        before, self._progress = self._progress, progress
+        row = self._recorder.record(progress)
+        for event in describe_restarts(before, progress):
+            self._log_event(event, progress)
+        self._console.show(self._recorder.latest)
+        self._control.look(progress, row)
+        self._take(self._tester.finished())
+        try:
+            self._maybe_test_and_save(progress)
+        except TimeoutError:
+            # A learner that is being replaced, for example; the next look tries again.
+            self._console.note("the learner does not answer; its weights are saved later")
+
+    def _maybe_test_and_save(self, progress: Progress) -> None:
+        period = self._config.evaluation.period_steps
+        if period and progress.steps >= self._next_test_steps:
+            self._next_test_steps = progress.steps + period
+            snapshot = self._engine.snapshot()
+            with self._recorder.paused():  # A test in this process stops the training meanwhile.
+                self._tester.start(snapshot, self._config.games, steps=progress.steps)
+        if self._clock() - self._saved >= self._config.checkpoint.period_s:
+            self._save()
+
+    def _try_teachers(self) -> None:
+        """Have the teachers play, beside the run where it has processes for that."""
+        if episodes := self._config.evaluation.check_teachers:
+            self._console.note(f"trying every teacher in {episodes} episodes of its game")
+            with self._recorder.paused():
+                self._tester.start_teachers(self._config.games)
+            self._take(self._tester.finished())
+
+    def _take(self, tests: list[Test]) -> None:
+        for test in tests:
+            if isinstance(test, TeacherTest):
+                self._judge(test)
+                continue
+            self._results[test.game] = test
+            row = self._recorder.record_evaluation(
+                test.game, steps=test.steps, updates=test.updates, result=test.result
+            )
+            self._control.observe_test(row)
+
+    def _judge(self, test: TeacherTest) -> None:
+        updates = self._progress.updates if self._progress else 0
+        self._recorder.record_teacher(
+            test.game, steps=self._steps, updates=updates, result=test.result
+        )
+        if alarm := find_alarm(self._recipe, test):
+            self._console.warn(alarm)
+            self._run_dir.add_warning(alarm)
+
+    def _save(self) -> WeightSnapshot:
+        """Checkpoint the run and write the student; ValueError for weights that are not finite."""
+        # The snapshot first: it is refused when training has diverged, and the checkpoint before
+        # that stays the newest.
+        snapshot = self._engine.snapshot()
+        state = self._engine.state()
+        state["seconds"] = self._seconds
+        save_checkpoint(
+            self._run_dir.checkpoints,
+            state,
+            num_updates=state["learner"]["num_updates"],
+            keep=self._config.checkpoint.keep,
+        )
+        save_student(
+            self._run_dir.student,
+            snapshot,
+            network=self._config.network,
+            games=self._config.games,
+        )
+        self._saved = self._clock()
+        self._log_event(f"checkpoint of update {snapshot.version.updates:,}", self._progress)
+        return snapshot
+
+    @property
+    def _seconds(self) -> float:
+        return self._clock() - self._started
+
+    def _write_summary(self) -> dict[str, Any]:
+        games = self._config.games
+        summary = build_summary(
+            preset=self._run_dir.preset,
+            seed=self._config.seed,
+            games=[get_game(game) for game in games],
+            wall_seconds=self._seconds,
+            progress=self._progress,
+            throughput=self._recorder.overall(),
+            students={game: test.result for game, test in self._results.items()},
+            teachers={game: self._recipe.teacher_score(game) for game in games},
+        )
+        self._run_dir.write_summary(summary)
+        self._console.finish(summary)
+        return summary

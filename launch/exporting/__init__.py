@@ -1,1 +1,0 @@
-"""Students in formats that need nothing of this project to run."""

@@ -1,0 +1,1 @@
+"""What is learned: losses, priorities and metrics of a batch."""

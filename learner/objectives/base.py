@@ -1,0 +1,59 @@
+"""What is learned: an objective turns a batch into a loss, priorities and metrics.
+
+Two so far, over the same data, actors and replay: Actor-Mimic distils teachers into the student,
+n-step double DQN learns from rewards (experts, transfer, baselines).
+
+Shape suffixes:
+    B  transitions in the batch, all games mixed, ordered by game
+    A  joint action set
+    G  games
+    D  features of one teacher
+    F  the student's features
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from learner.batch import DeviceBatch
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveResult:
+    """Of one batch."""
+
+    loss: Tensor
+    """Scalar with a gradient: the mean over the batch."""
+    priorities_B: Tensor
+    """Non-negative, detached."""
+    metrics: dict[str, Tensor]
+    """Detached float32 scalars, means over the batch."""
+    game_sums: dict[str, Tensor] = field(default_factory=dict)
+    """Detached float32 [G], sums over each game's transitions, unweighted; with their number as
+    `rows`, if there are any."""
+
+
+class Objective(Protocol):
+    """What the learner minimizes."""
+
+    num_successors: int
+    """Steps after each transition that replay must deliver: n of n-step, 0 for distillation."""
+
+    def __call__(self, batch: DeviceBatch) -> ObjectiveResult:
+        """Loss of the network that the objective was built with."""
+        ...
+
+    def after_update(self, num_updates: int) -> None:
+        """Called when the optimizer has made update number `num_updates`."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep besides the network."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        ...

@@ -1,0 +1,1 @@
+"""What is trained: configuration, presets, and the roles that they ask for."""

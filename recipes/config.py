@@ -1,0 +1,308 @@
+"""Configuration of a run: defaults, then a preset, then the command line.
+
+A component's own config dataclass lives beside the component; here they are composed. All counts
+of steps are agent decisions; 1 step = 4 frames in Atari.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from actors.actor import ActorConfig
+from games.env import get_protocol
+from games.registry import get_game
+from learner.learner import LearnerConfig
+from learner.objectives.mimic import MimicConfig
+from learner.objectives.value import DqnConfig
+from networks.build import NetworkConfig
+from recipes.balance import BalanceConfig
+from recipes.errors import check_finite
+from recipes.of_an_engine import check_engine_options
+from recipes.per_game import any_text, parse_per_game, positive_float, positive_int
+from records.prometheus import MetricsConfig
+from replay.config import ReplayConfig
+from replay.pace.game_settings import GameSettings, check_game_settings
+from replay.pace.slices import check_every_shard_is_fed
+from teachers.hub import is_hub_reference, pin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationConfig:
+    """How networks are tested."""
+
+    num_episodes: int = 20
+    """Whole episodes per game."""
+    epsilon: float = 0.05
+    """Probability of a random action (paper: 0.05)."""
+    num_envs: int = 10
+    """Episodes played at the same time."""
+    period_steps: int = 0
+    """Steps of the run, all games together, between two tests while it runs; 0: only at the end."""
+    check_teachers: int = 5
+    """Episodes that every teacher plays beside the run, by its rules, with a warning if it is far
+    below its card or near random; 0: none. Only for students."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        for name in ("num_episodes", "num_envs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise ValueError(f"evaluation.epsilon must lie between 0 and 1, got {self.epsilon}")
+        for name in ("period_steps", "check_teachers"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"evaluation.{name} must not be negative, got {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    """What is kept of a run while it goes on."""
+
+    period_s: float = 300.0
+    """Seconds between two checkpoints; one more is written at the end."""
+    keep: int = 2
+    """Newest checkpoints kept."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        if self.period_s <= 0:
+            raise ValueError(f"checkpoint.period_s must be positive, got {self.period_s}")
+        if self.keep < 1:
+            raise ValueError(f"checkpoint.keep must be at least 1, got {self.keep}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardConfig:
+    """The live page of a run (launch/dashboard.py), on this machine's loopback."""
+
+    enabled: bool = True
+    """Only with the Ray engine; the local one opens nothing."""
+    port: int = 0
+    """0 takes a free one."""
+    token_file: str = ""
+    """File with the token that the page's controls ask for; without it, and without
+    ACTOR_MIMIC_DASHBOARD_TOKEN in the environment, the page changes nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        if not 0 <= self.port < 1 << 16:
+            raise ValueError(f"dashboard.port must be from 0 to 65535, got {self.port}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonConfig:
+    """What every kind of training has."""
+
+    games: tuple[str, ...]
+    """Names of the games."""
+    num_steps: int
+    """Steps played while learning, all games of one network together."""
+    preset: str = ""
+    """Name of a preset, or path of a YAML file; its settings are overridden by other options."""
+    run_dir: str = ""
+    """Folder of the run; default runs/PRESET-DATE-TIME."""
+    resume: str = ""
+    """Folder of a run to go on with."""
+    seed: int = 1
+    """Of networks, environments, exploration and replay."""
+    engine: Literal["ray", "local"] = "ray"
+    """`ray`: a process for each role, on this machine or a cluster; `local`: the same roles in
+    one process and a fixed order, the same every time."""
+    protocol: Literal["classic", "modern"] = "classic"
+    """Rules of the emulator, for acting and testing (games/env.py)."""
+    actors: tuple[str, ...] = ("1",)
+    """Actors of each game: a number for all, or `game=number`."""
+    redis_url: str = ""
+    """Redis server that carries the weights (redis://, rediss:// or unix://); without one the
+    launcher starts a private one. Only for the Ray engine."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the learner computes; `auto` takes a GPU if there is one."""
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    report_period_s: float = 1.0
+    """Seconds between two lines of metrics."""
+    cluster_wait_s: float | None = None
+    """Seconds that a cluster without room for all roles is waited for; without, 600 if it has an
+    autoscaler, which is asked for nodes, else 0."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        check_finite(self)
+        if not self.games:
+            raise ValueError("games is empty; name at least one, for example: --games pong boxing")
+        if len(set(self.games)) != len(self.games):
+            raise ValueError(f"games names one twice: {' '.join(self.games)}")
+        for game in self.games:
+            get_game(game)
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.report_period_s <= 0:
+            raise ValueError(f"report_period_s must be positive, got {self.report_period_s}")
+        if self.cluster_wait_s is not None and self.cluster_wait_s < 0:
+            raise ValueError(f"cluster_wait_s must not be negative, got {self.cluster_wait_s}")
+        get_protocol(self.protocol)
+        self.learner.part_of(self.replay.batch_size)
+        check_engine_options(self.engine, learner=self.learner, actor=self.actor)
+        check_every_shard_is_fed(self.actors_of, self.replay.num_shards)
+
+    @property
+    def actors_of(self) -> dict[str, int]:
+        """Number of actors of each game."""
+        return parse_per_game("actors", self.actors, self.games, default=1, convert=positive_int)
+
+    @property
+    def num_updates(self) -> int:
+        """Learner updates of the whole run: samples per insert times steps, in batches."""
+        samples = self.num_steps * self.replay.samples_per_insert
+        return math.ceil(samples / self.replay.batch_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultitaskConfig(CommonConfig):
+    """Teach one student network to play several games (launch/multitask.py)."""
+
+    teachers: tuple[str, ...] = ()
+    """`game=path/to/GAME.safetensors` or `game=hf://OWNER/REPO[/PATH][@REVISION]`; other games use
+    the expert that comes with the package."""
+    temperatures: tuple[str, ...] = ()
+    """`game=tau` where a game's tau differs from mimic.temperature."""
+    shares: tuple[str, ...] = ()
+    """`game=weight` of the game in every batch; 1 for games not named."""
+    quotas: tuple[str, ...] = ()
+    """`game=transitions` kept of a game where they differ from replay.capacity_per_game."""
+    samples_per_insert_caps: tuple[str, ...] = ()
+    """`game=cap` where a game's cap differs from replay.samples_per_insert_cap; without meaning
+    when every game is pinned."""
+    mimic: MimicConfig = field(default_factory=MimicConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        # Named in full: the zero-argument form does not work in a dataclass with slots.
+        CommonConfig.__post_init__(self)
+        if self.network.dueling:
+            raise ValueError("network.dueling is for experts; a student has no value to separate")
+        _ = self.temperature_of, self.teacher_of
+        for game, settings in self.game_settings.items():
+            check_game_settings(game, settings, self.replay)
+
+    def with_absolute_paths(self) -> MultitaskConfig:
+        """The same, whatever folder a later command or another node starts in.
+
+        Addresses on the Hub get the commit that they mean today: all processes, and the run when it
+        is resumed, have the same teacher then.
+        """
+        teachers = []
+        for entry in self.teachers:
+            game, separator, reference = entry.rpartition("=")
+            if is_hub_reference(reference):
+                reference = pin(reference, game=game or None)
+            elif reference.endswith(".safetensors"):
+                reference = str(Path(reference).absolute())
+            teachers.append(f"{game}{separator}{reference}")
+        return replace(self, teachers=tuple(teachers))
+
+    @property
+    def temperature_of(self) -> dict[str, float]:
+        """Tau of each game."""
+        return parse_per_game(
+            "temperatures",
+            self.temperatures,
+            self.games,
+            default=self.mimic.temperature,
+            convert=positive_float,
+        )
+
+    @property
+    def game_settings(self) -> dict[str, GameSettings]:
+        """Share, quota and cap of each game at the start."""
+        shares = parse_per_game(
+            "shares", self.shares, self.games, default=1.0, convert=positive_float
+        )
+        quotas = parse_per_game(
+            "quotas",
+            self.quotas,
+            self.games,
+            default=self.replay.capacity_per_game,
+            convert=positive_int,
+        )
+        caps = parse_per_game(
+            "samples_per_insert_caps",
+            self.samples_per_insert_caps,
+            self.games,
+            default=self.replay.samples_per_insert_cap,
+            convert=positive_float,
+        )
+        return {
+            game: GameSettings(
+                share=shares[game], quota=quotas[game], samples_per_insert_cap=caps[game]
+            )
+            for game in self.games
+        }
+
+    @property
+    def teacher_of(self) -> dict[str, str]:
+        """Reference of each game's teacher: a path, or the game's name for the shipped one."""
+        given = parse_per_game("teachers", self.teachers, self.games, default="", convert=any_text)
+        return {game: reference or game for game, reference in given.items()}
+
+
+def _expert_actor() -> ActorConfig:
+    return ActorConfig(num_envs=16, chunk_steps=16, exploration="ladder", anneal_steps=4_000)
+
+
+def _expert_replay() -> ReplayConfig:
+    return ReplayConfig(
+        batch_size=128,
+        capacity_per_game=200_000,
+        min_size_per_game=10_000,
+        samples_per_insert=4.0,
+        samples_per_insert_cap=16.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertsConfig(CommonConfig):
+    """Train an expert for each of several games, one after the other (launch/experts.py)."""
+
+    actor: ActorConfig = field(default_factory=_expert_actor)
+    replay: ReplayConfig = field(default_factory=_expert_replay)
+    learner: LearnerConfig = field(
+        default_factory=lambda: LearnerConfig(learning_rate=2.5e-4, publish_period=20)
+    )
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(torso="nature_quarter", dueling=True)
+    )
+    evaluation: EvaluationConfig = field(
+        default_factory=lambda: EvaluationConfig(num_episodes=30, period_steps=100_000)
+    )
+    dqn: DqnConfig = field(default_factory=lambda: DqnConfig(target_period=500))
+    num_steps: int = 2_000_000
+    """Steps played while learning, for each game."""
+    engine: Literal["ray", "local"] = "local"
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, naming them."""
+        CommonConfig.__post_init__(self)
+        if self.actor.inference == "server":
+            raise ValueError("actor.inference server is for students; experts act by themselves")
+        if self.network.per_game_heads:
+            raise ValueError("network.per_game_heads is for students; an expert plays one game")
+        if self.replay.sampler == "hierarchical":
+            raise ValueError(
+                "replay.sampler hierarchical goes by a teacher's values, which experts learn "
+                "without; use uniform, proportional or rank"
+            )

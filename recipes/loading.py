@@ -1,0 +1,195 @@
+"""Reads a configuration: defaults, then a preset, then the command line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import tyro
+import yaml
+
+from recipes.config import CommonConfig
+from recipes.errors import parse_or_fail
+from records.run_dir import RunDir
+
+ConfigT = TypeVar("ConfigT", bound=CommonConfig)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Presets that come with the package."""
+    entries = files("recipes").joinpath("presets").iterdir()
+    return tuple(sorted(e.name.removesuffix(".yaml") for e in entries if e.name.endswith(".yaml")))
+
+
+def load_config(
+    config_class: type[ConfigT], argv: Sequence[str], *, preset_text: str = "", prog: str = ""
+) -> ConfigT:
+    """Defaults, then the preset, then the command line; each overrides the one before.
+
+    The preset is turned into command-line words instead of being read by a second parser, so an
+    unknown key or a wrong type in a file fails with the same message as a mistyped option.
+
+    Args:
+        config_class: what to make.
+        argv: options, without the program's name.
+        preset_text: YAML.
+        prog: name of the program, for messages.
+
+    Raises:
+        SystemExit: with status 2 and a message for anything that is wrong.
+    """
+    try:
+        document = _read_yaml(preset_text) if preset_text else {}
+        _check_keys(document, config_class)
+    except ValueError as error:
+        fail(str(error))
+    return parse_or_fail(
+        lambda: tyro.cli(
+            config_class,
+            args=[*_as_words(document), *argv],
+            prog=prog or None,
+            config=(tyro.conf.FlagConversionOff,),
+        ),
+        prog=prog,
+    )
+
+
+def load_preset(name_or_path: str) -> str:
+    """Text of a preset: one that comes with the package, or a file.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if name_or_path in preset_names():
+        return files("recipes").joinpath("presets", f"{name_or_path}.yaml").read_text()
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path.read_text()
+    raise ValueError(
+        f"unknown preset {name_or_path!r}; choose one of {', '.join(preset_names())}, "
+        "or give the path of a YAML file"
+    )
+
+
+def dump_config(config: CommonConfig) -> str:
+    """A config as YAML that is itself a valid preset."""
+    document = asdict(config)
+    for name in _NOT_IN_PRESETS:
+        document.pop(name, None)
+    text: str = yaml.safe_dump(_plain(document), sort_keys=False)
+    return text
+
+
+def fail(message: str) -> Any:
+    """Print one line to standard error and leave with status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _read_yaml(text: str) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"the preset is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ValueError("the preset must be a mapping of option names to values")
+    return document
+
+
+_NOT_IN_PRESETS = ("preset", "resume", "run_dir", "redis_url")
+"""They say where a run lies or comes from, not what it is; and a URL may hold a password."""
+
+
+def _check_keys(document: dict[str, Any], config_class: type[Any], prefix: str = "") -> None:
+    """Raises ValueError for a name that is no setting; one without a value never becomes a word."""
+    hints = get_type_hints(config_class)
+    for key, value in document.items():
+        name = str(key).replace("-", "_")
+        if name not in hints or (not prefix and name in _NOT_IN_PRESETS):
+            close = difflib.get_close_matches(name, hints, n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            raise ValueError(f"a preset cannot set {prefix}{key}{hint}")
+        if is_dataclass(hints[name]) != isinstance(value, dict):
+            kind = "a group of settings" if is_dataclass(hints[name]) else "a single setting"
+            raise ValueError(f"{prefix}{key} is {kind}, but the preset has {value!r} there")
+        if isinstance(value, dict):
+            _check_keys(value, hints[name], f"{prefix}{key}.")
+
+
+def _as_words(node: dict[str, Any], prefix: str = "--") -> list[str]:
+    """{"replay": {"batch_size": 5}} -> ["--replay.batch-size", "5"]."""
+    words: list[str] = []
+    for key, value in node.items():
+        option = f"{prefix}{key}".replace("_", "-")
+        if isinstance(value, dict):
+            words += _as_words(value, f"{option}.")
+        elif isinstance(value, list):
+            words += [option, *map(str, value)] if value else []
+        elif value not in ("", None):
+            words += [option, str(value)]
+    return words
+
+
+def _plain(node: Any) -> Any:
+    """Tuples as lists, which is all that YAML knows."""
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return node
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What a command line asks for, before the options are read."""
+
+    preset: str
+    """Name of the preset, or of the run that is resumed."""
+    preset_text: str
+    """YAML that the options override."""
+    options: tuple[str, ...]
+    """The rest of the command line."""
+    resumed: RunDir | None
+    """The run to go on with."""
+
+
+def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
+    """Find `--preset` and `--resume`, which decide what the other options override.
+
+    Raises:
+        ValueError: unknown preset, both options at once, or a folder that is not a run.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset")
+    parser.add_argument("--resume")
+    known, options = parser.parse_known_args(list(argv))
+    if known.resume is None:
+        preset = known.preset or default_preset
+        text = load_preset(preset) if preset else ""
+        return Invocation(Path(preset).stem, text, tuple(options), None)
+    if known.preset is not None:
+        raise ValueError("--resume goes on with the run's own settings; leave --preset out")
+    if any(option.split("=")[0] in ("--run-dir", "--run_dir") for option in options):
+        raise ValueError("--resume writes into the run it resumes; leave --run-dir out")
+    run = RunDir.open_existing(Path(known.resume))
+    return Invocation(run.preset, run.config_path.read_text(), tuple(options), run)
+
+
+def build_config(config_class: type[ConfigT], invocation: Invocation, *, prog: str) -> ConfigT:
+    """Defaults, then the preset, then the options; leaves with status 2 if they are wrong."""
+    return load_config(
+        config_class, invocation.options, preset_text=invocation.preset_text, prog=prog
+    )
+
+
+def load_run_config(config_class: type[ConfigT], run: RunDir) -> ConfigT:
+    """The settings that a run was last carried with; leaves with status 2 if they are damaged."""
+    return load_config(
+        config_class, (), preset_text=run.config_path.read_text(), prog=str(run.config_path)
+    )

@@ -1,0 +1,70 @@
+"""What a user means by a student: the folder of a run, or that of a student by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from networks.student import MultitaskStudent
+from networks.student_file import load_student
+from recipes.config import MultitaskConfig
+from recipes.loading import load_run_config
+from recipes.mimic import MultitaskRecipe
+from records.run_dir import RunDir
+from teachers.expert import Expert, load_expert, shipped_experts
+
+
+@dataclass(frozen=True, slots=True)
+class StudentTarget:
+    """Where a student is, and the run it comes from if that is known."""
+
+    folder: Path
+    """Of weights.safetensors and config.json."""
+    run: RunDir | None
+    config: MultitaskConfig | None
+    """Of the run."""
+
+    @property
+    def protocol(self) -> str:
+        """Rules that the student was trained by; the paper's where nothing is known."""
+        return self.config.protocol if self.config else "classic"
+
+    def load(self) -> MultitaskStudent:
+        """The student on the CPU, without dropout and the like; ValueError if it is damaged."""
+        return load_student(self.folder).eval()
+
+    def temperature(self, game: str) -> float:
+        """Of the teacher's policy that the student was taught."""
+        return self.config.temperature_of[game] if self.config else 1.0
+
+    def load_teacher(self, game: str) -> Expert:
+        """The run's teacher, or the shipped one for a student without a run.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        if self.config is not None:
+            return MultitaskRecipe(self.config).load_teacher(game)
+        if game not in shipped_experts():
+            raise ValueError(f"no expert for {game!r} is shipped; name one")
+        return load_expert(game)
+
+
+def find_student(target: str | Path) -> StudentTarget:
+    """The student in a folder.
+
+    Raises:
+        ValueError: the folder is not there, or is neither that of a run nor of a student.
+    """
+    folder = Path(target)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {target}; name that of a run or of a student")
+    if (folder / "weights.safetensors").is_file():
+        return StudentTarget(folder, None, None)
+    if not (folder / "meta.json").is_file():
+        raise ValueError(f"{target} is not the folder of a run, nor that of a student")
+    run = RunDir.open_existing(folder)
+    config = load_run_config(MultitaskConfig, run)
+    if not run.student.is_dir():
+        raise ValueError(f"the run in {target} has no student yet; it is saved with a checkpoint")
+    return StudentTarget(run.student, run, config)

@@ -1,0 +1,66 @@
+"""What a run has to know of its teachers besides their weights: policies, and alarms.
+
+Teachers that are policies are taught at temperature 1. Whether the teachers can play by the run's
+rules is said once they have been tried.
+
+A teacher that was imported wrongly, or plays by rules it never saw, loads without an error and
+spoils the student of its game; the student's score then looks like a failed distillation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from games.registry import get_game
+from recipes.config import MultitaskConfig
+from recipes.mimic import MultitaskRecipe
+from recipes.testing import TeacherTest
+from teachers.verify import compare, describe_alarm, measure
+
+
+def with_policy_temperatures(config: MultitaskConfig) -> MultitaskConfig:
+    """The same with tau 1 for teachers that are policies, where no temperature names the game.
+
+    Their labels are log-probabilities, so tau 1 is the policy itself; a tau meant for Q-values
+    makes it nearly greedy.
+    """
+    named = {entry.rpartition("=")[0] for entry in config.temperatures}
+    teachers = MultitaskRecipe(config)
+    policies = [
+        f"{game}=1"
+        for game in config.games
+        if game not in named and teachers.load_teacher(game).card.architecture.head == "policy"
+    ]
+    return replace(config, temperatures=(*config.temperatures, *policies))
+
+
+def describe_policies(recipe: MultitaskRecipe) -> str | None:
+    """One line about the temperatures of teachers that are policies; None without any."""
+    tau = recipe.config.temperature_of
+    policies = [
+        f"{game} {tau[game]:g}"
+        for game in recipe.games
+        if recipe.load_teacher(game).card.architecture.head == "policy"
+    ]
+    if not policies:
+        return None
+    return (
+        f"teachers that are policies, and their temperatures: {', '.join(policies)} "
+        "(1 is the policy itself; --temperatures GAME=TAU changes it)"
+    )
+
+
+def find_alarm(recipe: MultitaskRecipe, test: TeacherTest) -> str | None:
+    """One line for a teacher that plays far below its card or near random; None if all is well."""
+    config = recipe.config
+    measured = measure(test.result.returns)
+    card = recipe.teacher_score(test.game)
+    comparison = compare(measured, card, get_game(test.game))
+    if not comparison.is_alarming:
+        return None
+    text = describe_alarm(test.game, measured, card, comparison.finding)
+    by_other_rules = f" by {card.protocol}" if card and card.protocol != config.protocol else ""
+    return (
+        f"{text}{by_other_rules}; this run plays by {config.protocol}. Its student will learn no "
+        f"better; look at it with: python launch/zoo.py verify {config.teacher_of[test.game]}"
+    )

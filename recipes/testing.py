@@ -1,0 +1,136 @@
+"""Tests of a student while and after it learns, and of its teachers: off the training path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from actors.evaluator import EvaluationResult, evaluate
+from networks.build import use_channels_last
+from networks.weights import WeightSnapshot, apply_snapshot
+from recipes.config import MultitaskConfig
+from recipes.mimic import MultitaskRecipe
+from recipes.roles import build_env, checking_seed, evaluation_seed
+
+
+@dataclass(frozen=True, slots=True)
+class StudentTest:
+    """One game's result for one version of the weights."""
+
+    game: str
+    updates: int
+    steps: int
+    """Steps of the run, all games together, when the weights were taken."""
+    result: EvaluationResult
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherTest:
+    """What one game's teacher scored when it was played by the run's own protocol."""
+
+    game: str
+    result: EvaluationResult
+
+
+Test: TypeAlias = StudentTest | TeacherTest
+
+
+class Tester(Protocol):
+    """Tests students and teachers in some process."""
+
+    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
+        """Begin to test these weights in every game of `games`."""
+        ...
+
+    def start_teachers(self, games: Sequence[str]) -> None:
+        """Begin to play the teachers of `games`, `evaluation.check_teachers` episodes each."""
+        ...
+
+    def finished(self) -> list[Test]:
+        """Tests that have ended since the last call."""
+        ...
+
+    def wait(self) -> list[Test]:
+        """Wait for all tests under way; each ends by itself, as episodes are bounded."""
+        ...
+
+
+class InProcessTester:
+    """Tests at once, in the calling process."""
+
+    def __init__(self, recipe: MultitaskRecipe) -> None:
+        """Test by the recipe's evaluation settings."""
+        self._recipe = recipe
+        self._finished: list[Test] = []
+
+    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
+        """See Tester; returns when the tests have ended."""
+        for game in games:
+            self._finished.append(run_test(self._recipe, game, snapshot, steps))
+
+    def start_teachers(self, games: Sequence[str]) -> None:
+        """See Tester; returns when they have been played."""
+        for game in games:
+            self._finished.append(run_teacher_test(self._recipe, game))
+
+    def finished(self) -> list[Test]:
+        """See Tester."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def wait(self) -> list[Test]:
+        """See Tester."""
+        return self.finished()
+
+
+def run_test(
+    recipe: MultitaskRecipe, game: str, snapshot: WeightSnapshot, steps: int
+) -> StudentTest:
+    """Play one game with these weights, comparing every state with the teacher."""
+    config: MultitaskConfig = recipe.config
+    settings = config.evaluation
+    updates = snapshot.version.updates
+    network = recipe.build_acting_network(game).eval()
+    apply_snapshot(network, snapshot)
+    use_channels_last(network)
+    env = build_env(
+        config,
+        game,
+        num_envs=min(settings.num_envs, settings.num_episodes),
+        seed=evaluation_seed(config, updates),
+    )
+    try:
+        result = evaluate(
+            network,
+            env,
+            num_episodes=settings.num_episodes,
+            epsilon=settings.epsilon,
+            seed=evaluation_seed(config, updates),
+            teacher=recipe.load_teacher(game),
+            temperature=config.temperature_of[game],
+        )
+    finally:
+        env.close()
+    return StudentTest(game, updates, steps, result)
+
+
+def run_teacher_test(recipe: MultitaskRecipe, game: str) -> TeacherTest:
+    """Play a few episodes of one game as its teacher would, under the rules of this run."""
+    config: MultitaskConfig = recipe.config
+    settings = config.evaluation
+    seed = checking_seed(config)
+    env = build_env(
+        config, game, num_envs=min(settings.num_envs, settings.check_teachers), seed=seed
+    )
+    try:
+        result = evaluate(
+            recipe.load_teacher(game),
+            env,
+            num_episodes=settings.check_teachers,
+            epsilon=settings.epsilon,
+            seed=seed,
+        )
+    finally:
+        env.close()
+    return TeacherTest(game, result)

@@ -1,0 +1,1 @@
+"""Batches: how they are laid out and drawn."""

@@ -1,0 +1,1 @@
+"""Batches and priorities through memory that two processes share."""

@@ -1,0 +1,1 @@
+"""Who may insert and draw, and when."""

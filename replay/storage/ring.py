@@ -1,0 +1,403 @@
+"""One game's entries in a ring: frames once, steps linked to their neighbours in time.
+
+A slot holds one entry: the newest frame of an observation and what was done there. Links to the
+step before and the step after (replay/storage/links.py) give back both the frame stack and the
+successors, so neither is stored.
+
+Every entry has a *generation*, a number that grows with every entry and never comes again, also
+when a ring is restored after a crash or gets another capacity: keys that were handed out before
+find their entry or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replay.storage.frame_store import Compression, build_frame_store
+from replay.storage.links import NO_SLOT, StreamLinks
+from replay.storage.stored_columns import Columns, check_columns, newest_rows
+from replay.types import BoolArray, Chunk, Int64Array, Successors, UInt8Array
+
+_MAX_ACTIONS = 256  # An action is stored in one byte.
+_COPIED_AT_ONCE = 4_096  # Entries; bounds what a change of capacity needs besides both rings.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSpec:
+    """Shape of one game's table."""
+
+    game: str
+    capacity: int
+    """Entries kept; the oldest is overwritten first."""
+    frame_shape: tuple[int, int, int]
+    """One frame [C, H, W]."""
+    num_stack: int
+    """Frames per observation."""
+    num_actions: int
+    """Width of the student's logits."""
+    num_teacher_actions: int
+    """Width of the teacher's logits; 0 without a teacher."""
+    num_teacher_features: int
+    """Width of the teacher's features; 0 when they are not stored."""
+    num_successors: int
+    """Steps a transition must be followed by before it can be sampled: n of n-step, else 0."""
+    compression: Compression = "none"
+    """Of frames."""
+    sampler_bytes: int = 32
+    """Memory of one slot in the sampler; here that of a sum tree at its worst."""
+
+    @property
+    def observation_shape(self) -> tuple[int, int, int]:
+        """[S*C, H, W]."""
+        channels, height, width = self.frame_shape
+        return (self.num_stack * channels, height, width)
+
+    @property
+    def label_bytes(self) -> int:
+        """Memory of one slot without its frame: labels, bookkeeping and the sampler's part."""
+        labels = 2 * (self.num_actions + self.num_teacher_actions + self.num_teacher_features)
+        return labels + _BOOKKEEPING_BYTES + self.sampler_bytes
+
+    @property
+    def raw_bytes_per_entry(self) -> int:
+        """Memory of one slot, were its frame not compressed."""
+        return int(np.prod(self.frame_shape)) + self.label_bytes
+
+    @property
+    def bytes_per_entry(self) -> int:
+        """Memory of one slot; of compressed frames a guess, and on the safe side for Atari."""
+        if self.compression == "none":
+            return self.raw_bytes_per_entry
+        return int(np.prod(self.frame_shape)) // _SAFE_COMPRESSION + self.label_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the whole table."""
+        return self.capacity * self.bytes_per_entry
+
+
+# Links 2 x 8, generation 8, stream 8, step 8, action 1, reward 4, discount 4, epsilon 4,
+# value 4, priority 4, version 8, times sampled 4, three flags.
+_BOOKKEEPING_BYTES = 76
+# Frames of Atari games become 8 to 30 times smaller.
+_SAFE_COMPRESSION = 4
+
+
+_CHUNK_COLUMNS = (
+    "actions",
+    "rewards",
+    "discounts",
+    "epsilons",
+    "student_logits",
+    "teacher_logits",
+    "teacher_features",
+    "teacher_values",
+    "priorities",
+)
+_STORED_COLUMNS = (*_CHUNK_COLUMNS, "weights_versions", "generations")
+_LINK_COLUMNS = ("streams", "steps", "is_first", "is_transition")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """From some entry on, the generations of entries are consecutive."""
+
+    generation: int
+    """Of the first one."""
+    written: int
+    """Entries that the ring had taken before it."""
+
+    @property
+    def offset(self) -> int:
+        """Of an entry's place in the order of writing from its generation."""
+        return self.written - self.generation
+
+
+class TransitionRing:
+    """Storage and links of one game's entries; knows nothing of priorities' meaning."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        """Allocate the ring; its pages are touched only as they fill.
+
+        ValueError for a capacity that is too small or more actions than a byte can tell apart.
+        """
+        if spec.capacity < 2 * (spec.num_stack + spec.num_successors):
+            raise ValueError(
+                f"replay capacity of {spec.game} is {spec.capacity}; it must be at least "
+                f"{2 * (spec.num_stack + spec.num_successors)}"
+            )
+        if not 1 <= spec.num_actions <= _MAX_ACTIONS:
+            raise ValueError(
+                f"{spec.game} has {spec.num_actions} actions; replay stores 1 to {_MAX_ACTIONS}"
+            )
+        self.spec = spec
+        size = spec.capacity
+        self.frames = build_frame_store(spec.compression, size, spec.frame_shape)
+        self.links = StreamLinks(size)
+        self.actions = np.zeros(size, np.uint8)
+        self.rewards = np.zeros(size, np.float32)
+        self.discounts = np.zeros(size, np.float32)
+        self.epsilons = np.zeros(size, np.float32)
+        self.student_logits = np.zeros((size, spec.num_actions), np.float16)
+        self.teacher_logits = np.zeros((size, spec.num_teacher_actions), np.float16)
+        self.teacher_features = np.zeros((size, spec.num_teacher_features), np.float16)
+        self.teacher_values = np.zeros(size, np.float32)
+        self.priorities = np.zeros(size, np.float32)
+        self.weights_versions = np.zeros(size, np.int64)
+        self.generations = np.full(size, -1, np.int64)
+        self._num_added = 0
+        self._num_written = 0  # Since this ring was made; its remainder is the next slot.
+        self._stretches = [_Stretch(0, 0)]
+
+    @property
+    def num_added(self) -> int:
+        """The generation of the next entry: more than that of any entry ever added."""
+        return self._num_added
+
+    @property
+    def num_entries(self) -> int:
+        """Entries held now."""
+        return min(self._num_written, self.spec.capacity)
+
+    @property
+    def oldest_generation(self) -> int:
+        """Of the oldest entry held; `num_added` of an empty ring."""
+        if not self._num_written:
+            return self._num_added
+        return int(self.generations[(self._num_written - self.num_entries) % self.spec.capacity])
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the entries held now take."""
+        return self.frames.num_bytes + self.num_entries * self.spec.label_bytes
+
+    def held_slots(self) -> Int64Array:
+        """Slots of all entries held, oldest first."""
+        first = self._num_written - self.num_entries
+        return np.arange(first, self._num_written, dtype=np.int64) % self.spec.capacity
+
+    def slots_of(self, generations: Int64Array) -> Int64Array:
+        """Where the entries of these generations are; -1 for those that are gone."""
+        firsts = np.array([stretch.generation for stretch in self._stretches])
+        offsets = np.array([stretch.offset for stretch in self._stretches])
+        stretch = np.maximum(np.searchsorted(firsts, generations, side="right") - 1, 0)
+        slots = (generations + offsets[stretch]) % self.spec.capacity
+        return np.where(self.generations[slots] == generations, slots, NO_SLOT)
+
+    def check_fits(self, chunk: Chunk) -> None:
+        """Raises ValueError if the chunk is malformed or does not fit this ring."""
+        chunk.check()
+        spec = self.spec
+        if chunk.num_entries > spec.capacity // 2:
+            raise ValueError(
+                f"a chunk of {chunk.num_entries} entries is too large for {spec.game}'s replay "
+                f"capacity of {spec.capacity}; use chunks of at most half the capacity"
+            )
+        for name, array, expected in (
+            ("frames", chunk.frames, spec.frame_shape),
+            ("student_logits", chunk.student_logits, (spec.num_actions,)),
+            ("teacher_logits", chunk.teacher_logits, (spec.num_teacher_actions,)),
+            ("teacher_features", chunk.teacher_features, (spec.num_teacher_features,)),
+        ):
+            if array.shape[1:] != expected:
+                raise ValueError(
+                    f"chunk of {chunk.game}: a row of {name} has shape {array.shape[1:]}, "
+                    f"expected {expected}"
+                )
+        if np.any((chunk.actions < 0) | (chunk.actions >= spec.num_actions)):
+            raise ValueError(
+                f"chunk of {chunk.game}: actions must lie between 0 and {spec.num_actions - 1}"
+            )
+        self.links.check_order(chunk)
+
+    def claim(self, num_entries: int) -> tuple[Int64Array, Int64Array]:
+        """Free the next slots, as many as given (at most half the capacity).
+
+        Returns:
+            (slots that will be overwritten next, newer slots whose frame stack is broken by it).
+        """
+        stop = self._num_written + num_entries
+        slots = np.arange(self._num_written, stop, dtype=np.int64) % self.spec.capacity
+        if stop <= self.spec.capacity or not num_entries:
+            return slots, np.zeros(0, np.int64)
+        broken = self.links.followers(slots, self.spec.num_stack - 1)
+        self.links.break_around(slots)
+        return slots, broken
+
+    def write(self, slots: Int64Array, chunk: Chunk) -> None:
+        """Store a chunk's entries in slots that `claim` gave and link them in time."""
+        if not len(slots):
+            return
+        columns = {name: getattr(chunk, name) for name in _CHUNK_COLUMNS}
+        self._write_labels(columns)
+        for part, _ in self._parts(len(slots)):
+            self.weights_versions[part] = chunk.weights_version
+        self.frames.write(int(slots[0]), chunk.frames)
+        self._note_generation(self._num_added, self._num_written)
+        self.generations[slots] = self._num_added + np.arange(len(slots))
+        self._num_added += len(slots)
+        self._num_written += len(slots)
+        self.links.link(slots, chunk)
+
+    def _write_labels(self, columns: Columns) -> None:
+        """Copy columns [E] to the next E slots."""
+        for slots, rows in self._parts(len(columns["actions"])):
+            for name, values in columns.items():
+                getattr(self, name)[slots] = values[rows]
+
+    def _parts(self, num_entries: int) -> Iterator[tuple[slice, slice]]:
+        """(slots, rows) of the next entries, in two parts if the ring's end lies between them."""
+        first = self._num_written % self.spec.capacity
+        room = self.spec.capacity - first
+        yield slice(first, first + min(room, num_entries)), slice(0, room)
+        if num_entries > room:
+            yield slice(0, num_entries - room), slice(room, num_entries)
+
+    def columns(self, slots: Int64Array) -> dict[str, NDArray[np.generic]]:
+        """Copies of all that is stored of entries [E]; `restore` makes a ring of them again."""
+        columns: dict[str, NDArray[np.generic]] = {
+            name: getattr(self, name)[slots] for name in _STORED_COLUMNS
+        }
+        for name in _LINK_COLUMNS:
+            columns[name] = getattr(self.links, name)[slots]
+        columns.update(self.frames.columns(slots))
+        return columns
+
+    def restore(
+        self, columns: Columns | Iterable[Columns], *, num_added: int | None = None
+    ) -> None:
+        """Fill this ring, which must be empty, with what `columns` of another ring gave.
+
+        Of more entries than it holds, the newest are kept. Streams go on where they were, so
+        actors that play on and those of new serial numbers are understood; an actor that began
+        again under a number that has been used is refused (`StreamLinks.check_order`).
+
+        Args:
+            columns: of entries in the order of their generations; at once, or in parts.
+            num_added: generation of the next entry. Above any that was ever given out, also by a
+                process that died after these columns were taken. One after the newest, if None.
+
+        Raises:
+            ValueError: these are no columns of a ring of this spec, or not in order. The ring is
+                not to be used then.
+        """
+        assert not self._num_written, "only an empty ring can be restored"
+        for part in [columns] if isinstance(columns, Mapping) else columns:
+            self._append_stored(part)
+        self._num_added = max(self._num_added, num_added or 0)
+        self.links.relink(self.held_slots())
+
+    def _append_stored(self, columns: Columns) -> None:
+        mine = {name: getattr(self, name) for name in _STORED_COLUMNS}
+        mine |= {name: getattr(self.links, name) for name in _LINK_COLUMNS}
+        check_columns(columns, like=mine, game=self.spec.game, above=self._num_added - 1)
+        columns = newest_rows(columns, self.spec.capacity)
+        generations = columns["generations"]
+        if not len(generations):
+            return
+        first_slot = self._num_written % self.spec.capacity
+        self._write_labels({name: columns[name] for name in _STORED_COLUMNS})
+        for slots, rows in self._parts(len(generations)):
+            for name in _LINK_COLUMNS:
+                getattr(self.links, name)[slots] = columns[name][rows]
+        self.frames.load(first_slot, columns)
+        steps = np.diff(generations, prepend=self._num_added - 1)
+        for row in np.flatnonzero(steps > 1).tolist():
+            self._note_generation(int(generations[row]), self._num_written + row)
+        self._num_written += len(generations)
+        self._num_added = int(generations[-1]) + 1
+
+    def _note_generation(self, generation: int, written: int) -> None:
+        """Entry number `written` has this generation: a new stretch, if it leaves a gap."""
+        if generation - self._stretches[-1].generation == written - self._stretches[-1].written:
+            return
+        self._stretches.append(_Stretch(generation, written))
+
+    def resized(self, capacity: int) -> TransitionRing:
+        """A ring of another capacity with the newest entries of this one and their generations.
+
+        Needs memory for both rings. ValueError for a capacity that is too small.
+        """
+        ring = TransitionRing(replace(self.spec, capacity=capacity))
+        slots = self.held_slots()[-capacity:]
+        parts = (
+            self.columns(slots[start : start + _COPIED_AT_ONCE])
+            for start in range(0, len(slots), _COPIED_AT_ONCE)
+        )
+        ring.restore(parts, num_added=self._num_added)
+        return ring
+
+    def history(self, slots: Int64Array) -> tuple[Int64Array, BoolArray]:
+        """Slots [B, S] of the frames of each observation, and [B] whether all of them are here."""
+        return self.links.history(slots, self.spec.num_stack)
+
+    def ready(self, slots: Int64Array) -> BoolArray:
+        """[B] Whether each can be sampled: a transition whose frames and successors are here."""
+        links = self.links
+        _, complete = self.history(slots)
+        ready: BoolArray = complete & links.is_transition[slots] & (self.generations[slots] >= 0)
+        current = slots
+        pending = ready.copy()
+        for _ in range(self.spec.num_successors):
+            pending &= (self.discounts[current] > 0) & links.is_transition[current]
+            after = links.next[current]
+            ready &= ~pending | (after >= 0)
+            pending &= after >= 0
+            current = np.where(pending, after, current)
+        return ready
+
+    def completed_by(self, slots: Int64Array) -> Int64Array:
+        """Slots that may have become ready now that `slots` are written: they and steps before."""
+        return self.links.predecessors(slots, self.spec.num_successors)
+
+    def gather_observations(self, slots: Int64Array, out: UInt8Array) -> None:
+        """Write the frame stacks of `slots` into `out` [B, S*C, H, W], which is contiguous."""
+        stack = self.links.stacks(slots, self.spec.num_stack)
+        shape = (len(slots), self.spec.num_stack, *self.spec.frame_shape)
+        self.frames.read(stack, out.reshape(shape))
+
+    def gather_successors(self, slots: Int64Array, out: Successors | None = None) -> Successors:
+        """The next n steps of `slots`, which must be ready; written into `out`, if given."""
+        count, num_steps = len(slots), self.spec.num_successors
+        if out is None:
+            out = Successors.empty(count, num_steps, self.spec.observation_shape)
+        links = self.links
+        rewards, discounts, lengths = out.rewards, out.discounts, out.lengths
+        rewards[:], discounts[:], lengths[:] = 0.0, 1.0, 0
+        current = slots
+        running = np.ones(count, np.bool_)
+        ended = np.zeros(count, np.bool_)
+        for step in range(num_steps):
+            running &= links.is_transition[current]
+            rewards[running, step] = self.rewards[current[running]]
+            discounts[running, step] = self.discounts[current[running]]
+            lengths += running
+            ended |= discounts[:, step] == 0
+            running &= ~ended
+            current = np.where(running, links.next[current], current)
+        self.gather_observations(current, out.bootstrap_observations)
+        out.bootstrap_observations[ended] = 0
+        return out
+
+    def check_valid(self) -> None:
+        """Raises ValueError if frames, links, generations or step numbers contradict each other."""
+        game = self.spec.game
+        held = self.held_slots()
+        if np.count_nonzero(self.generations >= 0) != len(held):
+            raise ValueError(f"{game}: not {len(held)} entries are held")
+        generations = self.generations[held]
+        if (
+            np.any(np.diff(generations) <= 0)
+            or np.any(generations >= self._num_added)
+            or not np.array_equal(self.slots_of(generations), held)
+        ):
+            raise ValueError(f"{game}: the ring does not hold the last entries added")
+        try:
+            self.frames.check_valid(held)
+            self.links.check_valid(held, self.generations)
+        except ValueError as error:
+            raise ValueError(f"{game}: {error}") from error

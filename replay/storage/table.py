@@ -1,0 +1,267 @@
+"""One game's replay: a ring of transitions and a sampler over those that are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from replay.samplers.base import Sampler
+from replay.storage.digest import RecentValues, TableDigest, quantiles_of, spread_slots
+from replay.storage.ring import TableSpec, TransitionRing
+from replay.storage.sequences import SequenceSlots, check_numbers, follow
+from replay.storage.stored_columns import Columns
+from replay.types import Chunk, Float32Array, Int32Array, Int64Array
+
+
+@dataclass(slots=True)
+class TableCounts:
+    """What happened to one table since it was made."""
+
+    inserted: int = 0
+    """Transitions added."""
+    sampled: int = 0
+    """Transitions drawn."""
+    overwritten_unsampled: int = 0
+    """Transitions that were ready but overwritten (or a frame of theirs) before they were drawn."""
+    stale_updates: int = 0
+    """Priority updates dropped because their transition could no longer be drawn."""
+    yielded: int = 0
+    """Transitions of its part of the batches that other games gave, because it was short of data.
+    Counted by whoever divides the batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Transitions [B] drawn from a table; the arrays are not to be changed."""
+
+    slots: Int64Array
+    generations: Int64Array
+    ages: Int64Array
+    """Entries that the table has stored since each of them."""
+    inverse_probabilities: Float32Array
+    """1 / (N * P)."""
+
+
+class ReplayTable:
+    """Adds chunks, and draws transitions as its sampler chooses.
+
+    Only transitions that are ready are in the draw: those whose frames and successors are here.
+    """
+
+    def __init__(self, spec: TableSpec, *, sampler: Sampler, rng: np.random.Generator) -> None:
+        """Make an empty table.
+
+        Args:
+            spec: shape of the table.
+            sampler: new, for slots 0..spec.capacity-1, and nobody else's.
+            rng: of the draws; may be shared with other tables.
+
+        Raises:
+            ValueError: a spec that cannot be.
+        """
+        self.spec = spec
+        self.ring = TransitionRing(spec)
+        self.counts = TableCounts()
+        self._sampler = sampler
+        self._rng = rng
+        self._is_ready = np.zeros(spec.capacity, np.bool_)
+        self._times_sampled = np.zeros(spec.capacity, np.int32)
+        self._sampled_ages = RecentValues()
+
+    @property
+    def num_ready(self) -> int:
+        """Transitions that can be sampled now."""
+        return len(self._sampler)
+
+    def check_fits(self, chunk: Chunk) -> None:
+        """Raises ValueError if `add` would refuse the chunk."""
+        self.ring.check_fits(chunk)
+
+    def add(self, chunk: Chunk) -> None:
+        """Store a chunk, overwriting the oldest entries.
+
+        ValueError if it does not fit the table, which is then left as it was.
+        """
+        self.check_fits(chunk)
+        slots, broken = self.ring.claim(chunk.num_entries)
+        self._retire(np.concatenate([slots, broken]))
+        self.ring.write(slots, chunk)
+        self._times_sampled[slots] = 0
+        self.counts.inserted += chunk.num_transitions
+        self._admit(self.ring.completed_by(slots))
+
+    def _retire(self, slots: Int64Array) -> None:
+        """Take slots out of the draw for good."""
+        ready = np.unique(slots[self._is_ready[slots]])
+        self.counts.overwritten_unsampled += int(np.count_nonzero(self._times_sampled[ready] == 0))
+        self._is_ready[ready] = False
+        self._sampler.retire(ready)
+
+    def _admit(self, candidates: Int64Array) -> None:
+        """Put those candidates into the draw that have become ready."""
+        candidates = candidates[~self._is_ready[candidates]]
+        ready = candidates[self.ring.ready(candidates)]
+        self._is_ready[ready] = True
+        self._sampler.admit(ready, self.ring.priorities[ready], self.ring.teacher_values[ready])
+
+    def sample(self, size: int) -> Drawn:
+        """Draw transitions with replacement, one from each of `size` equal parts of the total.
+
+        ValueError if nothing can be drawn yet.
+        """
+        slots, inverse = self._draw(size)
+        generations = self.ring.generations.take(slots)
+        ages = self.ring.num_added - 1 - generations
+        self._count_draws(slots, ages)
+        return Drawn(slots, generations, ages, inverse)
+
+    def _draw(self, size: int) -> tuple[Int64Array, Float32Array]:
+        if not len(self._sampler):
+            raise ValueError(f"no transition of {self.spec.game} can be sampled yet")
+        return self._sampler.draw(size, self._rng)
+
+    def _count_draws(self, slots: Int64Array, ages: Int64Array) -> None:
+        """Note that the learner gets these slots; one may come more than once."""
+        self.counts.sampled += len(slots)
+        # One of another type would be added ten times more slowly.
+        np.add.at(self._times_sampled, slots, np.int32(1))
+        self._sampled_ages.add(ages)
+
+    def sample_sequences(self, num: int, length: int, *, burn_in: int = 0) -> SequenceSlots:
+        """Draw transitions with replacement, and with each the steps around it in its episode.
+
+        A sequence has the probability of the transition that was drawn, its first learning step,
+        whatever its length. Every learning step counts as sampled.
+
+        Args:
+            num: sequences.
+            length: the most learning steps of each; see `replay.storage.sequences.follow`.
+            burn_in: the most steps before those.
+
+        Raises:
+            ValueError: nothing can be drawn yet, or numbers that make no sense.
+        """
+        check_numbers(num, length, burn_in, capacity=self.spec.capacity)
+        drawn, inverse = self._draw(num)
+        sequences = follow(self.ring, drawn, inverse, length=length, burn_in=burn_in)
+        learned = sequences.learning_slots
+        self._count_draws(learned, self.ring.num_added - 1 - self.ring.generations[learned])
+        return sequences
+
+    def check_update(
+        self, slots: Int64Array, generations: Int64Array, priorities: Float32Array
+    ) -> None:
+        """Raises ValueError if `update_priorities` would refuse these keys or priorities."""
+        if not slots.shape == generations.shape == priorities.shape:
+            raise ValueError(
+                f"priorities for {self.spec.game}: {slots.shape} slots, {generations.shape} "
+                f"generations and {priorities.shape} priorities do not fit each other"
+            )
+        if np.any((slots < 0) | (slots >= self.spec.capacity)):
+            raise ValueError(f"priorities for {self.spec.game}: a key lies outside the table")
+        if not np.all((priorities >= 0) & (priorities <= np.finfo(np.float32).max)):
+            raise ValueError(f"priorities for {self.spec.game} must be finite and not negative")
+
+    def update_priorities(
+        self, slots: Int64Array, generations: Int64Array, priorities: Float32Array
+    ) -> None:
+        """Set new priorities; of a key given twice the last counts.
+
+        Keys whose transition can no longer be drawn (overwritten, or a frame of it) are dropped
+        and counted. ValueError for malformed ones, before any is set.
+        """
+        self.check_update(slots, generations, priorities)
+        current = (self.ring.generations[slots] == generations) & self._is_ready[slots]
+        self.counts.stale_updates += int(np.count_nonzero(~current))
+        slots = slots[current]
+        self.ring.priorities[slots] = priorities[current]
+        # Read back, so that of a key given twice all rows bring the same priority.
+        self._sampler.update(slots, self.ring.priorities[slots])
+
+    def digest(self) -> TableDigest:
+        """Counts and quantiles of this moment; the cost does not grow with the capacity."""
+        slots = spread_slots(self.ring.num_entries)
+        return TableDigest(
+            num_entries=self.ring.num_entries,
+            num_ready=self.num_ready,
+            inserted=self.counts.inserted,
+            sampled=self.counts.sampled,
+            overwritten_unsampled=self.counts.overwritten_unsampled,
+            stale_updates=self.counts.stale_updates,
+            priority_quantiles=quantiles_of(self.ring.priorities[slots[self._is_ready[slots]]]),
+            sampled_age_quantiles=quantiles_of(self._sampled_ages.held()),
+        )
+
+    def times_sampled(self, slots: Int64Array) -> Int32Array:
+        """How often each of these slots has been drawn, for a snapshot."""
+        return self._times_sampled[slots]
+
+    def restore(
+        self,
+        columns: Iterable[Columns],
+        *,
+        num_added: int,
+        generations: Int64Array,
+        priorities: Float32Array,
+        times_sampled: Int32Array,
+    ) -> None:
+        """Fill this table, which must be empty, from a snapshot; its counts stay as they are.
+
+        Args:
+            columns: see TransitionRing.restore.
+            num_added: see TransitionRing.restore.
+            generations: int64 [E], of the entries that the next two are of.
+            priorities: float32 [E], newer than those in `columns`.
+            times_sampled: int32 [E].
+
+        Raises:
+            ValueError: a part of it is damaged. The table is not to be used then.
+        """
+        self.ring.restore(columns, num_added=num_added)
+        slots = self.ring.slots_of(generations)
+        here = slots >= 0
+        if not np.all((priorities >= 0) & (priorities <= np.finfo(np.float32).max)):
+            raise ValueError(f"stored priorities of {self.spec.game} are not all finite numbers")
+        self.ring.priorities[slots[here]] = priorities[here]
+        self._times_sampled[slots[here]] = times_sampled[here]
+        self._admit(self.ring.held_slots())
+
+    def resized(self, capacity: int, sampler: Sampler) -> ReplayTable:
+        """A table of another capacity with the newest entries, what is known of them, and counts.
+
+        This one is not to be used any more. Transitions that cannot be drawn from the new one and
+        never were count as overwritten. `sampler` is new and for slots 0..capacity-1. ValueError
+        for a capacity that is too small; nothing has changed then.
+        """
+        table = ReplayTable(replace(self.spec, capacity=capacity), sampler=sampler, rng=self._rng)
+        kept = self.ring.held_slots()[-capacity:]
+        table.ring = self.ring.resized(capacity)
+        slots = table.ring.held_slots()
+        table._times_sampled[slots] = self._times_sampled[kept]
+        table._sampled_ages = self._sampled_ages
+        table._admit(slots)
+        unsampled = self._is_ready & (self._times_sampled == 0)
+        unsampled[kept[table._is_ready[slots]]] = False
+        table.counts = replace(self.counts)
+        table.counts.overwritten_unsampled += int(np.count_nonzero(unsampled))
+        return table
+
+    def check_valid(self) -> None:
+        """Raises ValueError if ring, sampler and readiness contradict each other."""
+        self.ring.check_valid()
+        held = np.flatnonzero(self.ring.generations >= 0)
+        expected = np.zeros(self.spec.capacity, np.bool_)
+        expected[held[self.ring.ready(held)]] = True
+        if not np.array_equal(expected, self._is_ready):
+            raise ValueError(f"{self.spec.game}: the draw is not among the ready transitions")
+        ready = np.flatnonzero(self._is_ready)
+        if len(self._sampler) != len(ready):
+            raise ValueError(f"{self.spec.game}: the number of ready transitions is wrong")
+        try:
+            self._sampler.check_valid(
+                ready, self.ring.priorities[ready], self.ring.teacher_values[ready]
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.spec.game}: {error}") from error

@@ -1,0 +1,346 @@
+"""The benchmark of replay: its arithmetic, its record of play, and the line that it ends with."""
+
+import importlib.util
+import itertools
+import json
+import os
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from replay_chunks import EpisodeWriter, chunk_of
+
+from benchmarks.memcpy import Memcpy, copy_source_bytes
+from benchmarks.processes.table import read_process
+from benchmarks.replay import peers
+from benchmarks.replay.figures import (
+    TARGETS,
+    ReplayFigures,
+    format_table,
+    format_targets,
+    judge,
+    rates_of,
+)
+from benchmarks.replay.peers import Peer, measure_peers, write_items
+from benchmarks.replay.play import RecordedPlay
+from benchmarks.replay.process import add_windows
+from benchmarks.replay.scaling import compare
+from benchmarks.setup import BenchOptions, prepare, without_pacing
+from benchmarks.timing import Window
+from launch.bench import main
+
+KEYS = {
+    "inserts_per_second",
+    "samples_per_second",
+    "updates_per_second",
+    "bytes_per_transition",
+    "memcpy_ratio",
+}
+
+
+def figures(**overrides):
+    fields = {
+        "inserts_per_second": 1_000.0,
+        "samples_per_second": 2_000.0,
+        "updates_per_second": 3_000.0,
+        "memcpy_bytes_per_second": 8e6,
+        "sampled_per_copied_byte": (2e-4, 3e-4, 2.5e-4),
+        "bytes_per_sample": 400.0,
+        "counted_bytes_per_transition": 100.0,
+        "resident_bytes_per_transition": 90.0,
+        "rounds": 3,
+    }
+    return ReplayFigures(**(fields | overrides))
+
+
+def full_report():
+    """A report that passes every target by as little as possible."""
+    report = {"compressed": {}}
+    for target in TARGETS:
+        *nodes, name = target.path.split(".")
+        (report[nodes[0]] if nodes else report)[name] = target.value
+    return report
+
+
+def test_delivered_bytes_are_compared_with_copied_ones_round_by_round():
+    assert figures().memcpy_ratio == pytest.approx(2.5e-4 * 400)
+    assert figures().report()["memcpy_ratio"] == pytest.approx(0.1)
+    assert figures().report()["memcpy_ratio_quartiles"] == pytest.approx([0.08, 0.12])
+
+
+def test_the_ratio_is_formed_in_every_round_before_the_median_is_taken():
+    # Seconds of a sample and of a byte. The ratios of the rounds are 0.6, 0.6, 0.3, 0.6 and 0.3;
+    # that of the medians is 0.3.
+    rounds = {
+        "sample": [5e-6, 10e-6, 10e-6, 5e-6, 10e-6],
+        "copy": [1e-10, 2e-10, 1e-10, 1e-10, 1e-10],
+        "insert": [1e-5] * 5,
+        "update": [1e-6] * 5,
+    }
+    measured = ReplayFigures(**rates_of(rounds), bytes_per_sample=30_000)
+    assert measured.memcpy_ratio == pytest.approx(0.6)
+    assert measured.memcpy_ratio_quartiles == pytest.approx((0.3, 0.6))
+    assert measured.samples_per_second == pytest.approx(1e5)
+
+
+def test_peers_ratio_is_formed_in_every_round_as_well():
+    folder = Path(peers._SCRIPTS)
+    spec = importlib.util.spec_from_file_location("peer_rounds", folder / "peer_rounds.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # The ratio of the medians is 2.
+    assert module.median_ratio([1.0, 4.0, 4.0], [1.0, 2.0, 8.0]) == 1.0
+
+
+class FakeShards:
+    """Windows of given lengths for one unit of work each, one after the other."""
+
+    def __init__(self, *seconds):
+        self._seconds = itertools.cycle(seconds)
+
+    def sample(self, seconds):
+        return Window(next(self._seconds), 1)
+
+
+def test_two_shards_are_compared_with_one_in_every_round():
+    # Of three rounds after the one that warms up: 2, 1 and 1; medians of either would give 2.
+    one = FakeShards(9.0, 4.0, 1.0, 4.0)
+    two = FakeShards(9.0, 2.0, 1.0, 4.0)
+    assert compare(one, two, ("sample",), seconds=0.0) == {"sample": 1.0}
+
+
+def test_memory_of_a_transition_is_the_greater_of_what_is_counted_and_what_is_resident():
+    assert figures().bytes_per_transition == 100.0
+    assert figures(resident_bytes_per_transition=110.0).bytes_per_transition == 110.0
+
+
+def test_targets_are_met_exactly_at_their_values():
+    assert all(row["passed"] for row in judge(full_report()).values())
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.path)
+def test_a_figure_on_the_wrong_side_or_missing_has_not_passed(target):
+    worse = 0.999 if target.comparison == ">=" else 1.001
+    for value in (target.value * worse, None):
+        report = full_report()
+        *nodes, name = target.path.split(".")
+        (report[nodes[0]] if nodes else report)[name] = value
+        judged = judge(report)
+        assert [path for path, row in judged.items() if not row["passed"]] == [target.path]
+
+
+def test_targets_of_a_part_that_was_not_measured_have_not_passed():
+    judged = judge(full_report() | {"compressed": None})
+    assert not judged["compressed.bytes_per_transition"]["passed"]
+    assert "not measured" in format_targets(judged)
+
+
+def test_table_has_a_dash_where_nothing_was_measured():
+    table = format_table(
+        [("ours", figures(counted_bytes_per_transition=None).report()), ("theirs", None)]
+    ).splitlines()
+    assert table[1].split() == ["ours", "1,000", "2,000", "3,000", "0.100", "-"]
+    assert table[2].split() == ["theirs", "-", "-", "-", "-", "-"]
+
+
+def test_windows_at_one_time_add_up_in_the_time_of_the_longest():
+    assert add_windows([Window(2.0, 10), Window(4.0, 30)]) == Window(4.0, 40)
+
+
+def test_memcpy_copies_whole_pieces():
+    copy = Memcpy(source_bytes=1_000, piece_bytes=300, rng=np.random.default_rng(0))
+    assert copy.run() == 300
+    with pytest.raises(ValueError, match="cannot copy 1001 bytes out of 1000"):
+        Memcpy(source_bytes=1_000, piece_bytes=1_001, rng=np.random.default_rng(0))
+
+
+def test_replay_is_measured_with_the_features_and_the_size_of_the_paper():
+    with ExitStack() as stack:
+        recipe = without_pacing(prepare(BenchOptions(benchmark="replay"), stack).recipe)
+        spec = recipe.table_spec("space_invaders", 1)
+        source_bytes = copy_source_bytes(recipe)
+    config = recipe.config
+    assert config.games == ("pong", "breakout", "space_invaders")
+    assert spec.num_teacher_features == 512
+    assert config.replay.batch_size == 512
+    assert config.replay.capacity_per_game * len(config.games) == pytest.approx(100_000, rel=1e-3)
+    # Frame, features, both logits: what memcpy is measured out of must not fit into a cache.
+    assert source_bytes > 100_000 * (84 * 84 + 2 * 512 + 2 * 2 * 18)
+
+
+def test_memory_descriptors_and_threads_of_a_process_are_read():
+    before = read_process(os.getpid())
+    held = np.ones(64 * 2**20, np.uint8)
+    read_end, write_end = os.pipe()
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    after = read_process(os.getpid())
+    gate.set()
+    thread.join()
+    os.close(read_end)
+    os.close(write_end)
+    assert after.resident_bytes - before.resident_bytes > 0.9 * len(held)
+    assert after.own_bytes - before.own_bytes > 0.9 * len(held)
+    assert after.num_descriptors == before.num_descriptors + 2
+    assert after.num_threads == before.num_threads + 1
+
+
+def two_games():
+    """Two short chunks of each of two games; environment 1 of pong is cut off and begins anew."""
+    pong, boxing = EpisodeWriter(), EpisodeWriter()
+    return RecordedPlay(
+        chunks={
+            "pong": [
+                chunk_of([*pong.play(0, ".."), *pong.play(1, ".t")]),
+                chunk_of([*pong.play(0, "."), *pong.play(1, ".")]),
+            ],
+            "boxing": [
+                chunk_of(boxing.play(0, "..e"), game="boxing"),
+                chunk_of(boxing.play(0, "."), game="boxing"),
+            ],
+        },
+        players={},
+    )
+
+
+def test_other_libraries_get_the_same_transitions_with_their_frames_by_number(tmp_path):
+    recorded = two_games()
+    write_items(recorded, tmp_path / "items.npz")
+    with np.load(tmp_path / "items.npz", allow_pickle=False) as file:
+        items = dict(file)
+    # In turn: pong's first chunk with frames 1 to 5 (number 5 is no transition), boxing's with
+    # frames 6 to 8, pong's second with 9 and 10, boxing's second with 11.
+    assert items["stacks"].tolist() == [
+        [0, 0, 0, 1],
+        [0, 0, 1, 2],
+        [0, 0, 0, 3],
+        [0, 0, 3, 4],
+        [0, 0, 0, 6],
+        [0, 0, 6, 7],
+        [0, 6, 7, 8],
+        [0, 1, 2, 9],
+        [0, 0, 0, 10],
+        [0, 0, 0, 11],
+    ]
+    first = recorded.chunks["pong"][0]
+    assert not items["frames"][0].any()
+    np.testing.assert_array_equal(items["frames"][1:6], first.frames[:, 0])
+    np.testing.assert_array_equal(items["rewards"][:4], first.rewards[first.is_transition])
+    streams = items["streams"]
+    assert len(set(streams.tolist())) == 3
+    assert streams[0] == streams[1] == streams[7] != streams[4] == streams[9]
+    assert int(items["chunk_size"]) == 5
+
+
+def measure(pythons):
+    return measure_peers(
+        two_games(), pythons, capacity=8, batch_size=4, memcpy_source_bytes=10**6, seconds=0.0
+    )
+
+
+def test_libraries_without_an_environment_are_null_with_the_reason():
+    results = measure([])
+    assert results.figures == dict.fromkeys(
+        ("reverb", "reverb_stacks", "rllib", "torchrl", "cpprb")
+    )
+    assert results.reasons["reverb"] == "no --peers-python was given with reverb"
+
+
+def test_a_library_that_no_environment_has_is_null_with_the_reason(monkeypatch):
+    monkeypatch.setattr(peers, "PEERS", {"reverb": Peer("no_such_module.inner", "")})
+    results = measure([sys.executable])
+    assert results.figures == {"reverb": None}
+    assert results.reasons["reverb"] == f"none of {sys.executable} has no_such_module.inner"
+
+
+FAKE_PEER = """
+import sys
+sys.path.insert(0, {folder!r})
+from peer_rounds import measure_in_process
+
+class Buffer:
+    def __init__(self, items, options):
+        self.items, self.batch_size, self.stored = items, options.batch_size, 0
+    def insert(self, rows):
+        assert self.items.columns["observations"][rows].shape[1:] == (4, 2, 2)
+        self.stored += rows.stop - rows.start
+    def finish_inserting(self):
+        pass
+    def sample(self):
+        return list(range(self.batch_size)), 100 * self.batch_size
+    def update(self, keys, priorities):
+        assert len(keys) == len(priorities) == self.batch_size
+
+measure_in_process("fake", Buffer, package="numpy")
+{ending}
+"""
+
+
+@pytest.fixture
+def fake_peer(tmp_path, monkeypatch):
+    """Makes a library of which `ending` is the last line of the script."""
+
+    def write(ending):
+        folder = str(peers._SCRIPTS)
+        script = FAKE_PEER.format(folder=folder, ending=ending)
+        (tmp_path / "measure_fake.py").write_text(script)
+        monkeypatch.setattr(peers, "PEERS", {"fake": Peer("numpy", "measure_fake.py")})
+        monkeypatch.setattr(peers, "_SCRIPTS", tmp_path)
+
+    return write
+
+
+def test_a_library_is_measured_by_its_script_in_its_environment(fake_peer):
+    fake_peer("")
+    results = measure(["/bin/false", sys.executable])
+    assert results.reasons == {}
+    found = results.figures["fake"]
+    assert set(found) > KEYS
+    assert found["version"] == np.__version__
+    assert found["bytes_per_sample"] == 100
+    assert found["samples_per_second"] > 0
+    # Of rounds, so near what the medians give, but not the same.
+    assert found["memcpy_ratio"] == pytest.approx(
+        found["samples_per_second"] * 100 / found["memcpy_bytes_per_second"], rel=0.5
+    )
+
+
+def test_a_library_whose_script_fails_is_null_with_its_last_words(fake_peer):
+    fake_peer("sys.exit('it is broken')")
+    results = measure([sys.executable])
+    assert results.figures == {"fake": None}
+    assert results.reasons["fake"] == "ended with status 1 and said: it is broken"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_replay_is_measured_from_other_processes(capsys):
+    main(["replay", "--preset", "smoke", "--games", "pong", "--num-envs", "8", "--seconds", "0.1"])
+    *table, last = capsys.readouterr().out.splitlines()
+    report = json.loads(last)
+    assert report["benchmark"] == "replay"
+    assert report["unit"] == "samples/s"
+    for part in (report, report["in_process"], report["compressed"]):
+        assert set(part) > KEYS
+        assert all(part[name] > 0 for name in KEYS - {"bytes_per_transition"})
+    assert report["ratio"] == pytest.approx(report["memcpy_ratio"], rel=1e-3)
+    lower, upper = report["memcpy_ratio_quartiles"]
+    assert lower <= report["memcpy_ratio"] <= upper
+    # Four frames and little else; one frame and little else; a compressed one.
+    assert 4 * 84 * 84 < report["bytes_per_sample"] < 1.1 * 4 * 84 * 84
+    assert 84 * 84 < report["bytes_per_transition"] < 1.3 * 84 * 84
+    assert report["resident_bytes_per_transition"] > 0.7 * 84 * 84
+    assert report["compressed"]["bytes_per_transition"] < 84 * 84
+    assert all(value > 0 for value in report["two_shards"].values())
+    assert "alone_memcpy_ratio" in report["two_shards"]
+    assert report["two_shards_ratio"] == min(
+        report["two_shards"]["alone_samples_ratio"], report["two_shards"]["alone_inserts_ratio"]
+    )
+    assert report["peers"] == dict.fromkeys(peers.PEERS)
+    assert set(report["targets"]) == {target.path for target in TARGETS}
+    assert report["settings"]["players"] == {"pong": "expert"}
+    assert any(line.startswith("two_shards_ratio") for line in table)

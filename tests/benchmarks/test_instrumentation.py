@@ -1,0 +1,97 @@
+"""Pairs of watched and unwatched phases, and what is made of them."""
+
+import math
+
+import pytest
+
+from benchmarks.instrumentation import (
+    InstrumentationOptions,
+    Phase,
+    alternate,
+    compare,
+    cost_of_counters,
+    describe,
+)
+from recipes.config import MultitaskConfig
+from recipes.mimic import MultitaskRecipe
+
+
+def phase(arm, rate, cpu=(("actors", 20.0),)):
+    return Phase(
+        arm,
+        10.0,
+        samples=round(4 * rate),
+        steps=round(rate),
+        updates=int(rate),
+        cpu_by_role=dict(cpu),
+    )
+
+
+def machine(*, cost, drift=0.0, noise=(0.0,)):
+    """One whose speed changes slowly, and a little from phase to phase."""
+    done = []
+
+    def run_phase(arm, seconds):
+        assert seconds == 5.0
+        rate = 1e6 * math.exp(drift * len(done) + noise[len(done) % len(noise)])
+        done.append(arm)
+        return phase(arm, rate * (1 - cost if arm == "with" else 1.0))
+
+    return run_phase, done
+
+
+def test_each_pair_is_the_other_way_round_than_the_one_before():
+    run_phase, done = machine(cost=0.0)
+    alternate(run_phase, rounds=3, phase_s=5.0)
+    assert done == ["without", "with", "with", "without", "without", "with"]
+
+
+def test_a_machine_that_slows_down_does_not_look_like_a_cost():
+    run_phase, _ = machine(cost=0.03, drift=-0.02)
+    assert compare(alternate(run_phase, rounds=8, phase_s=5.0))["ratio"] == pytest.approx(0.97)
+
+
+def test_on_a_busy_machine_work_per_processor_time_still_tells_the_cost():
+    # Half of the machine is taken away while the second half of each pair runs.
+    phases = [
+        phase("without", 1000, {"actors": 15.0, "learner": 5.0}),
+        phase("with", 490, {"actors": 7.0, "learner": 3.0}),
+    ] * 2
+    found = compare(phases)
+    assert found["ratio"] == pytest.approx(0.49, abs=1e-4)
+    assert found["per_cpu"]["ratio"] == pytest.approx(0.98, abs=1e-4)
+
+
+def test_what_is_used_beside_the_roles_is_a_part_of_all():
+    phases = [
+        phase("with", 1000, {"actors": 15.0, "learner": 4.0, "rest": 1.0}),
+        phase("without", 1000, {"actors": 14.0, "learner": 5.5, "rest": 0.5}),
+    ] * 3
+    assert compare(phases)["aside"] == pytest.approx({"mean": 0.025, "low": 0.025, "high": 0.025})
+
+
+def test_interval_holds_the_truth_and_widens_with_the_noise():
+    few, _ = machine(cost=0.01, noise=(0.0, 0.01, -0.01, 0.005, 0.0))
+    much, _ = machine(cost=0.01, noise=(0.0, 0.1, -0.1, 0.05, 0.0))
+    narrow = compare(alternate(few, rounds=20, phase_s=5.0))
+    wide = compare(alternate(much, rounds=20, phase_s=5.0))
+    assert narrow["low"] <= 0.99 <= narrow["high"]
+    assert wide["high"] - wide["low"] > 3 * (narrow["high"] - narrow["low"])
+
+
+def test_counters_cost_is_a_part_of_the_processor_time_that_was_used():
+    recipe = MultitaskRecipe(MultitaskConfig(games=("pong", "boxing"), num_steps=100))
+    cost = cost_of_counters(recipe, [phase("with", 1000.0), phase("without", 1000.0)])
+    expected = 2 * cost["lap_s"] * 2000 / recipe.config.actor.num_envs
+    expected += (cost["game_figures_s_per_update"] + 4 * cost["lap_s"]) * 2000
+    assert 0 < cost["share_of_cpu"] == pytest.approx(expected / 40.0, rel=1e-2)
+    estimate = {"ratio": 0.99, "low": 0.98, "high": 1.0}
+    aside = {"mean": 0.0123, "low": 0.01, "high": 0.02}
+    report = {**estimate, "per_cpu": estimate, "aside": aside, "pairs": 3, "target": 0.98}
+    assert "0.9900" in describe(report | {"counters": cost})
+    assert "1.23%" in describe(report | {"counters": cost})
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="rounds must be at least 2, got 1"):
+        InstrumentationOptions(rounds=1)

@@ -1,0 +1,555 @@
+"""The plan: its arithmetic with made-up probes, the cluster files it reads, and the command."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from runs import ROOT, clean_environment
+from torch import nn
+
+from benchmarks.planning.cluster_file import (
+    ClusterFile,
+    Node,
+    node_of_machine,
+    quantity,
+    read_cluster,
+)
+from benchmarks.planning.estimate import (
+    ACTOR_FACTOR,
+    BUSY,
+    LEARNER_FACTOR,
+    OTHERS_S_PER_STEP,
+    SHARD_S_PER_STEP,
+    LearnerSpeed,
+    assume_gpu,
+    estimate_cluster,
+    estimate_machine,
+    find_shortage,
+)
+from benchmarks.planning.probe import Probe, count_flops
+from benchmarks.planning.text import format_plan
+from benchmarks.planning.workload import Workload
+from launch.plan import PlanOptions, learner_speed, make_plan, parse_options, what_is_probed
+from recipes.config import MultitaskConfig
+from recipes.loading import build_config, parse_invocation
+
+GIB = 1 << 30
+PROBE = Probe(
+    act_s={"pong": 0.5e-3, "boxing": 0.5e-3},
+    insert_s=5e-6,
+    gather_s=6e-6,
+    learn_s=2e-4,
+    learner_samples_per_s=5_000.0,
+    learner_device="cpu",
+    chunk_bytes_per_step=8_000.0,
+    batch_bytes_per_sample=28_000.0,
+    weights_bytes=3_000_000,
+    flops_per_sample=6e7,
+    replay_bytes=2 * GIB,
+)
+WORK = Workload(
+    actors={"pong": 1, "boxing": 1},
+    shards=1,
+    spread=False,
+    learners=1,
+    samples_per_insert=4.0,
+    batch_size=128,
+    publish_period=50,
+    fill_steps=2_000,
+    target_steps=450_000,
+    needs_gpu=False,
+)
+CPU_SPEED = LearnerSpeed(5_000.0, "measured here")
+FAST = LearnerSpeed(400_000.0, "given")
+HERE = Node(kind="this machine", cpus=2, memory_bytes=20 * GIB)
+HEAD = Node(kind="head", cpus=8, gpus=1, gpu="L4", memory_bytes=32 * GIB)
+WORKER = Node(kind="worker", cpus=16)
+
+
+def here(work=WORK, probe=PROBE, learner=CPU_SPEED, **changes):
+    given = {"cores": 2, "available_bytes": 20 * GIB, "learns_on_gpu": False, **changes}
+    return estimate_machine(work, probe, learner, **given)
+
+
+def there(work, nodes, learner=FAST, **changes):
+    return estimate_cluster(work, PROBE, learner, nodes, where="there", **changes)
+
+
+def test_a_learner_on_a_core_sets_the_pace_of_two_cores():
+    estimate = here()
+    assert estimate.bottleneck == "learner"
+    assert estimate.steps_per_s == pytest.approx(BUSY * 5_000 / LEARNER_FACTOR / 4)
+    assert estimate.samples_per_s == pytest.approx(4 * estimate.steps_per_s)
+    assert estimate.limits["actors"] == pytest.approx(BUSY * 2 / (ACTOR_FACTOR * 0.5e-3))
+
+
+def test_roles_that_share_one_core_are_limited_by_it():
+    estimate = here(cores=1)
+    per_step = (
+        ACTOR_FACTOR * 0.5e-3
+        + 4 * LEARNER_FACTOR * 2e-4
+        + (5e-6 + 4 * 6e-6 + SHARD_S_PER_STEP)
+        + OTHERS_S_PER_STEP
+    )
+    assert estimate.bottleneck == "cores"
+    assert estimate.steps_per_s == pytest.approx(BUSY / per_step)
+    # A GPU takes the learner's work off the cores.
+    with_gpu = here(cores=1, learner=FAST, learns_on_gpu=True)
+    assert with_gpu.steps_per_s == pytest.approx(BUSY / (per_step - 4 * LEARNER_FACTOR * 2e-4))
+
+
+def test_the_time_is_start_filling_and_steps():
+    estimate = here()
+    filling = 2_000 / estimate.limits["actors"]
+    assert estimate.seconds == pytest.approx(30 + filling + 450_000 / estimate.steps_per_s)
+
+
+def test_filling_takes_as_long_as_its_slowest_game_and_actors_share_the_cores():
+    def filling(**changes):
+        estimate = here(replace(WORK, **changes))
+        return estimate.seconds - 30 - 450_000 / estimate.steps_per_s
+
+    one = 1_000 * ACTOR_FACTOR * 0.5e-3 / BUSY
+    assert filling() == pytest.approx(one)
+    assert filling(actors={"pong": 4, "boxing": 4}) == pytest.approx(one)
+    # The fourth core is not there.
+    assert filling(actors={"pong": 1, "boxing": 3}) == pytest.approx(2 * one)
+    work = replace(WORK, actors={"pong": 1, "boxing": 3})
+    estimate = there(work, [HEAD], cpu_speed=0.5)
+    assert estimate.seconds == pytest.approx(30 + 2 * one + 450_000 / estimate.steps_per_s)
+
+
+def test_games_that_are_slower_to_play_count_by_their_actors():
+    probe = replace(PROBE, act_s={"pong": 0.25e-3, "boxing": 1e-3})
+    work = replace(WORK, actors={"pong": 1, "boxing": 4})
+    assert here(work, probe).limits["actors"] == pytest.approx(BUSY * 8_000 / ACTOR_FACTOR)
+
+
+def test_on_a_cluster_more_actors_help_until_the_learner_is_the_bottleneck():
+    few = there(replace(WORK, actors={"pong": 2, "boxing": 2}, needs_gpu=True), [HEAD, WORKER])
+    many = there(replace(WORK, actors={"pong": 10, "boxing": 10}, needs_gpu=True), [HEAD, WORKER])
+    assert few.bottleneck == "actors"
+    assert many.limits["actors"] == pytest.approx(5 * few.limits["actors"])
+    assert many.bottleneck == "replay"
+    slow = there(
+        replace(WORK, actors={"pong": 10, "boxing": 10}, needs_gpu=True),
+        [HEAD, WORKER],
+        learner=LearnerSpeed(10_000.0, "given"),
+    )
+    assert slow.bottleneck == "learner"
+    assert slow.steps_per_s == pytest.approx(BUSY * 10_000 / 4)
+
+
+def test_slower_cpus_make_everything_on_them_slower():
+    work = replace(WORK, actors={"pong": 2, "boxing": 2})
+    full = there(work, [WORKER], learner=CPU_SPEED)
+    half = there(work, [WORKER], learner=CPU_SPEED, cpu_speed=0.5)
+    for name in ("actors", "learner", "replay"):
+        assert half.limits[name] == pytest.approx(full.limits[name] / 2)
+    # But not what was measured there.
+    given = [there(work, [WORKER], cpu_speed=speed).limits["learner"] for speed in (1.0, 0.5)]
+    assert given[0] == given[1]
+    # And not a GPU.
+    on_gpu = [
+        there(replace(work, needs_gpu=True), [HEAD], cpu_speed=speed).limits["learner"]
+        for speed in (1.0, 0.5)
+    ]
+    assert on_gpu[0] == on_gpu[1]
+
+
+def test_shards_and_learners_add_up():
+    one = there(replace(WORK, needs_gpu=True), [HEAD, WORKER])
+    more = there(replace(WORK, needs_gpu=True, shards=2, learners=2), [HEAD, WORKER])
+    assert more.limits["replay"] == pytest.approx(2 * one.limits["replay"])
+    assert more.limits["learner"] == pytest.approx(2 * 0.9 * one.limits["learner"])
+
+
+def test_what_does_not_fit_is_said_and_the_rest_is_of_the_actors_that_find_room():
+    work = replace(WORK, actors={"pong": 20, "boxing": 20}, needs_gpu=True)
+    estimate = there(work, [HEAD, WORKER])
+    assert estimate.actors == 24 - 2
+    assert estimate.shortage == (
+        "the run needs 42 CPUs (40 actors, 1 shard, 1 learner), and there are 24"
+    )
+    assert there(replace(work, actors={"pong": 1, "boxing": 1}), [HEAD]).shortage == ""
+    assert find_shortage(replace(WORK, needs_gpu=True), [WORKER]) == (
+        "the run needs 1 GPU, and there are 0"
+    )
+    assert there(work, [replace(HEAD, cpus=2)]).steps_per_s == 0
+
+
+def test_an_inference_server_takes_a_cpu():
+    work = replace(WORK, servers=1)
+    assert find_shortage(work, [replace(WORKER, cpus=4)]) == (
+        "the run needs 5 CPUs (2 actors, 1 shard, 1 learner, 1 inference server), and there are 4"
+    )
+    assert there(work, [replace(WORKER, cpus=4)]).actors == 1
+
+
+def test_memory_is_that_of_replay_and_of_every_process():
+    estimate = here()
+    assert estimate.memory_bytes["replay"] == 2 * GIB
+    assert sum(estimate.memory_bytes.values()) > 3 * GIB
+    assert estimate.memory_shortage == ""
+    small = here(available_bytes=GIB)
+    assert small.memory_shortage.startswith("this machine needs ")
+    assert small.memory_shortage.endswith("GiB of memory and has 1.0")
+    tight = there(replace(WORK, needs_gpu=True), [replace(HEAD, memory_bytes=GIB), WORKER])
+    assert tight.memory_shortage.startswith("the head needs ")
+    # Ray on the workers takes the workers' memory.
+    needed = there(replace(WORK, needs_gpu=True), [HEAD])
+    enough = sum(size for name, size in needed.memory_bytes.items() if name != "actors")
+    many = [replace(HEAD, memory_bytes=enough), *[WORKER] * 9]
+    assert there(replace(WORK, needs_gpu=True), many).memory_shortage == ""
+
+
+def test_the_network_carries_chunks_and_weights_and_only_spread_shards_batches():
+    work = replace(WORK, actors={"pong": 4, "boxing": 4}, needs_gpu=True)
+    alone = there(work, [HEAD])
+    assert sum(alone.network_bytes_per_s.values()) == 0
+    two = there(work, [HEAD, WORKER])
+    rate = two.steps_per_s
+    assert two.network_bytes_per_s["chunks"] == pytest.approx(8_000 * rate)
+    assert two.network_bytes_per_s["weights"] == pytest.approx(8 * 3e6 * rate * 4 / 128 / 50)
+    assert two.network_bytes_per_s["batches"] == 0
+    spread = there(replace(work, spread=True), [HEAD, WORKER])
+    assert spread.network_bytes_per_s["batches"] == pytest.approx(0.5 * 4 * 28_000 * rate)
+
+
+def test_a_slow_network_is_filled_by_chunks_and_weights():
+    work = replace(WORK, actors={"pong": 4, "boxing": 4}, needs_gpu=True)
+    slow = there(work, [HEAD, WORKER], network_bytes_per_s=8e6)
+    assert slow.bottleneck == "network"
+    assert sum(slow.network_bytes_per_s.values()) == pytest.approx(8e6)
+    assert slow.steps_per_s == pytest.approx(8e6 / (8_000 + 8 * 3e6 * 4 / 128 / 50))
+    # Actors that fetch as often as they may leave the rest to the chunks.
+    often = replace(work, publish_period=1)
+    full = there(often, [HEAD, WORKER], network_bytes_per_s=8 * 5 * 3e6 + 8e6)
+    assert full.steps_per_s == pytest.approx(1_000)
+    assert there(work, [HEAD], network_bytes_per_s=1.0).bottleneck != "network"
+
+
+def test_actors_pull_weights_five_times_a_second_at_most():
+    work = replace(WORK, publish_period=1, needs_gpu=True)
+    estimate = there(work, [HEAD, WORKER], learner=LearnerSpeed(1e6, "given"))
+    assert estimate.network_bytes_per_s["weights"] == pytest.approx(2 * 5 * 3e6)
+
+
+def test_the_speed_of_a_gpu_is_given_measured_or_assumed_and_said_to_be():
+    work = replace(WORK, needs_gpu=True)
+    given = learner_speed(work, PROBE, PlanOptions(learner_samples_per_s=7e4), "L4")
+    assert given == LearnerSpeed(7e4, "given")
+    assumed = learner_speed(work, PROBE, PlanOptions(), "L4")
+    assert assumed == assume_gpu("L4", PROBE, batch_size=128)
+    assert assumed.origin.startswith("assumed")
+    unknown = learner_speed(work, PROBE, PlanOptions(), "")
+    assert unknown.origin.endswith("as it is not known which GPU it is")
+    with_gpu = replace(PROBE, learner_device="NVIDIA L4", learner_samples_per_s=9e4)
+    measured = learner_speed(work, with_gpu, PlanOptions(), "L4")
+    assert measured == LearnerSpeed(9e4, "measured here, NVIDIA L4")
+    assert learner_speed(work, with_gpu, PlanOptions(), "H100") == assume_gpu(
+        "H100", with_gpu, batch_size=128
+    )
+    assert learner_speed(WORK, PROBE, PlanOptions(), "").samples_per_s == 5_000
+
+
+def test_an_assumed_gpu_is_paid_for_launches_arithmetic_and_the_bus():
+    speed = assume_gpu("L4", PROBE, batch_size=128)
+    update = 4e-3 + 128 * 6e7 / (0.2 * 121e12) + 128 * 28_000 / 6e9
+    assert speed.samples_per_s == pytest.approx(128 / update)
+
+
+def test_operations_are_those_of_convolutions_and_linear_layers():
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 8, 3)
+            self.linear = nn.Linear(8 * 4, 5)
+
+        def forward(self, frames):
+            return self.linear(self.conv(frames.float()).relu().flatten(1))
+
+    forward = 2 * (4 * 9) * (8 * 2 * 2) + 2 * 32 * 5
+    assert count_flops(Small(), (4, 4, 4)) == 3 * forward
+    assert count_flops(Small(), (4, 99, 99)) == 0
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("file", "head", "smallest", "largest"),
+    [
+        ("cluster.yaml", (8, 1, "L4"), 2, 8),
+        ("cluster-gcp.yaml", (8, 1, "L4"), 2, 8),
+        # No autoscaler: there are as many as it says.
+        ("docker/kuberay.yaml", (8, 1, ""), 2, 2),
+    ],
+)
+def test_our_own_cluster_files_are_read(file, head, smallest, largest):
+    cluster = read_cluster(ROOT / file)
+    assert (cluster.head.cpus, cluster.head.gpus, cluster.head.gpu) == head
+    assert [n.cpus for n in cluster.nodes(largest=False)] == [8] + [16] * smallest
+    assert [n.cpus for n in cluster.nodes(largest=True)] == [8] + [16] * largest
+    assert cluster.head.memory_bytes >= 28 * GIB
+
+
+def test_pods_grow_where_an_autoscaler_starts_them(tmp_path):
+    path = tmp_path / "kuberay.yaml"
+    text = (ROOT / "docker" / "kuberay.yaml").read_text()
+    path.write_text(text.replace("enableInTreeAutoscaling: false", "enableInTreeAutoscaling: true"))
+    assert len(read_cluster(path).nodes(largest=True)) == 1 + 8
+
+
+def test_a_list_of_machines_says_nothing_of_their_cpus():
+    cluster = read_cluster(ROOT / "cluster-ssh.yaml")
+    assert [node.cpus for node in cluster.nodes(largest=True)] == [None] * 3
+
+
+def test_all_kinds_of_workers_together_are_no_more_than_max_workers(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(
+        "max_workers: 3\nhead_node_type: h\navailable_node_types:\n"
+        "  h: {resources: {CPU: 4}}\n"
+        "  a: {resources: {CPU: 2, GPU: 0}, min_workers: 1, max_workers: 2}\n"
+        "  b: {resources: {CPU: 8}}\n"
+    )
+    cluster = read_cluster(path)
+    assert [node.cpus for node in cluster.nodes(largest=False)] == [4, 2]
+    assert [node.cpus for node in cluster.nodes(largest=True)] == [4, 2, 2, 8]
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpus", "gpu"),
+    [
+        ("c7i.4xlarge", 16, ""),
+        ("g6.2xlarge", 8, "L4"),
+        ("m7g.large", 2, ""),
+        ("n2-standard-16", 16, ""),
+        ("g2-standard-8", 8, "L4"),
+        ("mystery", None, ""),
+        ("m7i.metal", None, ""),
+    ],
+)
+def test_a_machine_is_known_by_its_name(machine, cpus, gpu):
+    node = node_of_machine("worker", machine)
+    assert (node.cpus, node.gpu, node.gpus) == (cpus, gpu, int(bool(gpu)))
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpus"),
+    [("g5.16xlarge", 1), ("g5.12xlarge", 4), ("p4d.24xlarge", 8), ("g2-standard-48", 4)],
+)
+def test_large_machines_have_several_gpus(machine, gpus):
+    assert node_of_machine("head", machine).gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("500m", 0.5), ("28Gi", 28 * GIB), (8, 8), ("2k", 2000)]
+)
+def test_quantities_of_kubernetes(text, number):
+    assert quantity(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not valid YAML"),
+        ("just words", "is not the file of a cluster"),
+        ("available_node_types: {h: 5}", "is damaged"),
+        ("available_node_types: {}", "is damaged"),
+        ("provider: {head_ip: 1.2.3.4, worker_ips: 7}", "is damaged"),
+        ("kind: RayCluster", "is damaged"),
+        ("available_node_types: {h: {resources: {CPU: .inf}}}", "is damaged"),
+        (
+            "{kind: RayCluster, spec: {headGroupSpec: {template: {spec: {containers: []}}}}}",
+            "is damaged",
+        ),
+    ],
+)
+def test_a_file_that_is_no_cluster_is_refused(tmp_path, text, message):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_cluster(path)
+
+
+def test_options_of_the_plan_and_of_the_run_are_told_apart():
+    options, words = parse_options(
+        ["--games", "pong", "--target-steps", "5", "--json", "--balance", "--actors", "2"]
+    )
+    assert (options.target_steps, options.json) == (5, True)
+    assert words == ["--games", "pong", "--actors", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target-steps", "-5"], "target-steps must be at least 1 and at most 1e.15, got -5"),
+        (["--target-steps", "9" * 400], "target-steps must be at least 1 and at most 1e.15"),
+        (["--target-steps", "many"], "invalid int value: 'many'; see plan.py --help"),
+        (["--gpu", "Voodoo"], "nothing is known of a GPU 'Voodoo'; choose among T4, "),
+        (["--probe-s", "0"], "probe-s must be a positive number"),
+        (["--learner-samples-per-s", "nan"], "learner-samples-per-s must be a positive number"),
+    ],
+)
+def test_bad_options_of_the_plan_are_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        parse_options(words)
+
+
+def plan_of(words=(), *, cluster=None, probe=PROBE, here=HERE, **options):
+    words = ["--games", "pong", "boxing", *words]
+    invocation = parse_invocation(words, default_preset="quickstart")
+    config = build_config(MultitaskConfig, invocation, prog="plan.py")
+    return make_plan(
+        config,
+        probe,
+        PlanOptions(cluster=cluster, **options),
+        None if cluster is None else read_cluster(cluster),
+        here=here,
+    )
+
+
+def probed(words, *, cluster=None, **options):
+    invocation = parse_invocation(words, default_preset="quickstart")
+    config = build_config(MultitaskConfig, invocation, prog="plan.py")
+    return what_is_probed(config, PlanOptions(**options), cluster)
+
+
+def test_one_learner_with_its_part_of_the_batch_is_probed():
+    whole = probed([]).replay.batch_size
+    one = probed(["--learner.num-replicas", "4"])
+    assert (one.learner.num_replicas, one.replay.batch_size) == (1, whole // 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "head", "options", "device"),
+    [
+        ([], None, {}, "auto"),
+        (["--device", "cpu"], HEAD, {}, "cpu"),
+        (["--device", "cuda"], WORKER, {}, "auto"),
+        ([], HEAD, {}, "auto"),
+        ([], WORKER, {}, "cpu"),
+        ([], WORKER, {"gpu": "L4"}, "auto"),
+        ([], replace(WORKER, gpus=None), {}, "auto"),
+    ],
+)
+def test_the_learner_is_probed_on_a_cpu_where_it_will_have_no_gpu(words, head, options, device):
+    cluster = None if head is None else ClusterFile(name="c", head=head)
+    assert probed(words, cluster=cluster, **options).device == device
+
+
+def text_of(document):
+    return format_plan({**document, "preset": "quickstart", "hardware": "2 cores"})
+
+
+def test_a_plan_is_of_this_machine_and_of_the_cluster_at_its_smallest_and_largest():
+    document = plan_of(["--actors", "8"], cluster=ROOT / "cluster.yaml", target_steps=10**7)
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    mine, smallest, largest = document["estimates"]
+    assert mine["steps_per_s"] == pytest.approx(here().steps_per_s, rel=1e-3)
+    assert (smallest["cpus"], largest["cpus"]) == (40, 136)
+    assert smallest["learner"]["origin"].startswith("assumed for the GPU L4")
+    text = text_of(document)
+    assert "assumed for the GPU L4" in text
+    assert "10,000,000 steps" in text
+    assert "in clouds a CPU is half of a core" in text
+    with_speed = plan_of(cluster=ROOT / "cluster.yaml", learner_samples_per_s=1e4)
+    assert with_speed["estimates"][1]["learner"] == {"samples_per_s": 1e4, "origin": "given"}
+    # What is measured there says nothing about the machine here.
+    assert with_speed["estimates"][0]["learner"]["samples_per_s"] == 5_000
+
+
+def test_a_cluster_that_is_too_small_says_so():
+    document = plan_of(["--actors", "100"], cluster=ROOT / "cluster.yaml")
+    assert "DOES NOT FIT: the run needs 202 CPUs" in text_of(document)
+
+
+def test_machines_of_unknown_size_are_taken_to_be_like_this_one():
+    document = plan_of(cluster=ROOT / "cluster-ssh.yaml", gpu="A100")
+    _, there = document["estimates"]
+    assert (there["nodes"], there["cpus"]) == (3, 6)
+    assert there["learner"]["origin"].startswith("assumed for the GPU A100")
+    assert any("taken to be like here" in note for note in document["notes"])
+    with_gpus = replace(HERE, gpus=1)
+    document = plan_of(["--device", "cuda"], cluster=ROOT / "cluster-ssh.yaml", here=with_gpus)
+    assert document["estimates"][1]["shortage"] == ""
+
+
+def test_a_gpu_that_is_not_here_can_be_planned_with():
+    document = plan_of(gpu="H100")
+    (estimate,) = document["estimates"]
+    assert estimate["learner"]["origin"].startswith("assumed for the GPU H100")
+    assert document["notes"][0].startswith("this machine has no GPU")
+
+
+def test_a_busy_machine_is_told():
+    assert plan_of(probe=replace(PROBE, core_share=0.97))["notes"] == []
+    (note,) = plan_of(probe=replace(PROBE, core_share=0.5))["notes"]
+    assert "the probe got 50% of a core" in note
+
+
+def test_a_long_time_is_in_days():
+    text = text_of(plan_of(target_steps=10**9))
+    assert re.search(r"1,000,000,000 steps about \d+\.\d d \(\d+\.\d d to \d+\.\d d\)", text), text
+
+
+def test_missing_experts_are_named():
+    document = plan_of(probe=replace(PROBE, made_up_teachers=("qbert",)))
+    assert "no expert is there for qbert" in text_of(document)
+
+
+def run_plan(tmp_path, *words):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "launch" / "plan.py"), *words],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--games", "nosuchgame"], "nosuchgame"),
+        (["--target-steps", "-1"], "target-steps must be at least 1"),
+        (["--cluster", "nowhere.yaml"], "cannot read the cluster file nowhere.yaml"),
+        (["--cluster", "."], "cannot read the cluster file"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(tmp_path, words, message):
+    done = run_plan(tmp_path, *words)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_real_probe_makes_a_plan(tmp_path):
+    done = run_plan(
+        tmp_path, "--preset", "smoke", "--games", "pong", "qbert", "--probe-s", "2", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    probe = document["probe"]
+    assert set(probe["act_s"]) == {"pong", "qbert"}
+    assert probe["made_up_teachers"] == ["qbert"]
+    # A frame of 84 x 84 for a step, four of them for a sample.
+    assert 7_056 < probe["chunk_bytes_per_step"] < 9_000
+    assert 4 * 7_056 < probe["batch_bytes_per_sample"] < 30_000
+    assert probe["flops_per_sample"] > 1e6
+    assert probe["weights_bytes"] > 10_000
+    assert 0 < probe["core_share"] <= 1
+    (estimate,) = document["estimates"]
+    assert estimate["steps_per_s"] > 0
+    assert estimate["seconds"] > 0
+    assert estimate["memory_bytes"]["replay"] == probe["replay_bytes"]

@@ -1,0 +1,298 @@
+"""Wishes from outside and the balance: what is changed, what is said, what is seen."""
+
+from dataclasses import replace
+
+import pytest
+
+from engines.engine import check_wanted
+from engines.live_control import LiveControl, describe_restarts
+from games.registry import get_game
+from recipes.balance import BalanceConfig
+from recipes.config import MultitaskConfig
+from recipes.mimic import MultitaskRecipe
+from records.process_id import RoleProcess, own_process
+from records.progress import GameProgress, GameReplay, Progress
+
+GAMES = ("pong", "boxing", "breakout")
+SLOW_LEARNER = {
+    "updates": 7,
+    "game/pong/actors": 3,
+    "learner_busy": 0.97,
+    "learner_waiting": 0.03,
+    "actor_stepping": 0.2,
+    "actor_network": 0.1,
+    "actor_waiting": 0.7,
+    "actor_held": 0.7,
+}
+
+
+class CountingEngine:
+    """Only counts its actors."""
+
+    def __init__(self, num_actors=3):
+        self.room = 1_000
+        self.actors = dict.fromkeys(GAMES, num_actors)
+        self.shares = dict.fromkeys(GAMES, 1.0)
+        self.calls = []
+
+    def scale(self, game, wanted):
+        check_wanted(game, wanted, GAMES)
+        self.calls.append((game, wanted))
+        self.actors[game] = wanted
+
+    def configure(self, game, *, share):
+        if share > 1.9:
+            raise ValueError("a share too many")
+        self.shares[game] = share
+
+    def progress(self):
+        return Progress(
+            updates=7,
+            games={
+                game: GameProgress(
+                    steps=100,
+                    episodes=1,
+                    actors=min(self.room, self.actors[game]),
+                    wanted=self.actors[game],
+                    waiting=max(0, self.actors[game] - self.room),
+                    replay_size=0,
+                    sampled=0,
+                    inserted=0,
+                    replay=GameReplay(share=self.shares[game]),
+                )
+                for game in GAMES
+            },
+            faults={"actor_restarts": 2},
+            processes=(RoleProcess(role="learner", rank=0, process=own_process(), done=7),),
+        )
+
+
+class Board:
+    """Somebody outside."""
+
+    def __init__(self):
+        self.wishes = {}
+        self.shown = []
+
+    def wanted(self):
+        return dict(self.wishes)
+
+    def show(self, status, record=None):
+        self.shown.append((status, record))
+
+    @property
+    def status(self):
+        return self.shown[-1][0]
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Scene:
+    """A run that is looked at."""
+
+    def __init__(self, *, balance=None, board=True):
+        config = MultitaskConfig(games=GAMES, num_steps=100, balance=balance or BalanceConfig())
+        self.engine = CountingEngine()
+        self.board = Board() if board else None
+        self.events = []
+        self.clock = Clock()
+        self.recipe = MultitaskRecipe(config)
+        self.control = LiveControl(
+            self.recipe,
+            engine=self.engine,
+            board=self.board,
+            tell=lambda event, progress: self.events.append(event),
+            clock=self.clock,
+        )
+
+    def look(self, row=None):
+        self.control.look(self.engine.progress(), row or {})
+
+
+def returns(recipe, **parts):
+    """A look's training scores, as parts of the way from random play to the teacher."""
+    row = {}
+    for game, part in parts.items():
+        low, high = get_game(game).random_score, recipe.teacher_score(game).mean
+        row[f"game/{game}/return"] = low + part * (high - low)
+    return row
+
+
+def test_a_wish_is_followed_once_and_told():
+    scene = Scene()
+    scene.look()
+    scene.board.wishes = {"pong": 8}
+    scene.look()
+    scene.look()
+    assert scene.engine.calls == [("pong", 8)]
+    assert scene.events == ["pong: 3 -> 8 actors"]
+    assert scene.board.status["answered"] == {"pong": 8}
+    assert scene.board.status["events"] == [
+        {"seconds": None, "steps": 300, "updates": 7, "event": "pong: 3 -> 8 actors"}
+    ]
+
+
+def test_the_number_that_is_there_already_is_no_event():
+    scene = Scene()
+    scene.board.wishes = {"pong": 3}
+    scene.look()
+    assert scene.events == []
+    assert scene.board.status["answered"] == {"pong": 3}
+
+
+def test_a_wish_that_cannot_be_is_refused_with_the_reason_and_changes_nothing():
+    scene = Scene()
+    scene.board.wishes = {"seaquest": 2, "boxing": 1}
+    scene.look()
+    assert scene.engine.calls == [("boxing", 1)]
+    assert "'seaquest' is not a game of this run" in scene.board.status["refused"]["seaquest"]
+    assert len(scene.events) == 2
+    scene.look()
+    assert len(scene.events) == 2, "the same refusal is told again"
+
+
+def test_what_is_seen_from_outside():
+    scene = Scene()
+    scene.engine.room = 2
+    scene.control.show("starting", None)
+    assert scene.board.status["phase"] == "starting"
+    assert set(scene.board.status["games"]) == set(GAMES)
+    scene.look({"seconds": 5.0})
+    status, record = scene.board.shown[-1]
+    assert record == {"seconds": 5.0}
+    assert status["phase"] == "training"
+    pong = status["games"]["pong"]
+    assert pong.pop("teacher") == scene.recipe.teacher_score("pong").mean
+    assert pong == {"live": 2, "wanted": 3, "waiting": 1, "steps": 100}
+    assert (status["steps"], status["updates"]) == (300, 7)
+    assert status["pid"] > 0
+    assert status["host"]
+    (role,) = status["processes"]
+    assert (role["role"], role["rank"], role["done"]) == ("learner", 0, 7)
+    assert status["faults"] == {"actor_restarts": 2}
+
+
+def test_what_limits_the_run_is_seen_from_outside():
+    scene = Scene()
+    scene.look({"seconds": 5.0})
+    assert scene.board.status["verdict"] is None
+    scene.look(SLOW_LEARNER)
+    verdict = scene.board.status["verdict"]
+    assert verdict["limit"] == "learner"
+    assert verdict["numbers"]["learner_busy"] == 0.97
+    assert verdict["reason"] == "the learner works 97% of the time"
+    assert "learner.num_replicas" in verdict["advice"]
+    scene.control.show("testing", scene.engine.progress())
+    assert scene.board.status["verdict"] == verdict, "it is forgotten with the last look"
+
+
+def test_tests_are_seen_from_outside_with_the_next_look():
+    scene = Scene()
+    scene.control.observe_test({"steps": 10, "test/pong/mean": 3.5})
+    scene.look({"seconds": 5.0})
+    assert scene.board.status["tests"] == {"test/pong/mean": 3.5}
+
+
+def test_restarts_between_two_looks_are_told_by_role():
+    scene = Scene()
+    now = scene.engine.progress()
+    before = replace(now, faults={"actor_restarts": 1, "shard_restarts": 0, "chunks_lost": 0})
+    after = replace(now, faults={"actor_restarts": 3, "shard_restarts": 1, "chunks_lost": 9})
+    assert describe_restarts(before, after) == ["actor restarted, 2 times", "shard restarted"]
+    assert describe_restarts(after, after) == []
+    assert describe_restarts(None, after) == ["actor restarted, 3 times", "shard restarted"]
+
+
+def test_how_many_wait_for_room_is_told_when_it_changes():
+    scene = Scene()
+    scene.board.wishes = {"pong": 8}
+    scene.look()
+    scene.engine.room = 5
+    scene.look()
+    scene.look()
+    scene.engine.room = 7
+    scene.look()
+    scene.engine.room = 8
+    scene.look()
+    assert scene.events[1:] == [
+        "pong: 3 of 8 actors are waiting for room",
+        "pong: 1 of 8 actors are waiting for room",
+    ]
+
+
+def test_nobody_needs_to_look():
+    scene = Scene(board=False)
+    scene.look()
+    scene.control.show("ended", None)
+
+
+def test_the_balance_moves_an_actor_and_shares_and_says_so():
+    scene = Scene(balance=BalanceConfig(enabled=True, period_s=60.0, bound=1.5))
+    row = returns(scene.recipe, pong=1.0, boxing=0.5, breakout=0.0)
+    scene.look(row)
+    assert scene.engine.calls == [], "before its period is over"
+    scene.clock.now = 61.0
+    scene.look(row)
+    # The one that gives comes first.
+    assert scene.engine.calls == [("pong", 2), ("breakout", 4)]
+    assert scene.events[:2] == [
+        "pong: 3 -> 2 actors (balance)",
+        "breakout: 3 -> 4 actors (balance)",
+    ]
+    assert scene.engine.shares == {
+        "pong": pytest.approx(1 / 1.5),
+        "boxing": 1.0,
+        "breakout": pytest.approx(1.5),
+    }
+    assert "breakout: share 1.00 -> 1.50 (balance)" in scene.events
+    scene.look(row)
+    assert len(scene.engine.calls) == 2, "again within its period"
+
+
+def test_the_balance_waits_until_all_games_can_be_told():
+    scene = Scene(balance=BalanceConfig(enabled=True))
+    scene.clock.now = 1000.0
+    scene.look(returns(scene.recipe, pong=1.0, boxing=0.5))
+    assert scene.engine.calls == []
+    scene.look(returns(scene.recipe, breakout=0.0))
+    assert scene.engine.calls
+
+
+def test_a_share_that_replay_refuses_ends_nothing():
+    scene = Scene(balance=BalanceConfig(enabled=True, bound=2.0))
+    scene.clock.now = 1000.0
+    scene.look(returns(scene.recipe, pong=1.0, boxing=1.0, breakout=0.0))
+    assert "cannot change the share of breakout: a share too many" in scene.events
+
+
+def test_a_game_that_somebody_has_set_a_number_for_is_left_alone():
+    scene = Scene(balance=BalanceConfig(enabled=True))
+    scene.board.wishes = {"breakout": 3}
+    scene.clock.now = 1000.0
+    scene.look(returns(scene.recipe, pong=1.0, boxing=0.6, breakout=0.0))
+    assert {game for game, _ in scene.engine.calls} <= {"breakout", "pong", "boxing"}
+    assert scene.engine.actors["breakout"] == 3
+    assert scene.engine.shares["breakout"] == 1.0
+
+
+def test_without_it_nothing_moves():
+    scene = Scene()
+    scene.clock.now = 1e6
+    scene.look(returns(scene.recipe, pong=1.0, boxing=1.0, breakout=0.0))
+    assert scene.engine.calls == []
+    assert scene.engine.shares == dict.fromkeys(GAMES, 1.0)
+
+
+def test_a_test_counts_for_the_balance_too():
+    scene = Scene(balance=BalanceConfig(enabled=True))
+    scene.clock.now = 1000.0
+    for game, score in zip(GAMES, (1.0, 0.9, 0.1), strict=True):
+        scene.control.observe_test({f"test/{game}/teacher_normalized": score})
+    scene.look()
+    assert scene.engine.actors["breakout"] == 4

@@ -1,0 +1,458 @@
+"""Defaults, then the preset, then the command line; what is wrong is refused by name."""
+
+import dataclasses
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recipes.config import CommonConfig, ExpertsConfig, MultitaskConfig
+from recipes.loading import dump_config, load_config, load_preset, preset_names
+from replay.config import ReplayConfig
+from replay.pace.game_settings import GameSettings
+
+GOLDEN = Path(__file__).parents[1] / "launch" / "golden"
+CLASSES = {"multitask": MultitaskConfig, "experts": ExpertsConfig}
+LEFT_OUT = {"preset", "run_dir", "resume", "redis_url"}
+"""Where a run lies is not part of what it is, and a URL may hold a password."""
+
+OF_PARTITIONS = [
+    field.name for field in dataclasses.fields(ReplayConfig) if "partition" in field.name
+]
+
+MINIMAL = ("--games", "pong", "boxing", "--num-steps", "1000")
+
+
+def load(*argv: str, preset: str = "", config_class: type[CommonConfig] = MultitaskConfig):
+    return load_config(config_class, argv, preset_text=preset, prog="command.py")
+
+
+def refusal(capsys, *argv: str, preset: str = "", config_class=MultitaskConfig) -> str:
+    """Status 2 and what was said, in one line."""
+    with pytest.raises(SystemExit) as left:
+        load(*argv, preset=preset, config_class=config_class)
+    assert left.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    return said.err.strip()
+
+
+def leaves(config_class: type) -> dict[str, type]:
+    """Dotted names of all options and their types."""
+    found: dict[str, type] = {}
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            found |= {f"{field.name}.{name}": value for name, value in leaves(kind).items()}
+        else:
+            found[field.name] = kind
+    return found
+
+
+def value_of(config, name: str):
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+# Defaults, preset, command line
+
+
+def test_without_a_preset_the_defaults_hold():
+    config = load(*MINIMAL)
+    assert config == MultitaskConfig(games=("pong", "boxing"), num_steps=1000)
+
+
+def test_a_preset_overrides_the_defaults_and_leaves_its_neighbours_alone():
+    config = load(*MINIMAL, preset="replay: {batch_size: 7}\nseed: 5")
+    assert (config.seed, config.replay.batch_size) == (5, 7)
+    default = MultitaskConfig(games=("pong", "boxing"), num_steps=1000)
+    assert config.replay == dataclasses.replace(default.replay, batch_size=7)
+    assert config.actor == default.actor
+
+
+def test_the_command_line_overrides_the_preset_and_leaves_its_neighbours_alone():
+    preset = "games: [pong]\nnum_steps: 5\nreplay: {batch_size: 7, capacity_per_game: 3000}"
+    config = load("--replay.batch-size", "9", preset=preset)
+    sizes = (config.replay.batch_size, config.replay.capacity_per_game, config.num_steps)
+    assert sizes == (9, 3000, 5)
+
+
+def test_a_list_is_replaced_as_a_whole():
+    config = load("--games", "breakout", preset="games: [pong, boxing]\nnum_steps: 5")
+    assert config.games == ("breakout",)
+
+
+def test_the_last_of_two_equal_options_wins():
+    assert load(*MINIMAL, "--seed", "3", "--seed", "4").seed == 4
+
+
+def test_numbers_without_a_point_in_yaml_are_numbers():
+    """YAML takes 1e-4 for a text."""
+    assert load(*MINIMAL, preset="learner: {learning_rate: 1e-4}").learner.learning_rate == 1e-4
+
+
+def test_steps_and_samples_per_insert_give_the_number_of_updates():
+    replay = ("--replay.samples-per-insert", "4", "--replay.batch-size", "128")
+    assert load(*MINIMAL, *replay).num_updates == 32  # 4,000 samples in batches of 128.
+
+
+# Presets
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads(name):
+    text = load_preset(name)
+    config = load(preset=text)
+    assert len(config.games) >= 2
+    for key, value in yaml.safe_load(text).items():
+        if not isinstance(value, dict):
+            found = value_of(config, key)
+            assert (list(found) if isinstance(found, tuple) else found) == value
+            continue
+        for inner, inner_value in value.items():
+            assert value_of(config, f"{key}.{inner}") == inner_value
+
+
+def test_the_presets_are_those_that_the_documents_name():
+    assert {"quickstart", "smoke", "amn_8games", "amn_13games", "paper"} <= set(preset_names())
+
+
+def test_a_file_can_be_a_preset(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 11\n")
+    assert load(*MINIMAL, preset=load_preset(str(path))).seed == 11
+
+
+@pytest.mark.parametrize("name", ["smok", "smoke.yaml", "", "../presets/smoke"])
+def test_an_unknown_preset_is_refused_with_those_there_are(name):
+    with pytest.raises(ValueError, match=r"unknown preset .*quickstart, smoke"):
+        load_preset(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("games: [pong", "not valid YAML"),
+        ("- pong", "must be a mapping"),
+        ("pong", "must be a mapping"),
+    ],
+)
+def test_a_preset_that_is_not_a_mapping_is_refused(capsys, text, message):
+    said = refusal(capsys, *MINIMAL, preset=text)
+    assert said.startswith("error: the preset")
+    assert message in said
+
+
+# The round trip
+
+
+def other_values(config_class: type[CommonConfig]) -> list[str]:
+    """A command line that gives every option another value than its default, if it may have one."""
+    special = {
+        "games": ["breakout", "pong"],
+        "actors": ["2", "pong=3"],
+        "teachers": ["pong=a/pong.safetensors"],
+        "temperatures": ["pong=0.5"],
+        "shares": ["breakout=2.5"],
+        "quotas": ["breakout=3000"],
+        "samples_per_insert_caps": ["pong=80.5"],
+        "cluster_wait_s": ["30.5"],
+        "network.torso": ["impala"],
+        "network.dueling": ["False"],
+        "network.per_game_heads": [str(config_class is MultitaskConfig)],
+        "replay.samples_per_insert_cap": ["64.5"],
+        "replay.min_size_per_game": ["1"],
+        "replay.sampler": ["hierarchical"],
+        # The local engine is one process: no other learners, no server.
+        "engine": ["ray"],
+        "learner.num_replicas": ["3"],
+        "actor.inference": ["server" if config_class is MultitaskConfig else "actor"],
+    }
+    if config_class is ExpertsConfig:
+        # Partitions are by the teacher's values, and experts are trained without a teacher.
+        special |= {f"replay.{n}": [str(getattr(ReplayConfig(), n))] for n in OF_PARTITIONS}
+        special["replay.sampler"] = ["rank"]
+    default = config_class(games=("pong",), num_steps=1)
+    words: list[str] = []
+    for name, kind in leaves(config_class).items():
+        old = value_of(default, name)
+        if typing.get_origin(kind) is typing.Literal:
+            new = [next(choice for choice in typing.get_args(kind) if choice != old)]
+        elif kind is bool:
+            new = [str(not old)]
+        elif kind is int:
+            new = [str(old + 1)]
+        elif kind is float:
+            new = [str(old / 2 + 0.125)]
+        else:
+            new = ["x"]
+        new = special.get(name, new)
+        if name not in LEFT_OUT:
+            words += [f"--{name.replace('_', '-')}", *new]
+    return words
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_dump_with_every_option_changed_is_a_preset_that_gives_the_same(name):
+    config_class = CLASSES[name]
+    words = other_values(config_class)
+    config = load(*words, config_class=config_class)
+    default = config_class(games=("pong",), num_steps=1)
+    unchanged = {
+        key for key in leaves(config_class) if value_of(config, key) == value_of(default, key)
+    }
+    if name == "multitask":
+        assert unchanged == LEFT_OUT | {"network.dueling", "engine"}
+    else:
+        of_partitions = {f"replay.{option}" for option in OF_PARTITIONS}
+        assert unchanged == LEFT_OUT | {"network.per_game_heads", "actor.inference"} | of_partitions
+    assert load(preset=dump_config(config), config_class=config_class) == config
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_survives_being_dumped_and_loaded(preset):
+    config = load(preset=load_preset(preset))
+    assert load(preset=dump_config(config)) == config
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_what_a_preset_says_of_games_and_replay_suits_experts_too(preset):
+    document = yaml.safe_load(load_preset(preset))
+    text = yaml.safe_dump({key: document[key] for key in ("games", "num_steps", "replay")})
+    config = load(preset=text, config_class=ExpertsConfig)
+    assert load(preset=dump_config(config), config_class=ExpertsConfig) == config
+
+
+def test_a_dump_names_neither_the_folder_nor_the_server():
+    places = ("--run-dir", "somewhere", "--redis-url", "redis://:secret@host/0")
+    text = dump_config(load(*MINIMAL, *places))
+    assert "secret" not in text
+    assert not LEFT_OUT & yaml.safe_load(text).keys()
+
+
+def test_a_dump_has_every_option_that_is_not_left_out():
+    document = yaml.safe_load(dump_config(load(*MINIMAL)))
+
+    def names(node, prefix=""):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from names(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+
+    assert set(names(document)) == set(leaves(MultitaskConfig)) - LEFT_OUT
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_options_are_the_ones_that_files_of_users_may_contain(name):
+    """A renamed or dropped option breaks presets and run folders: add to the golden file, and say
+    in the change log what was taken out of it."""
+    expected = (GOLDEN / f"{name}_options.txt").read_text().split()
+    assert sorted(leaves(CLASSES[name])) == expected
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [
+        ("batchsize: 3", "batchsize"),
+        ("replay: {batchsize: 3}", "replay.batchsize"),
+        ("replays: {batch_size: 3}", "replays"),
+        ("dqn: {gamma: 0.9}", "dqn"),
+    ],
+)
+def test_a_misspelled_key_in_a_preset_is_refused_by_its_name(capsys, preset, name):
+    assert f"a preset cannot set {name}" in refusal(capsys, *MINIMAL, preset=preset)
+
+
+def test_a_misspelled_key_is_answered_with_the_right_one(capsys):
+    said = refusal(capsys, *MINIMAL, preset="replay: {batchsize: 3}")
+    assert "did you mean replay.batch_size?" in said
+    said = refusal(capsys, *MINIMAL, "--replay.batchsize", "3")
+    assert "--replay.batchsize" in said
+    assert "perhaps you meant --replay.batch-size" in said
+
+
+@pytest.mark.parametrize("value", ["null", '""', "{}", "[]"])
+def test_a_misspelled_key_without_a_value_is_refused_as_well(capsys, value):
+    said = refusal(capsys, *MINIMAL, preset=f"replay: {{batchsize: {value}}}")
+    assert "replay.batchsize" in said
+
+
+@pytest.mark.parametrize("name", ["preset", "resume", "run_dir", "redis_url"])
+def test_a_preset_cannot_say_where_a_run_lies(capsys, name):
+    assert f"a preset cannot set {name}" in refusal(capsys, *MINIMAL, preset=f"{name}: somewhere")
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [
+        ("replay: {batch_size: lots}", "--replay.batch-size"),
+        ("replay: {batch_size: 1.5}", "--replay.batch-size"),
+        ("replay: {batch_size: [1, 2]}", "2"),
+        ("replay: {batch_size: true}", "--replay.batch-size"),
+        ("learner: {learning_rate: fast}", "--learner.learning-rate"),
+        ("engine: cloud", "--engine"),
+        ("network: {dueling: maybe}", "--network.dueling"),
+        ("replay: 3", "replay is a group of settings"),
+        ("seed: {a: 1}", "seed is a single setting"),
+        ("replay: {batch_size: 3.0e+2}", "--replay.batch-size"),
+    ],
+)
+def test_a_wrong_type_in_a_preset_is_refused_by_its_name(capsys, preset, name):
+    assert name in refusal(capsys, *MINIMAL, preset=preset)
+
+
+@pytest.mark.parametrize("option", ["--games", "--num-steps"])
+def test_what_has_no_default_must_be_given(capsys, option):
+    argv = [word for word in MINIMAL if word != option] if option == "--num-steps" else MINIMAL[3:]
+    assert option in refusal(capsys, *(argv[:3] if option == "--num-steps" else argv))
+
+
+SENSELESS = [
+    ("games", ()),
+    ("games", ("pong", "pong")),
+    ("num_steps", 0),
+    ("seed", -1),
+    ("report_period_s", 0.0),
+    ("actors", ("0",)),
+    ("actors", ("breakout=2",)),
+    ("temperatures", ("pong=0",)),
+    ("shares", ("pong=-1",)),
+    ("teachers", ("pong=",)),
+    ("actor.num_envs", 0),
+    ("actor.num_envs", 70_000),
+    ("actor.chunk_steps", 0),
+    ("actor.epsilon", 1.5),
+    ("actor.anneal_steps", -1),
+    ("actor.inference_max_batch", 0),
+    ("actor.inference_max_wait_s", -0.1),
+    ("replay.batch_size", 0),
+    ("replay.capacity_per_game", 0),
+    ("replay.min_size_per_game", 0),
+    ("replay.min_size_per_game", 200_000),
+    ("replay.samples_per_insert", 0.0),
+    ("replay.samples_per_insert_cap", 1.0),
+    ("replay.error_buffer", 0.0),
+    ("replay.priority_exponent", -0.1),
+    ("replay.num_partitions", 0),
+    ("replay.num_shards", 0),
+    ("replay.num_shards", 3),
+    ("replay.snapshot_period_s", -1.0),
+    ("quotas", ("pong=0",)),
+    ("samples_per_insert_caps", ("pong=-1",)),
+    ("learner.learning_rate", 0.0),
+    ("learner.adam_epsilon", 0.0),
+    ("learner.max_gradient_norm", -1.0),
+    ("learner.publish_period", 0),
+    ("learner.num_replicas", 0),
+    ("learner.num_replicas", 3),
+    ("network.dueling", True),
+    ("mimic.temperature", 0.0),
+    ("mimic.feature_weight", -1.0),
+    ("mimic.importance_exponent", 2.0),
+    ("evaluation.num_episodes", 0),
+    ("evaluation.num_envs", 0),
+    ("evaluation.epsilon", -0.1),
+    ("evaluation.period_steps", -1),
+    ("checkpoint.period_s", 0.0),
+    ("checkpoint.keep", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), SENSELESS)
+def test_a_senseless_value_is_refused_by_its_name(name, value):
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        changed(MultitaskConfig(games=("pong", "boxing"), num_steps=1), name, value)
+
+
+@pytest.mark.parametrize("config_class", [MultitaskConfig, ExpertsConfig])
+def test_settings_of_partitions_without_partitions_are_refused(capsys, config_class):
+    words = [*MINIMAL, "--replay.sampler", "rank", "--replay.partition-draw", "uniform"]
+    said = refusal(capsys, *words, config_class=config_class)
+    assert "replay.partition_draw is uniform, but the sampler rank has no partitions" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--learner.num-replicas", "2"], "learner.num_replicas is 2"),
+        (["--actor.inference", "server"], "actor.inference is server"),
+    ],
+)
+def test_what_needs_more_than_one_process_is_refused_by_the_local_engine(capsys, words, name):
+    assert load(*MINIMAL, *words).engine == "ray"
+    said = refusal(capsys, *MINIMAL, *words, "--engine", "local")
+    assert f"{name}, but the local engine has one process" in said
+
+
+def test_an_inference_server_is_refused_for_experts(capsys):
+    words = [*MINIMAL, "--engine", "ray", "--actor.inference", "server"]
+    assert "is for students" in refusal(capsys, *words, config_class=ExpertsConfig)
+
+
+def test_partitions_by_a_teachers_values_are_refused_for_experts(capsys):
+    words = [*MINIMAL, "--replay.sampler", "hierarchical"]
+    assert load(*words).replay.sampler == "hierarchical"
+    said = refusal(capsys, *words, config_class=ExpertsConfig)
+    assert "replay.sampler hierarchical goes by a teacher's values" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--quotas", "pong=1999"], "the quota of pong (1999) must not be below"),
+        (["--samples-per-insert-caps", "pong=1.5"], "the samples-per-insert cap of pong (1.5) mu"),
+        (["--quotas", "seaquest=9000"], "names a game that is not in this run"),
+    ],
+)
+def test_settings_of_a_game_with_which_replay_could_stand_still_are_refused(capsys, words, said):
+    assert said in refusal(capsys, *MINIMAL, *words)
+
+
+def test_settings_of_games_say_what_differs_from_those_of_the_run():
+    config = load(
+        *("--games", "pong", "boxing", "--num-steps", "5", "--shares", "pong=2"),
+        *("--quotas", "boxing=5000", "--samples-per-insert-caps", "pong=4"),
+    )
+    default = config.replay.capacity_per_game, config.replay.samples_per_insert_cap
+    assert config.game_settings == {
+        "pong": GameSettings(share=2.0, quota=default[0], samples_per_insert_cap=4.0),
+        "boxing": GameSettings(share=1.0, quota=5000, samples_per_insert_cap=default[1]),
+    }
+
+
+@pytest.mark.parametrize("words", [["--replay.batch-size", "0"], ["--actors", "0"]])
+def test_a_senseless_value_on_the_command_line_is_a_message_and_not_a_traceback(capsys, words):
+    name = words[0].removeprefix("--").replace("-", "_")
+    assert name in refusal(capsys, *MINIMAL, *words)
+
+
+FLOATS = [name for name, kind in leaves(MultitaskConfig).items() if kind is float]
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_no_number_may_be_endless_or_none_at_all(name):
+    config = MultitaskConfig(games=("pong",), num_steps=1)
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+            changed(config, name, value)
+
+
+def changed(config, name: str, value):
+    """A copy with one option set."""
+    part, _, rest = name.partition(".")
+    inner = changed(getattr(config, part), rest, value) if rest else value
+    return dataclasses.replace(config, **{part: inner})
+
+
+def test_a_games_name_close_to_a_known_one_is_answered_with_it(capsys):
+    assert "did you mean 'pong'" in refusal(capsys, "--games", "pnog", "--num-steps", "5")

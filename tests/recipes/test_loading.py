@@ -1,0 +1,157 @@
+"""What all command lines share: --preset, --resume, and how a command ends."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from launch.options.exit_status import run_command
+from recipes.config import MultitaskConfig
+from recipes.loading import build_config, dump_config, load_config, parse_invocation
+from records.run_dir import RunDir
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = load_config(
+        MultitaskConfig, ["--games", "pong", "boxing", "--num-steps", "77", "--seed", "9"]
+    )
+    return RunDir.create(
+        tmp_path / "first", preset="mine", config_text=dump_config(config), seed=9, argv=[]
+    )
+
+
+def parse(*argv: str, default_preset: str = "quickstart"):
+    return parse_invocation(argv, default_preset=default_preset)
+
+
+def test_without_either_option_the_default_preset_is_taken():
+    invocation = parse("--seed", "3")
+    assert (invocation.preset, invocation.options) == ("quickstart", ("--seed", "3"))
+    assert "breakout" in invocation.preset_text
+    assert invocation.resumed is None
+
+
+def test_a_command_may_do_without_a_preset():
+    invocation = parse("--games", "pong", default_preset="")
+    assert (invocation.preset, invocation.preset_text) == ("", "")
+    assert invocation.options == ("--games", "pong")
+
+
+@pytest.mark.parametrize("words", [["--preset", "smoke"], ["--preset=smoke"]])
+def test_a_preset_is_found_wherever_it_stands(words):
+    for argv in ([*words, "--seed", "3"], ["--seed", "3", *words]):
+        invocation = parse(*argv)
+        assert (invocation.preset, invocation.options) == ("smoke", ("--seed", "3"))
+        assert build_config(MultitaskConfig, invocation, prog="x").num_steps == 1500
+
+
+def test_a_preset_of_the_users_own_is_known_by_the_name_of_its_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("games: [pong]\n")
+    assert parse("--preset", str(path)).preset == "mine"
+
+
+def test_a_resumed_run_gives_its_own_settings_and_options_override_them(run):
+    invocation = parse("--resume", str(run.path), "--actors", "3")
+    assert (invocation.resumed, invocation.preset) == (run, "mine")
+    config = build_config(MultitaskConfig, invocation, prog="x")
+    assert (config.games, config.num_steps, config.seed) == (("pong", "boxing"), 77, 9)
+    assert config.actors_of == {"pong": 3, "boxing": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "smoke"], "leave --preset out"),
+        (["--run-dir", "elsewhere"], "leave --run-dir out"),
+        (["--run-dir=elsewhere"], "leave --run-dir out"),
+        (["--run_dir", "elsewhere"], "leave --run-dir out"),
+    ],
+)
+def test_what_contradicts_resuming_is_refused(run, words, message):
+    with pytest.raises(ValueError, match=message):
+        parse("--resume", str(run.path), *words)
+
+
+def test_what_is_not_a_run_cannot_be_resumed(tmp_path):
+    with pytest.raises(ValueError, match="not the folder of a run"):
+        parse("--resume", str(tmp_path))
+    with pytest.raises(ValueError, match="there is no run in"):
+        parse("--resume", str(tmp_path / "nowhere"))
+
+
+def test_an_abbreviated_option_is_not_taken_for_another():
+    assert parse("--pres", "smoke").options == ("--pres", "smoke")
+
+
+# How a command ends
+
+
+@pytest.fixture
+def own_signals(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["command.py", "--seed", "3"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def complain(number, frame):
+        raise AssertionError("nobody has taken SIGTERM over")
+
+    before = signal.signal(signal.SIGTERM, complain)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def status_of(main) -> object:
+    with pytest.raises(SystemExit) as left:
+        run_command(main)
+    return left.value.code
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_command_gets_its_arguments_and_ends_with_0():
+    seen = []
+    assert status_of(seen.append) == 0
+    assert seen == [["--seed", "3"]]
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_users_mistake_is_one_line_and_status_2(capsys):
+    def main(argv):
+        raise ValueError("there is no such game")
+
+    assert status_of(main) == 2
+    assert capsys.readouterr().err == "error: there is no such game\n"
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_ctrl_c_ends_with_130_and_says_nothing(capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    assert status_of(main) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_sigterm_is_like_ctrl_c():
+    cleaned = []
+
+    def main(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            cleaned.append(True)
+
+    assert status_of(main) == 130
+    assert cleaned == [True]
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_defect_keeps_its_traceback():
+    def main(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_command(main)

@@ -1,0 +1,164 @@
+"""A run tries its teachers and says so when one cannot play by its rules."""
+
+import dataclasses
+import json
+
+import pytest
+import signals
+import torch
+from runs import read_metrics, save_network, save_random_expert, teacher_options
+
+from actors.evaluator import EvaluationResult
+from launch.multitask import main
+from networks.teacher_network import PolicyNetwork
+from recipes.config import EvaluationConfig, MultitaskConfig
+from recipes.mimic import MultitaskRecipe
+from recipes.teacher_check import find_alarm, with_policy_temperatures
+from recipes.testing import TeacherTest, run_teacher_test
+from records.run_dir import RunDir
+from teachers.card import load_card
+from teachers.expert import save_expert
+
+GAMES = tuple(spec.name for spec in signals.GAMES)
+GOOD, BAD = GAMES
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def set_score(weights, mean: float, std: float, protocol: str = "classic") -> None:
+    """What the card claims, over 30 episodes."""
+    card = json.loads(weights.with_suffix(".json").read_text())
+    score = card["scores"][0]
+    card["scores"] = [score | {"mean": mean, "std": std, "episodes": 30, "protocol": protocol}]
+    weights.with_suffix(".json").write_text(json.dumps(card))
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """One that plays well, and one that has learned nothing but claims to."""
+    folder = tmp_path_factory.mktemp("teachers")
+    set_score(
+        save_network(folder, GOOD, signals.fit_best_policy(signals.GAMES[0], seed=0)), 9.6, 0.6
+    )
+    set_score(save_random_expert(folder, BAD, torso="minatar"), 9.6, 0.6)
+    return folder
+
+
+@pytest.fixture
+def config(teachers):
+    return MultitaskConfig(
+        games=GAMES,
+        num_steps=100,
+        teachers=tuple(f"{game}={teachers / game}.safetensors" for game in GAMES),
+        evaluation=EvaluationConfig(num_envs=3, check_teachers=5),
+    )
+
+
+def test_a_teacher_plays_so_many_episodes_by_the_runs_settings(config):
+    test = run_teacher_test(MultitaskRecipe(config), GOOD)
+    assert test.game == GOOD
+    assert len(test.result.returns) == 5
+    assert test.result.mean > 8.5
+    assert test == run_teacher_test(MultitaskRecipe(config), GOOD)
+    other = dataclasses.replace(config, seed=2)
+    drawn = {run_teacher_test(MultitaskRecipe(c), BAD).result.returns for c in (config, other)}
+    assert len(drawn) == 2
+
+
+def test_only_the_teacher_that_cannot_play_raises_an_alarm(config, teachers):
+    recipe = MultitaskRecipe(config)
+    assert find_alarm(recipe, run_teacher_test(recipe, GOOD)) is None
+    alarm = find_alarm(recipe, run_teacher_test(recipe, BAD))
+    assert alarm.startswith(f"the teacher of {BAD} is ")
+    assert "its card says 9.6 +- 0.6 over 30; this run plays by classic" in alarm
+    assert alarm.endswith(f"python launch/zoo.py verify {teachers / BAD}.safetensors")
+
+
+def test_a_card_by_other_rules_is_compared_with_and_named(config, teachers, tmp_path):
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"{BAD}{suffix}").write_bytes((teachers / f"{BAD}{suffix}").read_bytes())
+    set_score(tmp_path / f"{BAD}.safetensors", 9.6, 0.6, protocol="sb3")
+    recipe = MultitaskRecipe(
+        dataclasses.replace(config, teachers=(f"{BAD}={tmp_path / BAD}.safetensors",), games=(BAD,))
+    )
+    test = TeacherTest(BAD, EvaluationResult(returns=(2.0,) * 5, steps=50, agreement=None, kl=None))
+    assert "over 30 by sb3; this run plays by classic" in find_alarm(recipe, test)
+
+
+@pytest.fixture
+def options(teachers, tmp_path, monkeypatch):
+    """A smoke run of the signal games, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return [
+        *("--preset", "smoke", "--engine", "local", "--games", *GAMES),
+        *teacher_options(teachers, GAMES),
+        *("--network.torso", "minatar", "--num-steps", "200", "--run-dir", "run"),
+    ]
+
+
+def test_a_run_warns_on_the_console_and_in_its_folder(options, tmp_path, capsys):
+    main([*options, "--evaluation.check-teachers", "5"])
+    lines = capsys.readouterr().out.splitlines()
+    (warning,) = (line for line in lines if line.startswith("warning: "))
+    assert warning.startswith(f"warning: the teacher of {BAD} is ")
+    assert lines.index(warning) < 3, "before anything was learned"
+    assert RunDir.open_existing(tmp_path / "run").warnings == [warning.removeprefix("warning: ")]
+    rows = [row for row in read_metrics(tmp_path / "run") if f"teacher/{GOOD}/mean" in row]
+    assert [row[f"teacher/{GOOD}/episodes"] for row in rows] == [5]
+
+
+def test_a_run_that_is_not_to_try_its_teachers_does_not(options, tmp_path, capsys):
+    main([*options, "--evaluation.check-teachers", "0"])
+    assert "warning" not in capsys.readouterr().out
+    assert not any("teacher/" in key for row in read_metrics(tmp_path / "run") for key in row)
+    assert RunDir.open_existing(tmp_path / "run").warnings == []
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """A teacher that is a policy."""
+    spec = signals.GAMES[0]
+    network = PolicyNetwork(
+        torso="minatar", observation_shape=spec.observation_shape, num_actions=spec.num_actions
+    )
+    card = {
+        "game": GOOD, "algorithm": "PPO", "protocol": "sb3", "trained_steps": 1,
+        "scores": [], "origin": "made by a test", "licence": "Apache-2.0",
+    }  # fmt: skip
+    path = tmp_path / "policy" / f"{GOOD}.safetensors"
+    save_expert(network, card, path, half=False)
+    return path
+
+
+def test_a_policy_is_taught_at_temperature_1_unless_its_game_is_named(config, policy):
+    before = dataclasses.replace(
+        config, teachers=(f"{GOOD}={policy}", *config.teachers[1:]), temperatures=("0.3",)
+    )
+    after = with_policy_temperatures(before)
+    assert after.temperature_of == {GOOD: 1.0, BAD: 0.3}
+    assert with_policy_temperatures(after) == after
+    named = dataclasses.replace(before, temperatures=(f"{GOOD}=0.5",))
+    assert with_policy_temperatures(named) == named
+    assert with_policy_temperatures(config) == config
+
+
+def test_a_run_says_at_which_temperature_it_teaches_a_policy(options, policy, tmp_path, capsys):
+    options[options.index("--teachers") + 1] = f"{GOOD}={policy}"
+    main([*options, "--evaluation.check-teachers", "0"])
+    assert f"their temperatures: {GOOD} 1 (" in capsys.readouterr().out
+    assert f"{GOOD}=1" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_number_below_none_is_refused():
+    with pytest.raises(ValueError, match="check_teachers must not be negative, got -1"):
+        EvaluationConfig(check_teachers=-1)
+
+
+def test_the_made_up_cards_are_valid(teachers):
+    assert load_card(teachers / f"{BAD}.json").score.mean == 9.6

@@ -1,0 +1,300 @@
+"""The folder of a run: what it refuses, what it records, and what it must not record."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from records.run_dir import RunDir, available_memory_bytes, hide_secrets
+
+CONFIG = "games: [pong]\nseed: 3\n"
+
+
+def create(path, **options) -> RunDir:
+    options = {"preset": "smoke", "config_text": CONFIG, "seed": 3, "argv": ["x.py"]} | options
+    return RunDir.create(path, **options)
+
+
+def meta_of(run: RunDir) -> dict:
+    return json.loads((run.path / "meta.json").read_text())
+
+
+def test_a_new_run_can_be_opened_again(tmp_path):
+    run = create(tmp_path / "runs" / "first")
+    assert run.config_path.read_text() == CONFIG
+    assert run.path.name == "first"
+    assert RunDir.open_existing(tmp_path / "runs" / "first") == run
+    assert RunDir.open_existing(str(tmp_path / "runs" / "first")).preset == "smoke"
+
+
+def test_without_a_path_the_name_is_made_of_preset_and_time_and_never_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = [create("", preset="my preset/8") for _ in range(3)]
+    assert len({run.path for run in runs}) == 3
+    for run in runs:
+        assert run.path.parent == tmp_path / "runs"
+        assert run.path.name.startswith("my-preset-8-2")
+        assert run.preset == "my preset/8"
+
+
+def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(ValueError, match="has something in it already"):
+        create(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_is_not_created_twice_in_the_same_folder(tmp_path):
+    create(tmp_path / "run")
+    with pytest.raises(ValueError, match="--resume"):
+        create(tmp_path / "run")
+
+
+def test_an_empty_folder_is_used(tmp_path):
+    (tmp_path / "run").mkdir()
+    assert create(tmp_path / "run").path == tmp_path / "run"
+
+
+def test_a_file_in_the_way_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(ValueError, match="cannot make the run's folder"):
+            create(path)
+
+
+@pytest.mark.parametrize("name", ["my run", "a:b", "latest", "x" * 201])
+def test_a_name_that_cannot_be_used_everywhere_is_refused_before_anything_is_made(tmp_path, name):
+    with pytest.raises(ValueError, match="run"):
+        create(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_a_run_is_not_opened(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        RunDir.open_existing(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"not the folder of a run.*meta\.json"):
+        RunDir.open_existing(tmp_path)
+    create(tmp_path / "run").config_path.unlink()
+    with pytest.raises(ValueError, match=r"not the folder of a run.*config\.yaml"):
+        RunDir.open_existing(tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1', '{"format": 1}'])
+def test_a_run_with_damaged_meta_data_is_not_opened(tmp_path, text):
+    run = create(tmp_path / "run")
+    (run.path / "meta.json").write_text(text)
+    with pytest.raises(ValueError, match=r"meta\.json is damaged"):
+        RunDir.open_existing(run.path)
+
+
+def test_a_run_of_another_version_is_not_opened(tmp_path):
+    run = create(tmp_path / "run")
+    (run.path / "meta.json").write_text(json.dumps(meta_of(run) | {"format": 99}))
+    with pytest.raises(ValueError, match="another version"):
+        RunDir.open_existing(run.path)
+
+
+def test_meta_data_names_versions_and_hardware(tmp_path):
+    meta = meta_of(create(tmp_path / "run", argv=["multitask.py", "--seed", "3"]))
+    assert meta["seed"] == 3
+    assert meta["preset"] == "smoke"
+    assert meta["argv"] == ["multitask.py", "--seed", "3"]
+    assert meta["versions"]["python"] == platform.python_version()
+    assert meta["versions"]["numpy"] == np.__version__
+    assert {"torch", "ray", "ale-py", "gymnasium", "redis"} <= meta["versions"].keys()
+    assert meta["hardware"]["cores"] == os.cpu_count()
+    assert 1 <= meta["hardware"]["usable_cores"] <= meta["hardware"]["cores"]
+    assert meta["hardware"]["memory_bytes"] > 2**28
+    assert isinstance(meta["hardware"]["gpus"], list)
+
+
+def test_meta_data_has_no_keys_beyond_the_allow_list_and_nothing_of_the_environment(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SOME_API_KEY", "t0p-s3cret")
+    run = create(tmp_path / "run", argv=["x.py", "--redis-url", "redis://:t0p-s3cret@host/0"])
+    meta = meta_of(run)
+    assert meta.keys() == {
+        "format",
+        "preset",
+        "seed",
+        "id",
+        "argv",
+        "created",
+        "versions",
+        "git",
+        "hardware",
+    }
+    assert meta["hardware"].keys() == {
+        "cpu",
+        "machine",
+        "cores",
+        "usable_cores",
+        "memory_bytes",
+        "gpus",
+    }
+    for path in run.path.iterdir():
+        assert "t0p-s3cret" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["--redis-url", "redis://:pw@host:1/0"], ["--redis-url", "redis://***@host:1/0"]),
+        (["--redis-url=rediss://u:pw@host/0"], ["--redis-url=rediss://***@host/0"]),
+        (["--redis-url=unix:///tmp/redis.sock"], ["--redis-url=unix:///tmp/redis.sock"]),
+        (["--redis.password", "pw", "--seed", "1"], ["--redis.password", "***", "--seed", "1"]),
+        (["--auth-token=pw"], ["--auth-token=***"]),
+        (["--token", "--seed", "1"], ["--token", "--seed", "1"]),
+        (["--games", "pong", "a=b"], ["--games", "pong", "a=b"]),
+    ],
+)
+def test_secrets_are_taken_out_of_a_command_line(argv, shown):
+    assert hide_secrets(argv) == shown
+
+
+def test_the_commit_and_its_changes_are_recorded(tmp_path, monkeypatch):
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", str(source), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("1")
+    git("init", "--quiet")
+    git("add", "file")
+    git("commit", "--quiet", "--no-gpg-sign", "-m", "first")
+    monkeypatch.setattr("records.run_dir._SOURCE", source)
+    clean = meta_of(create(tmp_path / "clean"))["git"]
+    assert clean == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (source / "file").write_text("2")
+    assert meta_of(create(tmp_path / "dirty"))["git"]["dirty"] is True
+
+
+def test_a_checkout_of_something_else_is_not_taken_for_this_program(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "other")], check=True)
+    inside = tmp_path / "other" / "site-packages"
+    inside.mkdir()
+    monkeypatch.setattr("records.run_dir._SOURCE", inside)
+    assert meta_of(create(tmp_path / "run"))["git"] is None
+
+
+def test_without_git_and_gpu_tools_a_run_starts_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    meta = meta_of(create(tmp_path / "run"))
+    assert meta["git"] is None
+    assert meta["hardware"]["gpus"] == []
+
+
+def test_latest_leads_to_the_run_started_last(tmp_path):
+    create(tmp_path / "one")
+    create(tmp_path / "two")
+    link = tmp_path / "latest"
+    assert link.is_symlink()
+    assert os.readlink(link) == "two"
+    assert RunDir.open_existing(link).path.name == "two"
+
+
+def test_somebody_elses_folder_called_latest_is_left_alone(tmp_path):
+    (tmp_path / "latest").mkdir()
+    create(tmp_path / "run")
+    assert not (tmp_path / "latest").is_symlink()
+
+
+def test_metrics_are_appended_line_by_line(tmp_path):
+    run = create(tmp_path / "run")
+    run.append_metrics({"updates": 1, "loss": 0.5, "lag": math.nan})
+    run.append_metrics({"updates": np.int64(2), "loss": np.float32(0.25), "games": ("pong",)})
+    rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    assert rows == [
+        {"updates": 1, "loss": 0.5, "lag": None},
+        {"updates": 2, "loss": 0.25, "games": ["pong"]},
+    ]
+
+
+def test_the_summary_is_replaced_as_a_whole_and_has_null_for_what_is_not_finite(tmp_path):
+    run = create(tmp_path / "run")
+    run.write_summary({"updates": 1, "games": {"pong": {"student": math.inf}}})
+    run.write_summary({"updates": 2, "games": {"pong": {"student": math.nan}}})
+    summary = json.loads(run.summary_path.read_text())
+    assert summary == {"updates": 2, "games": {"pong": {"student": None}}}
+
+
+def test_a_summary_that_cannot_be_written_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
+    run = create(tmp_path / "run")
+    run.write_summary({"updates": 1})
+    before = sorted(run.path.iterdir())
+    with pytest.raises(TypeError):
+        run.write_summary({"updates": object()})
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        run.write_summary({"updates": 2})
+    assert json.loads(run.summary_path.read_text()) == {"updates": 1}
+    assert sorted(run.path.iterdir()) == before
+
+
+def test_available_memory_is_between_nothing_and_all_of_it(tmp_path):
+    total = meta_of(create(tmp_path / "run"))["hardware"]["memory_bytes"]
+    assert 0 < available_memory_bytes() <= total
+
+
+def test_a_containers_limit_counts_with_its_cached_files_as_free(monkeypatch):
+    files = {
+        "/proc/meminfo": "MemTotal: 1000 kB\nMemAvailable:  900 kB\nActive(anon): 1 kB\n",
+        "/sys/fs/cgroup/memory.max": "500000\n",
+        "/sys/fs/cgroup/memory.current": "300000\n",
+        "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 100000\n",
+    }
+
+    def read_text(path: Path) -> str:
+        if str(path) not in files:
+            raise FileNotFoundError(path)
+        return files[str(path)]
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert available_memory_bytes() == 300_000
+    files["/sys/fs/cgroup/memory.max"] = "max\n"
+    assert available_memory_bytes() == 900 * 1024
+
+
+def test_runs_of_the_same_name_have_names_of_their_own_in_redis(tmp_path):
+    one, two = create(tmp_path / "a" / "same"), create(tmp_path / "b" / "same")
+    assert one.redis_name != two.redis_name
+    assert RunDir.open_existing(one.path).redis_name == one.redis_name
+
+
+def test_a_run_is_carried_by_one_program_at_a_time(tmp_path):
+    run = create(tmp_path / "run")
+    again = RunDir.open_existing(run.path)
+    with run.locked(), pytest.raises(ValueError, match="another program"), again.locked():
+        pass
+    with run.locked():
+        pass
+
+
+def test_a_run_that_goes_on_with_other_settings_says_so(tmp_path):
+    run = create(tmp_path / "run")
+    run.write_config("seed: 9\n")
+    assert RunDir.open_existing(run.path).config_path.read_text() == "seed: 9\n"
+
+
+def test_warnings_are_kept_once_each_and_hide_nothing_of_the_meta_data(tmp_path):
+    run = create(tmp_path / "run")
+    before = meta_of(run)
+    assert run.warnings == []
+    for text in ("one", "two", "one"):
+        run.add_warning(text)
+    assert run.warnings == ["one", "two"]
+    assert meta_of(run) == before | {"warnings": ["one", "two"]}
+    assert RunDir.open_existing(run.path) == run

@@ -1,0 +1,110 @@
+"""What limits a run, by the figures of one look."""
+
+import pytest
+
+from records.verdict import LIMITS, judge, typical_verdict
+
+RUN = {
+    "updates": 100,
+    "game/pong/actors": 3,
+    "game/boxing/actors": 1,
+    "learner_busy": 0.5,
+    "learner_waiting": 0.5,
+    "learner_loading": 0.1,
+    "learner_held": 0.5,
+    "actor_stepping": 0.3,
+    "actor_network": 0.2,
+    "actor_waiting": 0.5,
+    "actor_held": 0.5,
+    "shard_busy": 0.1,
+}
+
+
+def verdict(**figures):
+    return judge(RUN | figures)
+
+
+@pytest.mark.parametrize(
+    ("limit", "figures"),
+    [
+        ("learner", {"learner_busy": 0.95, "learner_waiting": 0.05, "actor_waiting": 0.9}),
+        ("learner", {"learner_loading": 0.9}),
+        ("actors", {"actor_stepping": 0.6, "actor_network": 0.35, "actor_waiting": 0.05}),
+        ("replay", {"shard_busy": 0.97, "learner_held": 0.0, "actor_held": 0.0}),
+        ("network", {"learner_held": 0.1, "actor_held": 0.5}),
+        ("network", {"learner_held": 0.5, "actor_held": 0.1}),
+    ],
+)
+def test_the_part_that_works_all_the_time_is_the_limit_and_the_network_if_none_does(limit, figures):
+    assert verdict(**figures).limit == limit
+
+
+def test_of_two_busy_sides_the_one_that_the_other_is_held_back_for_is_the_limit():
+    busy = {"learner_busy": 0.8, "actor_stepping": 0.5, "actor_network": 0.35}
+    assert verdict(**busy, learner_held=0.4, actor_held=0.05).limit == "actors"
+    assert verdict(**busy, learner_held=0.05, actor_held=0.4).limit == "learner"
+
+
+def test_sides_that_wait_in_turn_are_told_to_widen_the_buffer():
+    found = verdict(learner_busy=0.45, learner_waiting=0.55)
+    assert "error_buffer" in found.advice
+    assert found.limit == "actors"
+
+
+def test_a_run_without_actors_is_limited_by_them():
+    row = {key: x for key, x in RUN.items() if not key.startswith("actor_")}
+    assert judge(row | {"game/pong/actors": 0, "game/boxing/actors": 0}).limit == "actors"
+
+
+@pytest.mark.parametrize("missing", ["updates", "learner_busy", "actor_stepping"])
+def test_nothing_is_said_of_what_was_not_measured(missing):
+    assert judge({key: x for key, x in RUN.items() if key != missing}) is None
+
+
+def test_nothing_is_said_while_replay_is_filled_for_the_first_update():
+    assert verdict(updates=0) is None
+
+
+@pytest.mark.parametrize(
+    ("learner_busy", "each_actor", "limit"), [(0.6, 0.09, "learner"), (0.3, 0.16, "actors")]
+)
+def test_in_one_process_whoever_takes_more_of_the_thread_is_the_limit(
+    learner_busy, each_actor, limit
+):
+    row = {key: x for key, x in RUN.items() if key != "learner_waiting"}
+    figures = {"learner_busy": learner_busy, "actor_stepping": each_actor, "actor_network": 0.0}
+    assert judge(row | figures).limit == limit
+
+
+def test_advice_names_networks_that_take_the_actors_time_and_cores_that_are_all_in_use():
+    playing = {"actor_waiting": 0.05, "actor_held": 0.0}
+    slow = verdict(**playing, actor_stepping=0.2, actor_network=0.75)
+    assert "actor.inference server" in slow.advice
+    crowded = {"cpu/used": 1.95, "cpu/cores": 2}
+    assert "all 2 cores" in verdict(**playing, **crowded, actor_stepping=0.9).advice
+    assert "cores of this machine" not in verdict(**playing, actor_stepping=0.9).advice
+
+
+def test_a_verdict_is_shown_with_the_numbers_it_rests_on():
+    shown = verdict(learner_busy=0.95).to_map()
+    assert set(shown) == {"limit", "numbers", "reason", "advice"}
+    assert shown["limit"] in LIMITS
+    assert shown["numbers"]["learner_busy"] == 0.95
+    assert "95%" in shown["reason"]
+
+
+def test_a_typical_verdict_has_the_means_of_the_looks_that_agree():
+    busy = [0.7, 0.9, 0.86]
+    rows = [RUN | {"learner_busy": share, "actor_waiting": 0.9} for share in busy]
+    rows += [RUN | {"actor_stepping": 0.9}, {"steps": 5.0}]
+    found = typical_verdict(rows, "learner")
+    assert found.limit == "learner"
+    assert found.numbers["learner_busy"] == pytest.approx(sum(busy) / 3)
+    assert found.numbers["actors_waiting"] == pytest.approx(0.9)
+    assert found.reason == "the learner works 86% of the time"  # The look nearest to 82%.
+    assert "a GPU or more cores" in found.advice
+
+
+def test_what_never_was_the_limit_has_no_typical_verdict():
+    assert typical_verdict([RUN | {"learner_busy": 0.95}], "replay") is None
+    assert typical_verdict([], "learner") is None

@@ -1,0 +1,135 @@
+"""Shares of the batch: exact, yielded and balanced again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replay.pace.allotment import BatchAllotment
+
+PLENTY = 1_000_000
+
+SHARES = st.lists(st.floats(0.05, 10.0), min_size=1, max_size=9)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(shares=SHARES, batch_size=st.integers(1, 40))
+def test_every_game_gets_its_share_in_the_long_run_and_every_batch_is_full(shares, batch_size):
+    allotment = BatchAllotment(shares, batch_size)
+    exact = np.array(shares) / sum(shares) * batch_size
+    given_out = np.zeros(len(shares))
+    for batch in range(1, 60):
+        counts = allotment.allot([PLENTY] * len(shares))
+        assert sum(counts) == batch_size
+        assert np.all(np.abs(counts - exact) < 1 + 1e-9)
+        assert np.all(np.array(counts) <= allotment.most_wanted)
+        given_out += counts
+        assert np.all(np.abs(given_out - batch * exact) < 2)
+        allotment.advance()
+
+
+def test_odd_transitions_go_round():
+    allotment = BatchAllotment([1.0, 1.0, 1.0], 4)
+    batches = []
+    for _ in range(6):
+        batches.append(allotment.wanted)
+        allotment.advance()
+    assert batches == [[2, 1, 1], [1, 2, 1], [1, 1, 2]] * 2
+
+
+def test_unequal_shares_are_met_on_average():
+    # 2.7 and 0.3 of three: the smaller gets one in three of ten batches.
+    allotment = BatchAllotment([9.0, 1.0], 3)
+    total = np.zeros(2)
+    for _ in range(10):
+        total += allotment.wanted
+        allotment.advance()
+    assert total.tolist() == [27, 3]
+
+
+def test_wanted_stays_the_same_until_the_batch_is_given_out():
+    allotment = BatchAllotment([1.0, 1.0, 1.0], 4)
+    for _ in range(3):
+        assert allotment.wanted == [2, 1, 1]
+
+
+def test_game_short_of_data_yields_evenly_to_the_others():
+    allotment = BatchAllotment([1.0, 1.0, 1.0], 12)
+    assert allotment.allot([2, PLENTY, PLENTY]) == [2, 5, 5]
+    assert allotment.allot([0, 5, PLENTY]) == [0, 5, 7]
+    assert allotment.allot([1, 4, 7]) == [1, 4, 7]
+    assert allotment.allot([1, PLENTY, PLENTY]) == [1, 6, 5]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(shares=SHARES, batch_size=st.integers(1, 40), data=st.data())
+def test_batch_is_full_and_nothing_is_drawn_beyond_what_is_allowed(shares, batch_size, data):
+    allowed = data.draw(st.lists(st.integers(0, 40), min_size=len(shares), max_size=len(shares)))
+    allowed[data.draw(st.integers(0, len(shares) - 1))] += batch_size
+    allotment = BatchAllotment(shares, batch_size)
+    counts = allotment.allot(allowed)
+    assert sum(counts) == batch_size
+    assert np.all(np.array(counts) <= allowed)
+    assert np.all(counts >= np.minimum(allotment.wanted, allowed))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(
+    shares_and_counts=st.lists(
+        st.tuples(st.floats(0.05, 10.0), st.integers(0, 20)), min_size=1, max_size=9
+    ).filter(lambda pairs: any(count for _, count in pairs))
+)
+def test_loss_weights_restore_the_balance_of_those_present_and_have_mean_1(shares_and_counts):
+    shares, counts = (np.array(column) for column in zip(*shares_and_counts, strict=True))
+    batch_size = int(counts.sum())
+    weights = np.array(BatchAllotment(shares.tolist(), batch_size).loss_weights(counts.tolist()))
+    weight_of_game = weights * counts
+    present = counts > 0
+    np.testing.assert_allclose(
+        weight_of_game[present] / batch_size, shares[present] / shares[present].sum(), rtol=1e-12
+    )
+    np.testing.assert_allclose(np.repeat(weights, counts).mean(), 1.0, rtol=1e-12)
+
+
+def test_loss_weights_by_hand():
+    allotment = BatchAllotment([1.0, 1.0, 2.0], 8)
+    assert allotment.loss_weights([2, 2, 4]) == [1.0, 1.0, 1.0]
+    # The first game yields one: its one transition weighs as much as two did.
+    assert allotment.loss_weights([1, 2, 5])[:2] == [2.0, 1.0]
+    assert allotment.loss_weights([1, 2, 5])[2] == 4 / 5
+    # The first game is absent: the others keep 1 to 2 between them, and the mean stays 1.
+    weights = allotment.loss_weights([0, 4, 4])
+    np.testing.assert_allclose(weights[1:], [8 / 3 / 4, 16 / 3 / 4])
+
+
+def test_game_without_a_share_only_fills_up_what_the_others_cannot_give():
+    allotment = BatchAllotment([1.0, 0.0, 1.0], 5)
+    for _ in range(10):
+        assert allotment.wanted[1] == 0
+        allotment.advance()
+    assert allotment.allot([1, PLENTY, 1]) == [1, 3, 1]
+    weights = allotment.loss_weights([1, 3, 1])
+    assert weights == [2.5, 0.0, 2.5]
+    assert allotment.loss_weights([0, 5, 0])[1] == 1.0
+    assert BatchAllotment([1.0, 1e-310], 5).loss_weights([0, 5]) == [0.0, 1.0]
+
+
+def test_allotment_goes_on_from_what_another_one_owes():
+    first, second = BatchAllotment([1.0, 1.0, 1.0], 4), BatchAllotment([1.0, 1.0, 1.0], 4)
+    first.advance()
+    second.owed = first.owed
+    for _ in range(4):
+        assert second.wanted == first.wanted
+        first.advance()
+        second.advance()
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [[1.0, -1.0], [1.0, np.nan], [1.0, np.inf], [0.0, 0.0], [], [1e308, 1e308], [np.inf, -np.inf]],
+)
+def test_shares_that_divide_nothing_are_refused(shares):
+    with pytest.raises(ValueError, match="shares of the batch must be finite, also in sum"):
+        BatchAllotment(shares, 4)

@@ -1,0 +1,315 @@
+"""Drawing by priority, importance, stale keys, counts, and chunks that are refused."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from replay_chunks import NUM_ACTIONS, Entry, EpisodeWriter, chunk_of, make_spec
+
+from replay.samplers import ProportionalSampler
+from replay.storage.table import ReplayTable
+from replay.types import STREAMS_PER_ACTOR_BITS
+
+
+def make_table(*, exponent: float = 0.6, seed: int = 0, **spec) -> ReplayTable:
+    shape = make_spec(**spec)
+    return ReplayTable(
+        shape,
+        sampler=ProportionalSampler(shape.capacity, exponent=exponent),
+        rng=np.random.default_rng(seed),
+    )
+
+
+def filled_table(priorities, *, exponent: float = 0.6, seed: int = 0) -> ReplayTable:
+    """One transition for each priority, all ready, in slots 0, 1, ..."""
+    table = make_table(exponent=exponent, seed=seed, num_stack=1, capacity=4 * len(priorities) + 4)
+    writer = EpisodeWriter()
+    entries: list[Entry] = []
+    for priority in priorities:
+        entries += writer.play(0, ".", priority=priority)
+    table.add(chunk_of(entries))
+    return table
+
+
+def frequencies(table: ReplayTable, num_transitions: int, *, draws: int, size: int):
+    counts = np.zeros(num_transitions)
+    for _ in range(draws // size):
+        slots = table.sample(size).slots
+        counts += np.bincount(slots, minlength=num_transitions)
+    return counts / counts.sum()
+
+
+@pytest.mark.parametrize("size", [500, 10_000])
+@pytest.mark.parametrize("exponent", [0.3, 0.6, 1.0])
+def test_transitions_are_drawn_in_proportion_to_priority_to_the_exponent(exponent, size):
+    priorities = np.random.default_rng(0).uniform(0.2, 2.0, 20).astype(np.float32)
+    table = filled_table(priorities, exponent=exponent, seed=1)
+    expected = priorities.astype(float) ** exponent
+    observed = frequencies(table, 20, draws=100_000, size=size)
+    np.testing.assert_allclose(observed, expected / expected.sum(), rtol=1e-2)
+
+
+def test_with_exponent_0_all_transitions_are_drawn_alike():
+    table = filled_table([0.0, 1e-9, 1.0, 1e9, 5.0], exponent=0.0, seed=1)
+    observed = frequencies(table, 5, draws=50_000, size=100)
+    np.testing.assert_allclose(observed, 0.2, rtol=1e-2)
+    inverse = table.sample(10).inverse_probabilities
+    assert inverse.tolist() == [1.0] * 10
+
+
+def test_frequencies_follow_new_priorities():
+    table = filled_table([1.0] * 10, exponent=0.5, seed=1)
+    priorities = np.arange(1.0, 11.0, dtype=np.float32) ** 2
+    table.update_priorities(np.arange(10), table.ring.generations[:10].copy(), priorities)
+    observed = frequencies(table, 10, draws=50_000, size=1000)
+    np.testing.assert_allclose(observed, np.arange(1, 11) / 55, rtol=1e-2)
+
+
+def test_one_draw_comes_from_each_of_equal_parts_of_the_total():
+    table = filled_table([1.0] * 8)
+    for _ in range(20):
+        slots = table.sample(8).slots
+        assert sorted(slots.tolist()) == list(range(8))
+
+
+def test_inverse_probabilities_by_hand():
+    # Weights 1, 2 and 3 with exponent 1/2: P = 1/6, 2/6, 3/6 and N = 3.
+    table = filled_table([1.0, 4.0, 9.0], exponent=0.5)
+    drawn = table.sample(60)
+    slots, inverse = drawn.slots, drawn.inverse_probabilities
+    expected = np.array([6 / 3, 6 / 6, 6 / 9], np.float32)
+    np.testing.assert_allclose(inverse, expected[slots], rtol=1e-7)
+    assert set(slots.tolist()) == {0, 1, 2}
+
+
+def test_a_priority_of_zero_is_still_drawn():
+    table = filled_table([0.0, 0.0])
+    drawn = table.sample(100)
+    slots, inverse = drawn.slots, drawn.inverse_probabilities
+    assert set(slots.tolist()) == {0, 1}
+    np.testing.assert_allclose(inverse, 1.0)
+
+
+def test_same_seed_draws_the_same_and_another_seed_does_not():
+    def draws(seed):
+        table = filled_table(np.linspace(0.1, 2.0, 50).tolist(), seed=seed)
+        return [table.sample(16).slots.tolist() for _ in range(3)]
+
+    assert draws(3) == draws(3)
+    assert draws(3) != draws(4)
+
+
+def test_keys_of_overwritten_transitions_are_dropped_and_counted():
+    table = make_table(capacity=8, num_stack=1)
+    writer = EpisodeWriter()
+    table.add(chunk_of(writer.play(0, "....")))
+    table.add(chunk_of(writer.play(0, "....")))
+    slots = np.array([0, 4])
+    generations = table.ring.generations[slots].copy()
+    table.add(chunk_of(writer.play(0, "..")))  # Overwrites slot 0.
+    table.update_priorities(slots, generations, np.array([5.0, 6.0], np.float32))
+    assert table.counts.stale_updates == 1
+    assert table.ring.priorities[[0, 4]].tolist() == [1.0, 6.0]
+    table.check_valid()
+
+
+def test_key_of_a_transition_that_lost_a_frame_is_dropped_and_counted():
+    table = make_table(capacity=8, num_stack=2)
+    writer = EpisodeWriter()
+    table.add(chunk_of(writer.play(0, "....")))
+    table.add(chunk_of(writer.play(0, "....")))
+    generation = table.ring.generations[[1]].copy()
+    table.add(chunk_of(writer.play(0, ".")))  # Overwrites slot 0, which slot 1 needs.
+    table.update_priorities(np.array([1]), generation, np.array([5.0], np.float32))
+    assert table.counts.stale_updates == 1
+    table.check_valid()
+
+
+def test_of_a_key_given_twice_the_last_priority_counts():
+    table = filled_table([1.0, 1.0])
+    slots = np.array([1, 1, 0, 1])
+    table.update_priorities(
+        slots, table.ring.generations[slots], np.array([2.0, 3.0, 4.0, 5.0], np.float32)
+    )
+    assert table.ring.priorities[:2].tolist() == [4.0, 5.0]
+    table.check_valid()
+
+
+def test_transitions_overwritten_before_they_were_drawn_are_counted():
+    table = make_table(capacity=8, num_stack=1)
+    writer = EpisodeWriter()
+    table.add(chunk_of(writer.play(0, "....", priority=1.0)))
+    slots = table.sample(4).slots
+    assert sorted(slots.tolist()) == [0, 1, 2, 3]  # All drawn once.
+    table.add(chunk_of(writer.play(0, "..t", priority=1e-6)))  # One of the four is no transition.
+    table.add(chunk_of(writer.play(0, "....")))
+    assert table.counts.overwritten_unsampled == 0
+    table.add(chunk_of(writer.play(0, "....")))
+    assert table.counts.overwritten_unsampled == 3
+    assert table.counts.inserted == 15
+    assert table.counts.sampled == 4
+
+
+@pytest.mark.parametrize(
+    ("slots", "generations", "priorities", "message"),
+    [
+        ([0, 1], [0, 1], [1.0, np.nan], "finite and not negative"),
+        ([0, 1], [0, 1], [1.0, np.inf], "finite and not negative"),
+        ([0, 1], [0, 1], [1.0, -1.0], "finite and not negative"),
+        ([0, 12], [0, 1], [1.0, 1.0], "outside the table"),
+        ([0, -1], [0, 1], [1.0, 1.0], "outside the table"),
+        ([0, 1], [0], [1.0, 1.0], "do not fit each other"),
+        ([0, 1], [0, 1], [1.0], "do not fit each other"),
+    ],
+)
+def test_bad_priorities_are_refused_before_any_is_set(slots, generations, priorities, message):
+    table = filled_table([3.0, 3.0])
+    before = pickle.dumps(table)
+    with pytest.raises(ValueError, match=message):
+        table.update_priorities(
+            np.array(slots), np.array(generations), np.array(priorities, np.float32)
+        )
+    assert pickle.dumps(table) == before
+
+
+def with_value(name, index, value):
+    def damage(chunk):
+        array = getattr(chunk, name).copy()
+        array[index] = value
+        return replace(chunk, **{name: array})
+
+    return damage
+
+
+def with_array(name, make):
+    return lambda chunk: replace(chunk, **{name: make(getattr(chunk, name))})
+
+
+BAD_CHUNKS = {
+    "priority is nan": (with_value("priorities", 1, np.nan), "priorities must be finite"),
+    "priority is infinite": (with_value("priorities", 1, np.inf), "priorities must be finite"),
+    "priority is negative": (with_value("priorities", 1, -0.1), "priorities must be finite"),
+    "reward is nan": (with_value("rewards", 0, np.nan), "rewards must be finite"),
+    "teacher value is nan": (with_value("teacher_values", 2, np.nan), "values must be finite"),
+    "discount is nan": (with_value("discounts", 0, np.nan), "between 0 and 1"),
+    "discount above 1": (with_value("discounts", 0, 1.5), "between 0 and 1"),
+    "discount below 0": (with_value("discounts", 0, -1.0), "between 0 and 1"),
+    "action too large": (with_value("actions", 0, NUM_ACTIONS), "between 0 and 2"),
+    "action negative": (with_value("actions", 0, -1), "between 0 and 2"),
+    "lengths do not sum": (with_array("lengths", lambda a: a + 1), "lengths sum to 5"),
+    "negative length": (
+        lambda c: replace(
+            c,
+            lengths=np.array([5, -1]),
+            streams=np.array([0, 1]),
+            first_steps=np.array([0, 0]),
+        ),
+        "negative length",
+    ),
+    "negative first step": (with_value("first_steps", 0, -1), "negative length or first step"),
+    "no runs": (
+        lambda c: replace(
+            c, **{n: getattr(c, n)[:0] for n in ("lengths", "streams", "first_steps")}
+        ),
+        "at least one run",
+    ),
+    "a stream missing": (with_array("streams", lambda a: a[:0]), r"streams has shape \(0,\)"),
+    "streams of two actors": (
+        lambda c: replace(
+            c,
+            lengths=np.array([2, 2]),
+            streams=np.array([0, 1 << STREAMS_PER_ACTOR_BITS]),
+            first_steps=np.array([0, 0]),
+        ),
+        "more than one actor",
+    ),
+    "a row missing": (with_array("rewards", lambda a: a[:-1]), r"rewards has shape \(3,\)"),
+    "an axis too many": (with_array("discounts", lambda a: a[:, None]), "not 1 axes"),
+    "frames in floats": (
+        with_array("frames", lambda a: a.astype(np.float32)),
+        "frames has type float32, expected uint8",
+    ),
+    "wider priorities": (
+        with_array("priorities", lambda a: a.astype(np.float64)),
+        "priorities has type float64, expected float32",
+    ),
+    "frames of another size": (
+        with_array("frames", lambda a: np.zeros((4, 1, 3, 2), np.uint8)),
+        r"a row of frames has shape \(1, 3, 2\), expected \(1, 2, 2\)",
+    ),
+    "too few logits": (with_array("student_logits", lambda a: a[:, :-1]), "row of student_logits"),
+    "too few labels": (with_array("teacher_logits", lambda a: a[:, :-1]), "row of teacher_logits"),
+    "no features": (with_array("teacher_features", lambda a: a[:, :0]), "row of teacher_features"),
+    "negative version": (lambda c: replace(c, weights_version=-1), "weights_version"),
+    "huge version": (lambda c: replace(c, weights_version=1 << 63), "weights_version"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CHUNKS)
+def test_bad_chunk_is_refused_and_leaves_the_table_as_it_was(name):
+    damage, message = BAD_CHUNKS[name]
+    table = make_table(capacity=8)
+    writer = EpisodeWriter()
+    table.add(chunk_of(writer.play(0, "....")))
+    table.add(chunk_of(writer.play(0, "..")))
+    table.sample(3)
+    chunk = chunk_of(writer.play(0, "...."))
+    before = pickle.dumps(table)
+    with pytest.raises(ValueError, match=message):
+        table.add(damage(chunk))
+    assert pickle.dumps(table) == before
+    # And the sound chunk is still taken.
+    table.add(chunk)
+    table.check_valid()
+
+
+def test_chunk_of_more_than_half_the_capacity_is_refused_and_leaves_the_table_as_it_was():
+    table = make_table(capacity=8)
+    before = pickle.dumps(table)
+    with pytest.raises(ValueError, match=r"chunk of 5 entries is too large .* capacity of 8"):
+        table.add(chunk_of(EpisodeWriter().play(0, ".....")))
+    assert pickle.dumps(table) == before
+
+
+def test_empty_chunk_changes_nothing():
+    table = make_table(capacity=8)
+    table.add(chunk_of([]))
+    assert table.ring.num_added == 0
+    table.check_valid()
+
+
+def test_chunk_may_be_read_only_and_is_copied():
+    table = make_table()
+    chunk = chunk_of(EpisodeWriter().play(0, "..."))
+    for name in ("frames", "rewards", "student_logits", "priorities"):
+        getattr(chunk, name).setflags(write=False)
+    table.add(chunk)
+    chunk.frames.setflags(write=True)
+    chunk.frames[:] = 0
+    assert table.ring.columns(np.arange(3))["frames"].any()
+
+
+@pytest.mark.parametrize("exponent", [-0.1, 1.1, np.nan])
+def test_exponent_outside_0_to_1_is_refused(exponent):
+    with pytest.raises(ValueError, match="priority_exponent must lie between 0 and 1"):
+        make_table(exponent=exponent)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda t: t._is_ready.__setitem__(0, False), "not among the ready"),
+        (lambda t: setattr(t._sampler, "_size", 1), "number of ready transitions"),
+        (lambda t: t.ring.priorities.__setitem__(0, 7.0), "does not hold the priorities"),
+        (lambda t: t._sampler._tree.set(np.array([0]), 0.0), "does not hold the priorities"),
+    ],
+)
+def test_check_valid_finds_damage(damage, message):
+    table = filled_table([1.0, 2.0])
+    table.check_valid()
+    damage(table)
+    with pytest.raises(ValueError, match=message):
+        table.check_valid()

@@ -1,0 +1,1 @@
+"""What people look at: console, live page, report, films."""

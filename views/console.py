@@ -1,0 +1,280 @@
+"""Shows a run on the terminal: a live display, or one plain line per report where there is none.
+
+Draws what the recorder measures (keys: docs/metrics.md) and computes nothing but the time left.
+Whatever the terminal does, the run goes on: a display that fails gives way to plain lines.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TextIO
+
+import rich.console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from recipes.config import CommonConfig
+from records.summary import MENDED_FAULTS
+from records.verdict import LIMITS
+from views.words import duration, number, percent, score, spread
+
+_PLAIN_WIDTH = 100
+"""Columns of the final table where there is no terminal to ask."""
+
+
+class Console:
+    """What a user sees of a run. `note` may be called from any thread, the rest from one."""
+
+    def __init__(
+        self,
+        config: CommonConfig,
+        *,
+        games: Sequence[str] | None = None,
+        file: TextIO | None = None,
+    ) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            config: of the run.
+            games: those that are shown; by default all of the run.
+            file: where it is shown; standard output by default.
+        """
+        self._games = tuple(games or config.games)
+        self._capacity = config.replay.capacity_per_game
+        self._pace = _Pace(config.num_updates)
+        self._file = file or sys.stdout
+        is_terminal = _is_terminal(self._file)
+        self._rich = (
+            _RichConsole(file=self._file)
+            if is_terminal
+            else _RichConsole(file=self._file, force_terminal=False, width=_PLAIN_WIDTH)
+        )
+        self._is_live = is_terminal and self._rich.is_terminal and not self._rich.is_dumb_terminal
+        self._live: Live | None = None
+        self._tests_shown: dict[str, dict[str, float]] = {}
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def show(self, latest: Mapping[str, float]) -> None:
+        """Show where the run stands; `latest` is the recorder's."""
+        self._pace.update(latest)
+        self._safely(lambda: self._redraw(latest) if self._is_live else self._print_plain(latest))
+
+    def note(self, text: str) -> None:
+        """One line above the display."""
+        self._safely(lambda: self._print_line(text))
+
+    def warn(self, text: str) -> None:
+        """One line above the display that must not be overlooked."""
+        self._safely(lambda: self._print_line(f"warning: {text}", style="bold yellow"))
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """End the display and print the result; `summary` is build_summary()'s."""
+        self.close()
+        self._safely(lambda: self._rich.print(result_table(summary)))
+        for line in result_lines(summary):
+            self.note(line)
+
+    def close(self) -> None:
+        """Give the terminal back as it was; what was shown last stays on it."""
+        live, self._live = self._live, None
+        if live is not None:
+            self._safely(live.stop)
+
+    def _safely(self, draw: Callable[[], None]) -> None:
+        try:
+            draw()
+        # Anything at all: a terminal that went away must not end a training run.
+        except Exception:
+            self._is_live = False
+            live, self._live = self._live, None
+            if live is not None:
+                with suppress(Exception):
+                    live.stop()
+
+    def _redraw(self, latest: Mapping[str, float]) -> None:
+        picture = self._picture(latest)
+        if self._live is None:
+            self._live = Live(console=self._rich, auto_refresh=False)
+            self._live.start()
+        self._live.update(picture, refresh=True)
+
+    def _print_line(self, text: str, *, style: str = "") -> None:
+        if self._is_live:
+            # As Text, since brackets in a note are not markup.
+            self._rich.print(Text(text, style=style))
+            return
+        self._file.write(text + "\n")
+        self._file.flush()
+
+    def _print_plain(self, latest: Mapping[str, float]) -> None:
+        self._print_line("  ".join([self._pace.updates_text, *rates(latest), self._pace.text]))
+        for game in self._games:
+            test = _under(f"test/{game}/", latest)
+            if test != self._tests_shown.get(game, {}):
+                self._tests_shown[game] = test
+                self._print_line(describe_test(game, latest))
+
+    def _picture(self, latest: Mapping[str, float]) -> rich.console.Group:
+        head = Table.grid(padding=(0, 2), expand=True)
+        head.add_column(ratio=1)
+        head.add_column(no_wrap=True)
+        head.add_row(
+            ProgressBar(total=self._pace.num_updates, completed=self._pace.updates),
+            f"{self._pace.updates_text}  {self._pace.text}",
+        )
+        return rich.console.Group(
+            head, Text("  ".join(rates(latest))), games_table(self._games, latest, self._capacity)
+        )
+
+
+class _RichConsole(rich.console.Console):
+    """rich's own ends the program when the reader of a pipe goes away."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+class _Pace:
+    """How far a run is, and how long it still needs at the pace of this session."""
+
+    def __init__(self, num_updates: int) -> None:
+        self.num_updates = num_updates
+        self.updates = 0
+        self._seconds = 0.0
+        self._start: tuple[float, int] | None = None
+
+    def update(self, latest: Mapping[str, float]) -> None:
+        self.updates = int(latest.get("updates", 0))
+        self._seconds = latest.get("seconds", 0.0)
+        # Moves on while replay is filled, which says nothing about the pace of updates.
+        if self._start is None or self.updates <= self._start[1]:
+            self._start = (self._seconds, self.updates)
+
+    @property
+    def left_s(self) -> float | None:
+        """None as long as there is no pace."""
+        if self._start is None or self.updates <= self._start[1]:
+            return None
+        pace = (self._seconds - self._start[0]) / (self.updates - self._start[1])
+        return max(0, self.num_updates - self.updates) * pace
+
+    @property
+    def updates_text(self) -> str:
+        share = self.updates / self.num_updates
+        return f"{self.updates:,}/{self.num_updates:,} updates ({share:.0%})"
+
+    @property
+    def text(self) -> str:
+        left = self.left_s
+        return f"{duration(self._seconds)}, {duration(left) if left is not None else '-'} left"
+
+
+def rates(latest: Mapping[str, float]) -> list[str]:
+    """Steps so far, throughput and what limits it, and faults if there were any."""
+    parts = [
+        f"{number(latest.get('steps'))} steps",
+        f"{number(latest.get('steps_per_second'))} steps/s",
+        f"{number(latest.get('samples_per_second'))} samples/s",
+        f"{number(latest.get('updates_per_second'))} updates/s",
+        f"{number(latest.get('samples_per_insert'), 2)} samples/insert",
+        f"lag {number(latest.get('policy_lag'))}",
+    ]
+    parts += [f"limit: {limit}" for limit in LIMITS if latest.get(f"limit/{limit}")]
+    faults = sum(latest.get(f"faults/{kind}", 0) for kind in MENDED_FAULTS)
+    return [*parts, f"{number(faults)} faults"] if faults else parts
+
+
+def games_table(games: Sequence[str], latest: Mapping[str, float], capacity: int) -> Table:
+    """One row a game: how it is played, stored and learned; the last test."""
+    # Ten columns that fit into a terminal of 80.
+    table = _table(
+        ["actors", "steps/s", "epi-\nsodes", "return", "replay", "samples\n/insert", "test",
+         "teacher", "agree-\nment"]
+    )  # fmt: skip
+    for game in games:
+        play, test = _under(f"game/{game}/", latest), _under(f"test/{game}/", latest)
+        table.add_row(
+            game,
+            number(play.get("actors")),
+            number(play.get("steps_per_second")),
+            number(play.get("episodes")),
+            score(play.get("return")),
+            percent(play.get("replay_size", 0) / capacity),
+            number(play.get("samples_per_insert"), 2),
+            score(test.get("mean")),
+            score(test.get("teacher_mean")),
+            percent(test.get("agreement")),
+        )
+    return table
+
+
+def _table(headings: Sequence[str], *, gap: int = 1) -> Table:
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    table.add_column("game", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def describe_test(game: str, latest: Mapping[str, float]) -> str:
+    """The last test of a game in words."""
+    test = _under(f"test/{game}/", latest)
+    return (
+        f"test of {game}: student {spread(test.get('mean'), test.get('std'))}, "
+        f"teacher {score(test.get('teacher_mean'))}, agreement {percent(test.get('agreement'))}"
+    )
+
+
+def _under(prefix: str, latest: Mapping[str, float]) -> dict[str, float]:
+    """The part of the keys that begins with `prefix`, without it."""
+    return {key.removeprefix(prefix): x for key, x in latest.items() if key.startswith(prefix)}
+
+
+def result_table(summary: Mapping[str, Any]) -> Table:
+    """One row a game: student against teacher."""
+    table = _table(["student", "teacher", "teacher-\nnormalized", "agree-\nment"], gap=3)
+    for game, row in summary["games"].items():
+        table.add_row(
+            game,
+            spread(row["student"]["mean"], row["student"]["std"]),
+            spread(row["teacher"]["mean"], row["teacher"]["std"]),
+            percent(row["teacher_normalized"]),
+            percent(row["agreement"]),
+        )
+    return table
+
+
+def result_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What is said of all games together."""
+    lines = [
+        f"{label}: capped mean {percent(figures['capped_mean'])}, geometric mean "
+        f"{percent(figures['geometric_mean'])}, median {percent(figures['median'])}"
+        for label, figures in (
+            ("teacher-normalized", summary["aggregate"]["teacher_normalized"]),
+            ("student / teacher", summary["aggregate"]["teacher_ratio"]),
+        )
+    ]
+    steps = sum(summary["steps"].values())
+    lines.append(
+        f"{duration(summary['wall_seconds'])}: {steps:,} steps ({summary['frames']:,} frames), "
+        f"{summary['updates']:,} updates"
+    )
+    return lines
+
+
+def _is_terminal(file: TextIO) -> bool:
+    """What rich believes can be forced by environment variables; a log file stays a file."""
+    try:
+        return file.isatty()
+    except (AttributeError, ValueError, OSError):
+        # There may be no standard output, or it is closed.
+        return False

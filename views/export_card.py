@@ -1,0 +1,263 @@
+"""The card of an exported student: what goes in, what comes out, how well it plays, whose it is.
+
+card.json is for programs, card.md for people; both say the same.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from games.actions import action_names
+from games.env import get_protocol
+from games.registry import get_game
+from games.spec import GameSpec
+from networks.student import MultitaskStudent
+from recipes.student import StudentTarget
+from records.run_record import RunRecord
+from views.words import number, percent
+
+Document = dict[str, Any]
+
+_NOT_STATED = "not stated"
+
+
+def build_card(
+    student: MultitaskStudent,
+    found: StudentTarget,
+    record: RunRecord | None,
+    *,
+    files: Mapping[str, str],
+    verified: Mapping[str, float],
+    num_states: int,
+    licence: str,
+) -> Document:
+    """Everything that somebody who has only the exported files must know.
+
+    Args:
+        student: that was exported.
+        found: where it came from.
+        record: of its run, if it has one.
+        files: SHA-256 by name.
+        verified: by file, the largest difference of a logit from the student's.
+        num_states: on which that was measured.
+        licence: of the weights; empty if the user did not say.
+    """
+    specs = [get_game(game) for game in student.games]
+    return {
+        "format": 1,
+        "kind": "Actor-Mimic student: one network for several games",
+        "games": list(student.games),
+        "files": dict(files),
+        "input": {
+            "observations": {
+                "dtype": "uint8",
+                "shape": ["batch", *student.observation_shape],
+                "meaning": describe_preprocessing(specs[0]),
+            },
+            "game_index": {
+                "dtype": "int64",
+                "shape": ["batch"],
+                "meaning": "position of the game in `games`, from 0; it selects the game's legal "
+                + ("actions and head" if student.per_game_heads else "actions and nothing else"),
+            },
+        },
+        "output": {
+            "logits": {
+                "dtype": "float32",
+                "shape": ["batch", student.num_actions],
+                "meaning": "softmax gives the policy, argmax the action; actions that are illegal "
+                "in the game are -inf in the programs, and not masked in the safetensors file",
+            }
+        },
+        "actions": list(action_names(specs[0])),
+        "legal_actions": {spec.name: list(spec.legal_actions) for spec in specs},
+        "protocol": asdict(get_protocol(found.protocol)) if record else None,
+        "network": {
+            "torso": student.torso_name,
+            "per_game_heads": student.per_game_heads,
+            "parameters": sum(parameter.numel() for parameter in student.parameters()),
+        },
+        "scores": {game: _scores(record, game) for game in student.games} if record else None,
+        "measured_with": _measured_with(record),
+        "training": _training(record),
+        "teachers": {game: _teacher(found, game) for game in student.games},
+        "licence": licence or _NOT_STATED,
+        "verified": {
+            name: {"states": num_states, "largest_difference": difference}
+            for name, difference in verified.items()
+        },
+        "made_with": {
+            "python": platform.python_version(),
+            "torch": importlib.metadata.version("torch"),
+        },
+    }
+
+
+def describe_preprocessing(spec: GameSpec) -> str:
+    """From the emulator to an observation, in words."""
+    channels, height, width = spec.frame_shape
+    stack = (
+        f"the newest {spec.num_stack} of them, newest last, zeros before an episode's first"
+        if spec.num_stack > 1
+        else "the newest of them"
+    )
+    scale = "values 0 to 255: the network divides by 255 itself"
+    if spec.family == "atari":
+        return (
+            f"an action is repeated for {spec.frames_per_step} frames; the screen is the "
+            "pixel-wise maximum of the last two of them, in gray (luminance), resized to "
+            f"{height}x{width} by area interpolation; {stack}; {scale}"
+        )
+    return f"frames of {channels}x{height}x{width} (channels, height, width); {stack}; {scale}"
+
+
+def _scores(record: RunRecord, game: str) -> Document:
+    student, teacher = record.student(game), record.teacher(game)
+    return {
+        "student": asdict(student),
+        "teacher": asdict(teacher),
+        "random": record.reference(game, "random"),
+        "human": record.reference(game, "human"),
+        "agreement": record.figure(game, "agreement"),
+    }
+
+
+def _measured_with(record: RunRecord | None) -> Document | None:
+    if record is None:
+        return None
+    return {"epsilon": record.setting("evaluation", "epsilon"), "whole_episodes": True}
+
+
+def _training(record: RunRecord | None) -> Document | None:
+    if record is None:
+        return None
+    summary = record.summary or {}
+    return {
+        "run": record.name,
+        "preset": record.meta.get("preset"),
+        "seed": record.seed,
+        "steps": summary.get("steps"),
+        "updates": summary.get("updates"),
+    }
+
+
+def _teacher(found: StudentTarget, game: str) -> Document | None:
+    if found.config is None:
+        return None  # Which teachers it had, its folder does not say.
+    try:
+        card = found.load_teacher(game).card
+    except ValueError:
+        return None
+    return {"algorithm": card.algorithm, "origin": card.origin, "licence": card.licence}
+
+
+def card_as_json(card: Document) -> bytes:
+    """For card.json."""
+    return (json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def card_as_text(card: Document) -> str:
+    """For card.md."""
+    return "\n".join(
+        [
+            f"# {card['kind']}",
+            "",
+            f"Games: {', '.join(card['games'])}. Network: {card['network']['torso']}, "
+            f"{card['network']['parameters']:,} parameters. Licence: {card['licence']}.",
+            "",
+            *_interface_lines(card),
+            *_action_lines(card),
+            *_score_lines(card),
+            *_origin_lines(card),
+        ]
+    )
+
+
+def _interface_lines(card: Document) -> list[str]:
+    lines = ["## What goes in, what comes out", ""]
+    for kind in ("input", "output"):
+        for name, about in card[kind].items():
+            shape = ", ".join(map(str, about["shape"]))
+            lines.append(f"- {kind} `{name}`: {about['dtype']} [{shape}]: {about['meaning']}")
+    rules = "not known, as the student was exported without its run"
+    if card["protocol"]:
+        rules = ", ".join(f"{name} {value}" for name, value in card["protocol"].items())
+    return [*lines, "", f"Rules of the emulator in training and tests: {rules}.", ""]
+
+
+def _action_lines(card: Document) -> list[str]:
+    names = card["actions"]
+    lines = ["## Actions", "", "Positions in the output; each game allows some of them.", ""]
+    lines += _table(["id", "action"], [[str(i), name] for i, name in enumerate(names)])
+    rows = [
+        [str(index), game, " ".join(map(str, card["legal_actions"][game]))]
+        for index, game in enumerate(card["games"])
+    ]
+    return [*lines, "", *_table(["game_index", "game", "legal actions"], rows), ""]
+
+
+def _score_lines(card: Document) -> list[str]:
+    lines = ["## Scores", ""]
+    if card["scores"] is None:
+        return [*lines, "The student was exported without its run, so none are known.", ""]
+    epsilon = card["measured_with"]["epsilon"]
+    lines += [
+        "Raw scores of whole episodes, mean +- standard deviation over them, at epsilon "
+        f"{epsilon}; the teacher's as on its card.",
+        "",
+    ]
+    rows = [
+        [
+            game,
+            _spread(row["student"]),
+            str(row["student"]["episodes"]),
+            _spread(row["teacher"]),
+            number(row["random"], 1),
+            number(row["human"], 1),
+            percent(row["agreement"]),
+        ]
+        for game, row in card["scores"].items()
+    ]
+    head = ["game", "student", "episodes", "teacher", "random", "human", "agreement"]
+    return [*lines, *_table(head, rows), ""]
+
+
+def _origin_lines(card: Document) -> list[str]:
+    lines = ["## Where it comes from", ""]
+    if training := card["training"]:
+        lines.append(
+            f"- run {training['run']}, preset {training['preset']}, seed {training['seed']}, "
+            f"{number(training['updates'])} updates"
+        )
+    for game, teacher in card["teachers"].items():
+        if teacher is None:
+            lines.append(f"- teacher of {game}: {_NOT_STATED}")
+        else:
+            lines.append(
+                f"- teacher of {game}: {teacher['algorithm']}; {teacher['origin']}; "
+                f"licence {teacher['licence']}"
+            )
+    for name, about in card["verified"].items():
+        lines.append(
+            f"- {name}: logits within {about['largest_difference']:.1e} of the student's on "
+            f"{about['states']} states of real games"
+        )
+    lines += [f"- SHA-256 of {name}: {digest}" for name, digest in card["files"].items()]
+    return [*lines, ""]
+
+
+def _spread(scores: Document) -> str:
+    if scores["mean"] is None:
+        return "-"
+    spread = "" if scores["std"] is None else f" +- {number(scores['std'], 1)}"
+    return f"{number(scores['mean'], 1)}{spread}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]

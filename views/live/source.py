@@ -1,0 +1,225 @@
+"""Where the live page gets a run from: its folder, and Redis while it goes on.
+
+Looks cost nothing while nobody looks: nothing is read, and no thread runs, between two calls.
+Whatever is missing or does not answer is left out and said; the run itself is never waited for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from records.run_dir import RunDir
+from views.live.history import History, as_row
+
+if TYPE_CHECKING:
+    from engines.on_redis.bus import RedisBus
+
+REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
+_FRESH_FILE_S = 20.0
+"""A run without Redis goes on if it has written within this time, or three of its periods."""
+_MAX_EVENTS = 200
+_MAX_RECORDS = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is known of a run at one time."""
+
+    name: str
+    config: Mapping[str, Any]
+    """As in config.yaml, not checked."""
+    meta: Mapping[str, Any]
+    history: History
+    status: Mapping[str, Any] | None = None
+    """What the launcher says of the run; None where nothing is heard of it."""
+    redis: str = "none"
+    """`ok`, `none` (the run has none that is known), `opening` or `lost`."""
+    summary: Mapping[str, Any] | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """Oldest first."""
+    silent_s: float | None = None
+    """Since metrics.jsonl was written; None without one."""
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between two looks of the launcher."""
+        period = self.config.get("report_period_s")
+        return float(period) if isinstance(period, int | float) else 1.0
+
+    @property
+    def is_written(self) -> bool:
+        """Whether somebody seems to be writing the run's files."""
+        limit = max(_FRESH_FILE_S, 3 * self.period_s)
+        return self.silent_s is not None and self.silent_s < limit
+
+
+class RunSource:
+    """Looks at one run. `look` is for one thread at a time, the rest for any."""
+
+    def __init__(self, run: RunDir, *, redis_url: str = "") -> None:
+        """Nothing is read yet.
+
+        Args:
+            run: the folder; config.yaml and meta.json of a run on another machine are enough.
+            redis_url: of the run's Redis; without, the environment's or what the folder says.
+        """
+        self.run = run
+        self._given_url = redis_url or os.environ.get(REDIS_URL_VARIABLE, "")
+        self._history = History(run.metrics_path)
+        self._config = _read_yaml(run.config_path)
+        self._meta = _read_json(run.path / "meta.json") or {}
+        self._bus: RedisBus | None = None
+        self._bus_url = ""
+        self._opening: threading.Thread | None = None
+        self._num_fetched = _MAX_RECORDS
+
+    @property
+    def games(self) -> tuple[str, ...]:
+        """Of the run."""
+        games = self._config.get("games")
+        return tuple(map(str, games)) if isinstance(games, list) else ()
+
+    @property
+    def bus(self) -> RedisBus | None:
+        """The run's Redis, once it is known."""
+        return self._bus
+
+    def look(self) -> Seen:
+        """What is known now; takes milliseconds, and seconds at most where Redis hangs."""
+        self._history.read_file()
+        status, redis = self._ask_redis()
+        events = _read_events(self.run.path / "events.jsonl")
+        if not events and status:
+            events = [event for event in status.get("events", []) if isinstance(event, dict)]
+        return Seen(
+            name=self.run.path.name,
+            config=self._config,
+            meta=self._meta,
+            history=self._history,
+            status=status,
+            redis=redis,
+            summary=_read_json(self.run.summary_path),
+            events=events,
+            silent_s=_silent_s(self.run.metrics_path),
+        )
+
+    def connect(self) -> None:
+        """Find the run's Redis, if it has one; without, `look` does so on the side."""
+        url = self._find_url()
+        if not url or url == self._bus_url:
+            return
+        # Brings torch, which takes seconds to import: not before somebody looks.
+        redis_bus = importlib.import_module("engines.on_redis.bus")
+        redis_link = importlib.import_module("engines.on_redis.link")
+        with suppress(ValueError):  # A malformed address, which the run itself would refuse.
+            link = redis_link.RedisLink(url, timeout_s=2.0, max_pause_s=1.0)
+            bus = redis_bus.RedisBus(url, self.run.redis_name, link=link)
+            old, self._bus, self._bus_url = self._bus, bus, url
+            if old is not None:
+                old.close()
+
+    def close(self) -> None:
+        """Close connections."""
+        if self._opening is not None:
+            self._opening.join(10.0)
+        if self._bus is not None:
+            self._bus.close()
+
+    def _find_url(self) -> str:
+        if self._given_url:
+            return self._given_url
+        with suppress(OSError, UnicodeDecodeError):
+            return self.run.redis_url_path.read_text().strip()
+        return ""
+
+    def _ask_redis(self) -> tuple[dict[str, Any] | None, str]:
+        """The run's status, and how Redis is; takes in metrics that the file does not have."""
+        url = self._find_url()
+        if not url:
+            return None, "none"
+        if url != self._bus_url:
+            if self._opening is None or not self._opening.is_alive():
+                self._opening = threading.Thread(target=self.connect, name="page-redis")
+                self._opening.start()
+            return None, "opening"
+        assert self._bus is not None
+        try:
+            status = self._bus.status()
+            if status is not None and not self._is_in_file():
+                records = self._bus.latest_metrics(self._num_fetched)
+                self._num_fetched = 10
+                self._take_records(records)
+        except ConnectionError:
+            return None, "lost"
+        return status, "ok"
+
+    def _is_in_file(self) -> bool:
+        """Whether the file keeps up with the run, so that Redis need not be asked for metrics."""
+        silent_s = _silent_s(self.run.metrics_path)
+        return silent_s is not None and silent_s < _FRESH_FILE_S
+
+    def _take_records(self, records: list[dict[str, Any]]) -> None:
+        rows = [row for record in records if (row := as_row(record)) is not None]
+        # Newest first until one is known: a resumed run begins again at an earlier time.
+        known = self._history.looks[-1] if self._history.looks else None
+        fresh: list[dict[str, float]] = []
+        for row in reversed(rows):
+            if row == known:
+                break
+            fresh.append(row)
+        self._history.add(reversed(fresh))
+
+
+def _silent_s(path: Path) -> float | None:
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or not isinstance(document.get("games"), list):
+        raise ValueError(f"{path} is not the configuration of a run")
+    if "dqn" in document:
+        raise ValueError(f"{path} is of a run that trains experts; the page shows one of a student")
+    return document
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _read_events(path: Path) -> list[dict[str, Any]]:
+    """The newest ones, oldest of them first."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - (64 << 10)))
+            lines = file.read().splitlines()[-_MAX_EVENTS:]
+    except OSError:
+        return []
+    events = []
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            event = json.loads(line)
+            if isinstance(event, dict) and isinstance(event.get("event"), str):
+                events.append(event)
+    return events
