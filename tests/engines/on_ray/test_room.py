@@ -2,8 +2,8 @@
 
 import pytest
 
-from engines.on_ray.room import Room, find_shortage, wait_for_room
 from engines.on_ray import room as cluster_room
+from engines.on_ray.room import Room, find_shortage, wait_for_room
 
 
 def node(*, cpus=0.0, gpus=0.0, alive=True):

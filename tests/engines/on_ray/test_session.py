@@ -6,8 +6,8 @@ import pytest
 import ray
 from ray.exceptions import AuthenticationError
 
-from engines.on_ray.session import check_reachable, one_line_if_refused
 from engines.on_ray import session
+from engines.on_ray.session import check_reachable, one_line_if_refused
 
 
 @pytest.mark.parametrize(
