@@ -34,10 +34,10 @@ class GameReplay:
     """Transitions of its part of the batches that other games gave in its place."""
     insert_wait_s: float = 0.0
     """Time that its actors have waited for the learner, summed over actors."""
-    num_adds_waiting: int = 0
+    waiting_actors: int = 0
     """Its actors that wait now."""
     priority_quantiles: tuple[float, ...] = ()
-    """As replay.storage.digest says; mean over the shards that have any."""
+    """The QUANTILES of replay.storage.quantiles, averaged over the shards that have any."""
     age_quantiles: tuple[float, ...] = ()
     """Of drawn transitions: entries of the game that their shard had stored since."""
 
@@ -93,7 +93,7 @@ class Progress:
     """Time the learner has waited for the actors."""
     limiter_error: float = 0.0
     """Samples that the learner is behind (positive) or ahead (negative), all shards together."""
-    num_samples_waiting: int = 0
+    waiting_requests: int = 0
     """Requests for a batch that wait now."""
     snapshots: SnapshotStats = field(default_factory=SnapshotStats)
     """Of replay on disk: sums over the shards; age, duration and hold of the worst one."""
@@ -166,11 +166,11 @@ def summarize(
         games=games,
         metrics=metrics,
         overwritten_unsampled=sum(count.overwritten_unsampled for count in counts),
-        stale_priorities=sum(count.stale_updates for count in counts),
+        stale_priorities=sum(count.stale_priorities for count in counts),
         insert_wait_s=sum(shard.insert_wait_s for shard in shards),
         sample_wait_s=sum(shard.sample_wait_s for shard in shards),
         limiter_error=sum(shard.limiter_error for shard in shards),
-        num_samples_waiting=sum(shard.num_samples_waiting for shard in shards),
+        waiting_requests=sum(shard.waiting_requests for shard in shards),
         snapshots=_worst_snapshots([shard.snapshots for shard in shards]),
         faults=faults,
         usage=_with_shards(usage, shards),
@@ -203,12 +203,12 @@ def _add_up(tables: Sequence[TableStats]) -> GameReplay:
         share=newest.share if newest else 1.0,
         samples_per_insert_cap=newest.samples_per_insert_cap if newest else 0.0,
         overwritten_unsampled=sum(table.counts.overwritten_unsampled for table in tables),
-        stale_priorities=sum(table.counts.stale_updates for table in tables),
+        stale_priorities=sum(table.counts.stale_priorities for table in tables),
         yielded=sum(table.counts.yielded for table in tables),
         insert_wait_s=sum(table.insert_wait_s for table in tables),
-        num_adds_waiting=sum(table.num_adds_waiting for table in tables),
+        waiting_actors=sum(table.waiting_actors for table in tables),
         priority_quantiles=_means([table.priority_quantiles for table in tables]),
-        age_quantiles=_means([table.sampled_age_quantiles for table in tables]),
+        age_quantiles=_means([table.age_quantiles for table in tables]),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from records.progress import GameReplay, Progress
-from replay.storage.digest import QUANTILES
+from replay.storage.quantiles import QUANTILES
 
 _MEDIAN, _P90 = QUANTILES.index(0.5), QUANTILES.index(0.9)
 
@@ -15,8 +15,8 @@ def replay_figures(progress: Progress) -> dict[str, float]:
     row: dict[str, float] = {
         "replay/bytes": sum(game.replay.num_bytes for _, game in games),
         "replay/limiter_error": progress.limiter_error,
-        "replay/waiting_actors": sum(game.replay.num_adds_waiting for _, game in games),
-        "replay/waiting_requests": progress.num_samples_waiting,
+        "replay/waiting_actors": sum(game.replay.waiting_actors for _, game in games),
+        "replay/waiting_requests": progress.waiting_requests,
         "replay/snapshot_bytes": snapshots.num_bytes,
         "replay/snapshot_written_bytes": snapshots.num_bytes_written,
         "replay/snapshot_duration_s": snapshots.duration_s,
@@ -40,7 +40,7 @@ def _game_figures(game: GameReplay) -> dict[str, float]:
         "overwritten_unsampled": game.overwritten_unsampled,
         "stale_priorities": game.stale_priorities,
         "yielded": game.yielded,
-        "waiting_actors": game.num_adds_waiting,
+        "waiting_actors": game.waiting_actors,
     }
     if game.num_bytes:
         row["replay_compression"] = game.num_raw_bytes / game.num_bytes

@@ -25,22 +25,21 @@ class TableStats:
     num_raw_bytes: int
     """The same, were every frame stored as it is."""
     priority_quantiles: tuple[float, ...]
-    """See replay.storage.digest.TableDigest."""
-    sampled_age_quantiles: tuple[float, ...]
-    """See replay.storage.digest.TableDigest."""
+    """replay.storage.quantiles.QUANTILES of the priorities held; empty without any."""
+    age_quantiles: tuple[float, ...]
+    """The same quantiles of recent draws' ages: entries stored since the one that was drawn."""
     share: float
     """Relative part of the game in every batch of the run, as now in force."""
     samples_per_insert_cap: float
     """As now in force."""
     insert_wait_s: float
     """Time that callers of `add` have waited with chunks of this game, summed over callers."""
-    num_adds_waiting: int
+    waiting_actors: int
     """Callers of `add` that wait now with chunks of this game."""
 
 
 def stats_of_table(table: ReplayTable, settings: GameSettings, waits: Waits) -> TableStats:
     """One game's table, what is in force for it, and the callers that wait to add to it."""
-    digest = table.digest()
     return TableStats(
         size=table.ring.num_entries,
         capacity=table.spec.capacity,
@@ -48,12 +47,12 @@ def stats_of_table(table: ReplayTable, settings: GameSettings, waits: Waits) -> 
         counts=replace(table.counts),
         num_bytes=table.ring.num_bytes,
         num_raw_bytes=table.ring.num_entries * table.spec.raw_bytes_per_entry,
-        priority_quantiles=digest.priority_quantiles,
-        sampled_age_quantiles=digest.sampled_age_quantiles,
+        priority_quantiles=table.priority_quantiles(),
+        age_quantiles=table.age_quantiles(),
         share=settings.share,
         samples_per_insert_cap=settings.samples_per_insert_cap,
         insert_wait_s=waits.total_s,
-        num_adds_waiting=waits.num_waiting,
+        waiting_actors=waits.num_waiting,
     )
 
 
@@ -90,9 +89,9 @@ class ShardStats:
     """Time that callers of `add` have waited, summed over callers."""
     sample_wait_s: float
     """Time that callers of `sample` have waited."""
-    num_adds_waiting: int
+    waiting_actors: int
     """Callers of `add` that wait now."""
-    num_samples_waiting: int
+    waiting_requests: int
     """Callers of `sample` that wait now."""
     busy_s: float = 0.0
     """Time spent storing, drawing and setting priorities, one caller at a time."""

@@ -34,8 +34,6 @@ from replay.storage.table import ReplayTable, TableCounts
 from replay.types import STREAMS_PER_ACTOR_BITS, Int64Array
 
 _FOLDER = re.compile(r"^shard-(\d+)-of-(\d+)$")
-_NEW_COUNTS = {"yielded": 0}
-"""What older versions did not count."""
 
 
 def shard_folder(root: Path, shard: int, num_shards: int) -> Path:
@@ -187,7 +185,9 @@ class _Changing:
 
     @classmethod
     def of(cls, document: Document) -> _Changing:
-        counts = _NEW_COUNTS | document["counts"]
+        counts = {"yielded": 0} | document["counts"]
+        # An older version's name for it.
+        counts.setdefault("stale_priorities", counts.get("stale_updates", 0))
         changing = cls(
             int(document["oldest"]),
             TableCounts(**{field.name: int(counts[field.name]) for field in fields(TableCounts)}),

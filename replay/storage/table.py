@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from replay.samplers.base import Sampler
-from replay.storage.digest import RecentValues, TableDigest, quantiles_of, spread_slots
+from replay.storage.quantiles import RecentValues, quantiles_of, spread_slots
 from replay.storage.ring import TableSpec, TransitionRing
 from replay.storage.sequences import SequenceSlots, check_numbers, follow
 from replay.storage.stored_columns import Columns
@@ -25,7 +25,7 @@ class TableCounts:
     """Transitions drawn."""
     overwritten_unsampled: int = 0
     """Transitions that were ready but overwritten (or a frame of theirs) before they were drawn."""
-    stale_updates: int = 0
+    stale_priorities: int = 0
     """Priority updates dropped because their transition could no longer be drawn."""
     yielded: int = 0
     """Transitions of its part of the batches that other games gave, because it was short of data.
@@ -174,25 +174,23 @@ class ReplayTable:
         """
         self.check_update(slots, generations, priorities)
         current = (self.ring.generations[slots] == generations) & self._is_ready[slots]
-        self.counts.stale_updates += int(np.count_nonzero(~current))
+        self.counts.stale_priorities += int(np.count_nonzero(~current))
         slots = slots[current]
         self.ring.priorities[slots] = priorities[current]
         # Read back, so that of a key given twice all rows bring the same priority.
         self._sampler.update(slots, self.ring.priorities[slots])
 
-    def digest(self) -> TableDigest:
-        """Counts and quantiles of this moment; the cost does not grow with the capacity."""
+    def priority_quantiles(self) -> tuple[float, ...]:
+        """QUANTILES of the priorities of 4,096 slots spread evenly over the table, if drawable.
+
+        The cost does not grow with the capacity; up to 4,096 entries the quantiles are exact.
+        """
         slots = spread_slots(self.ring.num_entries)
-        return TableDigest(
-            num_entries=self.ring.num_entries,
-            num_ready=self.num_ready,
-            inserted=self.counts.inserted,
-            sampled=self.counts.sampled,
-            overwritten_unsampled=self.counts.overwritten_unsampled,
-            stale_updates=self.counts.stale_updates,
-            priority_quantiles=quantiles_of(self.ring.priorities[slots[self._is_ready[slots]]]),
-            sampled_age_quantiles=quantiles_of(self._sampled_ages.held()),
-        )
+        return quantiles_of(self.ring.priorities[slots[self._is_ready[slots]]])
+
+    def age_quantiles(self) -> tuple[float, ...]:
+        """QUANTILES of the ages of the last 4,096 draws: entries stored since the one drawn."""
+        return quantiles_of(self._sampled_ages.held())
 
     def times_sampled(self, slots: Int64Array) -> Int32Array:
         """How often each of these slots has been drawn, for a snapshot."""

@@ -292,7 +292,7 @@ def test_an_actor_that_leaves_waits_for_the_learner_and_is_ended_if_it_waits_too
         os.kill(learner, signal.SIGSTOP)
         try:
             wait_until(
-                lambda: engine.progress().games[FIRST].replay.num_adds_waiting > 1,
+                lambda: engine.progress().games[FIRST].replay.waiting_actors > 1,
                 timeout_s=60.0,
                 what="both actors wait for the learner",
             )

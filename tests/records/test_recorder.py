@@ -60,7 +60,7 @@ REPLAY = GameReplay(
     stale_priorities=6,
     yielded=8,
     insert_wait_s=7.0,
-    num_adds_waiting=3,
+    waiting_actors=3,
     priority_quantiles=(0.0, 0.1, 0.5, 0.9, 1.0),
     age_quantiles=(0.0, 10.0, 50.0, 90.0, 100.0),
 )
@@ -182,7 +182,7 @@ def test_a_look_says_how_each_games_replay_and_its_snapshots_are(open_recorder, 
         longest_hold_s=0.25,
         failures=2,
     )
-    fields = {"limiter_error": -3.0, "num_samples_waiting": 1, "snapshots": snapshots}
+    fields = {"limiter_error": -3.0, "waiting_requests": 1, "snapshots": snapshots}
     recorder.record(look(pong=game(replay=replace(REPLAY, insert_wait_s=5.0))))
     clock.now += 4.0
     row = recorder.record(look(pong=game(replay=REPLAY), **fields))

@@ -456,8 +456,8 @@ def test_new_priorities_reach_their_transitions_and_stale_ones_are_counted():
     shard.update_priorities(PriorityUpdate(keys=batch.keys, priorities=priorities))
     shard.check_valid()
     stats = shard.stats().tables
-    assert stats["pong"].counts.stale_updates == 4
-    assert stats["boxing"].counts.stale_updates == 0
+    assert stats["pong"].counts.stale_priorities == 4
+    assert stats["boxing"].counts.stale_priorities == 0
     updated = set(batch.keys.slots[batch.game_index == 1].tolist())
     for _ in range(5):
         batch = shard.sample()
@@ -494,7 +494,7 @@ def test_malformed_keys_are_refused_before_any_priority_is_set(change, message):
         shard.update_priorities(update)
     for table, priorities in zip(shard._tables, before, strict=True):
         np.testing.assert_array_equal(table.ring.priorities, priorities)
-    assert all(table.counts.stale_updates == 0 for table in shard.stats().tables.values())
+    assert all(table.counts.stale_priorities == 0 for table in shard.stats().tables.values())
 
 
 def test_one_bad_priority_of_the_last_game_leaves_the_first_game_alone():

@@ -53,12 +53,12 @@ def test_blocked_add_is_woken_by_sampling(pool):
     shard = full_shard(writer)
     chunk = chunk_of(writer.play(0, "...."))
     added = pool.submit(shard.add, chunk, timeout_s=LONG_S)
-    wait_for(lambda: shard.stats().num_adds_waiting == 1)
+    wait_for(lambda: shard.stats().waiting_actors == 1)
     assert not added.done()
     assert shard.sample() is not None
     assert result_of(added) is True
     stats = shard.stats()
-    assert stats.num_adds_waiting == 0
+    assert stats.waiting_actors == 0
     assert 0 < stats.insert_wait_s < LONG_S / 2
 
 
@@ -66,13 +66,13 @@ def test_blocked_sample_is_woken_by_inserting(pool):
     writer = EpisodeWriter()
     shard = make_shard()
     sampled = pool.submit(shard.sample, timeout_s=LONG_S)
-    wait_for(lambda: shard.stats().num_samples_waiting == 1)
+    wait_for(lambda: shard.stats().waiting_requests == 1)
     assert shard.add(chunk_of(writer.play(0, "...")))
-    assert shard.stats().num_samples_waiting == 1  # Too few yet.
+    assert shard.stats().waiting_requests == 1  # Too few yet.
     assert shard.add(chunk_of(writer.play(0, "..")))
     assert result_of(sampled).batch_size == 8
     assert 0 < shard.stats().sample_wait_s < LONG_S / 2
-    assert shard.stats().num_samples_waiting == 0
+    assert shard.stats().waiting_requests == 0
 
 
 def test_closing_wakes_everyone_and_nothing_is_stored_or_drawn_afterwards(pool):
@@ -82,8 +82,8 @@ def test_closing_wakes_everyone_and_nothing_is_stored_or_drawn_afterwards(pool):
     adds = [pool.submit(shard.add, chunk, timeout_s=LONG_S) for chunk in chunks]
     empty = make_shard()
     samples = [pool.submit(empty.sample, timeout_s=LONG_S) for _ in range(2)]
-    wait_for(lambda: shard.stats().num_adds_waiting == 3)
-    wait_for(lambda: empty.stats().num_samples_waiting == 2)
+    wait_for(lambda: shard.stats().waiting_actors == 3)
+    wait_for(lambda: empty.stats().waiting_requests == 2)
     before = shard.stats().tables["pong"].counts
     shard.close()
     empty.close()
@@ -108,7 +108,7 @@ def test_waiting_ends_when_its_time_is_up():
     empty = make_shard()
     assert empty.sample(timeout_s=0.02) is None
     assert empty.stats().sample_wait_s >= 0.02
-    assert empty.stats().num_samples_waiting == shard.stats().num_adds_waiting == 0
+    assert empty.stats().waiting_requests == shard.stats().waiting_actors == 0
 
 
 def test_waits_are_counted_while_they_last_and_by_game(pool):
@@ -128,17 +128,17 @@ def test_waits_are_counted_while_they_last_and_by_game(pool):
     while shard.can_add(chunk := chunk_of(writers["pong"].play(0, "...."))):
         assert shard.add(chunk)
     added = pool.submit(shard.add, chunk, timeout_s=LONG_S)
-    wait_for(lambda: shard.stats().num_adds_waiting == 1)
+    wait_for(lambda: shard.stats().waiting_actors == 1)
     first, second = shard.stats(), shard.stats()
     # It waits on, and every look at the clock is ten seconds after the one before.
     assert second.tables["pong"].insert_wait_s >= first.tables["pong"].insert_wait_s + 10.0
     assert second.insert_wait_s >= first.insert_wait_s + 10.0
-    assert [table.num_adds_waiting for table in second.tables.values()] == [1, 0]
+    assert [table.waiting_actors for table in second.tables.values()] == [1, 0]
     assert second.tables["boxing"].insert_wait_s == 0.0
     assert shard.sample() is not None
     assert result_of(added)
     last = shard.stats()
-    assert last.num_adds_waiting == 0
+    assert last.waiting_actors == 0
     assert shard.stats().insert_wait_s == last.insert_wait_s > 0
 
 
@@ -194,9 +194,9 @@ def test_the_game_that_has_inserted_least_goes_first_whoever_waits_longer(pool):
     surplus = [
         pool.submit(shard.add, chunk_for("pong", actor), timeout_s=LONG_S) for actor in range(6)
     ]
-    wait_for(lambda: shard.stats().num_adds_waiting == 6)
+    wait_for(lambda: shard.stats().waiting_actors == 6)
     added = pool.submit(shard.add, chunk_for("boxing", 10), timeout_s=LONG_S)
-    wait_for(lambda: shard.stats().num_adds_waiting == 7)
+    wait_for(lambda: shard.stats().waiting_actors == 7)
     assert shard.sample() is not None  # Room for one chunk.
     assert result_of(added)
     assert not any(future.done() for future in surplus)
@@ -221,7 +221,7 @@ def test_games_wait_by_their_shares_and_one_that_was_away_does_not_catch_up(pool
             while sum(name == game for name, _ in waiting) < 2:
                 chunk = chunk_for(game, next(serial))
                 waiting.append((game, pool.submit(shard.add, chunk, timeout_s=LONG_S)))
-        wait_for(lambda: shard.stats().num_adds_waiting >= 4 or not shard.can_sample())
+        wait_for(lambda: shard.stats().waiting_actors >= 4 or not shard.can_sample())
         inserted = sum(shard.stats().tables[game].counts.inserted for game in TWO)
         assert shard.sample() is not None
         wait_for(
@@ -239,7 +239,7 @@ def test_who_gives_up_waiting_lets_the_others_go_on(pool):
     assert shard.sample() is not None  # Room for four.
     eight = chunk_of(EpisodeWriter(actor=1).play(0, "........"), game="boxing")
     boxing = pool.submit(shard.add, eight, timeout_s=0.5)
-    wait_for(lambda: shard.stats().num_adds_waiting == 1)
+    wait_for(lambda: shard.stats().waiting_actors == 1)
     pong = pool.submit(shard.add, chunk_for("pong", 2), timeout_s=LONG_S)
     assert result_of(boxing) is False
     assert result_of(pong) is True
@@ -248,7 +248,7 @@ def test_who_gives_up_waiting_lets_the_others_go_on(pool):
 def test_a_draw_of_one_game_gets_its_data_though_another_has_filled_the_band(pool):
     shard = two_games(samples_per_insert_cap=2.0)
     drawn = pool.submit(shard.sample_sequences, "boxing", 4, 3, timeout_s=LONG_S)
-    wait_for(lambda: shard.stats().num_samples_waiting == 1)
+    wait_for(lambda: shard.stats().waiting_requests == 1)
     assert not shard.can_add(chunk_for("pong", 0))
     assert shard.add(chunk_for("boxing", 1), timeout_s=LONG_S)  # 8 transitions, a cap of 16.
     assert result_of(drawn).lengths.sum() > 0

@@ -62,7 +62,7 @@ class SmallShard(ShardProcess):
 
     def has_a_sampler_waiting(self) -> bool:
         """Whether a call of `sample` waits."""
-        return self._shard.stats().num_samples_waiting > 0
+        return self._shard.stats().waiting_requests > 0
 
 
 class FarReader:

@@ -53,7 +53,7 @@ class SlowTable:
         self.priorities: dict[int, float] = {}
         self.times_sampled: dict[int, int] = {}
         self.overwritten_unsampled = 0
-        self.stale_updates = 0
+        self.stale_priorities = 0
 
     def held(self) -> list[int]:
         """Generations that are still here."""
@@ -187,4 +187,4 @@ class SlowTable:
         if generation in self.ready():
             self.priorities[generation] = priority
         else:
-            self.stale_updates += 1
+            self.stale_priorities += 1

@@ -123,7 +123,7 @@ def test_keys_given_out_before_a_change_of_quota_find_their_transitions_or_nothi
     assert updated == drawable & set(pong)
     assert updated, "the test needs a key of a transition that is still there"
     stale = sum(generation not in kept for generation in pong)
-    assert shard.stats().tables["pong"].counts.stale_updates >= stale > 0
+    assert shard.stats().tables["pong"].counts.stale_priorities >= stale > 0
     shard.check_valid()
 
 
@@ -134,7 +134,7 @@ def test_callers_that_wait_are_let_through_by_a_change_that_allows_it():
         pass
     with ThreadPoolExecutor(max_workers=1) as pool:
         sampled = pool.submit(shard.sample, timeout_s=LONG_S)
-        wait_until(lambda: shard.stats().num_samples_waiting == 1)
+        wait_until(lambda: shard.stats().waiting_requests == 1)
         shard.configure("pong", samples_per_insert_cap=2.0)
         assert sampled.result(timeout=LONG_S / 2) is not None
 

@@ -570,8 +570,8 @@ def test_no_key_of_a_killed_process_is_ever_that_of_another_transition(tmp_path)
         priorities = np.full(batch.batch_size, 9.0, np.float32)
         again.update_priorities(PriorityUpdate(keys=batch.keys, priorities=priorities))
     after = again.stats()
-    stale = sum(after.tables[g].counts.stale_updates for g in GAMES) - sum(
-        before.tables[g].counts.stale_updates for g in GAMES
+    stale = sum(after.tables[g].counts.stale_priorities for g in GAMES) - sum(
+        before.tables[g].counts.stale_priorities for g in GAMES
     )
     assert stale >= sum(key not in kept for batch in keys for key in keys_of(batch))
     again.check_valid()

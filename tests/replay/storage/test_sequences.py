@@ -136,7 +136,7 @@ def test_keys_of_sequences_are_good_for_new_priorities():
     assert keys.game_index.tolist() == [5] * 6
     table.update_priorities(keys.slots, keys.generations, np.full(6, 3.0, np.float32))
     assert table.ring.priorities[keys.slots].tolist() == [3.0] * 6
-    assert table.counts.stale_updates == 0
+    assert table.counts.stale_priorities == 0
 
 
 @pytest.mark.parametrize(("num", "length", "burn_in"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])

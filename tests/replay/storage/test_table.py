@@ -111,7 +111,7 @@ def test_keys_of_overwritten_transitions_are_dropped_and_counted():
     generations = table.ring.generations[slots].copy()
     table.add(chunk_of(writer.play(0, "..")))  # Overwrites slot 0.
     table.update_priorities(slots, generations, np.array([5.0, 6.0], np.float32))
-    assert table.counts.stale_updates == 1
+    assert table.counts.stale_priorities == 1
     assert table.ring.priorities[[0, 4]].tolist() == [1.0, 6.0]
     table.check_valid()
 
@@ -124,7 +124,7 @@ def test_key_of_a_transition_that_lost_a_frame_is_dropped_and_counted():
     generation = table.ring.generations[[1]].copy()
     table.add(chunk_of(writer.play(0, ".")))  # Overwrites slot 0, which slot 1 needs.
     table.update_priorities(np.array([1]), generation, np.array([5.0], np.float32))
-    assert table.counts.stale_updates == 1
+    assert table.counts.stale_priorities == 1
     table.check_valid()
 
 

@@ -13,7 +13,7 @@ from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec
 from replay_model import SlowTable
 from sampler_cases import EVERY, EXACT, build_case, edges_of
 
-from replay.storage.digest import QUANTILES
+from replay.storage.quantiles import QUANTILES
 from replay.storage.ring import TableSpec
 from replay.storage.sequences import gather_sequences
 from replay.storage.table import ReplayTable, TableCounts
@@ -188,16 +188,15 @@ class Pair:
             self.check_successors(slots, ready)
         counts = table.counts
         assert counts.inserted == sum(entry.is_transition for entry in model.history.values())
-        digest = table.digest()
-        assert digest.num_ready == len(ready)
+        assert table.num_ready == len(ready)
         if ready:
             priorities = [np.float32(model.priorities[g]) for g in ready]
             np.testing.assert_allclose(
-                digest.priority_quantiles, np.quantile(np.array(priorities, float), QUANTILES)
+                table.priority_quantiles(), np.quantile(np.array(priorities, float), QUANTILES)
             )
         assert counts.sampled == sum(model.times_sampled.values())
         assert counts.overwritten_unsampled == model.overwritten_unsampled
-        assert counts.stale_updates == model.stale_updates
+        assert counts.stale_priorities == model.stale_priorities
 
     def check_successors(self, slots: np.ndarray, ready: list[int]) -> None:
         successors = self.table.ring.gather_successors(slots)
@@ -343,7 +342,7 @@ def many_rounds(pair: Pair, *, seed: int) -> None:
             operations.append(("restore", None))
     run_operations(pair, operations)
     assert pair.table.ring.num_added > 5 * 37
-    assert pair.table.counts.stale_updates > 0
+    assert pair.table.counts.stale_priorities > 0
     assert pair.table.counts.overwritten_unsampled > 0
 
 

@@ -6,26 +6,22 @@ import numpy as np
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
 from sampler_cases import build_case
 
-from replay.storage.digest import QUANTILES, RecentValues, quantiles_of, spread_slots
+from replay.storage.quantiles import QUANTILES, RecentValues, quantiles_of, spread_slots
 from replay.storage.table import ReplayTable
 
 
-def test_digest_by_hand():
+def test_quantiles_of_a_table_by_hand():
     spec = make_spec(num_stack=1, capacity=16)
     table = ReplayTable(
         spec, sampler=build_case("uniform", spec.capacity), rng=np.random.default_rng(0)
     )
-    empty = table.digest()
-    assert (empty.num_entries, empty.num_ready, empty.inserted, empty.sampled) == (0, 0, 0, 0)
-    assert empty.priority_quantiles == empty.sampled_age_quantiles == ()
+    assert table.priority_quantiles() == table.age_quantiles() == ()
     writer = EpisodeWriter()
     entries = [e for p in (4.0, 1.0, 3.0) for e in writer.play(0, ".", priority=p)]
     table.add(chunk_of([*entries, *writer.play(0, "t", priority=9.0)]))  # Entries 0 to 4.
     table.sample(4)  # Every transition once: ages 4, 3, 2, 1.
-    digest = table.digest()
-    assert (digest.num_entries, digest.num_ready, digest.inserted, digest.sampled) == (5, 4, 4, 4)
-    assert digest.priority_quantiles == tuple(np.quantile([4.0, 1.0, 3.0, 9.0], QUANTILES))
-    assert digest.sampled_age_quantiles == tuple(np.quantile([1.0, 2.0, 3.0, 4.0], QUANTILES))
+    assert table.priority_quantiles() == tuple(np.quantile([4.0, 1.0, 3.0, 9.0], QUANTILES))
+    assert table.age_quantiles() == tuple(np.quantile([1.0, 2.0, 3.0, 4.0], QUANTILES))
 
 
 def test_recent_values_are_the_last_4096_whatever_the_sizes_they_come_in():

@@ -1,40 +1,18 @@
-"""What a table can tell cheaply about itself: counts, and quantiles of priorities and of ages."""
+"""Quantiles that cost the same however large a table is: of recent draws, of spread slots."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 
 from replay.types import Float32Array, Int64Array
 
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
-"""The quantiles that a digest gives."""
+"""The quantiles that are reported of a table's priorities and of its draws' ages."""
 
 _NUM_RECENT = 4_096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableDigest:
-    """One table at one moment. Quantiles are those of QUANTILES; empty where there are no data."""
-
-    num_entries: int
-    """Entries held."""
-    num_ready: int
-    """Transitions that can be drawn."""
-    inserted: int
-    """Transitions added since the table was made."""
-    sampled: int
-    """Transitions drawn."""
-    overwritten_unsampled: int
-    """Transitions overwritten before they were drawn."""
-    stale_updates: int
-    """Priority updates that came too late."""
-    priority_quantiles: tuple[float, ...]
-    """Of 4,096 slots evenly spread over the table, as far as they can be drawn; exact below."""
-    sampled_age_quantiles: tuple[float, ...]
-    """Of the last 4,096 draws: entries that the table had stored since the one that was drawn."""
+"""Numbers that a quantile is taken of: enough for the tenth and the ninetieth percentile."""
 
 
 class RecentValues:
