@@ -48,9 +48,10 @@ from recipes.errors import parse_or_fail
 from recipes.limits import choose_device
 from recipes.loading import dump_config, load_config, load_preset
 from recipes.mimic import MultitaskRecipe
+from records.machine import describe_hardware
 from records.prometheus import MetricsConfig, targets_path
 from records.recorder import Recorder
-from records.run_dir import RunDir, describe_hardware
+from records.run_dir import RunDir
 from views.live.process import open_page
 
 _PROG = "bench.py instrumentation"

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.setup import BenchSetup
 from benchmarks.timing import Result, short
-from records.run_dir import describe_hardware
+from records.machine import describe_hardware
 
 _PACKAGES = ("distributed-actor-mimic", "torch", "ray", "numpy", "ale-py")
 

@@ -34,9 +34,10 @@ from recipes.experts import ExpertRecipe
 from recipes.limits import check_replay_fits, choose_device
 from recipes.loading import build_config, dump_config, parse_invocation
 from recipes.roles import evaluation_seed
+from records.machine import available_memory_bytes, describe_hardware
 from records.progress import Progress
 from records.recorder import Recorder
-from records.run_dir import RunDir, available_memory_bytes, describe_hardware, hide_secrets
+from records.run_dir import RunDir, hide_secrets
 from teachers.card import Precision, ScoreRecord
 from teachers.expert import Expert, load_expert, save_expert
 from views.console import Console

@@ -36,8 +36,9 @@ from recipes.limits import check_replay_fits, choose_device
 from recipes.loading import Invocation, build_config, dump_config, load_run_config, parse_invocation
 from recipes.mimic import MultitaskRecipe
 from recipes.teacher_check import describe_policies, with_policy_temperatures
+from records.machine import available_memory_bytes
 from records.recorder import Recorder
-from records.run_dir import RunDir, available_memory_bytes
+from records.run_dir import RunDir
 from views.console import Console
 from views.live.process import open_page
 from views.report.writing import write_report_of_run

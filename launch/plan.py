@@ -38,8 +38,7 @@ from benchmarks.reporting import describe_versions
 from launch.options.exit_status import run_command
 from recipes.config import MultitaskConfig
 from recipes.loading import build_config, parse_invocation
-from records.run_dir import available_memory_bytes, describe_hardware
-from records.usage import num_cores
+from records.machine import available_memory_bytes, describe_hardware, usable_cores
 
 _UNKNOWN_GPU = "T4"
 """The slowest of those in use: a plan that is wrong then errs on the safe side."""
@@ -94,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
         cluster,
         here=Node(
             kind="this machine",
-            cpus=num_cores(),
+            cpus=usable_cores(),
             gpus=torch.cuda.device_count(),
             memory_bytes=available_memory_bytes(),
         ),

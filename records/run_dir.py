@@ -23,8 +23,6 @@ import os
 import platform
 import re
 import secrets
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from networks.atomic_file import write_atomically
+from records.machine import hardware, output_of
 
 LATEST = "latest"
 """Name of the link beside the runs that leads to the one started last."""
@@ -245,25 +244,6 @@ def hide_secrets(argv: Iterable[str]) -> list[str]:
     return shown
 
 
-def describe_hardware() -> str:
-    """This machine in one line."""
-    gpus = ", ".join(_gpu_names()) or "no GPU"
-    memory = _total_memory_bytes() / 2**30
-    return f"{_usable_cores()} cores of {_cpu_model()}, {memory:.0f} GiB of memory, {gpus}"
-
-
-def available_memory_bytes() -> int:
-    """Memory that this program could still use: what the machine has free, or its container."""
-    available = _read_meminfo().get("MemAvailable", _total_memory_bytes())
-    limit = _read_integer("/sys/fs/cgroup/memory.max")
-    used = _read_integer("/sys/fs/cgroup/memory.current")
-    if limit is None or used is None:
-        return available
-    # Cached files count as used by a container, but give way.
-    used -= _read_table("/sys/fs/cgroup/memory.stat").get("inactive_file", 0)
-    return max(0, min(available, limit - used))
-
-
 def _hide_in_match(match: re.Match[str]) -> str:
     return hide_password(match.group())
 
@@ -327,14 +307,7 @@ def _describe(preset: str, seed: int, argv: Sequence[str]) -> dict[str, Any]:
             **{package: _version(package) for package in _PACKAGES},
         },
         "git": _describe_source(_SOURCE),
-        "hardware": {
-            "cpu": _cpu_model(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "usable_cores": _usable_cores(),
-            "memory_bytes": _total_memory_bytes(),
-            "gpus": _gpu_names(),
-        },
+        "hardware": hardware(),
     }
 
 
@@ -347,68 +320,13 @@ def _version(package: str) -> str | None:
 
 def _describe_source(source: Path) -> dict[str, Any] | None:
     """Commit of the source tree; None when it is not a checkout of its own."""
-    top = _output("git", "-C", str(source), "rev-parse", "--show-toplevel")
+    top = output_of("git", "-C", str(source), "rev-parse", "--show-toplevel")
     # An installed copy may lie inside a checkout of something else.
     if top is None or Path(top).resolve() != source:
         return None
-    commit = _output("git", "-C", str(source), "rev-parse", "HEAD")
-    changes = _output("git", "-C", str(source), "--no-optional-locks", "status", "--porcelain")
+    commit = output_of("git", "-C", str(source), "rev-parse", "HEAD")
+    changes = output_of("git", "-C", str(source), "--no-optional-locks", "status", "--porcelain")
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def _cpu_model() -> str | None:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or None
-
-
-def _usable_cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
-def _gpu_names() -> list[str]:
-    # Not through torch: that would take memory on the device for a process that may not need it.
-    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
-    return [] if names is None else [name.strip() for name in names.splitlines() if name.strip()]
-
-
-def _total_memory_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _read_meminfo() -> dict[str, int]:
-    return {name: 1024 * number for name, number in _read_table("/proc/meminfo").items()}
-
-
-def _read_table(path: str) -> dict[str, int]:
-    """Lines of a name and a number, as the kernel writes them."""
-    with contextlib.suppress(OSError):
-        return {
-            name: int(number)
-            for name, number in re.findall(r"(?m)^(\w+):?\s+(\d+)", Path(path).read_text())
-        }
-    return {}
-
-
-def _read_integer(path: str) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int(Path(path).read_text())
-    return None
-
-
-def _output(*command: str) -> str | None:
-    """What a program prints; None when it is missing, fails or takes too long."""
-    if shutil.which(command[0]) is None:
-        return None
-    try:
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return finished.stdout.strip()
 
 
 def _to_json(value: Mapping[str, Any]) -> str:

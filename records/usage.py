@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from dataclasses import dataclass, field
 
@@ -75,8 +73,3 @@ class Usage:
     """By kind: `chunks` into replay, `batches` out of it, `weights` to and from Redis."""
     num_cores: int | None = None
     """That all of the run shares; None where it is spread over a cluster."""
-
-
-def num_cores() -> int:
-    """Of this machine, as far as this process may use them."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from records.process_id import RoleProcess, find_process, this_machine, title_of
+from records.process_id import RoleProcess, find_process, this_machine
+from records.processes import title_of
 
 _END_PATIENCE_S = 10.0
 _NEEDS = "processes can be told apart, and killed, on Linux 5.3 or newer only"

@@ -46,7 +46,7 @@ from benchmarks.timing import short
 from networks.atomic_file import write_atomically
 from recipes.errors import parse_or_fail
 from recipes.loading import load_preset
-from records.run_dir import describe_hardware
+from records.machine import describe_hardware
 
 _PROG = "bench.py samplers"
 _Unit = tuple[str, int]

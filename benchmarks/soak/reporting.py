@@ -23,7 +23,7 @@ from benchmarks.soak.judge import (
 )
 from benchmarks.timing import short
 from networks.atomic_file import write_atomically
-from records.run_dir import describe_hardware
+from records.machine import describe_hardware
 
 STALE_TEST = (
     "tests/replay/test_shard.py::"

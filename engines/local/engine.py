@@ -25,8 +25,9 @@ from recipes.roles import (
     build_shard,
     exploration_rates,
 )
+from records.machine import usable_cores
 from records.progress import Played, Progress, summarize
-from records.usage import LearnerUsage, Usage, num_cores
+from records.usage import LearnerUsage, Usage
 from replay.client import LocalReplayClient
 from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.pace.slices import slices_of_ranks
@@ -177,7 +178,7 @@ class LocalEngine:
                     elapsed_s=time.monotonic() - self._began, updating_s=self._learner.updating_s
                 ),
                 cpu_s={"coordinator": time.process_time()},
-                num_cores=num_cores(),
+                num_cores=usable_cores(),
             ),
             faults={},
         )

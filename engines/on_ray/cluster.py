@@ -47,8 +47,8 @@ from recipes.roles import (
     exploration_rates,
 )
 from recipes.testing import StudentTest, TeacherTest, Test, run_teacher_test, run_test
+from records.machine import available_memory_bytes
 from records.process_id import ProcessId
-from records.run_dir import available_memory_bytes
 from records.usage import ProcessUse
 from replay.channel.batch_channel import ChannelOffer, ChannelServer
 from replay.pace.game_settings import GameSettings, SettingsChange

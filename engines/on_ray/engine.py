@@ -33,10 +33,10 @@ from engines.on_ray.shard_fleet import ShardFleet
 from networks.weights import WeightSnapshot
 from recipes.limits import check_memory_for_actors
 from recipes.recipe import Recipe
+from records.machine import available_memory_bytes, usable_cores
 from records.process_id import RoleProcess, find_process
 from records.progress import Progress, summarize
-from records.run_dir import available_memory_bytes
-from records.usage import Usage, num_cores
+from records.usage import Usage
 from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.snapshots.restore import newest_serial
 
@@ -217,7 +217,7 @@ class RayEngine:
             },
             moved_bytes={"weights": sum(role.weight_bytes for role in roles.values())},
             # A cluster's cores are not all the run's own.
-            num_cores=None if self._placement.counts_cpus else num_cores(),
+            num_cores=None if self._placement.counts_cpus else usable_cores(),
         )
 
     def scale(self, game: str, wanted: int) -> None:

@@ -5,12 +5,11 @@ import math
 import os
 import platform
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from records.run_dir import RunDir, available_memory_bytes, hide_secrets
+from records.run_dir import RunDir, hide_secrets
 
 CONFIG = "games: [pong]\nseed: 3\n"
 
@@ -242,30 +241,6 @@ def test_a_summary_that_cannot_be_written_leaves_the_old_one_and_no_rubbish(tmp_
         run.write_summary({"updates": 2})
     assert json.loads(run.summary_path.read_text()) == {"updates": 1}
     assert sorted(run.path.iterdir()) == before
-
-
-def test_available_memory_is_between_nothing_and_all_of_it(tmp_path):
-    total = meta_of(create(tmp_path / "run"))["hardware"]["memory_bytes"]
-    assert 0 < available_memory_bytes() <= total
-
-
-def test_a_containers_limit_counts_with_its_cached_files_as_free(monkeypatch):
-    files = {
-        "/proc/meminfo": "MemTotal: 1000 kB\nMemAvailable:  900 kB\nActive(anon): 1 kB\n",
-        "/sys/fs/cgroup/memory.max": "500000\n",
-        "/sys/fs/cgroup/memory.current": "300000\n",
-        "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 100000\n",
-    }
-
-    def read_text(path: Path) -> str:
-        if str(path) not in files:
-            raise FileNotFoundError(path)
-        return files[str(path)]
-
-    monkeypatch.setattr(Path, "read_text", read_text)
-    assert available_memory_bytes() == 300_000
-    files["/sys/fs/cgroup/memory.max"] = "max\n"
-    assert available_memory_bytes() == 900 * 1024
 
 
 def test_runs_of_the_same_name_have_names_of_their_own_in_redis(tmp_path):

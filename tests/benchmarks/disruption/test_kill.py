@@ -11,7 +11,8 @@ import pytest
 from runs import wait_until
 
 from benchmarks.disruption.kill import kill_here, kill_own_node
-from records.process_id import RoleProcess, find_process, own_process, title_of
+from records.process_id import RoleProcess, find_process, own_process
+from records.processes import title_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="told apart on Linux only")
 
