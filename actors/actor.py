@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from actors.config import ActorConfig
 from actors.inference import Inference
 from actors.policy import EpsilonGreedy, annealed
 from actors.priorities import PriorityRule
@@ -24,52 +24,11 @@ from actors.rows import RowWindow
 from games.env import VectorEnv
 from networks.weights import WeightsVersion
 from replay.client import ReplayWriter
-from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
+from replay.types import Chunk
 from teachers.expert import Expert
 
 _EXPLORATION = 3
 """Keeps the generator that explores apart from others that start from the run's seed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorConfig:
-    """How an actor plays."""
-
-    num_envs: int = 16
-    """Environments in one actor's vector."""
-    chunk_steps: int = 16
-    """Steps of every environment in one chunk."""
-    epsilon: float = 0.1
-    """Exploration rate (paper: 0.1, constant)."""
-    exploration: Literal["constant", "ladder"] = "constant"
-    """`constant`: every environment explores with `epsilon`; `ladder`: Ape-X's spread over all
-    environments of a game."""
-    anneal_steps: int = 0
-    """Steps of one environment over which exploration falls from 1 (0: at once)."""
-    act_with: Literal["student", "teacher"] = "student"
-    """Whose best action is played (paper: the student's)."""
-    inference: Literal["actor", "server"] = "actor"
-    """Where the student computes: in each actor's process, or in one server's for all actors, on
-    the learner's kind of device; worth it for a large network. Only for students on Ray."""
-    inference_max_batch: int = 256
-    """States that the server computes at once."""
-    inference_max_wait_s: float = 0.002
-    """Seconds that the server waits for more actors to ask before it computes."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        for name in ("num_envs", "chunk_steps", "inference_max_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"actor.{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_envs > 1 << STREAMS_PER_ACTOR_BITS:
-            raise ValueError(
-                f"actor.num_envs must be at most {1 << STREAMS_PER_ACTOR_BITS}, got {self.num_envs}"
-            )
-        if not 0.0 <= self.epsilon <= 1.0:
-            raise ValueError(f"actor.epsilon must lie between 0 and 1, got {self.epsilon}")
-        for name in ("anneal_steps", "inference_max_wait_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"actor.{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ import tyro
 
 from games.env import get_protocol
 from launch.options.exit_status import run_command
-from learner.objectives.mimic import MimicConfig
+from learner.objectives.config import MimicConfig
 from recipes.errors import parse_or_fail
 from teachers.formats import FORMATS
 from teachers.importing import import_teacher

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
+from learner.config import LearnerConfig
 from learner.game_means import GameMeans
 from learner.objectives.base import Objective
 from learner.pooling import pool_weights
@@ -28,60 +29,6 @@ from learner.schedule import LearningRate
 from networks.weights import WeightSink, WeightsVersion, take_snapshot
 from replay.client import ReplayReader
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnerConfig:
-    """How the network is updated."""
-
-    optimizer: Literal["adam", "actor_mimic_adam", "centered_rmsprop"] = "adam"
-    """`adam` is PyTorch's; the other two are the papers' own."""
-    learning_rate: float = 3e-4
-    """Step size (paper: 2.5e-4 for its own Adam)."""
-    learning_rate_decay: float = 0.0
-    """Last part of the run, from 0 to 1, over which the step size falls to 0 in a straight line."""
-    adam_epsilon: float = 1e-5
-    """Added to the root of Adam's second moment; only for `adam`."""
-    max_gradient_norm: float = 10.0
-    """Gradients are scaled down to this norm; 0 leaves them alone (paper: 0)."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of convolutions and hidden layers; weights, heads and losses are always float32."""
-    publish_period: int = 50
-    """Updates between two publications of the weights."""
-    num_replicas: int = 1
-    """Learners that make every update together, each on a GPU of its own and on its part of the
-    batch. Only for the Ray engine."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        for name in ("learning_rate", "adam_epsilon"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"learner.{name} must be positive, got {getattr(self, name)}")
-        if not 0.0 <= self.learning_rate_decay <= 1.0:
-            raise ValueError(
-                "learner.learning_rate_decay must lie between 0 and 1, "
-                f"got {self.learning_rate_decay}"
-            )
-        if self.max_gradient_norm < 0:
-            raise ValueError(
-                f"learner.max_gradient_norm must not be negative, got {self.max_gradient_norm}"
-            )
-        for name in ("publish_period", "num_replicas"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"learner.{name} must be at least 1, got {getattr(self, name)}")
-
-    def part_of(self, batch_size: int) -> int:
-        """Transitions that each replica has of a batch; ValueError if they cannot be equally many.
-
-        Equally many, because the mean over the batch is then the mean over the replicas' means.
-        """
-        if batch_size % self.num_replicas:
-            raise ValueError(
-                f"replay.batch_size ({batch_size}) must be a multiple of learner.num_replicas "
-                f"({self.num_replicas}); use {batch_size - batch_size % self.num_replicas} or "
-                f"{batch_size + self.num_replicas - batch_size % self.num_replicas}"
-            )
-        return batch_size // self.num_replicas
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,37 +5,14 @@ from the games' specs, so the two cannot disagree.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from games.spec import GameSpec
+from networks.config import NetworkConfig
 from networks.q_network import QNetwork
 from networks.student import MultitaskStudent
-from networks.torso import TORSOS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkConfig:
-    """Architecture of one network."""
-
-    torso: str = "nature"
-    """One of nature, nature_quarter, large, impala, minatar (and nature_valid and nature_same, the
-    torsos of teachers from other libraries)."""
-
-    dueling: bool = False
-    """Q = V + A - mean(A). Q-networks only."""
-
-    per_game_heads: bool = False
-    """One head per game instead of one for all. Students only."""
-
-    def __post_init__(self) -> None:
-        """Refuse what no network can have."""
-        if self.torso not in TORSOS:
-            raise ValueError(f"unknown torso {self.torso!r}; known torsos: {', '.join(TORSOS)}")
-        if self.dueling and self.per_game_heads:
-            raise ValueError("dueling is for Q-networks and per_game_heads for students; drop one")
 
 
 def build_q_network(config: NetworkConfig, spec: GameSpec) -> QNetwork:

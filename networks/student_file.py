@@ -17,7 +17,8 @@ from safetensors.numpy import save as save_safetensors
 
 from games.registry import get_game
 from networks.atomic_file import write_atomically
-from networks.build import NetworkConfig, build_student
+from networks.build import build_student
+from networks.config import NetworkConfig
 from networks.student import MultitaskStudent
 from networks.weights import WeightSnapshot, copy_arrays
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from networks.config import TORSO_DESCRIPTIONS
+
 ObservationShape = tuple[int, int, int]
 """(C, H, W) of one observation."""
 
@@ -281,3 +283,5 @@ TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
     "nature_same": _nature_same,
 }
 """Every torso by the name used in configurations and on teachers' cards."""
+
+assert TORSOS.keys() == TORSO_DESCRIPTIONS.keys(), "networks/config.py describes other torsos"

@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Gt
 
 _ENOUGH = 0.75
 """An actor moves only if both sides are as many off what they should have: more than half, so that
@@ -29,17 +32,10 @@ class BalanceConfig:
 
     enabled: bool = False
     """Whether they do; `--balance` for short."""
-    period_s: float = 60.0
-    """Seconds between two moves, at least."""
-    bound: float = 2.0
+    period_s: Annotated[float, Gt(0)] = 60.0
+    """Least time between two moves, in seconds."""
+    bound: Annotated[float, Ge(1)] = 2.0
     """A game's share is at most so many times what it was given, and at least that part of it."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        if self.period_s <= 0:
-            raise ValueError(f"balance.period_s must be positive, got {self.period_s}")
-        if self.bound < 1:
-            raise ValueError(f"balance.bound must be at least 1, got {self.bound}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

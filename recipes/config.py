@@ -11,17 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from games.env import get_protocol
 from games.registry import get_game
-from learner.learner import LearnerConfig
-from learner.objectives.mimic import MimicConfig
-from learner.objectives.value import DqnConfig
-from networks.build import NetworkConfig
+from learner.config import LearnerConfig
+from learner.objectives.config import DqnConfig, MimicConfig
+from networks.config import NetworkConfig
 from recipes.balance import BalanceConfig
-from recipes.errors import check_finite
 from recipes.of_an_engine import check_engine_options
 from recipes.per_game import any_text, parse_per_game, positive_float, positive_int
+from recipes.ranges import check_ranges
 from records.prometheus import MetricsConfig
 from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings, check_game_settings
@@ -136,7 +135,7 @@ class CommonConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
-        check_finite(self)
+        check_ranges(self)
         if not self.games:
             raise ValueError("games is empty; name at least one, for example: --games pong boxing")
         if len(set(self.games)) != len(self.games):

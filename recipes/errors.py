@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from typing import TypeVar
+
+from recipes.ranges import OutOfRangeError, check_ranges
 
 Parsed = TypeVar("Parsed")
 
@@ -26,29 +26,16 @@ def parse_or_fail(parse: Callable[[], Parsed], *, prog: str) -> Parsed:
         # Help goes to standard output and stays as it is; complaints go to standard error.
         with contextlib.redirect_stderr(captured):
             parsed = parse()
-        check_finite(parsed)
+        check_ranges(parsed)
         return parsed
     except SystemExit as end:
         if end.code in (0, None):
             raise
         complaint = summarize_box(captured.getvalue())
-    except NotFiniteError as error:
+    except OutOfRangeError as error:
         complaint = str(error)
     print(f"error: {complaint}; see {prog} --help", file=sys.stderr)
     raise SystemExit(2)
-
-
-class NotFiniteError(ValueError):
-    """An option's number is none, or endless; comparisons with a limit let `nan` through."""
-
-
-def check_finite(options: object, prefix: str = "") -> None:
-    """Raises NotFiniteError for a number that is none, or endless, in options or some inside."""
-    for item in fields(options) if is_dataclass(options) else ():
-        value = getattr(options, item.name)
-        check_finite(value, f"{prefix}{item.name}.")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise NotFiniteError(f"{prefix}{item.name} must be a finite number, got {value}")
 
 
 def summarize_box(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from actors.actor import ActorConfig
-from learner.learner import LearnerConfig
+from actors.config import ActorConfig
+from learner.config import LearnerConfig
 
 
 def check_engine_options(engine: str, *, learner: LearnerConfig, actor: ActorConfig) -> None:

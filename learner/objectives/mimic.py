@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,37 +15,9 @@ from learner.losses import (
     policy_mimic_loss,
 )
 from learner.objectives.base import ObjectiveResult
+from learner.objectives.config import MimicConfig
 from networks.student import MultitaskStudent
-from teachers.targets import DistanceKind, mimic_distance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MimicConfig:
-    """The Actor-Mimic objective."""
-
-    temperature: float = 0.05
-    """tau of softmax(Q / tau), the teacher's policy, in units of clipped discounted reward
-    (paper: 1)."""
-    feature_weight: float = 0.0
-    """beta of the feature regression (paper: 0 in the multitask experiment, 0.01 for transfer)."""
-    priority: DistanceKind = "l1"
-    """Distance between the two policies that prioritizes a transition."""
-    importance_exponent: float = 0.0
-    """How far importance weights correct for prioritized sampling; 0 not at all."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        if self.temperature <= 0:
-            raise ValueError(f"mimic.temperature must be positive, got {self.temperature}")
-        if self.feature_weight < 0:
-            raise ValueError(
-                f"mimic.feature_weight must not be negative, got {self.feature_weight}"
-            )
-        if not 0.0 <= self.importance_exponent <= 1.0:
-            raise ValueError(
-                "mimic.importance_exponent must lie between 0 and 1, "
-                f"got {self.importance_exponent}"
-            )
+from teachers.targets import mimic_distance
 
 
 class ActorMimicObjective:

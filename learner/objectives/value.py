@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,37 +13,8 @@ from learner.losses import (
     importance_weights,
 )
 from learner.objectives.base import ObjectiveResult
+from learner.objectives.config import DqnConfig
 from networks.q_network import QNetwork
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DqnConfig:
-    """The n-step double DQN objective of Ape-X."""
-
-    num_steps: int = 3
-    """n of the n-step return."""
-    gamma: float = 0.99
-    """Discount per step."""
-    reward_clip: float = 1.0
-    """Rewards are clipped to plus or minus this."""
-    target_period: int = 1_000
-    """Updates between copies to the target network."""
-    importance_exponent: float = 0.4
-    """How far importance weights correct for prioritized sampling."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        for name in ("num_steps", "target_period"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"dqn.{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= self.gamma < 1.0:
-            raise ValueError(f"dqn.gamma must lie in [0, 1), got {self.gamma}")
-        if self.reward_clip <= 0:
-            raise ValueError(f"dqn.reward_clip must be positive, got {self.reward_clip}")
-        if not 0.0 <= self.importance_exponent <= 1.0:
-            raise ValueError(
-                f"dqn.importance_exponent must lie between 0 and 1, got {self.importance_exponent}"
-            )
 
 
 class DqnObjective:

@@ -14,7 +14,8 @@ from fakes import FakeWeights
 from players import TagTeacher
 from runs import wait_until
 
-from actors.actor import Actor, ActorConfig
+from actors.actor import Actor
+from actors.config import ActorConfig
 from actors.inference import InferenceServer, OwnInference
 from actors.priorities import PolicyDistance
 from games.registry import make_vector_env

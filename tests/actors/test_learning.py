@@ -6,15 +6,18 @@ import signals
 import torch
 from players import build_expert, table_spec
 
-from actors.actor import Actor, ActorConfig
+from actors.actor import Actor
+from actors.config import ActorConfig
 from actors.evaluator import evaluate
 from actors.inference import OwnInference
 from actors.priorities import PolicyDistance, TdError
 from games.registry import make_vector_env
 from learner.batch import BatchLoader
-from learner.learner import Learner, LearnerConfig
-from learner.objectives.mimic import ActorMimicObjective, MimicConfig
-from learner.objectives.value import DqnConfig, DqnObjective
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.objectives.config import DqnConfig, MimicConfig
+from learner.objectives.mimic import ActorMimicObjective
+from learner.objectives.value import DqnObjective
 from learner.schedule import LearningRate
 from networks.masking import legal_matrix
 from networks.q_network import QNetwork

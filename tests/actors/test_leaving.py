@@ -11,7 +11,8 @@ from counting_checks import streams_of
 from fakes import FakeWeights
 from players import TagNetwork
 
-from actors.actor import Actor, ActorConfig
+from actors.actor import Actor
+from actors.config import ActorConfig
 from actors.inference import OwnInference
 from actors.policy import epsilon_ladder
 

@@ -11,7 +11,8 @@ from fakes import FakeWeights
 from players import TagNetwork, TagTeacher, table_spec
 from replay_chunks import make_settings
 
-from actors.actor import Actor, ActorConfig
+from actors.actor import Actor
+from actors.config import ActorConfig
 from actors.inference import OwnInference
 from actors.priorities import TdError
 from games.registry import make_vector_env

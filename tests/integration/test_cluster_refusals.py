@@ -23,7 +23,7 @@ from ray_clusters import many_nodes
 from ray_runs import MadeUpRecipe, drive
 from runs import save_random_expert
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from benchmarks.disruption.nodes import connected, kill_node, kill_there
 from benchmarks.disruption.recovery import Standing, has_recovered
 from benchmarks.disruption.targets import Target, reached
@@ -31,7 +31,7 @@ from engines.on_ray.engine import RayEngine
 from engines.on_ray.link import Link
 from engines.on_ray.session import ray_session
 from engines.on_redis.server import PrivateRedis
-from networks.build import NetworkConfig
+from networks.config import NetworkConfig
 from recipes.config import MultitaskConfig
 from records.process_id import ProcessId, RoleProcess
 from replay.config import ReplayConfig

@@ -10,7 +10,7 @@ import torch
 from ray_runs import MadeUpRecipe, RemoteOpenShard, check_contents, drive, dump_all, private_ray
 from team_runs import COUNTING, counting_config, started
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from actors.inference import OwnInference
 from engines.on_ray.cluster import RemoteInference
 from engines.on_ray.inference_client import RayInference

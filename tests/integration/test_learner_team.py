@@ -14,7 +14,7 @@ from team_runs import counting_config, started
 from engines.on_ray.learner_team import LearnerTeam
 from engines.on_ray.link import Link
 from engines.on_redis.server import PrivateRedis
-from learner.learner import LearnerConfig
+from learner.config import LearnerConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 

@@ -19,7 +19,7 @@ from ray_runs import (
 )
 from runs import save_random_expert, wait_until
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from engines.on_ray.clients import CONTROL_GROUP
 from engines.on_ray.engine import RayEngine
 from engines.on_ray.link import Link
@@ -27,7 +27,7 @@ from engines.on_ray.placement import Placement
 from engines.on_ray.room import has_autoscaler
 from engines.on_ray.session import address_for_others, ray_session
 from engines.on_redis.server import PrivateRedis
-from networks.build import NetworkConfig
+from networks.config import NetworkConfig
 from recipes.config import MultitaskConfig
 from replay.config import ReplayConfig
 

@@ -27,15 +27,15 @@ from ray_runs import (
 )
 from runs import save_network, save_random_expert, wait_until
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from engines.local.engine import LocalEngine
 from engines.on_ray.clients import RayReplayReader
 from engines.on_ray.engine import RayEngine
 from engines.on_ray.link import Link
 from engines.on_redis.server import PrivateRedis, connect
-from learner.learner import LearnerConfig
-from learner.objectives.mimic import MimicConfig
-from networks.build import NetworkConfig
+from learner.config import LearnerConfig
+from learner.objectives.config import MimicConfig
+from networks.config import NetworkConfig
 from networks.masking import legal_matrix, masked_argmax
 from networks.weights import WeightsVersion, apply_snapshot
 from recipes.config import MultitaskConfig

@@ -14,13 +14,13 @@ import torch
 from ray_runs import MadeUpRecipe, RemoteOpenShard, check_contents, drive, dump_all, private_ray
 from runs import save_random_expert, wait_until
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from actors.policy import epsilon_ladder
 from engines.on_ray.engine import RayEngine
 from engines.on_ray.link import Link
 from engines.on_redis.server import PrivateRedis
-from learner.learner import LearnerConfig
-from networks.build import NetworkConfig
+from learner.config import LearnerConfig
+from networks.config import NetworkConfig
 from recipes.config import MultitaskConfig
 from replay.config import ReplayConfig
 

@@ -12,7 +12,8 @@ from sampler_cases import EXACT, build_case, edges_of, expected
 from slow_samplers import Item
 
 from learner.batch import BatchLoader
-from learner.objectives.mimic import ActorMimicObjective, MimicConfig
+from learner.objectives.config import MimicConfig
+from learner.objectives.mimic import ActorMimicObjective
 from networks.masking import legal_matrix
 
 NUM_SLOTS = 40

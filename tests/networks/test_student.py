@@ -8,7 +8,8 @@ from torch import Tensor
 
 from games.registry import get_game
 from games.spec import GameSpec
-from networks.build import NetworkConfig, build_q_network, build_student
+from networks.build import build_q_network, build_student
+from networks.config import NetworkConfig
 from networks.student import MultitaskStudent
 
 GAMES = ("pong", "breakout", "seaquest")

@@ -10,12 +10,12 @@ import torch
 from fakes import FakeWeights
 from runs import save_random_expert
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from engines.on_ray.room import num_roles
 from engines.opening import check_roles
-from learner.learner import LearnerConfig
-from learner.objectives.mimic import MimicConfig
-from networks.build import NetworkConfig
+from learner.config import LearnerConfig
+from learner.objectives.config import MimicConfig
+from networks.config import NetworkConfig
 from networks.weights import LocalWeights
 from recipes.config import ExpertsConfig, MultitaskConfig
 from recipes.experts import ExpertRecipe

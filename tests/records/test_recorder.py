@@ -14,9 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from actors.evaluator import EvaluationResult
 from games.spec import GameSpec
 from learner.batch import DeviceBatch, TemporalDifferenceBatch
-from learner.learner import Learner, LearnerConfig
-from learner.objectives.mimic import ActorMimicObjective, MimicConfig
-from learner.objectives.value import DqnConfig, DqnObjective
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.objectives.config import DqnConfig, MimicConfig
+from learner.objectives.mimic import ActorMimicObjective
+from learner.objectives.value import DqnObjective
 from learner.schedule import LearningRate
 from networks.q_network import QNetwork
 from networks.student import MultitaskStudent

@@ -573,21 +573,11 @@ def test_tables_that_make_no_batch_are_refused(specs, shares, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"batch_size": 0}, "replay.batch_size must be at least 1, got 0"),
-        ({"capacity_per_game": 0}, "replay.capacity_per_game must be at least 1"),
-        ({"min_size_per_game": 0}, "replay.min_size_per_game must be at least 1"),
-        ({"num_shards": 0}, "replay.num_shards must be at least 1"),
-        ({"samples_per_insert": 0.0}, "replay.samples_per_insert must be positive and finite"),
-        ({"samples_per_insert": math.nan}, "replay.samples_per_insert must be positive"),
-        ({"error_buffer": -1.0}, "replay.error_buffer must be positive and finite, got -1.0"),
         (
             {"samples_per_insert_cap": 0.5},
-            r"cap \(0.5\) must be at most 1e\+15 and not below .* \(1.0\)",
+            r"cap \(0.5\) must not be below replay.samples_per_insert \(1.0\)",
         ),
-        ({"samples_per_insert_cap": 1e308}, r"cap \(1e\+308\) must be at most"),
-        ({"samples_per_insert_cap": math.nan}, r"cap \(nan\) must be at most"),
-        ({"priority_exponent": 1.5}, "replay.priority_exponent must lie between 0 and 1, got 1.5"),
-        ({"priority_exponent": -0.5}, "replay.priority_exponent must lie between 0 and 1"),
+        ({"samples_per_insert_cap": math.nan}, r"cap \(nan\) must not be below"),
         ({"min_size_per_game": 65}, r"min_size_per_game \(65\) must not exceed"),
     ],
 )

@@ -21,7 +21,8 @@ from counting_checks import check_batch
 from fakes import FakeWeights
 from players import TagNetwork, TagTeacher, table_spec
 
-from actors.actor import Actor, ActorConfig
+from actors.actor import Actor
+from actors.config import ActorConfig
 from actors.inference import OwnInference
 from actors.priorities import TdError
 from games.registry import make_vector_env

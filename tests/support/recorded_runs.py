@@ -13,7 +13,8 @@ import numpy as np
 
 from actors.evaluator import EvaluationResult
 from games.registry import get_game
-from networks.build import NetworkConfig, build_student
+from networks.build import build_student
+from networks.config import NetworkConfig
 from networks.student_file import save_student
 from networks.weights import WeightsVersion, take_snapshot
 from recipes.config import MultitaskConfig

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from players import table_spec
 
 from learner.batch import BatchLoader
-from learner.learner import Learner, LearnerConfig
-from learner.objectives.mimic import ActorMimicObjective, MimicConfig
-from learner.objectives.value import DqnConfig, DqnObjective
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.objectives.config import DqnConfig, MimicConfig
+from learner.objectives.mimic import ActorMimicObjective
+from learner.objectives.value import DqnObjective
 from learner.optim import build_optimizer
 from learner.replicas import LOOPBACK, Host, MeetingPoint, Replicas, join
 from learner.schedule import LearningRate

@@ -12,11 +12,11 @@ import torch
 from ray_runs import MadeUpRecipe
 from runs import save_random_expert
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from engines.on_ray.engine import RayEngine
 from engines.on_ray.link import Link
-from learner.learner import LearnerConfig
-from networks.build import NetworkConfig
+from learner.config import LearnerConfig
+from networks.config import NetworkConfig
 from recipes.config import MultitaskConfig
 from replay.config import ReplayConfig
 

@@ -8,7 +8,8 @@ from foreign_models import TEMPERATURE
 from student_teachers import write_student
 
 from games.registry import get_game
-from networks.build import NetworkConfig, build_student
+from networks.build import build_student
+from networks.config import NetworkConfig
 from networks.student import MultitaskStudent
 from networks.student_file import save_student
 from networks.weights import WeightsVersion, take_snapshot

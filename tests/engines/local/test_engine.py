@@ -8,13 +8,13 @@ import signals
 import torch
 from runs import read_metrics, read_summary, save_random_expert, teacher_options
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from engines.engine import claim_serial
 from engines.local.engine import LocalEngine
 from launch.multitask import main
 from learner.checkpoint import list_checkpoints, load_newest, save_checkpoint
-from learner.learner import LearnerConfig
-from networks.build import NetworkConfig
+from learner.config import LearnerConfig
+from networks.config import NetworkConfig
 from networks.student_file import load_student
 from recipes.config import CheckpointConfig, EvaluationConfig, MultitaskConfig
 from recipes.mimic import MultitaskRecipe

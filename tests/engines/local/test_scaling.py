@@ -9,11 +9,11 @@ import torch
 from counting_checks import check_stream, stream_number, streams_of
 from runs import save_random_expert
 
-from actors.actor import ActorConfig
+from actors.config import ActorConfig
 from actors.policy import epsilon_ladder
 from engines.local.engine import LocalEngine
-from learner.learner import LearnerConfig
-from networks.build import NetworkConfig
+from learner.config import LearnerConfig
+from networks.config import NetworkConfig
 from recipes.config import MultitaskConfig
 from recipes.mimic import MultitaskRecipe
 from replay.config import ReplayConfig

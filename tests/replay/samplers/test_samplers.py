@@ -406,8 +406,6 @@ def test_partition_without_transitions_is_never_drawn():
 def test_number_of_partitions_that_cannot_be_is_refused(number):
     with pytest.raises(ValueError, match="num_partitions must lie between 1 and 100"):
         build_hierarchy(CAPACITY, num_partitions=number)
-    with pytest.raises(ValueError, match=r"replay.num_partitions must lie between 1 and 100"):
-        ReplayConfig(sampler="hierarchical", num_partitions=number)
 
 
 @pytest.mark.parametrize(

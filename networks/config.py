@@ -1,0 +1,60 @@
+"""Settings of a network. Imports no torch: a command line is read before that is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from games.spec import GameSpec
+
+TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "nature": "the network of Nature DQN: 32/64/64 maps, 512 features, 1.7 M parameters",
+        "nature_quarter": "a quarter of its parameters: 16/32/32 maps, 256 features",
+        "large": "Actor-Mimic's transfer network: 256/512/512/512 maps, 2048 and 1024 wide, 35 M",
+        "impala": "IMPALA's residual network without its LSTM: 16/32/32 maps, 256 features",
+        "minatar": "the MinAtar paper's, for 10x10 frames: 16 maps, 128 features",
+        "nature_valid": "nature as most other libraries pad it; for their teachers",
+        "nature_same": "nature as Dopamine pads it; for its teachers",
+    }
+)
+"""What each torso is, by its name; networks/torso.py builds them."""
+
+_MAX_MINATAR_SIDE = 20
+"""Pixels. On larger frames the one convolution of `minatar`, which has no stride, would end in a
+dense layer larger than all the other torsos."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """Architecture of one network."""
+
+    torso: str = "nature"
+    """One of nature, nature_quarter, large, impala, minatar (and nature_valid and nature_same, the
+    torsos of teachers from other libraries)."""
+
+    dueling: bool = False
+    """Q = V + A - mean(A). Q-networks only."""
+
+    per_game_heads: bool = False
+    """One head per game instead of one for all. Students only."""
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown torso, and heads that exclude each other."""
+        if self.torso not in TORSO_DESCRIPTIONS:
+            raise ValueError(
+                f"unknown torso {self.torso!r}; known torsos: {', '.join(TORSO_DESCRIPTIONS)}"
+            )
+        if self.dueling and self.per_game_heads:
+            raise ValueError("dueling is for Q-networks and per_game_heads for students; drop one")
+
+
+def check_torso_fits(config: NetworkConfig, spec: GameSpec) -> None:
+    """Raises ValueError for the torso of small frames with a game of large ones."""
+    _, height, width = spec.frame_shape
+    if config.torso == "minatar" and max(height, width) > _MAX_MINATAR_SIDE:
+        raise ValueError(
+            f"network.torso minatar is for 10x10 frames, but those of {spec.name} are "
+            f"{height}x{width}; use nature"
+        )
