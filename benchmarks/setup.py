@@ -15,7 +15,7 @@ import torch
 import tyro
 
 from games.registry import get_game
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 from networks.weights import LocalWeights
 from recipes.config import MultitaskConfig
 from recipes.limits import choose_device
@@ -231,7 +231,7 @@ def random_experts(games: Sequence[str], folder: Path, *, torso: str) -> dict[st
     paths = {}
     for game in games:
         spec = get_game(game)
-        network = QNetwork(
+        network = MultitaskNetwork(
             torso=torso,
             observation_shape=spec.observation_shape,
             num_actions=spec.num_actions,

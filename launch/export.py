@@ -21,6 +21,7 @@ import tyro
 
 from launch.options.exit_status import run_command
 from networks.atomic_file import write_atomically
+from networks.network import MultitaskNetwork
 from networks.programs import (
     FILE_NAMES,
     MaskedPolicy,
@@ -29,7 +30,6 @@ from networks.programs import (
     largest_difference,
     write_program,
 )
-from networks.student import MultitaskStudent
 from recipes.errors import parse_or_fail
 from recipes.student import StudentTarget, find_student
 from records.run_record import read_run
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _write_files(
-    found: StudentTarget, student: MultitaskStudent, formats: Sequence[str], folder: Path
+    found: StudentTarget, student: MultitaskNetwork, formats: Sequence[str], folder: Path
 ) -> tuple[dict[str, float], int]:
     """Everything but the card.
 

@@ -11,43 +11,29 @@ from torch import nn
 
 from games.spec import GameSpec
 from networks.config import NetworkConfig
-from networks.q_network import QNetwork
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 
 
-def build_q_network(config: NetworkConfig, spec: GameSpec) -> QNetwork:
-    """A Q-network for one game.
-
-    Raises:
-        ValueError: the configuration asks for per-game heads.
-    """
-    if config.per_game_heads:
-        raise ValueError("per_game_heads has no meaning for a Q-network; leave it off")
-    return QNetwork(
-        torso=config.torso,
-        observation_shape=spec.observation_shape,
-        num_actions=spec.num_actions,
-        dueling=config.dueling,
-    )
-
-
-def build_student(
+def build_network(
     config: NetworkConfig,
     specs: Sequence[GameSpec],
+    *,
+    num_quantiles: int = 0,
+    has_critic: bool = False,
     teacher_feature_sizes: Mapping[str, int] | None = None,
-) -> MultitaskStudent:
-    """A student for these games, in this order.
+) -> MultitaskNetwork:
+    """A network for these games, in this order.
 
     Args:
-        config: must not be dueling.
+        config: architecture.
         specs: games with one observation shape and one joint action set.
+        num_quantiles: of every action's return; 0 for means alone.
+        has_critic: whether it also gives the state's value.
         teacher_feature_sizes: width of each teacher's features, where they are regressed.
 
     Raises:
-        ValueError: games that one network cannot serve, or a dueling student.
+        ValueError: games that one network cannot serve.
     """
-    if config.dueling:
-        raise ValueError("a student has no dueling head; leave dueling off")
     if not specs:
         raise ValueError("no games were given; name at least one")
     first = specs[0]
@@ -59,14 +45,17 @@ def build_student(
             raise ValueError(
                 f"{spec.name!r} (observations {spec.observation_shape}, {spec.num_actions} "
                 f"actions) and {first.name!r} (observations {first.observation_shape}, "
-                f"{first.num_actions} actions) do not fit into one student"
+                f"{first.num_actions} actions) do not fit into one network"
             )
-    return MultitaskStudent(
+    return MultitaskNetwork(
         torso=config.torso,
         observation_shape=first.observation_shape,
         num_actions=first.num_actions,
         games=[spec.name for spec in specs],
-        per_game_heads=config.per_game_heads,
+        heads=config.heads,
+        dueling=config.dueling,
+        num_quantiles=num_quantiles,
+        has_critic=has_critic,
         teacher_feature_sizes=teacher_feature_sizes or {},
     )
 

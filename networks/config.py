@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from games.spec import GameSpec
 
@@ -21,6 +22,14 @@ TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
 )
 """What each torso is, by its name; networks/torso.py builds them."""
 
+HeadSharing: TypeAlias = Literal["joint", "per_game", "per_game_dense"]
+"""How much of the network belongs to single games.
+
+`joint`: nothing. `per_game`: the last layer, as in the multitask DQN of Actor-Mimic's appendix C.
+`per_game_dense`: the last layer and the dense layers below it, on shared convolutions, as in that
+appendix's multitask convolutions DQN.
+"""
+
 _MAX_MINATAR_SIDE = 20
 """Pixels. On larger frames the one convolution of `minatar`, which has no stride, would end in a
 dense layer larger than all the other torsos."""
@@ -34,20 +43,19 @@ class NetworkConfig:
     """One of nature, nature_quarter, large, impala, minatar (and nature_valid and nature_same, the
     torsos of teachers from other libraries)."""
 
-    dueling: bool = False
-    """Q = V + A - mean(A). Q-networks only."""
+    heads: HeadSharing = "joint"
+    """`joint`: one head for all games; `per_game`: a last layer for each; `per_game_dense`: the
+    dense layers below it for each game, too, on shared convolutions."""
 
-    per_game_heads: bool = False
-    """One head per game instead of one for all. Students only."""
+    dueling: bool = False
+    """Q = V + A - mean(A). Only where the network learns Q-values."""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown torso, and heads that exclude each other."""
+        """Refuse an unknown torso."""
         if self.torso not in TORSO_DESCRIPTIONS:
             raise ValueError(
                 f"unknown torso {self.torso!r}; known torsos: {', '.join(TORSO_DESCRIPTIONS)}"
             )
-        if self.dueling and self.per_game_heads:
-            raise ValueError("dueling is for Q-networks and per_game_heads for students; drop one")
 
 
 def check_torso_fits(config: NetworkConfig, spec: GameSpec) -> None:
@@ -58,3 +66,11 @@ def check_torso_fits(config: NetworkConfig, spec: GameSpec) -> None:
             f"network.torso minatar is for 10x10 frames, but those of {spec.name} are "
             f"{height}x{width}; use nature"
         )
+
+
+def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's settings as earlier versions wrote them, under the names they have now."""
+    current = dict(settings)
+    if current.pop("per_game_heads", False):
+        current["heads"] = "per_game"
+    return current

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 from networks.masking import legal_matrix
+from networks.network import MultitaskNetwork
 from networks.quiet_logs import errors_only
-from networks.student import MultitaskStudent
 
 ProgramFormat: TypeAlias = Literal["torch-export", "onnx"]
 
@@ -44,7 +44,7 @@ class MaskedPolicy(nn.Module):
 
     legal_GA: Tensor
 
-    def __init__(self, student: MultitaskStudent) -> None:
+    def __init__(self, student: MultitaskNetwork) -> None:
         """Take the student over."""
         super().__init__()
         self.student = student

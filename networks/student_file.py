@@ -17,9 +17,9 @@ from safetensors.numpy import save as save_safetensors
 
 from games.registry import get_game
 from networks.atomic_file import write_atomically
-from networks.build import build_student
-from networks.config import NetworkConfig
-from networks.student import MultitaskStudent
+from networks.build import build_network
+from networks.config import NetworkConfig, with_current_names
+from networks.network import MultitaskNetwork
 from networks.weights import WeightSnapshot, copy_arrays
 
 _WEIGHTS = "weights.safetensors"
@@ -41,7 +41,7 @@ def save_student(
     write_atomically(folder / _CONFIG, (json.dumps(document, indent=2) + "\n").encode())
 
 
-def load_student(folder: Path) -> MultitaskStudent:
+def load_student(folder: Path) -> MultitaskNetwork:
     """The student in `folder`, on the CPU.
 
     Raises:
@@ -53,11 +53,11 @@ def load_student(folder: Path) -> MultitaskStudent:
             raise ValueError(f"{folder} holds no student: {path.name} is missing")
     try:
         document = json.loads(config.read_text())
-        network = NetworkConfig(**document["network"])
+        network = NetworkConfig(**with_current_names(document["network"]))
         games = tuple(document["games"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{config} does not describe a student ({error})") from error
-    student = build_student(network, [get_game(game) for game in games])
+    student = build_network(network, [get_game(game) for game in games])
     try:
         copy_arrays(student, load_safetensors(weights.read_bytes()))
     except (SafetensorError, ValueError) as error:

@@ -1,8 +1,7 @@
-"""Networks that only teachers have: a return distribution per action, or a policy with its critic.
+"""The network that only teachers have: a distribution over fixed returns for every action.
 
-Teachers with one Q-value per action are a QNetwork. What all kinds share: `forward` judges the
-joint actions, `forward_with_features` also gives the last hidden layer, and nothing in here knows
-of legal actions.
+All other teachers are a MultitaskNetwork of one game. Both kinds share `forward`, which judges the
+joint actions, and `forward_with_features`, which also gives the last hidden layer.
 
 Shape suffixes:
     B  observations in the batch
@@ -17,7 +16,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from networks.q_network import QNetwork, in_full_precision
+from networks.heads import in_full_precision
+from networks.network import MultitaskNetwork
 from networks.torso import ObservationShape, build_torso
 
 
@@ -42,7 +42,11 @@ class CategoricalNetwork(nn.Module):
                 that they are the very numbers the network was trained with.
         """
         super().__init__()
-        _check_sizes(num_actions=num_actions, num_atoms=num_atoms)
+        if num_actions < 1 or num_atoms < 1:
+            raise ValueError(
+                f"{num_actions} actions and {num_atoms} atoms were asked for; "
+                "a network needs at least one of each"
+            )
         self.torso = build_torso(torso, observation_shape)
         self.torso_name = torso
         self.observation_shape = self.torso.observation_shape
@@ -67,48 +71,5 @@ class CategoricalNetwork(nn.Module):
         return q_BA
 
 
-class PolicyNetwork(nn.Module):
-    """Actor and critic on one torso: a logit per joint action, and the state's value."""
-
-    def __init__(
-        self, *, torso: str, observation_shape: ObservationShape, num_actions: int
-    ) -> None:
-        """Build the network with PyTorch's default initialisation.
-
-        Args:
-            torso: a name in `networks.torso.TORSOS`.
-            observation_shape: (C, H, W).
-            num_actions: size of the joint action set.
-        """
-        super().__init__()
-        _check_sizes(num_actions=num_actions)
-        self.torso = build_torso(torso, observation_shape)
-        self.torso_name = torso
-        self.observation_shape = self.torso.observation_shape
-        self.num_actions = num_actions
-        self.num_features = self.torso.num_features
-        self.head = nn.Linear(self.num_features, num_actions)
-        self.critic = nn.Linear(self.num_features, 1)
-
-    def forward(self, observations_BCHW: Tensor) -> Tensor:
-        """logits_BA, float32, from uint8 observations; the policy is their softmax."""
-        return self.forward_with_features(observations_BCHW)[0]
-
-    def forward_with_features(self, observations_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits_BA, features_BF), both float32; the features are those after the last ReLU."""
-        features_BF = self.torso(observations_BCHW)
-        return in_full_precision(self.head, features_BF).float(), features_BF.float()
-
-    def values(self, features_BF: Tensor) -> Tensor:
-        """The critic's values_B, float32, from `forward_with_features`' features."""
-        return in_full_precision(self.critic, features_BF).float().squeeze(1)
-
-
-TeacherNetwork: TypeAlias = QNetwork | CategoricalNetwork | PolicyNetwork
+TeacherNetwork: TypeAlias = MultitaskNetwork | CategoricalNetwork
 """Every kind of network that an expert may have."""
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; it must be at least 1")

@@ -1,7 +1,7 @@
 """Convolutional torsos: from stacked uint8 frames to the last hidden layer.
 
 A torso ends after its last hidden layer's ReLU, because that vector is what Actor-Mimic calls the
-features of a network. Heads are put on top by q_network.py and student.py. Weights keep PyTorch's
+features of a network. network.py puts heads on top. Weights keep PyTorch's
 default initialisation.
 
 Shape suffixes:
@@ -74,7 +74,7 @@ class Torso(nn.Module):
     def _compute_dtype(self, device: torch.device) -> torch.dtype:
         if torch.is_autocast_enabled(device.type):
             return torch.get_autocast_dtype(device.type)
-        return next(self.dense.parameters()).dtype
+        return next(self.convolutions.parameters()).dtype
 
 
 def build_torso(name: str, observation_shape: ObservationShape) -> Torso:

@@ -298,8 +298,11 @@ class ExpertsConfig(CommonConfig):
         CommonConfig.__post_init__(self)
         if self.actor.inference == "server":
             raise ValueError("actor.inference server is for students; experts act by themselves")
-        if self.network.per_game_heads:
-            raise ValueError("network.per_game_heads is for students; an expert plays one game")
+        if self.network.heads != "joint":
+            raise ValueError(
+                f"network.heads {self.network.heads} is for networks of several games; an expert "
+                "plays one"
+            )
         if self.replay.sampler == "hierarchical":
             raise ValueError(
                 "replay.sampler hierarchical goes by a teacher's values, which experts learn "

@@ -11,9 +11,9 @@ from actors.priorities import TdError
 from games.registry import get_game
 from learner.objectives.base import Objective
 from learner.objectives.value import DqnObjective
-from networks.build import build_q_network
+from networks.build import build_network
 from networks.masking import legal_matrix
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 from recipes.config import ExpertsConfig
 from recipes.recipe import build_table_spec
 from replay.pace.game_settings import GameSettings
@@ -46,17 +46,17 @@ class ExpertRecipe:
         """As configured."""
         return {self.game: self.config.actors_of[self.game]}
 
-    def build_network(self) -> QNetwork:
+    def build_network(self) -> MultitaskNetwork:
         """A Q-network over the joint action set."""
-        return build_q_network(self.config.network, get_game(self.game))
+        return build_network(self.config.network, [get_game(self.game)])
 
-    def build_acting_network(self, game: str) -> QNetwork:
+    def build_acting_network(self, game: str) -> MultitaskNetwork:
         """The same network."""
         return self.build_network()
 
     def build_objective(self, network: nn.Module, device: torch.device) -> Objective:
         """n-step double DQN."""
-        assert isinstance(network, QNetwork)
+        assert isinstance(network, MultitaskNetwork)
         legal_GA = legal_matrix([get_game(self.game)]).to(device)
         return DqnObjective(self.config.dqn, network, legal_GA=legal_GA)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 import tyro
 import yaml
 
+from networks.config import with_current_names
 from recipes.config import CommonConfig
 from recipes.errors import parse_or_fail
 from records.run_dir import RunDir
@@ -46,6 +47,7 @@ def load_config(
     """
     try:
         document = _read_yaml(preset_text) if preset_text else {}
+        _use_current_names(document)
         _check_keys(document, config_class)
     except ValueError as error:
         fail(str(error))
@@ -90,6 +92,12 @@ def fail(message: str) -> Any:
     """Print one line to standard error and leave with status 2."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _use_current_names(document: dict[str, Any]) -> None:
+    """Rename, in place, what runs and presets of earlier versions call otherwise."""
+    if isinstance(document.get("network"), dict):
+        document["network"] = with_current_names(document["network"])
 
 
 def _read_yaml(text: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from actors.priorities import PolicyDistance
 from games.registry import get_game
 from learner.objectives.base import Objective
 from learner.objectives.mimic import ActorMimicObjective
-from networks.build import build_student
+from networks.build import build_network
 from networks.masking import legal_matrix
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from recipes.config import MultitaskConfig
 from recipes.recipe import build_table_spec
 from replay.pace.game_settings import GameSettings
@@ -44,24 +44,26 @@ class MultitaskRecipe:
         """As configured."""
         return self.config.actors_of
 
-    def build_network(self) -> MultitaskStudent:
+    def build_network(self) -> MultitaskNetwork:
         """The student with its feature regressors."""
         sizes = {}
         if self._regresses_features:
             sizes = {game: _teacher_of(self.load_teacher(game)).num_features for game in self.games}
         return self._build_student(sizes)
 
-    def build_acting_network(self, game: str) -> MultitaskStudent:
+    def build_acting_network(self, game: str) -> MultitaskNetwork:
         """The student without its feature regressors."""
         return self._build_student({}).act_as(game)
 
-    def _build_student(self, teacher_feature_sizes: dict[str, int]) -> MultitaskStudent:
+    def _build_student(self, teacher_feature_sizes: dict[str, int]) -> MultitaskNetwork:
         specs = [get_game(game) for game in self.games]
-        return build_student(self.config.network, specs, teacher_feature_sizes)
+        return build_network(
+            self.config.network, specs, teacher_feature_sizes=teacher_feature_sizes
+        )
 
     def build_objective(self, network: nn.Module, device: torch.device) -> Objective:
         """Actor-Mimic."""
-        assert isinstance(network, MultitaskStudent)
+        assert isinstance(network, MultitaskNetwork)
         return ActorMimicObjective(
             self.config.mimic,
             network,

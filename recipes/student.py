@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from networks.student_file import load_student
 from recipes.config import MultitaskConfig
 from recipes.loading import load_run_config
@@ -29,7 +29,7 @@ class StudentTarget:
         """Rules that the student was trained by; the paper's where nothing is known."""
         return self.config.protocol if self.config else "classic"
 
-    def load(self) -> MultitaskStudent:
+    def load(self) -> MultitaskNetwork:
         """The student on the CPU, without dropout and the like; ValueError if it is damaged."""
         return load_student(self.folder).eval()
 

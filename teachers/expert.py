@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from games.registry import get_game
 from games.spec import GameSpec
 from networks.atomic_file import write_atomically
-from networks.q_network import QNetwork
-from networks.teacher_network import CategoricalNetwork, PolicyNetwork, TeacherNetwork
+from networks.network import MultitaskNetwork
+from networks.teacher_network import CategoricalNetwork, TeacherNetwork
 from networks.weights import WeightsVersion, copy_arrays, take_snapshot
 from teachers.bounded_reading import MAX_WEIGHTS_BYTES, check_header, read_at_most
 from teachers.card import (
@@ -114,7 +114,7 @@ class Expert(nn.Module):
             # For logits too: they differ from log-probabilities by a constant, which goes here.
             logits_BA = (q_BA - best_B.unsqueeze(1)).masked_fill(~self.legal_A, 0.0)
             values_B = best_B
-            if isinstance(self.network, PolicyNetwork):
+            if isinstance(self.network, MultitaskNetwork) and self.network.critic is not None:
                 values_B = self.network.values(features_BF)
         # Clones made outside are ordinary tensors; autograd refuses to save those made inside,
         # and a loss on labels would fail in its backward pass.
@@ -125,7 +125,7 @@ def architecture_of(network: TeacherNetwork) -> Architecture:
     """What a card has to say about this network."""
     return Architecture(
         torso=network.torso_name,
-        dueling=isinstance(network, QNetwork) and network.dueling,
+        dueling=isinstance(network, MultitaskNetwork) and network.dueling,
         num_actions=network.num_actions,
         observation_shape=network.observation_shape,
         num_features=network.num_features,
@@ -137,7 +137,7 @@ def architecture_of(network: TeacherNetwork) -> Architecture:
 def _head_kind(network: TeacherNetwork) -> HeadKind:
     if isinstance(network, CategoricalNetwork):
         return "categorical"
-    return "policy" if isinstance(network, PolicyNetwork) else "q"
+    return "q" if network.critic is None else "policy"
 
 
 def shipped_experts() -> tuple[str, ...]:
@@ -275,13 +275,12 @@ def _network_of(architecture: Architecture) -> TeacherNetwork:
             num_actions=num_actions,
             num_atoms=architecture.num_atoms,
         )
-    if architecture.head == "policy":
-        return PolicyNetwork(torso=torso, observation_shape=shape, num_actions=num_actions)
-    return QNetwork(
+    return MultitaskNetwork(
         torso=torso,
         observation_shape=shape,
         num_actions=num_actions,
         dueling=architecture.dueling,
+        has_critic=architecture.head == "policy",
     )
 
 

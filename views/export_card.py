@@ -16,7 +16,7 @@ from games.actions import action_names
 from games.env import get_protocol
 from games.registry import get_game
 from games.spec import GameSpec
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from recipes.student import StudentTarget
 from records.run_record import RunRecord
 from views.words import number, percent
@@ -27,7 +27,7 @@ _NOT_STATED = "not stated"
 
 
 def build_card(
-    student: MultitaskStudent,
+    student: MultitaskNetwork,
     found: StudentTarget,
     record: RunRecord | None,
     *,
@@ -63,7 +63,9 @@ def build_card(
                 "dtype": "int64",
                 "shape": ["batch"],
                 "meaning": "position of the game in `games`, from 0; it selects the game's legal "
-                + ("actions and head" if student.per_game_heads else "actions and nothing else"),
+                + (
+                    "actions and layers" if student.heads != "joint" else "actions and nothing else"
+                ),
             },
         },
         "output": {
@@ -79,7 +81,7 @@ def build_card(
         "protocol": asdict(get_protocol(found.protocol)) if record else None,
         "network": {
             "torso": student.torso_name,
-            "per_game_heads": student.per_game_heads,
+            "heads": student.heads,
             "parameters": sum(parameter.numel() for parameter in student.parameters()),
         },
         "scores": {game: _scores(record, game) for game in student.games} if record else None,

@@ -16,7 +16,7 @@ from learner.losses import (
 )
 from learner.objectives.base import ObjectiveResult
 from learner.objectives.config import MimicConfig
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from teachers.targets import mimic_distance
 
 
@@ -33,7 +33,7 @@ class ActorMimicObjective:
     def __init__(
         self,
         config: MimicConfig,
-        student: MultitaskStudent,
+        student: MultitaskNetwork,
         *,
         legal_GA: Tensor,
         temperatures: Sequence[float],

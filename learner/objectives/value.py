@@ -14,7 +14,7 @@ from learner.losses import (
 )
 from learner.objectives.base import ObjectiveResult
 from learner.objectives.config import DqnConfig
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 
 
 class DqnObjective:
@@ -24,12 +24,12 @@ class DqnObjective:
     https://arxiv.org/abs/1803.00933, section 3.)
     """
 
-    def __init__(self, config: DqnConfig, network: QNetwork, *, legal_GA: Tensor) -> None:
+    def __init__(self, config: DqnConfig, network: MultitaskNetwork, *, legal_GA: Tensor) -> None:
         """Learn `network`; `legal_GA` bool on its device."""
         self.num_successors = config.num_steps
         self._config = config
         self._network = network
-        self._target: QNetwork = copy.deepcopy(network).requires_grad_(False)
+        self._target: MultitaskNetwork = copy.deepcopy(network).requires_grad_(False)
         self._legal_GA = legal_GA
 
     def __call__(self, batch: DeviceBatch) -> ObjectiveResult:
@@ -39,9 +39,9 @@ class DqnObjective:
             raise ValueError("value learning needs batches with successors")
         legal_BA = self._legal_GA[batch.game_index_B]
         with torch.no_grad():
-            next_online_BA = self._network(future.bootstrap_observations_BCHW)
-            next_target_BA = self._target(future.bootstrap_observations_BCHW)
-        q_BA = self._network(batch.observations_BCHW)
+            next_online_BA = self._network(future.bootstrap_observations_BCHW, batch.game_index_B)
+            next_target_BA = self._target(future.bootstrap_observations_BCHW, batch.game_index_B)
+        q_BA = self._network(batch.observations_BCHW, batch.game_index_B)
         loss_B, td_error_B = double_q_loss(
             q_BA,
             batch.actions_B,

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from games.spec import GameSpec
-from networks.q_network import QNetwork
-from networks.teacher_network import CategoricalNetwork, PolicyNetwork, TeacherNetwork
+from networks.network import MultitaskNetwork
+from networks.teacher_network import CategoricalNetwork, TeacherNetwork
 from networks.torso import build_torso
 from teachers.card import MAX_ATOMS
 
@@ -143,8 +143,8 @@ def build_teacher(parts: NetworkParts, spec: GameSpec, *, source: str) -> Teache
     if isinstance(network, CategoricalNetwork):
         assert parts.atoms is not None
         network.atoms_Z.copy_(parts.atoms)
-    if isinstance(network, PolicyNetwork):
-        assert parts.critic is not None
+    elif parts.critic is not None:
+        assert network.critic is not None
         _fill([network.critic], [parts.critic], source=source)
     return network.eval().requires_grad_(False)
 
@@ -164,8 +164,12 @@ def _empty_network(parts: NetworkParts, spec: GameSpec, *, source: str) -> Teach
             num_actions=spec.num_actions,
             num_atoms=parts.atoms.numel(),
         )
-    kind = QNetwork if parts.critic is None else PolicyNetwork
-    return kind(torso=parts.torso, observation_shape=shape, num_actions=spec.num_actions)
+    return MultitaskNetwork(
+        torso=parts.torso,
+        observation_shape=shape,
+        num_actions=spec.num_actions,
+        has_critic=parts.critic is not None,
+    )
 
 
 def _layers_of(torso: nn.Module) -> list[nn.Module]:

@@ -20,8 +20,7 @@ from learner.objectives.mimic import ActorMimicObjective
 from learner.objectives.value import DqnObjective
 from learner.schedule import LearningRate
 from networks.masking import legal_matrix
-from networks.q_network import QNetwork
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from networks.weights import LocalWeights
 from replay.client import LocalReplayClient
 from replay.config import ReplayConfig
@@ -42,7 +41,7 @@ def one_thread():
 
 def build_student(features=None):
     torch.manual_seed(1)
-    return MultitaskStudent(
+    return MultitaskNetwork(
         torso="minatar",
         observation_shape=signals.GAMES[0].observation_shape,
         num_actions=signals.NUM_ACTIONS,
@@ -185,7 +184,7 @@ def test_value_learning_finds_the_best_policy_from_rewards_alone():
 
     def build_network():
         torch.manual_seed(1)
-        return QNetwork(
+        return MultitaskNetwork(
             torso="minatar",
             observation_shape=spec.observation_shape,
             num_actions=spec.num_actions,

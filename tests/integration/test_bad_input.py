@@ -13,7 +13,7 @@ from runs import Finished, command, run_command, save_random_expert, teacher_opt
 from safetensors.numpy import save
 
 from games.registry import get_game
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 from networks.weights import WeightsVersion, take_snapshot
 
 pytestmark = pytest.mark.slow
@@ -149,7 +149,7 @@ def test_a_damaged_teacher_is_refused(refused, smoke_options, teachers, tmp_path
 
 def test_a_teacher_with_another_number_of_actions_is_refused(refused, smoke_options, tmp_path):
     path = save_random_expert(tmp_path, "pong")
-    network = QNetwork(
+    network = MultitaskNetwork(
         torso="nature_quarter", observation_shape=get_game("pong").observation_shape, num_actions=6
     )
     data = save(take_snapshot(network, WeightsVersion(0, 0)).arrays)

@@ -16,6 +16,7 @@ from runs import clean_environment
 
 from games.registry import get_game
 from launch.export import ExportOptions, main
+from networks.network import MultitaskNetwork
 from networks.programs import (
     FILE_NAMES,
     TOLERANCE,
@@ -24,7 +25,6 @@ from networks.programs import (
     largest_difference,
     write_program,
 )
-from networks.student import MultitaskStudent
 from networks.student_file import load_student
 
 GAMES = ["pong", "breakout"]
@@ -58,7 +58,7 @@ def states():
 
 def build_policy(**options):
     torch.manual_seed(3)
-    student = MultitaskStudent(
+    student = MultitaskNetwork(
         torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18, games=GAMES,
         **options,
     )  # fmt: skip
@@ -74,9 +74,9 @@ def test_states_are_those_of_the_games_in_their_order(states):
     assert len({bytes(row.numpy().tobytes()) for row in observations}) == 10
 
 
-@pytest.mark.parametrize("per_game_heads", [False, True])
-def test_the_policy_is_the_students_with_illegal_actions_left_out(states, per_game_heads):
-    policy = build_policy(per_game_heads=per_game_heads)
+@pytest.mark.parametrize("heads", ["joint", "per_game", "per_game_dense"])
+def test_the_policy_is_the_students_with_illegal_actions_left_out(states, heads):
+    policy = build_policy(heads=heads)
     with torch.no_grad():
         masked, plain = policy(*states), policy.student(*states)
     for row, game in enumerate([0] * 5 + [1] * 5):
@@ -86,12 +86,12 @@ def test_the_policy_is_the_students_with_illegal_actions_left_out(states, per_ga
 
 
 @pytest.mark.parametrize("kind", FILE_NAMES)
-@pytest.mark.parametrize("per_game_heads", [False, True])
-def test_a_program_is_the_student_for_batches_of_any_size(tmp_path, states, kind, per_game_heads):
+@pytest.mark.parametrize("heads", ["joint", "per_game", "per_game_dense"])
+def test_a_program_is_the_student_for_batches_of_any_size(tmp_path, states, kind, heads):
     if kind == "onnx":
         pytest.importorskip("onnxscript")
         pytest.importorskip("onnxruntime")
-    policy = build_policy(per_game_heads=per_game_heads)
+    policy = build_policy(heads=heads)
     path = tmp_path / FILE_NAMES[kind]
     write_program(policy, kind, path, (states[0][:2].clone(), states[1][:2].clone()))
     for size in (1, 3, 10):

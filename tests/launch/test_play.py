@@ -13,7 +13,7 @@ from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 from launch.play import PlayOptions, main
 from networks.masking import masked_softmax
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from recipes.student import find_student
 from teachers.expert import load_expert
 from teachers.targets import teacher_policy
@@ -133,9 +133,9 @@ def observations():
 
 def test_a_students_policy_is_its_masked_softmax():
     torch.manual_seed(0)
-    student = MultitaskStudent(
+    student = MultitaskNetwork(
         torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18,
-        games=["pong", "breakout"], per_game_heads=True,
+        games=["pong", "breakout"], heads="per_game",
     )  # fmt: skip
     judged = StudentJudge(student, SPEC).judge(observations())
     with torch.no_grad():

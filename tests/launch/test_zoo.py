@@ -14,7 +14,7 @@ from torch import nn
 
 from games.registry import get_game
 from launch import zoo
-from networks.teacher_network import PolicyNetwork
+from networks.network import MultitaskNetwork
 from teachers.card import ScoreRecord, load_card
 from teachers.expert import load_expert, save_expert, shipped_experts
 from views.teachers.verification import DrawnPolicy, draws_actions, with_scores
@@ -412,8 +412,11 @@ def test_wrong_options_are_one_line_and_status_2(words, message, capsys):
 
 
 def test_a_policys_actions_are_drawn_under_its_own_protocol_only(tmp_path):
-    network = PolicyNetwork(
-        torso="minatar", observation_shape=SPEC.observation_shape, num_actions=SPEC.num_actions
+    network = MultitaskNetwork(
+        has_critic=True,
+        torso="minatar",
+        observation_shape=SPEC.observation_shape,
+        num_actions=SPEC.num_actions,
     )
     card = {
         "game": SPEC.name, "algorithm": "PPO", "protocol": "sb3", "trained_steps": 1,

@@ -6,7 +6,8 @@ from foreign_layouts import random_layers
 from reference_networks import categorical_mean, nature_same, nature_valid
 from torch import Tensor, nn
 
-from networks.teacher_network import CategoricalNetwork, PolicyNetwork
+from networks.network import MultitaskNetwork
+from networks.teacher_network import CategoricalNetwork
 from networks.torso import TORSOS, build_torso
 
 ATARI = (4, 84, 84)
@@ -75,7 +76,9 @@ def test_the_returns_of_a_categorical_network_are_saved_with_its_weights() -> No
 
 def test_a_policy_network_gives_logits_and_a_value_from_the_same_features() -> None:
     torch.manual_seed(0)
-    network = PolicyNetwork(torso="nature_quarter", observation_shape=ATARI, num_actions=3)
+    network = MultitaskNetwork(
+        has_critic=True, torso="nature_quarter", observation_shape=ATARI, num_actions=3
+    )
     logits, features = network.forward_with_features(observations())
     assert torch.equal(logits, network.head(features))
     assert torch.equal(network.values(features), network.critic(features)[:, 0])
@@ -91,7 +94,9 @@ def test_heads_stay_in_full_precision_under_autocast() -> None:
 
 
 def test_a_network_without_actions_or_atoms_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_atoms is 0"):
+    with pytest.raises(ValueError, match="0 atoms"):
         categorical(num_atoms=0)
     with pytest.raises(ValueError, match="num_actions is 0"):
-        PolicyNetwork(torso="nature_quarter", observation_shape=ATARI, num_actions=0)
+        MultitaskNetwork(
+            has_critic=True, torso="nature_quarter", observation_shape=ATARI, num_actions=0
+        )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from networks.weights import (
     LocalWeights,
     WeightSink,
@@ -24,9 +24,9 @@ from networks.weights import (
 VERSION = WeightsVersion(3, 70_000)
 
 
-def build_student(seed: int = 0, num_actions: int = 4, regressors: bool = True) -> MultitaskStudent:
+def build_student(seed: int = 0, num_actions: int = 4, regressors: bool = True) -> MultitaskNetwork:
     torch.manual_seed(seed)
-    return MultitaskStudent(
+    return MultitaskNetwork(
         torso="minatar",
         observation_shape=(2, 10, 10),
         num_actions=num_actions,

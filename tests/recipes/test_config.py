@@ -165,7 +165,7 @@ def other_values(config_class: type[CommonConfig]) -> list[str]:
         "cluster_wait_s": ["30.5"],
         "network.torso": ["impala"],
         "network.dueling": ["False"],
-        "network.per_game_heads": [str(config_class is MultitaskConfig)],
+        "network.heads": ["per_game" if config_class is MultitaskConfig else "joint"],
         "replay.samples_per_insert_cap": ["64.5"],
         "replay.min_size_per_game": ["1"],
         "replay.sampler": ["hierarchical"],
@@ -211,7 +211,7 @@ def test_a_dump_with_every_option_changed_is_a_preset_that_gives_the_same(name):
         assert unchanged == LEFT_OUT | {"network.dueling", "engine"}
     else:
         of_partitions = {f"replay.{option}" for option in OF_PARTITIONS}
-        assert unchanged == LEFT_OUT | {"network.per_game_heads", "actor.inference"} | of_partitions
+        assert unchanged == LEFT_OUT | {"network.heads", "actor.inference"} | of_partitions
     assert load(preset=dump_config(config), config_class=config_class) == config
 
 

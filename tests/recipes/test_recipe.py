@@ -317,7 +317,7 @@ def test_replay_that_chunks_do_not_fit_is_refused(multitask, changes, message):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"network": NetworkConfig(torso="minatar", per_game_heads=True)},
+        {"network": NetworkConfig(torso="minatar", heads="per_game")},
         {"mimic": MimicConfig(feature_weight=0.1)},
     ],
 )

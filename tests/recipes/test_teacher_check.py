@@ -10,7 +10,7 @@ from runs import read_metrics, save_network, save_random_expert, teacher_options
 
 from actors.evaluator import EvaluationResult
 from launch.multitask import main
-from networks.teacher_network import PolicyNetwork
+from networks.network import MultitaskNetwork
 from recipes.config import EvaluationConfig, MultitaskConfig
 from recipes.mimic import MultitaskRecipe
 from recipes.teacher_check import find_alarm, with_policy_temperatures
@@ -124,8 +124,11 @@ def test_a_run_that_is_not_to_try_its_teachers_does_not(options, tmp_path, capsy
 def policy(tmp_path):
     """A teacher that is a policy."""
     spec = signals.GAMES[0]
-    network = PolicyNetwork(
-        torso="minatar", observation_shape=spec.observation_shape, num_actions=spec.num_actions
+    network = MultitaskNetwork(
+        has_critic=True,
+        torso="minatar",
+        observation_shape=spec.observation_shape,
+        num_actions=spec.num_actions,
     )
     card = {
         "game": GOOD, "algorithm": "PPO", "protocol": "sb3", "trained_steps": 1,

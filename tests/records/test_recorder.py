@@ -20,8 +20,7 @@ from learner.objectives.config import DqnConfig, MimicConfig
 from learner.objectives.mimic import ActorMimicObjective
 from learner.objectives.value import DqnObjective
 from learner.schedule import LearningRate
-from networks.q_network import QNetwork
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from records.progress import GameProgress, GameReplay, Progress
 from records.recorder import Recorder
 from records.summary import Throughput
@@ -479,7 +478,7 @@ def learner_metrics(network, objective, device_batch):
 
 def all_learner_metrics():
     legal_GA = torch.ones(1, NUM_ACTIONS, dtype=torch.bool)
-    student = MultitaskStudent(
+    student = MultitaskNetwork(
         torso="minatar",
         observation_shape=SHAPE,
         num_actions=NUM_ACTIONS,
@@ -489,7 +488,7 @@ def all_learner_metrics():
     mimic = ActorMimicObjective(
         MimicConfig(feature_weight=0.01), student, legal_GA=legal_GA, temperatures=[1.0]
     )
-    network = QNetwork(torso="minatar", observation_shape=SHAPE, num_actions=NUM_ACTIONS)
+    network = MultitaskNetwork(torso="minatar", observation_shape=SHAPE, num_actions=NUM_ACTIONS)
     dqn = DqnObjective(DqnConfig(), network, legal_GA=legal_GA)
     return learner_metrics(student, mimic, batch(successors=False)) | learner_metrics(
         network, dqn, batch(successors=True)

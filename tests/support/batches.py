@@ -12,8 +12,7 @@ import counting
 import numpy as np
 import torch
 
-from networks.q_network import QNetwork
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from networks.weights import WeightsVersion
 from replay.types import ItemKeys, SampleBatch, Successors
 
@@ -97,10 +96,10 @@ def encoded(incarnation: int, updates: int) -> int:
     return WeightsVersion(incarnation, updates).encode()
 
 
-def build_student(seed: int = 0, *, features: bool = False) -> MultitaskStudent:
+def build_student(seed: int = 0, *, features: bool = False) -> MultitaskNetwork:
     """A small student of both games."""
     torch.manual_seed(seed)
-    return MultitaskStudent(
+    return MultitaskNetwork(
         torso="minatar",
         observation_shape=SPECS[0].observation_shape,
         num_actions=NUM_ACTIONS,
@@ -109,9 +108,9 @@ def build_student(seed: int = 0, *, features: bool = False) -> MultitaskStudent:
     )
 
 
-def build_value_network(seed: int = 0) -> QNetwork:
+def build_value_network(seed: int = 0) -> MultitaskNetwork:
     """A small Q-network for the same observations."""
     torch.manual_seed(seed)
-    return QNetwork(
+    return MultitaskNetwork(
         torso="minatar", observation_shape=SPECS[0].observation_shape, num_actions=NUM_ACTIONS
     )

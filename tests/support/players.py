@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from games.spec import GameSpec
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 from replay.storage.ring import TableSpec
 from teachers.card import TeacherCard
 from teachers.expert import Expert, Labels, architecture_of
@@ -75,15 +75,15 @@ class TagTeacher:
         return Labels(logits_BA, features_BF, clock_B)
 
 
-def build_q_network(spec: GameSpec, seed: int = 0) -> QNetwork:
+def build_q_network(spec: GameSpec, seed: int = 0) -> MultitaskNetwork:
     """A small one with random weights."""
     torch.manual_seed(seed)
-    return QNetwork(
+    return MultitaskNetwork(
         torso="minatar", observation_shape=spec.observation_shape, num_actions=spec.num_actions
     )
 
 
-def build_expert(spec: GameSpec, network: QNetwork | None = None) -> Expert:
+def build_expert(spec: GameSpec, network: MultitaskNetwork | None = None) -> Expert:
     """A real Expert with a made-up card."""
     network = network or build_q_network(spec, seed=100)
     card = TeacherCard(

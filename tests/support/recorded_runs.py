@@ -13,7 +13,7 @@ import numpy as np
 
 from actors.evaluator import EvaluationResult
 from games.registry import get_game
-from networks.build import build_student
+from networks.build import build_network
 from networks.config import NetworkConfig
 from networks.student_file import save_student
 from networks.weights import WeightsVersion, take_snapshot
@@ -157,7 +157,7 @@ def _save_student(run: RunDir, network: NetworkConfig, games: Sequence[str], see
     import torch
 
     torch.manual_seed(seed)
-    student = build_student(network, [get_game(game) for game in games])
+    student = build_network(network, [get_game(game) for game in games])
     save_student(
         run.student,
         take_snapshot(student, WeightsVersion(0, 7), half=False),

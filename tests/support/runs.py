@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from games.registry import get_game
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 from teachers.expert import save_expert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,13 +34,13 @@ def save_random_expert(
     """A teacher that has learned nothing: GAME.safetensors and its card in `folder`."""
     spec = get_game(game)
     torch.manual_seed(seed)
-    network = QNetwork(
+    network = MultitaskNetwork(
         torso=torso, observation_shape=spec.observation_shape, num_actions=spec.num_actions
     )
     return save_network(folder, game, network)
 
 
-def save_network(folder: Path, game: str, network: QNetwork) -> Path:
+def save_network(folder: Path, game: str, network: MultitaskNetwork) -> Path:
     """A network as a teacher with a made-up card."""
     path = folder / f"{game}.safetensors"
     card = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 from teachers.card import ScoreRecord
 from teachers.expert import save_expert
 
@@ -17,9 +17,11 @@ SCORE = ScoreRecord(
 )
 
 
-def build_network(seed: int = 0, *, dueling: bool = False, num_actions: int = 18) -> QNetwork:
+def build_network(
+    seed: int = 0, *, dueling: bool = False, num_actions: int = 18
+) -> MultitaskNetwork:
     torch.manual_seed(seed)
-    return QNetwork(
+    return MultitaskNetwork(
         torso="nature_quarter", observation_shape=ATARI, num_actions=num_actions, dueling=dueling
     )
 

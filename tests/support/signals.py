@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from games.env import EnvProtocol, VectorStep, local_action_table, to_local_actions
 from games.registry import register_game
 from games.spec import GameSpec
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 
 NUM_ACTIONS = 5
 EPISODE_STEPS = 10
@@ -120,11 +120,11 @@ def _register(name: str, legal_actions: tuple[int, ...]) -> GameSpec:
 GAMES = (_register("signals_three", (0, 2, 4)), _register("signals_four", (0, 1, 3, 4)))
 
 
-def fit_best_policy(spec: GameSpec, *, seed: int, num_updates: int = 400) -> QNetwork:
+def fit_best_policy(spec: GameSpec, *, seed: int, num_updates: int = 400) -> MultitaskNetwork:
     """A network with Q near 1 for the action that pays and near 0 for the others."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = QNetwork(
+    network = MultitaskNetwork(
         torso="minatar", observation_shape=spec.observation_shape, num_actions=NUM_ACTIONS
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)

@@ -17,7 +17,7 @@ from foreign_models import TEMPERATURE, as_categorical, as_policy
 from reference_networks import impala_state
 
 from games.registry import get_game
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from networks.student_file import load_student
 
 
@@ -41,7 +41,7 @@ def write_student(folder: Path, format_: str, path: Path) -> None:
     _WRITERS[student.torso_name, format_](path, student)
 
 
-def _head(student: MultitaskStudent) -> Layer:
+def _head(student: MultitaskNetwork) -> Layer:
     """Q-values of the legal actions."""
     legal = list(get_game(student.games[0]).legal_actions)
     return (
@@ -50,7 +50,7 @@ def _head(student: MultitaskStudent) -> Layer:
     )
 
 
-def _nature(student: MultitaskStudent) -> NatureLayers:
+def _nature(student: MultitaskNetwork) -> NatureLayers:
     modules = [*student.torso.convolutions, *student.torso.dense]
     hidden = tuple(
         (module.weight.detach().contiguous(), module.bias.detach())
@@ -60,14 +60,14 @@ def _nature(student: MultitaskStudent) -> NatureLayers:
     return NatureLayers(hidden=hidden, head=_head(student))
 
 
-def _write_qdagger(path: Path, student: MultitaskStudent) -> None:
+def _write_qdagger(path: Path, student: MultitaskNetwork) -> None:
     head = _head(student)
     tensors = [tensor.contiguous() for tensor in student.torso.state_dict().values()]
     # Both list the same layers in the same order.
     torch.save(dict(zip(impala_state(len(head[1])), [*tensors, *head], strict=True)), path)
 
 
-_WRITERS: dict[tuple[str, str], Callable[[Path, MultitaskStudent], None]] = {
+_WRITERS: dict[tuple[str, str], Callable[[Path, MultitaskNetwork], None]] = {
     ("nature_valid", "sb3"): lambda path, student: layouts.write_sb3_of_2021(
         path, as_policy(_nature(student)), kind="ppo"
     ),

@@ -12,7 +12,7 @@ from saved_experts import SCORE, build_network, card_fields, observations, saved
 
 import teachers.expert
 from games.registry import get_game
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 from teachers.card import load_card
 from teachers.expert import architecture_of, load_expert, save_expert, shipped_experts
 
@@ -53,7 +53,7 @@ def test_an_illegal_action_with_the_largest_q_does_not_shift_the_labels(tmp_path
     assert torch.equal(after.values_B, before.values_B)
 
 
-def _save(network: QNetwork, path: Path) -> Path:
+def _save(network: MultitaskNetwork, path: Path) -> Path:
     save_expert(network, card_fields(), path)
     return path
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from games.env import PROTOCOLS
 from games.registry import get_game
-from networks.q_network import QNetwork
-from networks.teacher_network import CategoricalNetwork, PolicyNetwork
+from networks.network import MultitaskNetwork
+from networks.teacher_network import CategoricalNetwork
 from teachers.card import Preprocessing
 from teachers.expert import Expert, load_expert, save_expert
 from teachers.formats import FORMATS, ImportedTeacher, detect_format, read_checkpoint
@@ -298,7 +298,7 @@ def test_a_policy_teachers_labels_are_its_log_probabilities_minus_their_maximum(
     tmp_path: Path,
 ) -> None:
     layers, expert = policy_expert(tmp_path)
-    assert isinstance(expert.network, PolicyNetwork)
+    assert expert.network.critic is not None
     log_probabilities = nature_valid(layers, observations())[1].log_softmax(1)
     expected = log_probabilities - log_probabilities.amax(1, keepdim=True)
     labels = expert.label(observations())
@@ -371,7 +371,7 @@ def test_an_expert_of_this_project_is_read_with_its_card(tmp_path: Path) -> None
     save_expert(shipped.network, {**_fields("pong"), "trained_steps": 123}, path)
     assert detect_format(path) == "own"
     imported = read_checkpoint(path, game="pong")
-    assert isinstance(imported.network, QNetwork)
+    assert isinstance(imported.network, MultitaskNetwork)
     assert imported.card_fields["trained_steps"] == 123
     assert torch.equal(imported.network(observations()), shipped(observations()))
     again = tmp_path / "again" / "pong.safetensors"

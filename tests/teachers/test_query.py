@@ -8,7 +8,7 @@ import torch
 
 from games.registry import get_game
 from launch import zoo
-from networks.teacher_network import PolicyNetwork
+from networks.network import MultitaskNetwork
 from teachers.expert import load_expert, save_expert
 
 
@@ -114,7 +114,9 @@ def test_a_temperature_that_is_none_is_refused(tmp_path):
 def test_without_a_temperature_a_policy_is_asked_at_1_and_values_at_the_runs(tmp_path):
     np.save("asked.npy", np.random.default_rng(1).integers(0, 256, (3, 4, 84, 84), dtype=np.uint8))
     torch.manual_seed(0)
-    network = PolicyNetwork(torso="nature_valid", observation_shape=(4, 84, 84), num_actions=18)
+    network = MultitaskNetwork(
+        has_critic=True, torso="nature_valid", observation_shape=(4, 84, 84), num_actions=18
+    )
     card = {
         "game": "pong", "algorithm": "PPO", "protocol": "sb3", "trained_steps": 1,
         "scores": [], "origin": "made by a test", "licence": "Apache-2.0",

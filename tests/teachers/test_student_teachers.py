@@ -8,19 +8,19 @@ from foreign_models import TEMPERATURE
 from student_teachers import write_student
 
 from games.registry import get_game
-from networks.build import build_student
+from networks.build import build_network
 from networks.config import NetworkConfig
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from networks.student_file import save_student
 from networks.weights import WeightsVersion, take_snapshot
 from teachers.expert import architecture_of
 from teachers.formats import read_checkpoint
 
 
-def saved_student(folder: Path, torso: str, games: tuple[str, ...]) -> MultitaskStudent:
+def saved_student(folder: Path, torso: str, games: tuple[str, ...]) -> MultitaskNetwork:
     torch.manual_seed(3)
     network = NetworkConfig(torso=torso)
-    student = build_student(network, [get_game(game) for game in games])
+    student = build_network(network, [get_game(game) for game in games])
     snapshot = take_snapshot(student, version=WeightsVersion(0, 1))
     save_student(folder, snapshot, network=network, games=games)
     return student

@@ -21,8 +21,8 @@ from engines.on_redis.link import RedisUnavailableError
 from games.actions import action_names
 from games.registry import get_game
 from games.spec import GameSpec
-from networks.build import build_student
-from networks.student import MultitaskStudent
+from networks.build import build_network
+from networks.network import MultitaskNetwork
 from networks.student_file import load_student
 from networks.weights import WeightsVersion, apply_snapshot
 from recipes.config import MultitaskConfig
@@ -110,7 +110,7 @@ class Player:
         specs = {game: get_game(game) for game in config.games}
         if self._game not in specs:
             raise ValueError(f"{self._game!r} is not a game of this run")
-        student = build_student(config.network, list(specs.values()))
+        student = build_network(config.network, list(specs.values()))
         while not self._weights.load_into(student):
             self._tell("The learner has published no weights yet.")
             if self._stopped.wait(_WAIT_S):
@@ -146,7 +146,7 @@ class _NewestWeights:
         self.version: WeightsVersion | None = None
         """Of weights from Redis."""
 
-    def load_into(self, student: MultitaskStudent) -> bool:
+    def load_into(self, student: MultitaskNetwork) -> bool:
         """Give the student the newest weights; False while there have never been any."""
         with suppress(RedisUnavailableError, ValueError):
             if self._bus is not None and (new := self._bus.fetch_weights(self.version)) is not None:
@@ -156,7 +156,7 @@ class _NewestWeights:
             self._load_file(student)
         return self.version is not None or self._stamp is not None
 
-    def _load_file(self, student: MultitaskStudent) -> None:
+    def _load_file(self, student: MultitaskNetwork) -> None:
         try:
             stamp = _stamp(self._folder)
         except OSError:

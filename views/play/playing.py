@@ -21,7 +21,7 @@ from games.camera import FilmedEnv
 from games.env import get_protocol
 from games.spec import GameSpec
 from networks.masking import masked_softmax
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from teachers.expert import Expert
 from teachers.targets import teacher_policy
 
@@ -50,7 +50,7 @@ class Judge(Protocol):
 class StudentJudge:
     """A student in one game."""
 
-    def __init__(self, student: MultitaskStudent, spec: GameSpec) -> None:
+    def __init__(self, student: MultitaskNetwork, spec: GameSpec) -> None:
         """Act as in `spec`'s game from now on."""
         self._student = student.act_as(spec.name).eval()
         self._legal_A = torch.from_numpy(spec.legal_mask())

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from games.registry import get_game
-from networks.student import MultitaskStudent
+from networks.network import MultitaskNetwork
 from recipes.student import StudentTarget, find_student
 from records.run_record import RunRecord
 from views.play.film import write_film
@@ -79,7 +79,7 @@ def make_films(record: RunRecord, *, num_steps: int) -> tuple[list[Film], list[s
 
 
 def _make_film(
-    found: StudentTarget, student: MultitaskStudent, game: str, epsilon: float, num_steps: int
+    found: StudentTarget, student: MultitaskNetwork, game: str, epsilon: float, num_steps: int
 ) -> Film:
     spec = get_game(game)
     judges: dict[str, Judge] = {}

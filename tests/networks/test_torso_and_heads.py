@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.q_network import QNetwork
+from networks.network import MultitaskNetwork
 from networks.torso import build_torso
 
 ATARI = (4, 84, 84)
@@ -21,9 +21,11 @@ def random_observations(batch: int, shape: tuple[int, int, int] = ATARI, seed: i
     return torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
 
 
-def build_q(torso: str = "nature_quarter", dueling: bool = False, seed: int = 0) -> QNetwork:
+def build_q(
+    torso: str = "nature_quarter", dueling: bool = False, seed: int = 0
+) -> MultitaskNetwork:
     torch.manual_seed(seed)
-    return QNetwork(torso=torso, observation_shape=ATARI, num_actions=18, dueling=dueling)
+    return MultitaskNetwork(torso=torso, observation_shape=ATARI, num_actions=18, dueling=dueling)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_q_network_for_18_actions_has_the_published_number_of_parameters(
 ) -> None:
     # The meta device allocates nothing: counting needs no memory for 35 million weights.
     with torch.device("meta"):
-        network = QNetwork(torso=torso, observation_shape=ATARI, num_actions=18)
+        network = MultitaskNetwork(torso=torso, observation_shape=ATARI, num_actions=18)
     assert num_parameters(network) == count
     assert network.num_features == num_features
 
@@ -202,7 +204,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 def test_q_network_without_actions_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one action"):
-        QNetwork(torso="minatar", observation_shape=(1, 10, 10), num_actions=0)
+        MultitaskNetwork(torso="minatar", observation_shape=(1, 10, 10), num_actions=0)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,341 @@
+"""Heads of one game or several, critics, quantiles, regressors and refusals of the network."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from games.registry import get_game
+from games.spec import GameSpec
+from networks.build import build_network
+from networks.config import NetworkConfig, with_current_names
+from networks.network import MultitaskNetwork
+
+GAMES = ("pong", "breakout", "seaquest")
+SHAPE = (2, 10, 10)
+
+
+def student_of(
+    *, games: tuple[str, ...] = GAMES, torso: str = "minatar", **options: Any
+) -> MultitaskNetwork:
+    torch.manual_seed(0)
+    return MultitaskNetwork(
+        torso=torso,
+        observation_shape=SHAPE,
+        num_actions=6,
+        games=games,
+        **options,
+        teacher_feature_sizes=dict(zip(games, (7, 9, 11), strict=False)),
+    )
+
+
+def observations(batch: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch, *SHAPE), dtype=torch.uint8, generator=generator)
+
+
+def toy_spec(name: str = "toy") -> GameSpec:
+    return GameSpec(
+        name=name,
+        family="toy",
+        num_actions=6,
+        legal_actions=(0, 5),
+        frame_shape=SHAPE,
+        num_stack=1,
+        frames_per_step=1,
+        random_score=None,
+        human_score=None,
+    )
+
+
+@pytest.mark.parametrize(("torso", "count"), [("nature", 1_693_362), ("large", 35_216_146)])
+def test_acting_part_has_the_papers_number_of_parameters(torso: str, count: int) -> None:
+    with torch.device("meta"):
+        student = MultitaskNetwork(
+            torso=torso,
+            observation_shape=(4, 84, 84),
+            num_actions=18,
+            games=GAMES,
+            teacher_feature_sizes={"pong": 512},
+        )
+    acting = {
+        name: parameter.numel()
+        for name, parameter in student.named_parameters()
+        if not name.startswith("feature_regressors.")
+    }
+    regressors = sum(p.numel() for p in student.parameters()) - sum(acting.values())
+    assert sum(acting.values()) == count
+    assert regressors == student.num_features * 512 + 512
+
+
+def test_shared_head_does_not_care_about_the_game() -> None:
+    student = student_of()
+    expected = student(observations())
+    assert expected.shape == (4, 6)
+    assert torch.equal(student(observations(), torch.tensor([0, 1, 2, 0])), expected)
+    assert torch.equal(student.act_as("seaquest")(observations()), expected)
+
+
+def test_shared_head_is_linear_in_the_features() -> None:
+    student = student_of()
+    logits, features = student.forward_with_features(observations())
+    assert (features >= 0).all()
+    assert features.shape == (4, student.num_features)
+    torch.testing.assert_close(logits, features @ student.head.weight.T + student.head.bias)
+
+
+def test_every_row_gets_the_head_of_its_own_game() -> None:
+    student = student_of(heads="per_game")
+    game_index = torch.tensor([2, 0, 1, 2])
+    logits, features = student.forward_with_features(observations(), game_index)
+    for row, game in enumerate(game_index.tolist()):
+        weight = student.head.weight[game * 6 : (game + 1) * 6]
+        bias = student.head.bias[game * 6 : (game + 1) * 6]
+        torch.testing.assert_close(logits[row], weight @ features[row] + bias)
+
+
+def test_gradient_reaches_only_the_heads_that_were_picked() -> None:
+    student = student_of(heads="per_game")
+    student(observations(2), torch.tensor([1, 1])).square().sum().backward()
+    gradient = student.head.weight.grad
+    assert gradient is not None
+    per_game = gradient.reshape(3, 6, -1).abs().sum((1, 2))
+    assert per_game[1] > 0
+    assert per_game[[0, 2]].tolist() == [0.0, 0.0]
+
+
+def test_an_actor_names_its_game_once_and_then_calls_with_observations_only() -> None:
+    student = student_of(heads="per_game")
+    expected = student(observations(), torch.full((4,), 1))
+    assert torch.equal(student.act_as("breakout")(observations()), expected)
+    assert not torch.equal(student.act_as("pong")(observations()), expected)
+
+
+def test_given_game_index_wins_over_the_game_that_is_acted() -> None:
+    student = student_of(heads="per_game").act_as("pong")
+    index = torch.tensor([2, 2, 2, 2])
+    assert torch.equal(student(observations(), index), student.act_as("seaquest")(observations()))
+
+
+def test_per_game_heads_without_a_game_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"act_as"):
+        student_of(heads="per_game")(observations())
+
+
+def test_a_student_of_one_game_needs_no_game_named() -> None:
+    student = student_of(heads="per_game", games=("pong",))
+    assert torch.equal(student(observations()), student(observations(), torch.zeros(4).long()))
+
+
+def test_acting_a_game_the_student_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'enduro'.*pong, breakout, seaquest"):
+        student_of().act_as("enduro")
+
+
+def test_naming_the_game_adds_nothing_to_the_weights() -> None:
+    student = student_of(heads="per_game")
+    before = set(student.state_dict())
+    assert set(student.act_as("pong").state_dict()) == before
+
+
+def test_regressor_is_one_affine_map_per_game_and_trains_the_torso() -> None:
+    student = student_of()
+    _, features = student.forward_with_features(observations())
+    regressed = student.regress_features(features, "breakout")
+    layer = student.feature_regressors["breakout"]
+    assert regressed.shape == (4, 9)
+    torch.testing.assert_close(regressed, features @ layer.weight.T + layer.bias)
+    regressed.square().sum().backward()
+    first = student.torso.convolutions[0].weight.grad
+    assert first is not None
+    assert first.abs().sum() > 0
+    assert layer.bias.grad is not None
+    assert student.feature_regressors["pong"].bias.grad is None
+
+
+def test_regressing_a_game_without_regressor_is_refused() -> None:
+    student = MultitaskNetwork(torso="minatar", observation_shape=SHAPE, num_actions=6, games=GAMES)
+    with pytest.raises(ValueError, match="no feature regressor for 'pong'"):
+        student.regress_features(torch.zeros(1, 128), "pong")
+
+
+def test_logits_and_regressed_features_stay_in_float32_under_autocast() -> None:
+    student = student_of(heads="per_game").act_as("pong")
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, features = student.forward_with_features(observations())
+        regressed = student.regress_features(features, "pong")
+    assert {logits.dtype, features.dtype, regressed.dtype} == {torch.float32}
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    ("games", "message"),
+    [((), "at least one"), ("pong", "at least one"), (("pong", "pong"), "named twice")],
+)
+def test_impossible_lists_of_games_are_refused(games: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultitaskNetwork(torso="minatar", observation_shape=SHAPE, num_actions=6, games=games)
+
+
+def test_feature_size_for_an_absent_game_is_refused() -> None:
+    with pytest.raises(ValueError, match="announced for enduro"):
+        MultitaskNetwork(
+            torso="minatar",
+            observation_shape=SHAPE,
+            num_actions=6,
+            games=GAMES,
+            teacher_feature_sizes={"enduro": 512},
+        )
+
+
+def test_networks_built_from_specs_fit_the_games() -> None:
+    q_network = build_network(NetworkConfig(dueling=True), [get_game("pong")])
+    assert q_network.dueling
+    assert q_network(torch.zeros(1, 4, 84, 84, dtype=torch.uint8)).shape == (1, 18)
+    specs = [toy_spec("a"), toy_spec("b")]
+    config = NetworkConfig(torso="minatar", heads="per_game")
+    student = build_network(config, specs, teacher_feature_sizes={"b": 3})
+    assert student.games == ("a", "b")
+    assert student(observations(), torch.zeros(4).long()).shape == (4, 6)
+    assert student.regress_features(torch.zeros(1, 128), "b").shape == (1, 3)
+
+
+def test_games_that_do_not_fit_into_one_student_are_refused() -> None:
+    config = NetworkConfig(torso="minatar")
+    for other in (
+        replace(toy_spec("other"), num_actions=7),
+        replace(toy_spec("other"), frame_shape=(3, 10, 10)),
+    ):
+        with pytest.raises(ValueError, match=r"'other'.*'toy'.*do not fit into one network"):
+            build_network(config, [toy_spec(), other])
+
+
+def test_an_unknown_torso_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown torso 'huge'"):
+        NetworkConfig(torso="huge")
+
+
+@pytest.mark.parametrize(("old", "new"), [(True, "per_game"), (False, "joint")])
+def test_settings_of_earlier_versions_are_read_under_their_present_names(
+    old: bool, new: str
+) -> None:
+    settings = {"torso": "minatar", "dueling": False, "per_game_heads": old}
+    config = NetworkConfig(**with_current_names(settings))
+    assert (config.torso, config.heads) == ("minatar", new)
+
+
+# Layers of single games
+
+
+def test_dense_layers_of_single_games_lie_on_convolutions_that_all_share() -> None:
+    network = student_of(heads="per_game_dense")
+    index = torch.tensor([2, 0, 1, 2])
+    scores, features = network.forward_with_features(observations(), index)
+    shared = network.torso.convolutions(observations().float() / 255).flatten(1)
+    for row, game in enumerate(index.tolist()):
+        own = network.game_dense[game](shared[row : row + 1])[0]
+        weight = network.head.weight[game * 6 : (game + 1) * 6]
+        bias = network.head.bias[game * 6 : (game + 1) * 6]
+        torch.testing.assert_close(features[row], own)
+        torch.testing.assert_close(scores[row], weight @ own + bias)
+
+
+def test_an_actor_computes_only_the_dense_layers_of_its_own_game() -> None:
+    network = student_of(heads="per_game_dense")
+    expected = network(observations(), torch.full((4,), 1))
+    with torch.no_grad():
+        for parameter in network.game_dense[0].parameters():
+            parameter.fill_(torch.nan)
+    found = network.act_as("breakout")(observations())
+    torch.testing.assert_close(found, expected)
+    assert network.act_as("pong")(observations()).isnan().all()
+
+
+def test_a_gradient_reaches_the_dense_layers_of_its_game_and_the_shared_convolutions() -> None:
+    network = student_of(heads="per_game_dense")
+    network(observations(2), torch.tensor([1, 1])).square().sum().backward()
+    sizes = [float(dense[0].weight.grad.abs().sum()) for dense in network.game_dense]
+    assert sizes[1] > 0
+    assert (sizes[0], sizes[2]) == (0.0, 0.0)
+    assert network.torso.convolutions[0].weight.grad.abs().sum() > 0
+
+
+def test_games_begin_with_dense_layers_that_differ() -> None:
+    dense = student_of(heads="per_game_dense").game_dense
+    assert not torch.equal(dense[0][0].weight, dense[1][0].weight)
+
+
+@pytest.mark.parametrize("heads", ["joint", "per_game", "per_game_dense"])
+def test_every_way_to_share_layers_has_as_many_weights_as_the_paper_draws(heads: str) -> None:
+    network = MultitaskNetwork(
+        torso="minatar", observation_shape=SHAPE, num_actions=6, games=GAMES, heads=heads
+    )
+    convolutions = (SHAPE[0] * 9 + 1) * 16
+    dense, head = (16 * 8 * 8 + 1) * 128, (128 + 1) * 6
+    copies = {"joint": (1, 1), "per_game": (1, 3), "per_game_dense": (3, 3)}[heads]
+    total = convolutions + copies[0] * dense + copies[1] * head
+    assert sum(parameter.numel() for parameter in network.parameters()) == total
+
+
+# Dueling heads, critics and quantiles
+
+
+def test_a_dueling_head_of_each_game_separates_that_games_value() -> None:
+    network = student_of(heads="per_game", dueling=True)
+    index = torch.tensor([2, 0, 1, 2])
+    scores, features = network.forward_with_features(observations(), index)
+    for row, game in enumerate(index.tolist()):
+        value = network.value(features)[row, game]
+        advantages = network.advantage(features)[row, game * 6 : (game + 1) * 6]
+        torch.testing.assert_close(scores[row], value + advantages - advantages.mean())
+
+
+def test_a_critic_gives_each_row_the_value_of_its_own_game() -> None:
+    network = student_of(heads="per_game", has_critic=True)
+    index = torch.tensor([2, 0, 1, 2])
+    _, features = network.forward_with_features(observations(), index)
+    values = network.values(features, index)
+    assert torch.equal(values, network.critic(features)[torch.arange(4), index])
+
+
+def test_a_shared_critic_does_not_care_about_the_game() -> None:
+    network = student_of(has_critic=True)
+    _, features = network.forward_with_features(observations())
+    assert torch.equal(network.values(features), network.critic(features)[:, 0])
+
+
+def test_values_of_a_network_without_critic_are_refused() -> None:
+    with pytest.raises(ValueError, match="without a critic"):
+        student_of().values(torch.zeros(1, 128))
+
+
+@pytest.mark.parametrize("heads", ["joint", "per_game"])
+@pytest.mark.parametrize("dueling", [False, True])
+def test_a_score_is_the_mean_of_an_actions_quantiles(heads: str, dueling: bool) -> None:
+    network = student_of(heads=heads, dueling=dueling, num_quantiles=5)
+    index = torch.tensor([2, 0, 1, 2])
+    quantiles = network.forward_quantiles(observations(), index)
+    assert quantiles.shape == (4, 6, 5)
+    assert torch.equal(network(observations(), index), quantiles.mean(2))
+    plain = network.without_quantiles()
+    torch.testing.assert_close(plain(observations(), index), quantiles.mean(2))
+    assert plain.state_dict().keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize("heads", ["joint", "per_game"])
+@pytest.mark.parametrize("dueling", [False, True])
+def test_quantiles_that_are_added_all_begin_at_the_score(heads: str, dueling: bool) -> None:
+    network = student_of(heads=heads, dueling=dueling)
+    index = torch.tensor([2, 0, 1, 2])
+    scores = network(observations(), index)
+    quantiles = network.with_quantiles(3).forward_quantiles(observations(), index)
+    torch.testing.assert_close(quantiles, scores.unsqueeze(2).expand(-1, -1, 3))
+
+
+def test_quantiles_of_a_network_without_them_are_refused() -> None:
+    with pytest.raises(ValueError, match="without quantiles"):
+        student_of().forward_quantiles(observations())
+    with pytest.raises(ValueError, match="has 2 quantiles already"):
+        student_of(num_quantiles=2).with_quantiles(4)
