@@ -22,7 +22,7 @@ from benchmarks.setup import BenchSetup, NoReplay
 from benchmarks.timing import Part, Result, Window, measure_rounds, medians, timed
 from games.env import VectorEnv
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from recipes.roles import build_actor, build_env, build_own_inference
 
 _PARTS = ("collect", "environment", "student", "teacher")
@@ -60,7 +60,7 @@ def run(setup: BenchSetup) -> Result:
 class _Acting:
     """An actor of one game and the bare loop that it is compared with."""
 
-    def __init__(self, recipe: MultitaskRecipe, game: str, serial: int) -> None:
+    def __init__(self, recipe: Recipe, game: str, serial: int) -> None:
         config = recipe.config
         self._student = recipe.build_acting_network(game).eval()
         self._teacher = recipe.load_teacher(game).network
@@ -118,7 +118,7 @@ class _Acting:
         self._env.close()
 
 
-def _build_actor(recipe: MultitaskRecipe, game: str, serial: int, student: nn.Module) -> Actor:
+def _build_actor(recipe: Recipe, game: str, serial: int, student: nn.Module) -> Actor:
     """An actor that acts with the weights of `student`."""
     weights = LocalWeights()
     weights.publish(take_snapshot(student, WeightsVersion(0, 0), half=False))

@@ -43,11 +43,10 @@ from engines.supervisor import time_to_next_look
 from games.registry import get_game
 from learner.batch import DeviceBatch
 from learner.game_means import GameMeans, sum_by_game
-from recipes.config import MultitaskConfig
 from recipes.errors import parse_or_fail
 from recipes.limits import choose_device
 from recipes.loading import dump_config, load_config, load_preset
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.machine import describe_hardware
 from records.prometheus import MetricsConfig, targets_path
 from records.recorder import Recorder
@@ -136,19 +135,17 @@ def main(argv: Sequence[str]) -> None:
     print(json.dumps(report, allow_nan=False))
 
 
-def _recipe(options: InstrumentationOptions) -> MultitaskRecipe:
+def _recipe(options: InstrumentationOptions) -> Recipe:
     words = ["--games", *options.games] if options.games else []
-    config = load_config(
-        MultitaskConfig, words, preset_text=load_preset(options.preset), prog=_PROG
-    )
+    config = load_config(words, preset_text=load_preset(options.preset), prog=_PROG)
     endless = replace(config, engine="ray", num_steps=2**40, metrics=MetricsConfig(prometheus=True))
-    return MultitaskRecipe(endless)
+    return Recipe(endless)
 
 
 class WatchedRun:
     """A run in its steady state, and all that looks at it."""
 
-    def __init__(self, recipe: MultitaskRecipe, stack: ExitStack) -> None:
+    def __init__(self, recipe: Recipe, stack: ExitStack) -> None:
         """Start it and wait until learner and actors have found their pace."""
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         config = recipe.config
@@ -307,7 +304,7 @@ def _log_work(phase: Phase) -> float:
     return float(0.5 * (np.log(phase.samples) + np.log(phase.steps)))
 
 
-def cost_of_counters(recipe: MultitaskRecipe, phases: Sequence[Phase]) -> dict[str, float]:
+def cost_of_counters(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, float]:
     """Processor time of what the roles count for themselves, and its part of all that was used."""
     lap_s = _seconds_of(_lap, 20_000)
     figures_s = _seconds_of(_GameFigures(recipe).add, 200)
@@ -344,7 +341,7 @@ def _lap() -> None:
 class _GameFigures:
     """The learner's figures of single games, on a batch of the run's size."""
 
-    def __init__(self, recipe: MultitaskRecipe) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         torch.set_num_threads(1)
         size, games = recipe.config.replay.batch_size, recipe.games
         counts = [size // len(games)] * len(games)

@@ -21,7 +21,7 @@ from benchmarks.timing import Result, Window, measure_rounds, medians, timed
 from learner.batch import DeviceBatch
 from learner.optim import build_optimizer
 from networks.weights import LocalWeights
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from recipes.roles import build_learner, build_shard
 from replay.client import LocalReplayClient
 from replay.types import SampleBatch
@@ -80,7 +80,7 @@ def learner_threads() -> int:
     return max(1, (os.cpu_count() or 1) // 2)
 
 
-def fill_replay(recipe: MultitaskRecipe) -> LocalReplayClient:
+def fill_replay(recipe: Recipe) -> LocalReplayClient:
     """A replay with a little real play of every game."""
     client = LocalReplayClient([build_shard(recipe)])
     for serial, game in enumerate(recipe.games):
@@ -99,7 +99,7 @@ def draw_batch(client: LocalReplayClient) -> SampleBatch:
 class _Learning:
     """A learner, and a network and an optimizer alone that it is compared with."""
 
-    def __init__(self, recipe: MultitaskRecipe, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
         config = recipe.config
         self._device = device
         self._client = fill_replay(recipe)
@@ -190,8 +190,8 @@ class _Learning:
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
 
-def _without_publishing(recipe: MultitaskRecipe) -> MultitaskRecipe:
+def _without_publishing(recipe: Recipe) -> Recipe:
     """Publications are measured by themselves: they would hit some windows and not others."""
     config = recipe.config
     learner = replace(config.learner, publish_period=2**40)
-    return MultitaskRecipe(replace(config, learner=learner))
+    return Recipe(replace(config, learner=learner))

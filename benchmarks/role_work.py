@@ -16,7 +16,7 @@ from actors.actor import Actor
 from benchmarks.learning import draw_batch, fill_replay
 from benchmarks.timing import Window, timed
 from networks.weights import LocalWeights
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from recipes.roles import build_actor, build_learner, build_own_inference
 from replay.types import Chunk
 
@@ -24,7 +24,7 @@ from replay.types import Chunk
 class RoleWork:
     """A learner, a replay with data in it and an actor of every game, each to be timed alone."""
 
-    def __init__(self, recipe: MultitaskRecipe, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
         """Build all of them; nothing may pace the recipe's replay."""
         self._device = device
         self._replay = fill_replay(recipe)

@@ -17,10 +17,10 @@ import tyro
 from games.registry import get_game
 from networks.network import MultitaskNetwork
 from networks.weights import LocalWeights
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from recipes.limits import choose_device
 from recipes.loading import load_config, load_preset
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from recipes.roles import build_actor, build_own_inference
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
 from teachers.expert import save_expert, shipped_experts
@@ -105,7 +105,7 @@ class BenchSetup:
     """A benchmark's options, resolved."""
 
     options: BenchOptions
-    recipe: MultitaskRecipe
+    recipe: Recipe
     teachers: str
     """Which of them are shipped and which made up."""
     load_before: float
@@ -135,13 +135,13 @@ def prepare(options: BenchOptions, stack: ExitStack) -> BenchSetup:
     torch.manual_seed(config.seed)
     return BenchSetup(
         options=options,
-        recipe=MultitaskRecipe(config),
+        recipe=Recipe(config),
         teachers=_describe_teachers(config.games, missing),
         load_before=load_before,
     )
 
 
-def without_pacing(recipe: MultitaskRecipe) -> MultitaskRecipe:
+def without_pacing(recipe: Recipe) -> Recipe:
     """The same with one replay shard that never makes anyone wait."""
     config = recipe.config
     unlimited = replace(
@@ -151,7 +151,7 @@ def without_pacing(recipe: MultitaskRecipe) -> MultitaskRecipe:
         error_buffer=_UNLIMITED,
         num_shards=1,
     )
-    return MultitaskRecipe(replace(config, replay=unlimited))
+    return Recipe(replace(config, replay=unlimited))
 
 
 class EndlessPlay:
@@ -176,7 +176,7 @@ class EndlessPlay:
         return replace(chunk, first_steps=first_steps)
 
 
-def play(recipe: MultitaskRecipe, game: str, *, serial: int) -> list[Chunk]:
+def play(recipe: Recipe, game: str, *, serial: int) -> list[Chunk]:
     """About a thousand steps of a game, played by a student that knows nothing yet."""
     actor = build_actor(
         recipe,
@@ -204,7 +204,7 @@ class NoReplay:
         return True
 
 
-def _build_config(options: BenchOptions, *, teachers: dict[str, str]) -> MultitaskConfig:
+def _build_config(options: BenchOptions, *, teachers: dict[str, str]) -> RunConfig:
     chosen: dict[str, Sequence[str]] = {
         "--games": options.games,
         "--actor.num-envs": _given(options.num_envs),
@@ -217,9 +217,7 @@ def _build_config(options: BenchOptions, *, teachers: dict[str, str]) -> Multita
     if options.is_of_replay and not options.preset:
         given = {**_REPLAY_WORDS, **given}
     words = [word for name, values in given.items() for word in (name, *values)]
-    return load_config(
-        MultitaskConfig, words, preset_text=load_preset(options.preset_name), prog="bench.py"
-    )
+    return load_config(words, preset_text=load_preset(options.preset_name), prog="bench.py")
 
 
 def _given(value: int | str) -> list[str]:

@@ -29,7 +29,7 @@ from benchmarks.setup import BenchSetup, without_pacing
 from benchmarks.timing import Result, Rounds, measure_rounds, medians
 from engines.engine import Engine
 from engines.opening import connect_to_ray, open_engine, open_redis
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.progress import Progress
 
 _PARTS_S = 5.0
@@ -140,16 +140,16 @@ class _Look:
         }
 
 
-def _endless(recipe: MultitaskRecipe) -> MultitaskRecipe:
+def _endless(recipe: Recipe) -> Recipe:
     """On Ray, and never at its end."""
-    return MultitaskRecipe(replace(recipe.config, engine="ray", num_steps=2**40))
+    return Recipe(replace(recipe.config, engine="ray", num_steps=2**40))
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _measure_run(recipe: MultitaskRecipe, setup: BenchSetup) -> _Look:
+def _measure_run(recipe: Recipe, setup: BenchSetup) -> _Look:
     """What happens in the time that is measured."""
     with ExitStack() as stack:
         connect_to_ray(recipe, stack, device=setup.device)
@@ -201,7 +201,7 @@ def _advance_until(engine: Engine, reached: Callable[[Progress], bool], max_s: f
             return progress
 
 
-def _measure_parts(recipe: MultitaskRecipe, device: torch.device) -> Rounds:
+def _measure_parts(recipe: Recipe, device: torch.device) -> Rounds:
     """CPU seconds per step or sample of every part, by one thread of this process."""
     with RoleWork(without_pacing(recipe), device) as work:
         parts = {"act": work.act_all, "insert": work.insert, "gather": work.gather}

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from engines.engine import Engine
 from games.registry import get_game
 from recipes.balance import Advice, Distances, Standing, balance
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.progress import Progress
 from records.verdict import Verdict, judge
 
@@ -41,7 +41,7 @@ class LiveControl:
 
     def __init__(
         self,
-        recipe: MultitaskRecipe,
+        recipe: Recipe,
         *,
         engine: Engine,
         board: Board | None,
@@ -210,7 +210,7 @@ def describe_restarts(before: Progress | None, now: Progress) -> list[str]:
 class _Balance:
     """When to move what, from a run's figures."""
 
-    def __init__(self, recipe: MultitaskRecipe, clock: Callable[[], float]) -> None:
+    def __init__(self, recipe: Recipe, clock: Callable[[], float]) -> None:
         self._config = recipe.config.balance
         self._given = {game: s.share for game, s in recipe.game_settings.items()}
         self._distances = Distances({game: _scores(recipe, game) for game in recipe.games})
@@ -239,7 +239,7 @@ class _Balance:
         return balance(standings, bound=self._config.bound)
 
 
-def _scores(recipe: MultitaskRecipe, game: str) -> tuple[float, float] | None:
+def _scores(recipe: Recipe, game: str) -> tuple[float, float] | None:
     """(random, teacher); None where the teacher is no better than random play."""
     low, teacher = get_game(game).random_score, recipe.teacher_score(game)
     if low is None or teacher is None or teacher.mean <= low:

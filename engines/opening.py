@@ -20,11 +20,10 @@ from engines.on_redis.bus import RedisBus
 from engines.on_redis.run_link import RunLink, check_not_carried
 from engines.on_redis.server import PrivateRedis, check_takes_data, connect, write_private
 from networks.weights import LocalWeights
-from recipes.config import CommonConfig
-from recipes.mimic import MultitaskRecipe
+from recipes.config import RunConfig
+from recipes.evaluation import InProcessTester, Tester
 from recipes.recipe import Recipe
 from recipes.roles import build_learner, build_shard, largest_chunk
-from recipes.testing import InProcessTester, Tester
 from replay.client import LocalReplayClient
 from replay.pace.slices import shard_of_rank
 from replay.snapshots.keeper import clear_snapshots
@@ -47,7 +46,7 @@ class RunRedis:
     """Process id of a private server."""
 
 
-def check_redis(config: CommonConfig, *, run: str | None = None) -> None:
+def check_redis(config: RunConfig, *, run: str | None = None) -> None:
     """Look, before anything is written, at a server of the user's that a run is to use.
 
     Args:
@@ -69,12 +68,12 @@ def check_redis(config: CommonConfig, *, run: str | None = None) -> None:
         check_not_carried(url, run)
 
 
-def _configured_url(config: CommonConfig) -> str:
+def _configured_url(config: RunConfig) -> str:
     return config.redis_url or os.environ.get(REDIS_URL_VARIABLE, "")
 
 
 def open_redis(
-    config: CommonConfig,
+    config: RunConfig,
     stack: ExitStack,
     *,
     run: str,
@@ -228,7 +227,7 @@ def connect_to_ray(recipe: Recipe, stack: ExitStack, *, device: torch.device) ->
         stack.enter_context(ray_session(recipe, needs_gpu=device.type == "cuda"))
 
 
-def open_tester(recipe: MultitaskRecipe) -> Tester:
+def open_tester(recipe: Recipe) -> Tester:
     """Tests beside the roles on Ray, else in this process."""
     if recipe.config.engine == "local":
         return InProcessTester(recipe)

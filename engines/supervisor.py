@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+from actors.evaluator import EvaluationResult
 from engines.engine import Engine
+from engines.keeping import Keeper
 from engines.live_control import Board, LiveControl, describe_restarts
 from games.registry import get_game
 from learner.checkpoint import save_checkpoint
-from networks.student_file import save_student
 from networks.weights import WeightSnapshot
-from recipes.mimic import MultitaskRecipe
+from recipes.evaluation import StudentTest, TeacherTest, Test, Tester
+from recipes.recipe import Recipe
 from recipes.teacher_check import find_alarm
-from recipes.testing import StudentTest, TeacherTest, Test, Tester
 from records.progress import Progress
 from records.recorder import Recorder
 from records.run_dir import RunDir
@@ -59,13 +60,14 @@ class Supervisor:
 
     def __init__(
         self,
-        recipe: MultitaskRecipe,
+        recipe: Recipe,
         *,
         engine: Engine,
         tester: Tester,
+        keeper: Keeper,
         run_dir: RunDir,
         recorder: Recorder,
-        console: Display,
+        display: Display,
         board: Board | None = None,
         started: float,
         clock: Callable[[], float] = time.monotonic,
@@ -76,9 +78,10 @@ class Supervisor:
             recipe: what is trained.
             engine: closed by `run`.
             tester: plays the tests.
-            run_dir: takes checkpoints, the student and the summary.
+            keeper: takes the weights that are to lie on disk at the end.
+            run_dir: takes checkpoints and the summary.
             recorder: takes metrics.
-            console: shows them.
+            display: shows them.
             board: where the run is seen, and asked, from outside; None for nowhere.
             started: when the command began, by `clock`.
             clock: seconds.
@@ -89,12 +92,15 @@ class Supervisor:
         self._tester = tester
         self._run_dir = run_dir
         self._recorder = recorder
-        self._console = console
+        self._keeper = keeper
+        self._display = display
         self._started = started
         self._clock = clock
         self._saved = clock()
         self._next_test_steps = self._config.evaluation.period_steps
-        self._results: dict[str, StudentTest] = {}
+        self._results: dict[str, EvaluationResult] = {}
+        self._tested: dict[int, WeightSnapshot] = {}
+        """Weights whose tests are under way, by their number of updates."""
         self._progress: Progress | None = None
         self._control = LiveControl(
             recipe, engine=engine, board=board, tell=self._tell_event, clock=clock
@@ -102,7 +108,7 @@ class Supervisor:
         self._control.show("starting", None)
 
     def _tell_event(self, event: str, progress: Progress) -> None:
-        self._console.note(event)
+        self._display.note(event)
         self._recorder.record_event(event, progress)
 
     def _log_event(self, event: str, progress: Progress | None) -> None:
@@ -121,12 +127,13 @@ class Supervisor:
             snapshot = self._carry()
             self._engine.close()
             self._control.show("testing", self._progress)
-            self._tester.start(snapshot, self._config.games, steps=self._steps)
-            self._console.note("the run has reached its end; playing the last test")
+            self._display.note("the run has reached its end; playing the last test")
+            self._start_test(snapshot)
             self._take(self._tester.wait())
+            self._results |= self._keeper.conclude()
         except KeyboardInterrupt:
             self._write_summary()
-            self._console.note(f"interrupted; what was reached is in {self._run_dir.path}")
+            self._display.note(f"interrupted; what was reached is in {self._run_dir.path}")
             raise
         finally:
             self._control.show("ended", self._progress)
@@ -157,7 +164,7 @@ class Supervisor:
                 # After it, so that the checkpoint is at least as far as the summary says.
                 self._save()
             except TimeoutError:
-                self._console.note("the learner does not answer; no newer checkpoint is written")
+                self._display.note("the learner does not answer; no newer checkpoint is written")
             raise
         return self._save()
 
@@ -172,14 +179,14 @@ class Supervisor:
         row = self._recorder.record(progress)
         for event in describe_restarts(before, progress):
             self._log_event(event, progress)
-        self._console.show(self._recorder.latest)
+        self._display.show(self._recorder.latest)
         self._control.look(progress, row)
         self._take(self._tester.finished())
         try:
             self._maybe_test_and_save(progress)
         except TimeoutError:
             # A learner that is being replaced, for example; the next look tries again.
-            self._console.note("the learner does not answer; its weights are saved later")
+            self._display.note("the learner does not answer; its weights are saved later")
 
     def _maybe_test_and_save(self, progress: Progress) -> None:
         period = self._config.evaluation.period_steps
@@ -187,14 +194,19 @@ class Supervisor:
             self._next_test_steps = progress.steps + period
             snapshot = self._engine.snapshot()
             with self._recorder.paused():  # A test in this process stops the training meanwhile.
-                self._tester.start(snapshot, self._config.games, steps=progress.steps)
+                self._start_test(snapshot)
         if self._clock() - self._saved >= self._config.checkpoint.period_s:
             self._save()
 
+    def _start_test(self, snapshot: WeightSnapshot) -> None:
+        self._tested[snapshot.version.updates] = snapshot
+        self._tester.start(snapshot, self._config.games, steps=self._steps)
+
     def _try_teachers(self) -> None:
         """Have the teachers play, beside the run where it has processes for that."""
-        if episodes := self._config.evaluation.check_teachers:
-            self._console.note(f"trying every teacher in {episodes} episodes of its game")
+        episodes = self._config.evaluation.check_teachers
+        if episodes and self._recipe.needs.labels:
+            self._display.note(f"trying every teacher in {episodes} episodes of its game")
             with self._recorder.paused():
                 self._tester.start_teachers(self._config.games)
             self._take(self._tester.finished())
@@ -204,11 +216,17 @@ class Supervisor:
             if isinstance(test, TeacherTest):
                 self._judge(test)
                 continue
-            self._results[test.game] = test
+            self._results[test.game] = test.result
             row = self._recorder.record_evaluation(
                 test.game, steps=test.steps, updates=test.updates, result=test.result
             )
             self._control.observe_test(row)
+            self._keep(test)
+
+    def _keep(self, test: StudentTest) -> None:
+        self._keeper.keep_tested(test, self._tested[test.updates], wall_seconds=self._seconds)
+        # Tests end in the order in which they were begun: older weights are not asked for again.
+        self._tested = {n: kept for n, kept in self._tested.items() if n >= test.updates}
 
     def _judge(self, test: TeacherTest) -> None:
         updates = self._progress.updates if self._progress else 0
@@ -216,7 +234,7 @@ class Supervisor:
             test.game, steps=self._steps, updates=updates, result=test.result
         )
         if alarm := find_alarm(self._recipe, test):
-            self._console.warn(alarm)
+            self._display.warn(alarm)
             self._run_dir.add_warning(alarm)
 
     def _save(self) -> WeightSnapshot:
@@ -232,12 +250,7 @@ class Supervisor:
             num_updates=state["learner"]["num_updates"],
             keep=self._config.checkpoint.keep,
         )
-        save_student(
-            self._run_dir.student,
-            snapshot,
-            network=self._config.network,
-            games=self._config.games,
-        )
+        self._keeper.keep_newest(snapshot)
         self._saved = self._clock()
         self._log_event(f"checkpoint of update {snapshot.version.updates:,}", self._progress)
         return snapshot
@@ -255,9 +268,9 @@ class Supervisor:
             wall_seconds=self._seconds,
             progress=self._progress,
             throughput=self._recorder.overall(),
-            students={game: test.result for game, test in self._results.items()},
+            students=self._results,
             teachers={game: self._recipe.teacher_score(game) for game in games},
         )
         self._run_dir.write_summary(summary)
-        self._console.finish(summary)
+        self._display.finish(summary)
         return summary

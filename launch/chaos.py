@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
         outcomes: list[Outcome] = []
         for role in roles:
             if role == "coordinator":
-                outcomes.append(_end_coordinator(run, RunDir.open_existing(options.run)))
+                outcomes.append(_end_coordinator(run, RunDir.open_carried(options.run)))
             else:
                 outcomes.append(_try(run, role))
             print(f"{outcomes[-1].killed}: {_describe(outcomes[-1])}", flush=True)

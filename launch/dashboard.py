@@ -39,7 +39,7 @@ _SHUTDOWN_S = 0.5
 def main(argv: Sequence[str]) -> None:
     """Serve until Ctrl-C; ValueError for anything the user got wrong."""
     options = _parse(argv)
-    run = RunDir.open_existing(options.run)
+    run = RunDir.open_carried(options.run)
     guard = Guard(hosts=[options.host, *options.allow_host], token=read_token(options.token_file))
     source = RunSource(run, redis_url=options.redis_url)
     if options.listen_fd is not None:

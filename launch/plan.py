@@ -36,7 +36,7 @@ from benchmarks.planning.text import as_json, format_plan
 from benchmarks.planning.workload import Workload
 from benchmarks.reporting import describe_versions
 from launch.options.exit_status import run_command
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from recipes.loading import build_config, parse_invocation
 from records.machine import available_memory_bytes, describe_hardware, usable_cores
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
     """Probe, estimate, print; ValueError for anything the user got wrong, before probing."""
     options, words = parse_options(argv)
     invocation = parse_invocation(words, default_preset="quickstart")
-    config = build_config(MultitaskConfig, invocation, prog="plan.py").with_absolute_paths()
+    config = build_config(invocation, prog="plan.py").with_absolute_paths()
     _check_steps("num-steps", config.num_steps)
     cluster = None if options.cluster is None else read_cluster(options.cluster)
     probe = measure(what_is_probed(config, options, cluster), seconds=options.probe_s)
@@ -156,7 +156,7 @@ def parse_options(argv: Sequence[str]) -> tuple[PlanOptions, list[str]]:
 
 
 def make_plan(
-    config: MultitaskConfig,
+    config: RunConfig,
     probe: Probe,
     options: PlanOptions,
     cluster: ClusterFile | None,
@@ -203,7 +203,7 @@ def _is_on_cpu(probe: Probe) -> bool:
 
 
 def _estimate_here(
-    config: MultitaskConfig, probe: Probe, options: PlanOptions, here: Node, notes: list[str]
+    config: RunConfig, probe: Probe, options: PlanOptions, here: Node, notes: list[str]
 ) -> Estimate:
     wants_gpu = config.device == "cuda" or bool(options.gpu and options.cluster is None)
     on_gpu = not _is_on_cpu(probe) or (wants_gpu and options.cluster is None)
@@ -222,7 +222,7 @@ def _estimate_here(
 
 
 def _estimate_there(
-    config: MultitaskConfig,
+    config: RunConfig,
     probe: Probe,
     options: PlanOptions,
     cluster: ClusterFile,
@@ -294,15 +294,15 @@ def learner_speed(work: Workload, probe: Probe, options: PlanOptions, gpu: str) 
     return LearnerSpeed(slow.samples_per_s, f"{slow.origin}, as it is not known which GPU it is")
 
 
-def _workload(config: MultitaskConfig, options: PlanOptions, *, needs_gpu: bool) -> Workload:
+def _workload(config: RunConfig, options: PlanOptions, *, needs_gpu: bool) -> Workload:
     return Workload.of(
         config, target_steps=options.target_steps or config.num_steps, needs_gpu=needs_gpu
     )
 
 
 def what_is_probed(
-    config: MultitaskConfig, options: PlanOptions, cluster: ClusterFile | None
-) -> MultitaskConfig:
+    config: RunConfig, options: PlanOptions, cluster: ClusterFile | None
+) -> RunConfig:
     """One learner with its part of the batch, on what is here, wherever the run is to learn."""
     work_of_one = config.learner.part_of(config.replay.batch_size)
     return replace(
@@ -314,7 +314,7 @@ def what_is_probed(
 
 
 def _probed_device(
-    config: MultitaskConfig, options: PlanOptions, cluster: ClusterFile | None
+    config: RunConfig, options: PlanOptions, cluster: ClusterFile | None
 ) -> Literal["auto", "cpu"]:
     # The run would learn on a CPU there, whatever is here.
     has_none = cluster is not None and cluster.head.gpus == 0 and not options.gpu

@@ -94,13 +94,19 @@ class DashboardConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommonConfig:
-    """What every kind of training has."""
+class RunConfig:
+    """Everything that is set for a run: one network that learns some games by one objective.
+
+    The commands differ in the preset that they begin from, and in what they keep of the network.
+    """
 
     games: tuple[str, ...]
     """Names of the games."""
     num_steps: int
     """Steps played while learning, all games of one network together."""
+    objective: Literal["mimic", "dqn"] = "mimic"
+    """What is learned from: `mimic`, from teachers (Actor-Mimic); `dqn`, from rewards (n-step
+    double DQN)."""
     preset: str = ""
     """Name of a preset, or path of a YAML file; its settings are overridden by other options."""
     run_dir: str = ""
@@ -132,6 +138,23 @@ class CommonConfig:
     cluster_wait_s: float | None = None
     """Seconds that a cluster without room for all roles is waited for; without, 600 if it has an
     autoscaler, which is asked for nodes, else 0."""
+    teachers: tuple[str, ...] = ()
+    """`game=path/to/GAME.safetensors` or `game=hf://OWNER/REPO[/PATH][@REVISION]`; other games use
+    the expert that comes with the package."""
+    temperatures: tuple[str, ...] = ()
+    """`game=tau` where a game's tau differs from mimic.temperature."""
+    shares: tuple[str, ...] = ()
+    """`game=weight` of the game in every batch; 1 for games not named."""
+    quotas: tuple[str, ...] = ()
+    """`game=transitions` kept of a game where they differ from replay.capacity_per_game."""
+    samples_per_insert_caps: tuple[str, ...] = ()
+    """`game=cap` where a game's cap differs from replay.samples_per_insert_cap; without meaning
+    when every game is pinned."""
+    mimic: MimicConfig = field(default_factory=MimicConfig)
+    dqn: DqnConfig = field(default_factory=DqnConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
@@ -154,6 +177,10 @@ class CommonConfig:
         self.learner.part_of(self.replay.batch_size)
         check_engine_options(self.engine, learner=self.learner, actor=self.actor)
         check_every_shard_is_fed(self.actors_of, self.replay.num_shards)
+        # Read once here, so that a mistake in a list of `game=value` is told at the start.
+        _ = self.temperature_of, self.teacher_of
+        for game, settings in self.game_settings.items():
+            check_game_settings(game, settings, self.replay)
 
     @property
     def actors_of(self) -> dict[str, int]:
@@ -166,39 +193,26 @@ class CommonConfig:
         samples = self.num_steps * self.replay.samples_per_insert
         return math.ceil(samples / self.replay.batch_size)
 
+    def for_game(self, game: str) -> RunConfig:
+        """The settings of a run of its own for one of the games."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MultitaskConfig(CommonConfig):
-    """Teach one student network to play several games (launch/multitask.py)."""
+        def keep(entries: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(
+                entry for entry in entries if "=" not in entry or entry.startswith(f"{game}=")
+            )
 
-    teachers: tuple[str, ...] = ()
-    """`game=path/to/GAME.safetensors` or `game=hf://OWNER/REPO[/PATH][@REVISION]`; other games use
-    the expert that comes with the package."""
-    temperatures: tuple[str, ...] = ()
-    """`game=tau` where a game's tau differs from mimic.temperature."""
-    shares: tuple[str, ...] = ()
-    """`game=weight` of the game in every batch; 1 for games not named."""
-    quotas: tuple[str, ...] = ()
-    """`game=transitions` kept of a game where they differ from replay.capacity_per_game."""
-    samples_per_insert_caps: tuple[str, ...] = ()
-    """`game=cap` where a game's cap differs from replay.samples_per_insert_cap; without meaning
-    when every game is pinned."""
-    mimic: MimicConfig = field(default_factory=MimicConfig)
-    balance: BalanceConfig = field(default_factory=BalanceConfig)
-    metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+        return replace(
+            self,
+            games=(game,),
+            actors=keep(self.actors),
+            teachers=keep(self.teachers),
+            temperatures=keep(self.temperatures),
+            shares=keep(self.shares),
+            quotas=keep(self.quotas),
+            samples_per_insert_caps=keep(self.samples_per_insert_caps),
+        )
 
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        # Named in full: the zero-argument form does not work in a dataclass with slots.
-        CommonConfig.__post_init__(self)
-        if self.network.dueling:
-            raise ValueError("network.dueling is for experts; a student has no value to separate")
-        _ = self.temperature_of, self.teacher_of
-        for game, settings in self.game_settings.items():
-            check_game_settings(game, settings, self.replay)
-
-    def with_absolute_paths(self) -> MultitaskConfig:
+    def with_absolute_paths(self) -> RunConfig:
         """The same, whatever folder a later command or another node starts in.
 
         Addresses on the Hub get the commit that they mean today: all processes, and the run when it
@@ -257,54 +271,3 @@ class MultitaskConfig(CommonConfig):
         """Reference of each game's teacher: a path, or the game's name for the shipped one."""
         given = parse_per_game("teachers", self.teachers, self.games, default="", convert=any_text)
         return {game: reference or game for game, reference in given.items()}
-
-
-def _expert_actor() -> ActorConfig:
-    return ActorConfig(num_envs=16, chunk_steps=16, exploration="ladder", anneal_steps=4_000)
-
-
-def _expert_replay() -> ReplayConfig:
-    return ReplayConfig(
-        batch_size=128,
-        capacity_per_game=200_000,
-        min_size_per_game=10_000,
-        samples_per_insert=4.0,
-        samples_per_insert_cap=16.0,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpertsConfig(CommonConfig):
-    """Train an expert for each of several games, one after the other (launch/experts.py)."""
-
-    actor: ActorConfig = field(default_factory=_expert_actor)
-    replay: ReplayConfig = field(default_factory=_expert_replay)
-    learner: LearnerConfig = field(
-        default_factory=lambda: LearnerConfig(learning_rate=2.5e-4, publish_period=20)
-    )
-    network: NetworkConfig = field(
-        default_factory=lambda: NetworkConfig(torso="nature_quarter", dueling=True)
-    )
-    evaluation: EvaluationConfig = field(
-        default_factory=lambda: EvaluationConfig(num_episodes=30, period_steps=100_000)
-    )
-    dqn: DqnConfig = field(default_factory=lambda: DqnConfig(target_period=500))
-    num_steps: int = 2_000_000
-    """Steps played while learning, for each game."""
-    engine: Literal["ray", "local"] = "local"
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        CommonConfig.__post_init__(self)
-        if self.actor.inference == "server":
-            raise ValueError("actor.inference server is for students; experts act by themselves")
-        if self.network.heads != "joint":
-            raise ValueError(
-                f"network.heads {self.network.heads} is for networks of several games; an expert "
-                "plays one"
-            )
-        if self.replay.sampler == "hierarchical":
-            raise ValueError(
-                "replay.sampler hierarchical goes by a teacher's values, which experts learn "
-                "without; use uniform, proportional or rank"
-            )

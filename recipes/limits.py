@@ -6,12 +6,12 @@ import os
 
 import torch
 
-from recipes.config import CommonConfig
+from recipes.config import RunConfig
 from recipes.recipe import Recipe
 from replay.shard import ReplayShard
 
 
-def choose_device(config: CommonConfig) -> torch.device:
+def choose_device(config: RunConfig) -> torch.device:
     """The learner's device; ValueError if a GPU is asked for and there is none.
 
     In a cluster the learner may be on another node: whether there is a GPU is found out when the
@@ -27,7 +27,7 @@ def choose_device(config: CommonConfig) -> torch.device:
     return torch.device("cuda")
 
 
-def _check_gpus(config: CommonConfig) -> None:
+def _check_gpus(config: RunConfig) -> None:
     """Raises ValueError if this machine, on which everything is to run, has too few."""
     wanted, have = config.learner.num_replicas, torch.cuda.device_count()
     if wanted > 1 and wanted > have and not os.environ.get("RAY_ADDRESS"):

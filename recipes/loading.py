@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 import tyro
 import yaml
 
 from networks.config import with_current_names
-from recipes.config import CommonConfig
+from recipes.config import RunConfig
 from recipes.errors import parse_or_fail
 from records.run_dir import RunDir
-
-ConfigT = TypeVar("ConfigT", bound=CommonConfig)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -28,16 +26,13 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(e.name.removesuffix(".yaml") for e in entries if e.name.endswith(".yaml")))
 
 
-def load_config(
-    config_class: type[ConfigT], argv: Sequence[str], *, preset_text: str = "", prog: str = ""
-) -> ConfigT:
+def load_config(argv: Sequence[str], *, preset_text: str = "", prog: str = "") -> RunConfig:
     """Defaults, then the preset, then the command line; each overrides the one before.
 
     The preset is turned into command-line words instead of being read by a second parser, so an
     unknown key or a wrong type in a file fails with the same message as a mistyped option.
 
     Args:
-        config_class: what to make.
         argv: options, without the program's name.
         preset_text: YAML.
         prog: name of the program, for messages.
@@ -48,12 +43,12 @@ def load_config(
     try:
         document = _read_yaml(preset_text) if preset_text else {}
         _use_current_names(document)
-        _check_keys(document, config_class)
+        _check_keys(document, RunConfig)
     except ValueError as error:
         fail(str(error))
     return parse_or_fail(
         lambda: tyro.cli(
-            config_class,
+            RunConfig,
             args=[*_as_words(document), *argv],
             prog=prog or None,
             config=(tyro.conf.FlagConversionOff,),
@@ -79,7 +74,7 @@ def load_preset(name_or_path: str) -> str:
     )
 
 
-def dump_config(config: CommonConfig) -> str:
+def dump_config(config: RunConfig) -> str:
     """A config as YAML that is itself a valid preset."""
     document = asdict(config)
     for name in _NOT_IN_PRESETS:
@@ -189,15 +184,11 @@ def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
     return Invocation(run.preset, run.config_path.read_text(), tuple(options), run)
 
 
-def build_config(config_class: type[ConfigT], invocation: Invocation, *, prog: str) -> ConfigT:
+def build_config(invocation: Invocation, *, prog: str) -> RunConfig:
     """Defaults, then the preset, then the options; leaves with status 2 if they are wrong."""
-    return load_config(
-        config_class, invocation.options, preset_text=invocation.preset_text, prog=prog
-    )
+    return load_config(invocation.options, preset_text=invocation.preset_text, prog=prog)
 
 
-def load_run_config(config_class: type[ConfigT], run: RunDir) -> ConfigT:
+def load_run_config(run: RunDir) -> RunConfig:
     """The settings that a run was last carried with; leaves with status 2 if they are damaged."""
-    return load_config(
-        config_class, (), preset_text=run.config_path.read_text(), prog=str(run.config_path)
-    )
+    return load_config((), preset_text=run.config_path.read_text(), prog=str(run.config_path))

@@ -1,94 +1,137 @@
-"""What is trained, and from what: builds the parts that differ between kinds of training.
+"""What is trained, and from what: everything that a run's roles are made of.
 
-A recipe holds nothing but a config, so it travels to every process and each builds its own parts.
-recipes/roles.py builds the roles from it, for both engines alike.
+A recipe holds nothing but a configuration, so it travels to every process and each builds its own
+parts. What the objective needs decides their shapes; recipes/roles.py builds the roles from them,
+for both engines alike.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from actors.priorities import PriorityRule
-from games.spec import GameSpec
+from games.registry import get_game
 from learner.objectives.base import Objective
-from recipes.config import CommonConfig
-from replay.config import ReplayConfig
+from networks.build import build_network
+from networks.masking import legal_matrix
+from networks.network import MultitaskNetwork
+from recipes.config import RunConfig
+from recipes.objectives import OBJECTIVES, Needs
 from replay.pace.game_settings import GameSettings
 from replay.samplers import sampler_bytes
 from replay.storage.ring import TableSpec
+from teachers.card import ScoreRecord
 from teachers.expert import Expert
+from teachers.references import load_teacher
 
 
-class Recipe(Protocol):
-    """The parts that differ between distillation and value learning."""
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One network, its games, and what it learns from."""
 
-    @property
-    def config(self) -> CommonConfig:
-        """Everything that is the same for both."""
-        ...
+    config: RunConfig
 
     @property
     def games(self) -> tuple[str, ...]:
-        """Games that the network plays."""
-        ...
+        """Games that the network plays, in the order in which batches and masks have them."""
+        return self.config.games
 
     @property
     def game_settings(self) -> dict[str, GameSettings]:
         """Share, quota and cap of each game at the start."""
-        ...
+        return self.config.game_settings
 
     @property
     def num_actors(self) -> dict[str, int]:
-        """Actors of each game at the start."""
-        ...
+        """Number of actors of each game at the start."""
+        return self.config.actors_of
 
-    def build_network(self) -> nn.Module:
-        """The network that learns, with everything that only learning needs."""
-        ...
+    @property
+    def needs(self) -> Needs:
+        """What the objective asks for; ValueError for settings that it cannot learn with."""
+        return OBJECTIVES[self.config.objective].needs(self.config)
 
-    def build_acting_network(self, game: str) -> nn.Module:
-        """The part of the network that acts in one game."""
-        ...
+    def build_network(self) -> MultitaskNetwork:
+        """The network that learns, with the feature regressors that only learning needs."""
+        sizes = {}
+        if self.needs.features:
+            sizes = {game: self.load_teacher(game).num_features for game in self.games}
+        return self._build_network(sizes)
 
-    def build_objective(self, network: nn.Module, device: torch.device) -> Objective:
-        """What `network`, from `build_network`, minimizes."""
-        ...
+    def build_acting_network(self, game: str) -> MultitaskNetwork:
+        """The part of the network that acts, ready for one game."""
+        return self._build_network({}).act_as(game)
 
-    def load_teacher(self, game: str) -> Expert | None:
-        """The game's frozen teacher, if there is one."""
-        ...
+    def _build_network(self, teacher_feature_sizes: dict[str, int]) -> MultitaskNetwork:
+        specs = [get_game(game) for game in self.games]
+        return build_network(
+            self.config.network, specs, teacher_feature_sizes=teacher_feature_sizes
+        )
+
+    def build_objective(self, network: MultitaskNetwork, device: torch.device) -> Objective:
+        """What `network`, made by `build_network`, minimizes on `device`."""
+        legal_GA = legal_matrix([get_game(game) for game in self.games]).to(device)
+        return OBJECTIVES[self.config.objective].build(self.config, network, legal_GA)
 
     def build_priority_rule(self, game: str) -> PriorityRule:
-        """How its actors judge their own transitions."""
-        ...
+        """How the game's actors judge their own transitions."""
+        legal_A = get_game(game).legal_mask()
+        return OBJECTIVES[self.config.objective].priority_rule(self.config, game, legal_A)
+
+    def find_teacher(self, game: str) -> Expert | None:
+        """The teacher that labels the game's states; None where the objective needs no labels.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        return self.load_teacher(game) if self.needs.labels else None
+
+    def load_teacher(self, game: str) -> Expert:
+        """The teacher that the configuration names for the game, else the shipped one.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        return load_teacher(self.config.teacher_of[game], game)
+
+    def teacher_score(self, game: str) -> ScoreRecord | None:
+        """What the teacher's card says of its score, under this run's protocol if it can."""
+        expert = self.find_teacher(game)
+        if expert is None:
+            return None
+        return expert.card.find_score(protocol=self.config.protocol) or expert.card.score
 
     def table_spec(self, game: str, capacity: int) -> TableSpec:
-        """Shape of the game's replay."""
-        ...
+        """Shape of the game's replay, with room for `capacity` entries."""
+        spec, needs = get_game(game), self.needs
+        return TableSpec(
+            game=spec.name,
+            capacity=capacity,
+            frame_shape=spec.frame_shape,
+            num_stack=spec.num_stack,
+            num_actions=spec.num_actions,
+            num_teacher_actions=spec.num_actions if needs.labels else 0,
+            num_teacher_features=self.load_teacher(game).num_features if needs.features else 0,
+            num_successors=needs.num_successors,
+            compression=self.config.replay.compression,
+            sampler_bytes=sampler_bytes(self.config.replay),
+        )
 
+    def with_policy_temperatures(self) -> Recipe:
+        """The same recipe with tau 1 for teachers that are policies and have no tau of their own.
 
-def build_table_spec(
-    spec: GameSpec,
-    capacity: int,
-    config: ReplayConfig,
-    *,
-    num_teacher_actions: int = 0,
-    num_teacher_features: int = 0,
-    num_successors: int = 0,
-) -> TableSpec:
-    """Shape of one game's replay, from what the game and what is learned need."""
-    return TableSpec(
-        game=spec.name,
-        capacity=capacity,
-        frame_shape=spec.frame_shape,
-        num_stack=spec.num_stack,
-        num_actions=spec.num_actions,
-        num_teacher_actions=num_teacher_actions,
-        num_teacher_features=num_teacher_features,
-        num_successors=num_successors,
-        compression=config.compression,
-        sampler_bytes=sampler_bytes(config),
-    )
+        Labels of a policy are log-probabilities, so tau 1 is the policy itself; a tau meant for
+        Q-values would make it nearly greedy.
+        """
+        if not self.needs.labels:
+            return self
+        named = {entry.rpartition("=")[0] for entry in self.config.temperatures}
+        policies = [
+            f"{game}=1"
+            for game in self.games
+            if game not in named and self.load_teacher(game).card.architecture.head == "policy"
+        ]
+        temperatures = (*self.config.temperatures, *policies)
+        return Recipe(replace(self.config, temperatures=temperatures))

@@ -21,20 +21,21 @@ from learner.optim import build_optimizer
 from learner.schedule import LearningRate
 from networks.build import use_channels_last
 from networks.weights import WeightSink, WeightSource
-from recipes.config import CommonConfig, ExpertsConfig
+from recipes.config import RunConfig
 from recipes.recipe import Recipe
 from replay.client import ReplayReader, ReplayWriter
 from replay.pace.slices import GameSlice, slice_of
 from replay.shard import ReplayShard
 from replay.types import Chunk
 
+# Streams of seeds of one run: no two of them ever give an environment the same seed.
 _ACTING = 1
 _EVALUATING = 2
 _CHECKING = 3
-"""Streams of seeds of one run."""
+_CONFIRMING = 4
 
 
-def build_env(config: CommonConfig, game: str, *, num_envs: int, seed: int) -> VectorEnv:
+def build_env(config: RunConfig, game: str, *, num_envs: int, seed: int) -> VectorEnv:
     """Environments by the run's protocol, stepped in the calling process's one thread."""
     return make_vector_env(
         get_game(game), num_envs=num_envs, protocol=get_protocol(config.protocol), seed=seed
@@ -108,8 +109,8 @@ def build_actor(
             seed=_seed_of(config.seed, _ACTING, serial),
         ),
         inference=inference,
-        teacher=recipe.load_teacher(game),
-        store_features=bool(recipe.table_spec(game, 1).num_teacher_features),
+        teacher=recipe.find_teacher(game),
+        store_features=recipe.needs.features,
         priority_rule=recipe.build_priority_rule(game),
         epsilons=exploration_rates(config, rank, num_ranks),
         life_loss_ends_return=get_protocol(config.protocol).life_loss_ends_return,
@@ -156,7 +157,7 @@ def build_learner(
     torch.manual_seed(config.seed)
     network = recipe.build_network().to(device)
     use_channels_last(network)
-    gamma, reward_clip = _return_settings(config)
+    needs = recipe.needs
     return Learner(
         config.learner,
         network=network,
@@ -173,7 +174,7 @@ def build_learner(
             num_updates=config.num_updates,
             decay_share=config.learner.learning_rate_decay,
         ),
-        load_batch=BatchLoader(device, gamma=gamma, reward_clip=reward_clip),
+        load_batch=BatchLoader(device, gamma=needs.gamma, reward_clip=needs.reward_clip),
         replay=replay,
         weights=weights,
         device=device,
@@ -181,12 +182,17 @@ def build_learner(
     )
 
 
-def evaluation_seed(config: CommonConfig, test: int) -> int:
+def evaluation_seed(config: RunConfig, test: int) -> int:
     """Seed of test number `test`; never one that an actor has."""
     return _seed_of(config.seed, _EVALUATING, test)
 
 
-def checking_seed(config: CommonConfig) -> int:
+def confirming_seed(config: RunConfig) -> int:
+    """Seed of the last test of weights that other tests have picked out."""
+    return _seed_of(config.seed, _CONFIRMING)
+
+
+def checking_seed(config: RunConfig) -> int:
     """Seed of the episodes that teachers play beside a run."""
     return _seed_of(config.seed, _CHECKING)
 
@@ -195,17 +201,10 @@ def _seed_of(*path: int) -> int:
     return int(np.random.SeedSequence(path).generate_state(1)[0])
 
 
-def exploration_rates(config: CommonConfig, rank: int, num_ranks: int) -> NDArray[np.float32]:
+def exploration_rates(config: RunConfig, rank: int, num_ranks: int) -> NDArray[np.float32]:
     """Exploration rates [num_envs] of actor number `rank` of a game's `num_ranks`."""
     num_envs = config.actor.num_envs
     if config.actor.exploration == "constant":
         return np.full(num_envs, config.actor.epsilon, np.float32)
     # Interleaved, so that every actor has some of each end of the ladder.
     return epsilon_ladder(num_envs * num_ranks)[rank::num_ranks]
-
-
-def _return_settings(config: CommonConfig) -> tuple[float, float]:
-    """Discount and reward clip of n-step returns; without meaning where nothing bootstraps."""
-    if isinstance(config, ExpertsConfig):
-        return config.dqn.gamma, config.dqn.reward_clip
-    return 0.99, 1.0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from networks.network import MultitaskNetwork
 from networks.student_file import load_student
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from recipes.loading import load_run_config
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.run_dir import RunDir
 from teachers.expert import Expert, load_expert, shipped_experts
 
@@ -21,7 +21,7 @@ class StudentTarget:
     folder: Path
     """Of weights.safetensors and config.json."""
     run: RunDir | None
-    config: MultitaskConfig | None
+    config: RunConfig | None
     """Of the run."""
 
     @property
@@ -44,7 +44,7 @@ class StudentTarget:
             ValueError: there is none, or it is damaged.
         """
         if self.config is not None:
-            return MultitaskRecipe(self.config).load_teacher(game)
+            return Recipe(self.config).load_teacher(game)
         if game not in shipped_experts():
             raise ValueError(f"no expert for {game!r} is shipped; name one")
         return load_expert(game)
@@ -64,7 +64,7 @@ def find_student(target: str | Path) -> StudentTarget:
     if not (folder / "meta.json").is_file():
         raise ValueError(f"{target} is not the folder of a run, nor that of a student")
     run = RunDir.open_existing(folder)
-    config = load_run_config(MultitaskConfig, run)
+    config = load_run_config(run)
     if not run.student.is_dir():
         raise ValueError(f"the run in {target} has no student yet; it is saved with a checkpoint")
     return StudentTarget(run.student, run, config)

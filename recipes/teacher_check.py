@@ -1,41 +1,22 @@
 """What a run has to know of its teachers besides their weights: policies, and alarms.
 
-Teachers that are policies are taught at temperature 1. Whether the teachers can play by the run's
-rules is said once they have been tried.
-
+Whether the teachers can play by the run's rules is said once they have been tried.
 A teacher that was imported wrongly, or plays by rules it never saw, loads without an error and
 spoils the student of its game; the student's score then looks like a failed distillation.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from games.registry import get_game
-from recipes.config import MultitaskConfig
-from recipes.mimic import MultitaskRecipe
-from recipes.testing import TeacherTest
+from recipes.evaluation import TeacherTest
+from recipes.recipe import Recipe
 from teachers.verify import compare, describe_alarm, measure
 
 
-def with_policy_temperatures(config: MultitaskConfig) -> MultitaskConfig:
-    """The same with tau 1 for teachers that are policies, where no temperature names the game.
-
-    Their labels are log-probabilities, so tau 1 is the policy itself; a tau meant for Q-values
-    makes it nearly greedy.
-    """
-    named = {entry.rpartition("=")[0] for entry in config.temperatures}
-    teachers = MultitaskRecipe(config)
-    policies = [
-        f"{game}=1"
-        for game in config.games
-        if game not in named and teachers.load_teacher(game).card.architecture.head == "policy"
-    ]
-    return replace(config, temperatures=(*config.temperatures, *policies))
-
-
-def describe_policies(recipe: MultitaskRecipe) -> str | None:
+def describe_policies(recipe: Recipe) -> str | None:
     """One line about the temperatures of teachers that are policies; None without any."""
+    if not recipe.needs.labels:
+        return None
     tau = recipe.config.temperature_of
     policies = [
         f"{game} {tau[game]:g}"
@@ -50,7 +31,7 @@ def describe_policies(recipe: MultitaskRecipe) -> str | None:
     )
 
 
-def find_alarm(recipe: MultitaskRecipe, test: TeacherTest) -> str | None:
+def find_alarm(recipe: Recipe, test: TeacherTest) -> str | None:
     """One line for a teacher that plays far below its card or near random; None if all is well."""
     config = recipe.config
     measured = measure(test.result.returns)

@@ -37,6 +37,8 @@ LATEST = "latest"
 """Name of the link beside the runs that leads to the one started last."""
 
 _FORMAT = 1
+_LOCK = ".lock"
+_META = "meta.json"
 _PACKAGES = (
     "distributed-actor-mimic",
     "torch",
@@ -71,6 +73,7 @@ class RunDir:
         config_text: str,
         seed: int,
         argv: Sequence[str] | None = None,
+        games: Sequence[str] = (),
         root: str | Path = "runs",
     ) -> Self:
         """Make the folder of a new run and write config.yaml and meta.json into it.
@@ -81,6 +84,7 @@ class RunDir:
             config_text: YAML without secrets.
             seed: Recorded.
             argv: Command line to record, passwords taken out; None for this program's.
+            games: Games that get a run each in this folder, which has none of its own then.
             root: Where folders without a name of their own go.
 
         Raises:
@@ -95,10 +99,12 @@ class RunDir:
         meta = {
             "id": run.run_id,
             **_describe(preset, seed, sys.argv if argv is None else argv),
+            **({"games": list(games)} if games else {}),
         }
         # Last, since it is what makes the folder a run.
         write_atomically(run._meta_path, _to_json(meta).encode())
-        _link_latest(folder)
+        if not (folder.parent / _META).is_file():  # Else it is a part of another run's folder.
+            _link_latest(folder)
         return run
 
     @classmethod
@@ -127,6 +133,26 @@ class RunDir:
             )
         return cls(folder, preset, run_id)
 
+    @classmethod
+    def open_carried(cls, path: str | Path) -> Self:
+        """The run in a folder; in a folder with a run for each game, the one carried last.
+
+        Raises:
+            ValueError: there is no such folder, or no run in it.
+        """
+        runs = cls.open_existing(path).parts()
+        if not runs:
+            raise ValueError(f"no run has begun in {path} yet")
+        # A lock's file is opened anew by every program that carries its run.
+        return max(runs, key=lambda run: (run.path / _LOCK).stat().st_mtime)
+
+    def parts(self) -> tuple[Self, ...]:
+        """The run itself; for a folder with a run for each game, those that have begun."""
+        if not self.games:
+            return (self,)
+        folders = [self.path / game for game in self.games]
+        return tuple(type(self).open_existing(path) for path in folders if (path / _LOCK).is_file())
+
     run_id: str
     """Random; tells runs of the same name apart."""
 
@@ -142,7 +168,7 @@ class RunDir:
         Raises:
             ValueError: another program is at it.
         """
-        with (self.path / ".lock").open("w") as file:
+        with (self.path / _LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -154,6 +180,21 @@ class RunDir:
     def write_config(self, config_text: str) -> None:
         """Replace config.yaml, when a run goes on with other settings; YAML without secrets."""
         write_atomically(self.config_path, config_text.encode())
+
+    @property
+    def games(self) -> tuple[str, ...]:
+        """Games that have a run each in this folder; empty for a run by itself."""
+        return tuple(self._read_meta().get("games", ()))
+
+    @property
+    def command(self) -> list[str]:
+        """The command line that began the run, without secrets."""
+        argv: list[str] = self._read_meta()["argv"]
+        return ["python", *argv]
+
+    def _read_meta(self) -> dict[str, Any]:
+        meta: dict[str, Any] = json.loads(self._meta_path.read_text())
+        return meta
 
     @property
     def config_path(self) -> Path:
@@ -224,7 +265,7 @@ class RunDir:
 
     @property
     def _meta_path(self) -> Path:
-        return self.path / "meta.json"
+        return self.path / _META
 
 
 def hide_secrets(argv: Iterable[str]) -> list[str]:

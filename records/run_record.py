@@ -137,6 +137,18 @@ class RunRecord:
         return newest
 
 
+def read_runs(path: str | Path) -> list[RunRecord]:
+    """The run in a folder, or one for each game of a folder that `launch/experts.py` has made.
+
+    Raises:
+        ValueError: there is no run, or its configuration names no games.
+    """
+    runs = RunDir.open_existing(path).parts()
+    if not runs:
+        raise ValueError(f"no run has begun in {path} yet")
+    return [read_run(run.path) for run in runs]
+
+
 def read_run(path: str | Path) -> RunRecord:
     """The run in a folder; the run goes on undisturbed if it is not finished.
 
@@ -149,10 +161,6 @@ def read_run(path: str | Path) -> RunRecord:
     games = config.get("games")
     if not isinstance(games, list) or not games or not all(isinstance(g, str) for g in games):
         raise ValueError(f"{run.config_path} names no games")
-    if "dqn" in config:
-        raise ValueError(
-            f"{path} is a run that trains experts; a report is about a run that teaches a student"
-        )
     rows = _read_rows(run.metrics_path, notes)
     return RunRecord(
         path=run.path,

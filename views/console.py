@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from recipes.config import CommonConfig
+from recipes.config import RunConfig
 from records.summary import MENDED_FAULTS
 from records.verdict import LIMITS
 from views.words import duration, number, percent, score, spread
@@ -31,7 +31,7 @@ class Console:
 
     def __init__(
         self,
-        config: CommonConfig,
+        config: RunConfig,
         *,
         games: Sequence[str] | None = None,
         file: TextIO | None = None,

@@ -24,9 +24,9 @@ from benchmarks.role_work import RoleWork
 from benchmarks.setup import random_experts, without_pacing
 from benchmarks.timing import Part, measure_rounds, medians
 from networks.weights import WeightsVersion, take_snapshot
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from recipes.limits import choose_device
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from teachers.expert import shipped_experts
 
 _MAX_CAPACITY = 50_000
@@ -66,7 +66,7 @@ class Probe:
     """Of a core that the probe got; below 1 where other programs wanted it, too."""
 
 
-def measure(config: MultitaskConfig, *, seconds: float) -> Probe:
+def measure(config: RunConfig, *, seconds: float) -> Probe:
     """Probe for about this long, preparations apart.
 
     Raises:
@@ -77,13 +77,11 @@ def measure(config: MultitaskConfig, *, seconds: float) -> Probe:
         config, missing = _with_teachers(config, stack)
         torch.manual_seed(config.seed)
         torch.set_num_threads(1)
-        recipe = MultitaskRecipe(config)
+        recipe = Recipe(config)
         return _probe(recipe, seconds, made_up_teachers=missing, load=load)
 
 
-def _with_teachers(
-    config: MultitaskConfig, stack: ExitStack
-) -> tuple[MultitaskConfig, tuple[str, ...]]:
+def _with_teachers(config: RunConfig, stack: ExitStack) -> tuple[RunConfig, tuple[str, ...]]:
     """The same with made-up experts for the games that have none; and their names."""
     shipped = shipped_experts()
     missing = [
@@ -99,7 +97,7 @@ def _with_teachers(
     return replace(config, teachers=(*config.teachers, *named)), tuple(missing)
 
 
-def _probe(recipe: MultitaskRecipe, seconds: float, **known: Any) -> Probe:
+def _probe(recipe: Recipe, seconds: float, **known: Any) -> Probe:
     device = choose_device(recipe.config)
     with RoleWork(_with_small_tables(without_pacing(recipe)), device) as work:
         parts: dict[str, Part] = {game: partial(work.act, game) for game in recipe.games}
@@ -139,12 +137,12 @@ def _probe(recipe: MultitaskRecipe, seconds: float, **known: Any) -> Probe:
     )
 
 
-def _with_small_tables(recipe: MultitaskRecipe) -> MultitaskRecipe:
+def _with_small_tables(recipe: Recipe) -> Recipe:
     config = recipe.config
     small = replace(
         config.replay, capacity_per_game=min(config.replay.capacity_per_game, _MAX_CAPACITY)
     )
-    return MultitaskRecipe(replace(config, replay=small, quotas=()))
+    return Recipe(replace(config, replay=small, quotas=()))
 
 
 def describe_device(device: torch.device) -> str:

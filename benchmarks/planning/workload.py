@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Workload:
     """Of inference; they take a CPU each, and their work is not planned."""
 
     @classmethod
-    def of(cls, config: MultitaskConfig, *, target_steps: int, needs_gpu: bool) -> Workload:
+    def of(cls, config: RunConfig, *, target_steps: int, needs_gpu: bool) -> Workload:
         """As configured."""
         return cls(
             actors=config.actors_of,

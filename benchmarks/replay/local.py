@@ -11,15 +11,13 @@ from benchmarks.memcpy import Memcpy, copy_source_bytes
 from benchmarks.replay.figures import ReplayFigures, rates_of
 from benchmarks.replay.play import PlayStreams, RecordedPlay
 from benchmarks.timing import WINDOW_S, Window, measure_rounds, repeat_for
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from recipes.roles import build_shard
 from replay.channel.batch_channel import with_own_keys
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
 
 
-def measure_in_process(
-    recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds: float
-) -> ReplayFigures:
+def measure_in_process(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> ReplayFigures:
     """Insert, sample, update and copy in turn, all in this process."""
     replay = LocalReplay(recipe, recorded, rank=0)
     copy = Memcpy(
@@ -43,7 +41,7 @@ def measure_in_process(
 class LocalReplay:
     """A full shard and the operations on it, each on what the one before has left."""
 
-    def __init__(self, recipe: MultitaskRecipe, recorded: RecordedPlay, *, rank: int) -> None:
+    def __init__(self, recipe: Recipe, recorded: RecordedPlay, *, rank: int) -> None:
         """Fill the tables until they have begun to overwrite."""
         config = recipe.config.replay
         self._shard = build_shard(recipe, shard=rank)

@@ -16,7 +16,7 @@ from actors.inference import OwnInference
 from benchmarks.arrays import num_bytes
 from benchmarks.setup import EndlessPlay, NoReplay
 from networks.weights import LocalWeights
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from recipes.roles import build_env
 from replay.types import Chunk
 from teachers.expert import load_expert, shipped_experts
@@ -67,7 +67,7 @@ class PlayStreams:
         return game.take()
 
 
-def record_play(recipe: MultitaskRecipe, *, serial: int = 0) -> RecordedPlay:
+def record_play(recipe: Recipe, *, serial: int = 0) -> RecordedPlay:
     """Play all games; takes some seconds for each."""
     chunks, players = {}, {}
     for game in recipe.games:
@@ -77,7 +77,7 @@ def record_play(recipe: MultitaskRecipe, *, serial: int = 0) -> RecordedPlay:
     return RecordedPlay(chunks, players)
 
 
-def _play(recipe: MultitaskRecipe, game: str, *, serial: int, is_expert: bool) -> list[Chunk]:
+def _play(recipe: Recipe, game: str, *, serial: int, is_expert: bool) -> list[Chunk]:
     config = recipe.config.actor
     epsilon = _EXPERT_EPSILON if is_expert else 1.0
     network = load_expert(game, game) if is_expert else recipe.build_acting_network(game)

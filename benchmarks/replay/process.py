@@ -24,7 +24,7 @@ from benchmarks.replay.play import RecordedPlay
 from benchmarks.timing import Window, repeat_for
 from engines.on_ray.clients import RayReplayReader, RayReplayWriter
 from engines.on_ray.cluster import RemoteShard
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.process_id import ProcessId
 from replay.stats import ShardStats
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
@@ -205,7 +205,7 @@ class ReplayProcesses:
 
 @contextmanager
 def replay_processes(
-    recipe: MultitaskRecipe,
+    recipe: Recipe,
     recorded: RecordedPlay,
 ) -> Iterator[ReplayProcesses]:
     """The run's shards with a writer for each and one reader, ended with the `with` block."""

@@ -32,7 +32,7 @@ from benchmarks.replay.scaling import measure_scaling
 from benchmarks.setup import BenchSetup, without_pacing
 from benchmarks.timing import WINDOW_S, Result, measure_rounds, short
 from engines.on_ray.session import ray_session
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 
 
 def run(setup: BenchSetup) -> Result:
@@ -89,7 +89,7 @@ def _announce(part: str) -> None:
     print(f"replay: {part}", file=sys.stderr, flush=True)
 
 
-def replay_settings(recipe: MultitaskRecipe, recorded: RecordedPlay) -> dict[str, Any]:
+def replay_settings(recipe: Recipe, recorded: RecordedPlay) -> dict[str, Any]:
     """What the benchmarks of replay have besides the settings that all have."""
     config = recipe.config.replay
     return {
@@ -104,9 +104,7 @@ def replay_settings(recipe: MultitaskRecipe, recorded: RecordedPlay) -> dict[str
     }
 
 
-def measure_processes(
-    recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds: float
-) -> ReplayFigures:
+def measure_processes(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> ReplayFigures:
     """A shard with its writer and its reader, in three processes."""
     with replay_processes(recipe, recorded) as processes:
         resident_bytes = fill_and_weigh(
@@ -146,13 +144,11 @@ def fill_and_weigh(processes: ReplayProcesses, *, capacity: int) -> float:
     return (after - before) / (capacity - stored)
 
 
-def _measure_compressed(
-    recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds: float
-) -> ReplayFigures:
+def _measure_compressed(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> ReplayFigures:
     """The same with compressed frames."""
     config = recipe.config
     compressed = replace(config, replay=replace(config.replay, compression="lz4"))
-    return measure_processes(MultitaskRecipe(compressed), recorded, seconds=seconds)
+    return measure_processes(Recipe(compressed), recorded, seconds=seconds)
 
 
 def _format(report: dict[str, Any], peers: PeerResults) -> str:

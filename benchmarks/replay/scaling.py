@@ -37,7 +37,7 @@ from benchmarks.timing import (
     repeat_for,
     short,
 )
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Scaling:
         return {name: short(value) for name, value in asdict(self).items()}
 
 
-def measure_scaling(recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds: float) -> Scaling:
+def measure_scaling(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> Scaling:
     """One shard and two side by side, in turn, so that both meet the same machine."""
     two = on_two_shards(recipe)
     with (
@@ -85,18 +85,16 @@ def measure_scaling(recipe: MultitaskRecipe, recorded: RecordedPlay, *, seconds:
     )
 
 
-def on_two_shards(recipe: MultitaskRecipe) -> MultitaskRecipe:
+def on_two_shards(recipe: Recipe) -> Recipe:
     """The same capacity on two shards, with an actor of every game for each."""
     config = recipe.config
-    return MultitaskRecipe(
-        replace(config, actors=("2",), replay=replace(config.replay, num_shards=2))
-    )
+    return Recipe(replace(config, actors=("2",), replay=replace(config.replay, num_shards=2)))
 
 
 class _ShardAlone:
     """A shard's own work in a process of its own, and nothing else."""
 
-    def __init__(self, recipe: MultitaskRecipe, recorded: RecordedPlay, *, rank: int) -> None:
+    def __init__(self, recipe: Recipe, recorded: RecordedPlay, *, rank: int) -> None:
         self._replay = LocalReplay(recipe, recorded, rank=rank)
         self._copy = Memcpy(
             # As much as this shard holds.
@@ -132,7 +130,7 @@ class _ShardsAlone:
 
 
 @contextmanager
-def _shards_alone(recipe: MultitaskRecipe, recorded: RecordedPlay) -> Iterator[_ShardsAlone]:
+def _shards_alone(recipe: Recipe, recorded: RecordedPlay) -> Iterator[_ShardsAlone]:
     play = ray.put(recorded)
     num_shards = recipe.config.replay.num_shards
     shards = [_RemoteShardAlone.remote(recipe, play, rank=rank) for rank in range(num_shards)]

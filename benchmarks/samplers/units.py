@@ -28,11 +28,10 @@ from benchmarks.samplers.states import (
 from engines.local.engine import LocalEngine
 from networks.build import use_channels_last
 from networks.weights import WeightSnapshot, apply_snapshot
-from recipes.config import MultitaskConfig
+from recipes.evaluation import run_test
 from recipes.loading import load_config
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from recipes.roles import build_env
-from recipes.testing import run_test
 
 Record: TypeAlias = dict[str, Any]
 
@@ -71,7 +70,7 @@ class UnitSettings:
     num_episodes: int
     """Of the test at the end, in each game."""
 
-    def recipe(self, arm: str, seed: int) -> MultitaskRecipe:
+    def recipe(self, arm: str, seed: int) -> Recipe:
         """What a unit trains; exits with status 2 for settings that make no sense."""
         words = [
             *("--games", *self.games),
@@ -85,11 +84,9 @@ class UnitSettings:
             *("--evaluation.num-episodes", str(self.num_episodes)),
             *ARMS[arm],
         ]
-        config = load_config(
-            MultitaskConfig, words, preset_text=self.preset_text, prog="bench.py samplers"
-        )
+        config = load_config(words, preset_text=self.preset_text, prog="bench.py samplers")
         steps = int(self.num_updates * config.replay.batch_size / config.replay.samples_per_insert)
-        return MultitaskRecipe(replace(config, num_steps=max(1, steps)))
+        return Recipe(replace(config, num_steps=max(1, steps)))
 
     @property
     def measured_at(self) -> list[int]:
@@ -158,7 +155,7 @@ def run_unit(settings: UnitSettings, folder: Path, arm: str, seed: int) -> None:
 
 def _train(
     settings: UnitSettings,
-    recipe: MultitaskRecipe,
+    recipe: Recipe,
     held_out: Mapping[str, HeldOutStates],
     names: Record,
     write: Callable[[Record], None],
@@ -195,7 +192,7 @@ def make_states(settings: UnitSettings, num_states: int) -> dict[str, HeldOutSta
 
 
 def _play_game(
-    recipe: MultitaskRecipe, game: str, snapshot: WeightSnapshot, num_states: int
+    recipe: Recipe, game: str, snapshot: WeightSnapshot, num_states: int
 ) -> HeldOutStates:
     env = build_env(recipe.config, game, num_envs=_HELD_OUT_ENVS, seed=HELD_OUT_SEED)
     try:
@@ -210,7 +207,7 @@ def _play_game(
         env.close()
 
 
-def _student(recipe: MultitaskRecipe, game: str, snapshot: WeightSnapshot) -> nn.Module:
+def _student(recipe: Recipe, game: str, snapshot: WeightSnapshot) -> nn.Module:
     network = recipe.build_acting_network(game).eval()
     apply_snapshot(network, snapshot)
     use_channels_last(network)

@@ -37,8 +37,8 @@ from engines.on_ray.link import Link
 from engines.on_redis.weights import RedisWeightSource
 from networks.atomic_file import write_atomically
 from networks.weights import WeightSnapshot
+from recipes.evaluation import StudentTest, TeacherTest, Test, run_teacher_test, run_test
 from recipes.limits import check_memory_for_quota
-from recipes.mimic import MultitaskRecipe
 from recipes.recipe import Recipe
 from recipes.roles import (
     build_actor,
@@ -46,7 +46,6 @@ from recipes.roles import (
     build_shard,
     exploration_rates,
 )
-from recipes.testing import StudentTest, TeacherTest, Test, run_teacher_test, run_test
 from records.machine import available_memory_bytes
 from records.process_id import ProcessId
 from records.usage import ProcessUse
@@ -226,9 +225,9 @@ class ActorProcess:
 
 
 class RayTester:
-    """Tests students in tasks beside the run, one for each game; see recipes.testing.Tester."""
+    """Tests students in tasks beside the run, one for each game; see recipes.evaluation.Tester."""
 
-    def __init__(self, recipe: MultitaskRecipe) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         """Test by the recipe's evaluation settings."""
         self._recipe = recipe
         self._running: list[Any] = []
@@ -257,13 +256,13 @@ class RayTester:
 
 
 def _test_with_one_thread(
-    recipe: MultitaskRecipe, game: str, snapshot: WeightSnapshot, steps: int
+    recipe: Recipe, game: str, snapshot: WeightSnapshot, steps: int
 ) -> StudentTest:
     torch.set_num_threads(1)
     return run_test(recipe, game, snapshot, steps)
 
 
-def _test_teacher_with_one_thread(recipe: MultitaskRecipe, game: str) -> TeacherTest:
+def _test_teacher_with_one_thread(recipe: Recipe, game: str) -> TeacherTest:
     torch.set_num_threads(1)
     return run_teacher_test(recipe, game)
 

@@ -78,7 +78,7 @@ def find_run(run: str | Path, *, redis_url: str = "") -> Iterator[RedisBus]:
     Raises:
         ValueError: there is no such run, or it does not go on.
     """
-    folder = RunDir.open_existing(run)
+    folder = RunDir.open_carried(run)
     url = redis_url or os.environ.get(REDIS_URL_VARIABLE, "")
     if not url:
         with suppress(OSError):

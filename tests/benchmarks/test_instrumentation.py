@@ -12,8 +12,8 @@ from benchmarks.instrumentation import (
     cost_of_counters,
     describe,
 )
-from recipes.config import MultitaskConfig
-from recipes.mimic import MultitaskRecipe
+from recipes.config import RunConfig
+from recipes.recipe import Recipe
 
 
 def phase(arm, rate, cpu=(("actors", 20.0),)):
@@ -80,7 +80,7 @@ def test_interval_holds_the_truth_and_widens_with_the_noise():
 
 
 def test_counters_cost_is_a_part_of_the_processor_time_that_was_used():
-    recipe = MultitaskRecipe(MultitaskConfig(games=("pong", "boxing"), num_steps=100))
+    recipe = Recipe(RunConfig(games=("pong", "boxing"), num_steps=100))
     cost = cost_of_counters(recipe, [phase("with", 1000.0), phase("without", 1000.0)])
     expected = 2 * cost["lap_s"] * 2000 / recipe.config.actor.num_envs
     expected += (cost["game_figures_s_per_update"] + 4 * cost["lap_s"]) * 2000

@@ -35,7 +35,6 @@ from benchmarks.planning.probe import Probe, count_flops
 from benchmarks.planning.text import format_plan
 from benchmarks.planning.workload import Workload
 from launch.plan import PlanOptions, learner_speed, make_plan, parse_options, what_is_probed
-from recipes.config import MultitaskConfig
 from recipes.loading import build_config, parse_invocation
 
 GIB = 1 << 30
@@ -404,7 +403,7 @@ def test_bad_options_of_the_plan_are_refused(words, message):
 def plan_of(words=(), *, cluster=None, probe=PROBE, here=HERE, **options):
     words = ["--games", "pong", "boxing", *words]
     invocation = parse_invocation(words, default_preset="quickstart")
-    config = build_config(MultitaskConfig, invocation, prog="plan.py")
+    config = build_config(invocation, prog="plan.py")
     return make_plan(
         config,
         probe,
@@ -416,7 +415,7 @@ def plan_of(words=(), *, cluster=None, probe=PROBE, here=HERE, **options):
 
 def probed(words, *, cluster=None, **options):
     invocation = parse_invocation(words, default_preset="quickstart")
-    config = build_config(MultitaskConfig, invocation, prog="plan.py")
+    config = build_config(invocation, prog="plan.py")
     return what_is_probed(config, PlanOptions(**options), cluster)
 
 

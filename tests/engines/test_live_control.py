@@ -8,8 +8,8 @@ from engines.engine import check_wanted
 from engines.live_control import LiveControl, describe_restarts
 from games.registry import get_game
 from recipes.balance import BalanceConfig
-from recipes.config import MultitaskConfig
-from recipes.mimic import MultitaskRecipe
+from recipes.config import RunConfig
+from recipes.recipe import Recipe
 from records.process_id import RoleProcess, own_process
 from records.progress import GameProgress, GameReplay, Progress
 
@@ -97,12 +97,12 @@ class Scene:
     """A run that is looked at."""
 
     def __init__(self, *, balance=None, board=True):
-        config = MultitaskConfig(games=GAMES, num_steps=100, balance=balance or BalanceConfig())
+        config = RunConfig(games=GAMES, num_steps=100, balance=balance or BalanceConfig())
         self.engine = CountingEngine()
         self.board = Board() if board else None
         self.events = []
         self.clock = Clock()
-        self.recipe = MultitaskRecipe(config)
+        self.recipe = Recipe(config)
         self.control = LiveControl(
             self.recipe,
             engine=self.engine,

@@ -18,7 +18,7 @@ from engines.on_redis.server import PrivateRedis, build_client
 from engines.on_redis.weights import RedisWeightSink, RedisWeightSource
 from engines.opening import check_redis
 from networks.weights import WeightSnapshot, WeightsVersion
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 
 pytestmark = pytest.mark.redis
 
@@ -50,7 +50,7 @@ def snapshot(updates):
 
 
 def test_a_full_server_is_refused_before_the_run_begins(server, client):
-    config = MultitaskConfig(games=("pong",), num_steps=1, redis_url=server.url)
+    config = RunConfig(games=("pong",), num_steps=1, redis_url=server.url)
     check_redis(config)
     assert client.keys() == [], "the look has left something behind"
     fill(client)
@@ -62,7 +62,7 @@ def test_a_full_server_is_refused_before_the_run_begins(server, client):
 def test_a_wrong_password_is_refused_without_showing_it():
     with PrivateRedis(listen_address="127.0.0.1") as server:
         wrong = server.url.replace("redis://:", "redis://:x")
-        config = MultitaskConfig(games=("pong",), num_steps=1, redis_url=wrong)
+        config = RunConfig(games=("pong",), num_steps=1, redis_url=wrong)
         with pytest.raises(ValueError, match="refuses the user or the password") as refusal:
             check_redis(config)
     assert wrong.partition("@")[0].removeprefix("redis://:") not in str(refusal.value)
@@ -71,7 +71,7 @@ def test_a_wrong_password_is_refused_without_showing_it():
 def test_a_user_who_may_not_write_is_refused(server, client):
     client.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], categories=["+@read"])
     client.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], commands=["+ping"])
-    config = MultitaskConfig(
+    config = RunConfig(
         games=("pong",), num_steps=1, redis_url=server.url.replace("unix://", "unix://reader:x@")
     )
     with pytest.raises(ValueError, match=r"takes no data .*must be able to read and write"):
@@ -144,7 +144,7 @@ def elsewhere(server):
 
 
 def test_a_run_that_another_machine_carries_is_not_carried_twice(server, elsewhere):
-    config = MultitaskConfig(games=("pong",), num_steps=1, redis_url=server.url)
+    config = RunConfig(games=("pong",), num_steps=1, redis_url=server.url)
     with pytest.raises(ValueError, match=r"another program .pid 77 on far. is carrying this run"):
         check_redis(config, run=RUN)
     check_redis(config, run="another")

@@ -3,7 +3,7 @@
 import pytest
 
 from engines.supervisor import time_to_next_look
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from views.live.server import PERIOD_S
 
 
@@ -15,7 +15,7 @@ def test_a_look_counts_for_the_period_but_never_takes_all_of_the_launchers_time(
 
 
 def test_periods_of_run_and_page_leave_half_of_the_promised_two_seconds_to_a_slow_look():
-    config = MultitaskConfig(games=("pong",), num_steps=1)
+    config = RunConfig(games=("pong",), num_steps=1)
     slowest_s = 1.0
     assert (
         time_to_next_look(config.report_period_s, taken_s=slowest_s) + slowest_s + PERIOD_S <= 2.0

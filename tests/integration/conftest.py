@@ -8,9 +8,8 @@ from runs import save_random_expert, teacher_options
 
 from engines.local.engine import LocalEngine
 from learner.checkpoint import save_checkpoint
-from recipes.config import MultitaskConfig
 from recipes.loading import dump_config, load_config, load_preset
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.run_dir import RunDir
 
 GAMES = ("pong", "boxing")
@@ -34,9 +33,7 @@ def smoke_options(teachers):
 @pytest.fixture(scope="session")
 def run_at_its_start(teachers, tmp_path_factory):
     """A run with one checkpoint, at update 0."""
-    config = load_config(
-        MultitaskConfig, teacher_options(teachers, GAMES), preset_text=load_preset("smoke")
-    )
+    config = load_config(teacher_options(teachers, GAMES), preset_text=load_preset("smoke"))
     run = RunDir.create(
         tmp_path_factory.mktemp("runs") / "begun",
         preset="smoke",
@@ -44,7 +41,7 @@ def run_at_its_start(teachers, tmp_path_factory):
         seed=config.seed,
         argv=[],
     )
-    engine = LocalEngine(MultitaskRecipe(config), device=torch.device("cpu"))
+    engine = LocalEngine(Recipe(config), device=torch.device("cpu"))
     state = {**engine.state(), "seconds": 1.0}
     engine.close()
     save_checkpoint(run.checkpoints, state, num_updates=0, keep=1)

@@ -32,7 +32,7 @@ from engines.on_ray.link import Link
 from engines.on_ray.session import ray_session
 from engines.on_redis.server import PrivateRedis
 from networks.config import NetworkConfig
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from records.process_id import ProcessId, RoleProcess
 from replay.config import ReplayConfig
 
@@ -53,7 +53,7 @@ def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     teachers = [f"{game}={save_random_expert(folder, game, torso='minatar')}" for game in GAMES]
     return MadeUpRecipe(
-        MultitaskConfig(
+        RunConfig(
             games=GAMES,
             num_steps=10_000_000,
             teachers=tuple(teachers),

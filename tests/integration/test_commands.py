@@ -22,9 +22,8 @@ from engines.local.engine import LocalEngine
 from learner.checkpoint import list_checkpoints, load_newest
 from networks.student_file import load_student
 from networks.weights import WeightsVersion
-from recipes.config import MultitaskConfig
 from recipes.loading import load_config
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.run_dir import RunDir
 from records.summary import check_summary
 
@@ -182,9 +181,9 @@ def test_a_launcher_that_is_killed_takes_everything_along_and_can_be_resumed(
     assert not (run / "summary.json").exists()
     state = load_newest(checkpoints)
     folder = RunDir.open_existing(run)
-    config = load_config(MultitaskConfig, [], preset_text=folder.config_path.read_text())
+    config = load_config([], preset_text=folder.config_path.read_text())
     with folder.locked():
-        engine = LocalEngine(MultitaskRecipe(config), device=torch.device("cpu"), state=state)
+        engine = LocalEngine(Recipe(config), device=torch.device("cpu"), state=state)
         progress = engine.progress()
         engine.close()
     assert progress.updates == state["learner"]["num_updates"] > 0

@@ -18,7 +18,7 @@ import pytest
 from recorded_runs import make_run
 from runs import ROOT, command, read_metrics, title_of, wait_until
 
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 TOKEN = "a-token-that-is-long-enough"
-DEFAULT_PERIOD_S = MultitaskConfig(games=("pong",), num_steps=1).report_period_s
+DEFAULT_PERIOD_S = RunConfig(games=("pong",), num_steps=1).report_period_s
 PAIRS_OF_TEXTS_THAT_OVERLAP = (ROOT / "tests" / "support" / "overlaps.js").read_text()
 FIRST_FIGURES = """
     new MutationObserver((_, observer) => {

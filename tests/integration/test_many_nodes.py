@@ -28,7 +28,7 @@ from engines.on_ray.room import has_autoscaler
 from engines.on_ray.session import address_for_others, ray_session
 from engines.on_redis.server import PrivateRedis
 from networks.config import NetworkConfig
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from replay.config import ReplayConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
@@ -53,7 +53,7 @@ def teachers(tmp_path_factory):
 def recipe_of(teachers):
     def build(actors, **options):
         return MadeUpRecipe(
-            MultitaskConfig(
+            RunConfig(
                 games=GAMES,
                 teachers=teachers,
                 actors=actors,

@@ -38,7 +38,7 @@ from learner.objectives.config import MimicConfig
 from networks.config import NetworkConfig
 from networks.masking import legal_matrix, masked_argmax
 from networks.weights import WeightsVersion, apply_snapshot
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from replay.config import ReplayConfig
 from replay.types import STREAMS_PER_ACTOR_BITS
 
@@ -85,7 +85,7 @@ def config(tmp_path_factory):
     """Two counting games, one actor each, one shard that forgets nothing."""
     folder = tmp_path_factory.mktemp("teachers")
     teachers = [f"{game}={save_random_expert(folder, game, torso='minatar')}" for game in COUNTING]
-    return MultitaskConfig(
+    return RunConfig(
         games=COUNTING,
         num_steps=4_000,
         teachers=tuple(teachers),
@@ -456,7 +456,7 @@ def signal_config(tmp_path_factory):
         f"{spec.name}={save_network(folder, spec.name, signals.fit_best_policy(spec, seed=seed))}"
         for seed, spec in enumerate(signals.GAMES)
     ]
-    return MultitaskConfig(
+    return RunConfig(
         games=games,
         num_steps=12_000,
         teachers=tuple(teachers),

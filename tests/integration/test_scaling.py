@@ -21,7 +21,7 @@ from engines.on_ray.link import Link
 from engines.on_redis.server import PrivateRedis
 from learner.config import LearnerConfig
 from networks.config import NetworkConfig
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from replay.config import ReplayConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
@@ -49,7 +49,7 @@ def config(tmp_path_factory):
     """Two counting games, one actor each, a shard that forgets nothing, no end."""
     folder = tmp_path_factory.mktemp("teachers")
     teachers = [f"{game}={save_random_expert(folder, game, torso='minatar')}" for game in GAMES]
-    return MultitaskConfig(
+    return RunConfig(
         games=GAMES,
         num_steps=10_000_000,
         teachers=tuple(teachers),

@@ -7,31 +7,29 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recipes.config import CommonConfig, ExpertsConfig, MultitaskConfig
+from recipes.config import RunConfig
 from recipes.loading import dump_config, load_config, load_preset, preset_names
-from replay.config import ReplayConfig
+from recipes.recipe import Recipe
 from replay.pace.game_settings import GameSettings
 
 GOLDEN = Path(__file__).parents[1] / "launch" / "golden"
-CLASSES = {"multitask": MultitaskConfig, "experts": ExpertsConfig}
 LEFT_OUT = {"preset", "run_dir", "resume", "redis_url"}
 """Where a run lies is not part of what it is, and a URL may hold a password."""
 
-OF_PARTITIONS = [
-    field.name for field in dataclasses.fields(ReplayConfig) if "partition" in field.name
-]
-
 MINIMAL = ("--games", "pong", "boxing", "--num-steps", "1000")
 
+GAMES_OF = {"experts": ("--games", "pong", "boxing")}
+"""Options that presets need which leave the games open."""
 
-def load(*argv: str, preset: str = "", config_class: type[CommonConfig] = MultitaskConfig):
-    return load_config(config_class, argv, preset_text=preset, prog="command.py")
+
+def load(*argv: str, preset: str = ""):
+    return load_config(argv, preset_text=preset, prog="command.py")
 
 
-def refusal(capsys, *argv: str, preset: str = "", config_class=MultitaskConfig) -> str:
+def refusal(capsys, *argv: str, preset: str = "") -> str:
     """Status 2 and what was said, in one line."""
     with pytest.raises(SystemExit) as left:
-        load(*argv, preset=preset, config_class=config_class)
+        load(*argv, preset=preset)
     assert left.value.code == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -65,13 +63,13 @@ def value_of(config, name: str):
 
 def test_without_a_preset_the_defaults_hold():
     config = load(*MINIMAL)
-    assert config == MultitaskConfig(games=("pong", "boxing"), num_steps=1000)
+    assert config == RunConfig(games=("pong", "boxing"), num_steps=1000)
 
 
 def test_a_preset_overrides_the_defaults_and_leaves_its_neighbours_alone():
     config = load(*MINIMAL, preset="replay: {batch_size: 7}\nseed: 5")
     assert (config.seed, config.replay.batch_size) == (5, 7)
-    default = MultitaskConfig(games=("pong", "boxing"), num_steps=1000)
+    default = RunConfig(games=("pong", "boxing"), num_steps=1000)
     assert config.replay == dataclasses.replace(default.replay, batch_size=7)
     assert config.actor == default.actor
 
@@ -108,8 +106,9 @@ def test_steps_and_samples_per_insert_give_the_number_of_updates():
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads(name):
     text = load_preset(name)
-    config = load(preset=text)
+    config = load(*GAMES_OF.get(name, ()), preset=text)
     assert len(config.games) >= 2
+    assert Recipe(config).needs
     for key, value in yaml.safe_load(text).items():
         if not isinstance(value, dict):
             found = value_of(config, key)
@@ -152,7 +151,7 @@ def test_a_preset_that_is_not_a_mapping_is_refused(capsys, text, message):
 # The round trip
 
 
-def other_values(config_class: type[CommonConfig]) -> list[str]:
+def other_values() -> list[str]:
     """A command line that gives every option another value than its default, if it may have one."""
     special = {
         "games": ["breakout", "pong"],
@@ -165,22 +164,18 @@ def other_values(config_class: type[CommonConfig]) -> list[str]:
         "cluster_wait_s": ["30.5"],
         "network.torso": ["impala"],
         "network.dueling": ["False"],
-        "network.heads": ["per_game" if config_class is MultitaskConfig else "joint"],
+        "network.heads": ["per_game"],
         "replay.samples_per_insert_cap": ["64.5"],
         "replay.min_size_per_game": ["1"],
         "replay.sampler": ["hierarchical"],
         # The local engine is one process: no other learners, no server.
         "engine": ["ray"],
         "learner.num_replicas": ["3"],
-        "actor.inference": ["server" if config_class is MultitaskConfig else "actor"],
+        "actor.inference": ["server"],
     }
-    if config_class is ExpertsConfig:
-        # Partitions are by the teacher's values, and experts are trained without a teacher.
-        special |= {f"replay.{n}": [str(getattr(ReplayConfig(), n))] for n in OF_PARTITIONS}
-        special["replay.sampler"] = ["rank"]
-    default = config_class(games=("pong",), num_steps=1)
+    default = RunConfig(games=("pong",), num_steps=1)
     words: list[str] = []
-    for name, kind in leaves(config_class).items():
+    for name, kind in leaves(RunConfig).items():
         old = value_of(default, name)
         if typing.get_origin(kind) is typing.Literal:
             new = [next(choice for choice in typing.get_args(kind) if choice != old)]
@@ -198,35 +193,20 @@ def other_values(config_class: type[CommonConfig]) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_dump_with_every_option_changed_is_a_preset_that_gives_the_same(name):
-    config_class = CLASSES[name]
-    words = other_values(config_class)
-    config = load(*words, config_class=config_class)
-    default = config_class(games=("pong",), num_steps=1)
+def test_a_dump_with_every_option_changed_is_a_preset_that_gives_the_same():
+    config = load(*other_values())
+    default = RunConfig(games=("pong",), num_steps=1)
     unchanged = {
-        key for key in leaves(config_class) if value_of(config, key) == value_of(default, key)
+        key for key in leaves(RunConfig) if value_of(config, key) == value_of(default, key)
     }
-    if name == "multitask":
-        assert unchanged == LEFT_OUT | {"network.dueling", "engine"}
-    else:
-        of_partitions = {f"replay.{option}" for option in OF_PARTITIONS}
-        assert unchanged == LEFT_OUT | {"network.heads", "actor.inference"} | of_partitions
-    assert load(preset=dump_config(config), config_class=config_class) == config
-
-
-@pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_survives_being_dumped_and_loaded(preset):
-    config = load(preset=load_preset(preset))
+    assert unchanged == LEFT_OUT | {"network.dueling", "engine"}
     assert load(preset=dump_config(config)) == config
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_what_a_preset_says_of_games_and_replay_suits_experts_too(preset):
-    document = yaml.safe_load(load_preset(preset))
-    text = yaml.safe_dump({key: document[key] for key in ("games", "num_steps", "replay")})
-    config = load(preset=text, config_class=ExpertsConfig)
-    assert load(preset=dump_config(config), config_class=ExpertsConfig) == config
+def test_every_preset_survives_being_dumped_and_loaded(preset):
+    config = load(*GAMES_OF.get(preset, ()), preset=load_preset(preset))
+    assert load(preset=dump_config(config)) == config
 
 
 def test_a_dump_names_neither_the_folder_nor_the_server():
@@ -246,15 +226,14 @@ def test_a_dump_has_every_option_that_is_not_left_out():
             else:
                 yield f"{prefix}{key}"
 
-    assert set(names(document)) == set(leaves(MultitaskConfig)) - LEFT_OUT
+    assert set(names(document)) == set(leaves(RunConfig)) - LEFT_OUT
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_the_options_are_the_ones_that_files_of_users_may_contain(name):
+def test_the_options_are_the_ones_that_files_of_users_may_contain():
     """A renamed or dropped option breaks presets and run folders: add to the golden file, and say
     in the change log what was taken out of it."""
-    expected = (GOLDEN / f"{name}_options.txt").read_text().split()
-    assert sorted(leaves(CLASSES[name])) == expected
+    expected = (GOLDEN / "options.txt").read_text().split()
+    assert sorted(leaves(RunConfig)) == expected
 
 
 # Refusals
@@ -371,13 +350,12 @@ SENSELESS = [
 @pytest.mark.parametrize(("name", "value"), SENSELESS)
 def test_a_senseless_value_is_refused_by_its_name(name, value):
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        changed(MultitaskConfig(games=("pong", "boxing"), num_steps=1), name, value)
+        changed(RunConfig(games=("pong", "boxing"), num_steps=1), name, value)
 
 
-@pytest.mark.parametrize("config_class", [MultitaskConfig, ExpertsConfig])
-def test_settings_of_partitions_without_partitions_are_refused(capsys, config_class):
+def test_settings_of_partitions_without_partitions_are_refused(capsys):
     words = [*MINIMAL, "--replay.sampler", "rank", "--replay.partition-draw", "uniform"]
-    said = refusal(capsys, *words, config_class=config_class)
+    said = refusal(capsys, *words)
     assert "replay.partition_draw is uniform, but the sampler rank has no partitions" in said
 
 
@@ -394,16 +372,25 @@ def test_what_needs_more_than_one_process_is_refused_by_the_local_engine(capsys,
     assert f"{name}, but the local engine has one process" in said
 
 
-def test_an_inference_server_is_refused_for_experts(capsys):
-    words = [*MINIMAL, "--engine", "ray", "--actor.inference", "server"]
-    assert "is for students" in refusal(capsys, *words, config_class=ExpertsConfig)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--replay.sampler", "hierarchical"], "replay.sampler hierarchical goes by a teacher's"),
+    ],
+)
+def test_what_an_objective_has_no_use_for_is_refused(words, said):
+    config = load("--games", "pong", "--num-steps", "9", "--objective", "dqn", *words)
+    with pytest.raises(ValueError, match=said):
+        _ = Recipe(config).needs
 
 
-def test_partitions_by_a_teachers_values_are_refused_for_experts(capsys):
-    words = [*MINIMAL, "--replay.sampler", "hierarchical"]
-    assert load(*words).replay.sampler == "hierarchical"
-    said = refusal(capsys, *words, config_class=ExpertsConfig)
-    assert "replay.sampler hierarchical goes by a teacher's values" in said
+def test_a_game_of_several_gets_the_entries_that_are_its_own():
+    config = load(
+        *MINIMAL, "--actors", "2", "boxing=3", "--shares", "pong=2", "--quotas", "pong=9000"
+    )
+    part = config.for_game("boxing")
+    assert (part.games, part.actors_of) == (("boxing",), {"boxing": 3})
+    assert (part.shares, part.quotas) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -436,12 +423,12 @@ def test_a_senseless_value_on_the_command_line_is_a_message_and_not_a_traceback(
     assert name in refusal(capsys, *MINIMAL, *words)
 
 
-FLOATS = [name for name, kind in leaves(MultitaskConfig).items() if kind is float]
+FLOATS = [name for name, kind in leaves(RunConfig).items() if kind is float]
 
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_no_number_may_be_endless_or_none_at_all(name):
-    config = MultitaskConfig(games=("pong",), num_steps=1)
+    config = RunConfig(games=("pong",), num_steps=1)
     for value in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match=name.replace(".", r"\.")):
             changed(config, name, value)

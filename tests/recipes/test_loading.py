@@ -7,16 +7,13 @@ import sys
 import pytest
 
 from launch.options.exit_status import run_command
-from recipes.config import MultitaskConfig
 from recipes.loading import build_config, dump_config, load_config, parse_invocation
 from records.run_dir import RunDir
 
 
 @pytest.fixture
 def run(tmp_path):
-    config = load_config(
-        MultitaskConfig, ["--games", "pong", "boxing", "--num-steps", "77", "--seed", "9"]
-    )
+    config = load_config(["--games", "pong", "boxing", "--num-steps", "77", "--seed", "9"])
     return RunDir.create(
         tmp_path / "first", preset="mine", config_text=dump_config(config), seed=9, argv=[]
     )
@@ -44,7 +41,7 @@ def test_a_preset_is_found_wherever_it_stands(words):
     for argv in ([*words, "--seed", "3"], ["--seed", "3", *words]):
         invocation = parse(*argv)
         assert (invocation.preset, invocation.options) == ("smoke", ("--seed", "3"))
-        assert build_config(MultitaskConfig, invocation, prog="x").num_steps == 1500
+        assert build_config(invocation, prog="x").num_steps == 1500
 
 
 def test_a_preset_of_the_users_own_is_known_by_the_name_of_its_file(tmp_path):
@@ -56,7 +53,7 @@ def test_a_preset_of_the_users_own_is_known_by_the_name_of_its_file(tmp_path):
 def test_a_resumed_run_gives_its_own_settings_and_options_override_them(run):
     invocation = parse("--resume", str(run.path), "--actors", "3")
     assert (invocation.resumed, invocation.preset) == (run, "mine")
-    config = build_config(MultitaskConfig, invocation, prog="x")
+    config = build_config(invocation, prog="x")
     assert (config.games, config.num_steps, config.seed) == (("pong", "boxing"), 77, 9)
     assert config.actors_of == {"pong": 3, "boxing": 3}
 

@@ -17,10 +17,9 @@ from learner.config import LearnerConfig
 from learner.objectives.config import MimicConfig
 from networks.config import NetworkConfig
 from networks.weights import LocalWeights
-from recipes.config import ExpertsConfig, MultitaskConfig
-from recipes.experts import ExpertRecipe
+from recipes.config import RunConfig
 from recipes.limits import check_replay_fits, choose_device
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from recipes.roles import (
     build_actor,
     build_learner,
@@ -45,7 +44,7 @@ def teachers(tmp_path_factory):
 
 @pytest.fixture
 def multitask(teachers):
-    return MultitaskConfig(
+    return RunConfig(
         games=GAMES,
         num_steps=100,
         teachers=tuple(teachers),
@@ -57,8 +56,9 @@ def multitask(teachers):
 
 @pytest.fixture
 def experts():
-    return ExpertsConfig(
+    return RunConfig(
         games=GAMES,
+        objective="dqn",
         num_steps=100,
         network=NetworkConfig(torso="minatar", dueling=True),
         actor=ActorConfig(num_envs=3, chunk_steps=4, exploration="ladder"),
@@ -88,7 +88,7 @@ def actor_of(recipe, game, *, serial=0, rank=0, num_ranks=1):
 
 
 def test_a_recipe_survives_the_journey_to_another_process(multitask, experts):
-    for recipe in (MultitaskRecipe(multitask), ExpertRecipe(experts, GAMES[1])):
+    for recipe in (Recipe(multitask), Recipe(experts.for_game(GAMES[1]))):
         assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
@@ -98,9 +98,9 @@ def test_a_recipe_survives_the_journey_to_another_process(multitask, experts):
 def test_what_an_actor_sends_fits_into_its_shard(multitask, experts):
     features = dataclasses.replace(multitask, mimic=MimicConfig(feature_weight=0.1))
     for recipe in (
-        MultitaskRecipe(multitask),
-        MultitaskRecipe(features),
-        ExpertRecipe(experts, GAMES[0]),
+        Recipe(multitask),
+        Recipe(features),
+        Recipe(experts.for_game(GAMES[0])),
     ):
         shard = build_shard(recipe)
         for serial, game in enumerate(recipe.games):
@@ -114,7 +114,7 @@ def test_what_an_actor_sends_fits_into_its_shard(multitask, experts):
 
 
 def test_no_two_actors_of_a_run_play_the_same(multitask):
-    recipe = MultitaskRecipe(multitask)
+    recipe = Recipe(multitask)
     frames = {
         actor_of(recipe, GAMES[0], serial=serial).collect().frames.tobytes() for serial in range(4)
     }
@@ -122,7 +122,7 @@ def test_no_two_actors_of_a_run_play_the_same(multitask):
 
 
 def test_the_seed_decides_what_an_actor_plays(multitask):
-    recipe = MultitaskRecipe(multitask)
+    recipe = Recipe(multitask)
     first = actor_of(recipe, GAMES[0]).collect()
     again = actor_of(recipe, GAMES[0]).collect()
     other = actor_of(changed(recipe, seed=2), GAMES[0]).collect()
@@ -138,7 +138,7 @@ def test_tests_play_other_episodes_than_actors_and_than_each_other(multitask):
 
 
 def test_the_ladder_is_spread_over_all_environments_of_a_game(experts):
-    recipe = ExpertRecipe(experts, GAMES[0])
+    recipe = Recipe(experts.for_game(GAMES[0]))
     actors = [actor_of(recipe, GAMES[0], serial=rank, rank=rank, num_ranks=2) for rank in range(2)]
     rates = []
     for actor in actors:
@@ -151,7 +151,7 @@ def test_the_ladder_is_spread_over_all_environments_of_a_game(experts):
 
 
 def test_a_constant_rate_is_the_same_everywhere(multitask):
-    chunk = actor_of(MultitaskRecipe(multitask), GAMES[0]).collect()
+    chunk = actor_of(Recipe(multitask), GAMES[0]).collect()
     assert np.allclose(chunk.epsilons, multitask.actor.epsilon)
 
 
@@ -159,20 +159,20 @@ def test_a_constant_rate_is_the_same_everywhere(multitask):
 
 
 def test_features_are_stored_only_where_they_are_regressed(multitask):
-    recipe = MultitaskRecipe(multitask)
+    recipe = Recipe(multitask)
     assert recipe.table_spec(GAMES[0], 10).num_teacher_features == 0
     regressing = changed(recipe, mimic=MimicConfig(feature_weight=0.1))
     assert regressing.table_spec(GAMES[0], 10).num_teacher_features == 128
 
 
 def test_experts_store_successors_and_no_teacher(experts):
-    spec = ExpertRecipe(experts, GAMES[0]).table_spec(GAMES[0], 10)
+    spec = Recipe(experts.for_game(GAMES[0])).table_spec(GAMES[0], 10)
     assert (spec.num_successors, spec.num_teacher_actions) == (experts.dqn.num_steps, 0)
 
 
 def test_shards_share_the_capacity_and_draw_differently(multitask):
     recipe = changed(
-        MultitaskRecipe(multitask), replay=dataclasses.replace(REPLAY, num_shards=2), actors=("2",)
+        Recipe(multitask), replay=dataclasses.replace(REPLAY, num_shards=2), actors=("2",)
     )
     shards = [build_shard(recipe, shard=index) for index in range(2)]
     for serial in (0, 1):
@@ -189,7 +189,7 @@ def test_shards_share_the_capacity_and_draw_differently(multitask):
 
 
 def test_shares_reach_the_batch(multitask):
-    recipe = changed(MultitaskRecipe(multitask), shares=(f"{GAMES[0]}=3",))
+    recipe = changed(Recipe(multitask), shares=(f"{GAMES[0]}=3",))
     shard = build_shard(recipe)
     actors = [actor_of(recipe, game, serial=i) for i, game in enumerate(GAMES)]
     for actor in actors * 10:
@@ -198,7 +198,7 @@ def test_shares_reach_the_batch(multitask):
 
 
 def test_replay_that_does_not_fit_is_refused_with_what_would(multitask):
-    recipe = MultitaskRecipe(multitask)
+    recipe = Recipe(multitask)
     needed = sum(recipe.table_spec(game, 200).nbytes for game in GAMES)
     check_replay_fits(recipe, available_bytes=int(1.3 * needed))
     with pytest.raises(ValueError, match=r"--replay.capacity-per-game (\d+) or less") as refused:
@@ -218,7 +218,7 @@ def learner_of(recipe, **options):
 
 
 def test_the_seed_decides_how_the_network_begins(multitask):
-    recipe = MultitaskRecipe(multitask)
+    recipe = Recipe(multitask)
     first, again = learner_of(recipe).network, learner_of(recipe).network
     other = learner_of(changed(recipe, seed=2)).network
     for name, value in first.state_dict().items():
@@ -227,7 +227,7 @@ def test_the_seed_decides_how_the_network_begins(multitask):
 
 
 def test_temperatures_of_games_reach_the_objective_and_the_priorities(multitask):
-    recipe = changed(MultitaskRecipe(multitask), temperatures=(f"{GAMES[1]}=0.5",))
+    recipe = changed(Recipe(multitask), temperatures=(f"{GAMES[1]}=0.5",))
     objective = recipe.build_objective(recipe.build_network(), CPU)
     assert objective._temperature_G.tolist() == pytest.approx([0.05, 0.5])
     rules = [recipe.build_priority_rule(game) for game in GAMES]
@@ -235,13 +235,13 @@ def test_temperatures_of_games_reach_the_objective_and_the_priorities(multitask)
 
 
 def test_the_configured_settings_reach_the_optimizer(multitask):
-    recipe = changed(MultitaskRecipe(multitask), learner=LearnerConfig(learning_rate=0.125))
+    recipe = changed(Recipe(multitask), learner=LearnerConfig(learning_rate=0.125))
     (group,) = learner_of(recipe)._optimizer.param_groups
     assert (group["lr"], group["eps"]) == (0.125, 1e-5)
 
 
 def test_a_learner_bears_the_incarnation_it_is_given(multitask):
-    assert learner_of(MultitaskRecipe(multitask), incarnation=4).version == (4, 0)
+    assert learner_of(Recipe(multitask), incarnation=4).version == (4, 0)
 
 
 def test_no_gpu_is_asked_for_where_there_is_none(multitask, monkeypatch):
@@ -278,7 +278,7 @@ def test_more_learners_than_gpus_are_refused_on_one_machine(multitask, monkeypat
 
 
 def test_every_learner_and_an_inference_server_need_a_cpu(multitask):
-    recipe = MultitaskRecipe(dataclasses.replace(multitask, engine="ray"))
+    recipe = Recipe(dataclasses.replace(multitask, engine="ray"))
     more = changed(
         recipe,
         learner=dataclasses.replace(multitask.learner, num_replicas=2),
@@ -289,12 +289,12 @@ def test_every_learner_and_an_inference_server_need_a_cpu(multitask):
 
 def test_each_shard_gives_one_learners_part_of_a_batch(multitask):
     learner = dataclasses.replace(multitask.learner, num_replicas=2)
-    two = changed(MultitaskRecipe(dataclasses.replace(multitask, engine="ray")), learner=learner)
+    two = changed(Recipe(dataclasses.replace(multitask, engine="ray")), learner=learner)
     assert build_shard(two).config.batch_size == multitask.replay.batch_size // 2
 
 
 def test_sound_settings_and_their_own_checkpoint_are_accepted(multitask, experts):
-    for recipe in (MultitaskRecipe(multitask), ExpertRecipe(experts, GAMES[0])):
+    for recipe in (Recipe(multitask), Recipe(experts.for_game(GAMES[0]))):
         check_roles(recipe, None)
         check_roles(recipe, {"learner": learner_of(recipe).state()})
 
@@ -309,7 +309,7 @@ def test_sound_settings_and_their_own_checkpoint_are_accepted(multitask, experts
 )
 def test_replay_that_chunks_do_not_fit_is_refused(multitask, changes, message):
     """A chunk has 12 transitions here, a batch 8."""
-    recipe = changed(MultitaskRecipe(multitask), replay=dataclasses.replace(REPLAY, **changes))
+    recipe = changed(Recipe(multitask), replay=dataclasses.replace(REPLAY, **changes))
     with pytest.raises(ValueError, match=message):
         check_roles(recipe, None)
 
@@ -322,7 +322,7 @@ def test_replay_that_chunks_do_not_fit_is_refused(multitask, changes, message):
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(multitask, changes):
-    recipe = MultitaskRecipe(multitask)
+    recipe = Recipe(multitask)
     state = {"learner": learner_of(recipe).state()}
     with pytest.raises(ValueError, match="the checkpoint does not fit this run"):
         check_roles(changed(recipe, **changes), state)

@@ -11,10 +11,10 @@ from runs import read_metrics, save_network, save_random_expert, teacher_options
 from actors.evaluator import EvaluationResult
 from launch.multitask import main
 from networks.network import MultitaskNetwork
-from recipes.config import EvaluationConfig, MultitaskConfig
-from recipes.mimic import MultitaskRecipe
-from recipes.teacher_check import find_alarm, with_policy_temperatures
-from recipes.testing import TeacherTest, run_teacher_test
+from recipes.config import EvaluationConfig, RunConfig
+from recipes.evaluation import TeacherTest, run_teacher_test
+from recipes.recipe import Recipe
+from recipes.teacher_check import find_alarm
 from records.run_dir import RunDir
 from teachers.card import load_card
 from teachers.expert import save_expert
@@ -52,7 +52,7 @@ def teachers(tmp_path_factory):
 
 @pytest.fixture
 def config(teachers):
-    return MultitaskConfig(
+    return RunConfig(
         games=GAMES,
         num_steps=100,
         teachers=tuple(f"{game}={teachers / game}.safetensors" for game in GAMES),
@@ -61,18 +61,18 @@ def config(teachers):
 
 
 def test_a_teacher_plays_so_many_episodes_by_the_runs_settings(config):
-    test = run_teacher_test(MultitaskRecipe(config), GOOD)
+    test = run_teacher_test(Recipe(config), GOOD)
     assert test.game == GOOD
     assert len(test.result.returns) == 5
     assert test.result.mean > 8.5
-    assert test == run_teacher_test(MultitaskRecipe(config), GOOD)
+    assert test == run_teacher_test(Recipe(config), GOOD)
     other = dataclasses.replace(config, seed=2)
-    drawn = {run_teacher_test(MultitaskRecipe(c), BAD).result.returns for c in (config, other)}
+    drawn = {run_teacher_test(Recipe(c), BAD).result.returns for c in (config, other)}
     assert len(drawn) == 2
 
 
 def test_only_the_teacher_that_cannot_play_raises_an_alarm(config, teachers):
-    recipe = MultitaskRecipe(config)
+    recipe = Recipe(config)
     assert find_alarm(recipe, run_teacher_test(recipe, GOOD)) is None
     alarm = find_alarm(recipe, run_teacher_test(recipe, BAD))
     assert alarm.startswith(f"the teacher of {BAD} is ")
@@ -84,7 +84,7 @@ def test_a_card_by_other_rules_is_compared_with_and_named(config, teachers, tmp_
     for suffix in (".safetensors", ".json"):
         (tmp_path / f"{BAD}{suffix}").write_bytes((teachers / f"{BAD}{suffix}").read_bytes())
     set_score(tmp_path / f"{BAD}.safetensors", 9.6, 0.6, protocol="sb3")
-    recipe = MultitaskRecipe(
+    recipe = Recipe(
         dataclasses.replace(config, teachers=(f"{BAD}={tmp_path / BAD}.safetensors",), games=(BAD,))
     )
     test = TeacherTest(BAD, EvaluationResult(returns=(2.0,) * 5, steps=50, agreement=None, kl=None))

@@ -29,7 +29,7 @@ from engines.on_ray.clients import CONTROL_GROUP, SHARD_GROUPS
 from engines.on_ray.cluster import RUN_GROUP, ShardProcess
 from engines.on_ray.engine import RayEngine
 from engines.on_ray.learner_process import LearnerProcess
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.progress import Progress
 from replay.types import STREAMS_PER_ACTOR_BITS
 
@@ -53,7 +53,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class MadeUpRecipe(MultitaskRecipe):
+class MadeUpRecipe(Recipe):
     """Wherever it is unpacked, the made-up games are known."""
 
 
@@ -74,7 +74,7 @@ class TableDump:
 class OpenShard(ShardProcess):
     """A shard that shows what it holds."""
 
-    def __init__(self, recipe: MultitaskRecipe, shard: int, **options: Any) -> None:
+    def __init__(self, recipe: Recipe, shard: int, **options: Any) -> None:
         """As any shard."""
         super().__init__(recipe, shard, **options)
         self._number = shard

@@ -17,7 +17,6 @@ from networks.build import build_network
 from networks.config import NetworkConfig
 from networks.student_file import save_student
 from networks.weights import WeightsVersion, take_snapshot
-from recipes.config import MultitaskConfig
 from recipes.loading import dump_config, load_config, load_preset
 from records.progress import GameProgress, Progress
 from records.recorder import Recorder
@@ -86,7 +85,7 @@ def make_run(
         with_student: whether there is a student, with random weights.
     """
     words = ["--games", *games, "--seed", str(seed), "--engine", "local", *options]
-    config = load_config(MultitaskConfig, words, preset_text=load_preset(preset))
+    config = load_config(words, preset_text=load_preset(preset))
     run = RunDir.create(
         path, preset=preset, config_text=dump_config(config), seed=seed, argv=["multitask.py"]
     )

@@ -17,13 +17,13 @@ from engines.on_ray.engine import RayEngine
 from engines.on_ray.link import Link
 from learner.config import LearnerConfig
 from networks.config import NetworkConfig
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from replay.config import ReplayConfig
 
 COUNTING = (counting.CUTS.name, counting.LIVES.name)
 
 
-def counting_config(folder: Path, **settings: Any) -> MultitaskConfig:
+def counting_config(folder: Path, **settings: Any) -> RunConfig:
     """One actor for each game, a shard that forgets nothing, and teachers in `folder`."""
     teachers = [f"{game}={save_random_expert(folder, game, torso='minatar')}" for game in COUNTING]
     defaults: dict[str, Any] = {
@@ -40,12 +40,12 @@ def counting_config(folder: Path, **settings: Any) -> MultitaskConfig:
         "learner": LearnerConfig(publish_period=5),
         "network": NetworkConfig(torso="minatar"),
     }
-    return MultitaskConfig(games=COUNTING, teachers=tuple(teachers), **(defaults | settings))
+    return RunConfig(games=COUNTING, teachers=tuple(teachers), **(defaults | settings))
 
 
 @contextmanager
 def started(
-    config: MultitaskConfig,
+    config: RunConfig,
     url: str,
     *,
     name: str,

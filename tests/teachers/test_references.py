@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs import ROOT, clean_environment, save_random_expert
 
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from teachers import hub
 from teachers.hub import HubReference, Listing, fetch, parse_hub_reference, pin
 from teachers.references import load_teacher
@@ -216,7 +216,7 @@ def test_what_is_not_in_the_cache_is_one_line_when_offline(cache, tmp_path):
 def test_a_runs_addresses_are_pinned_before_it_begins(files, monkeypatch):
     add(files, "me/zoo", "pong.safetensors", "boxing.safetensors")
     monkeypatch.setattr(hub, "HuggingFace", lambda: files)
-    config = MultitaskConfig(
+    config = RunConfig(
         games=("pong", "boxing"),
         num_steps=1,
         teachers=("pong=hf://me/zoo", "boxing=mine.safetensors"),

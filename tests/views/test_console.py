@@ -12,7 +12,7 @@ import pytest
 
 from actors.evaluator import EvaluationResult
 from games.registry import get_game
-from recipes.config import CommonConfig
+from recipes.config import RunConfig
 from records.progress import GameProgress, Progress
 from records.recorder import Recorder
 from records.summary import Throughput, build_summary
@@ -21,7 +21,7 @@ from teachers.card import ScoreRecord
 from views.console import Console
 
 GAMES = ("pong", "boxing")
-CONFIG = CommonConfig(
+CONFIG = RunConfig(
     games=GAMES,
     num_steps=6400,
     replay=ReplayConfig(

@@ -25,9 +25,9 @@ from networks.build import build_network
 from networks.network import MultitaskNetwork
 from networks.student_file import load_student
 from networks.weights import WeightsVersion, apply_snapshot
-from recipes.config import MultitaskConfig
+from recipes.config import RunConfig
 from recipes.loading import load_run_config
-from recipes.mimic import MultitaskRecipe
+from recipes.recipe import Recipe
 from records.run_dir import RunDir
 from teachers.hub import is_hub_reference
 from views.live.png import encode_png
@@ -106,7 +106,7 @@ class Player:
 
     def _play(self) -> None:
         torch.set_num_threads(1)
-        config = load_run_config(MultitaskConfig, self._run)
+        config = load_run_config(self._run)
         specs = {game: get_game(game) for game in config.games}
         if self._game not in specs:
             raise ValueError(f"{self._game!r} is not a game of this run")
@@ -171,11 +171,11 @@ def _stamp(folder: Path) -> float:
     return (folder / "weights.safetensors").stat().st_mtime
 
 
-def _teacher(config: MultitaskConfig, game: str) -> TeacherJudge:
+def _teacher(config: RunConfig, game: str) -> TeacherJudge:
     """The run's teacher; ValueError where it is not on this machine."""
     if is_hub_reference(config.teacher_of[game]):
         raise ValueError("the page asks no other machine for a teacher")
-    expert = MultitaskRecipe(config).load_teacher(game)
+    expert = Recipe(config).load_teacher(game)
     return TeacherJudge(expert, config.temperature_of[game])
 
 

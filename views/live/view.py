@@ -107,7 +107,7 @@ def _is_finished(seen: Seen) -> bool:
 
 
 def _num_updates(config: Mapping[str, Any]) -> float | None:
-    """Of the whole run; as recipes.config.CommonConfig.num_updates."""
+    """Of the whole run; as recipes.config.RunConfig.num_updates."""
     replay = config.get("replay")
     steps = number(config.get("num_steps"))
     if not isinstance(replay, Mapping) or steps is None:

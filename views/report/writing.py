@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from networks.atomic_file import write_atomically
-from records.run_record import RunRecord, read_run
+from records.run_record import RunRecord, read_runs
 from views.report.charts import (
     Chart,
     Unit,
@@ -49,7 +49,7 @@ def write_report(
             missing, the page's name belongs to another file, or it cannot be written.
     """
     check_can_draw()
-    records = [read_run(path) for path in run_dirs]
+    records = [record for path in run_dirs for record in read_runs(path)]
     groups = group_runs(records)
     page = _page_path(records, out)
     films, notes = _films(records[0], film_steps)

@@ -16,8 +16,8 @@ from learner.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from learner.config import LearnerConfig
 from networks.config import NetworkConfig
 from networks.student_file import load_student
-from recipes.config import CheckpointConfig, EvaluationConfig, MultitaskConfig
-from recipes.mimic import MultitaskRecipe
+from recipes.config import CheckpointConfig, EvaluationConfig, RunConfig
+from recipes.recipe import Recipe
 from records.summary import check_summary
 from replay.config import ReplayConfig
 from replay.pace.slices import shard_of_rank
@@ -44,7 +44,7 @@ def teachers(tmp_path_factory):
 
 @pytest.fixture
 def config(teachers):
-    return MultitaskConfig(
+    return RunConfig(
         games=GAMES,
         num_steps=400,
         engine="local",
@@ -92,13 +92,13 @@ class TracedLosses:
 
 
 @dataclasses.dataclass(frozen=True)
-class TracedRecipe(MultitaskRecipe):
+class TracedRecipe(Recipe):
     """Keeps every loss."""
 
     losses: list = dataclasses.field(default_factory=list)
 
     def build_objective(self, network, device):
-        objective = MultitaskRecipe.build_objective(self, network, device)
+        objective = Recipe.build_objective(self, network, device)
         return TracedLosses(objective, self.losses)
 
 
@@ -122,18 +122,18 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(config):
 
 
 def test_how_the_time_is_cut_does_not_change_the_run(config):
-    in_one_piece = LocalEngine(MultitaskRecipe(config), device=CPU)
+    in_one_piece = LocalEngine(Recipe(config), device=CPU)
     assert not in_one_piece.advance(math.inf)
-    in_pieces = LocalEngine(MultitaskRecipe(config), device=CPU)
+    in_pieces = LocalEngine(Recipe(config), device=CPU)
     endless(in_pieces)
     assert same(in_pieces.state(), in_one_piece.state())
     assert in_pieces.progress().steps == in_one_piece.progress().steps > 0
 
 
 def test_stopping_at_numbers_of_updates_is_exact_and_does_not_change_the_run(config):
-    uncut = LocalEngine(MultitaskRecipe(config), device=CPU)
+    uncut = LocalEngine(Recipe(config), device=CPU)
     assert not uncut.advance(math.inf)
-    cut = LocalEngine(MultitaskRecipe(config), device=CPU)
+    cut = LocalEngine(Recipe(config), device=CPU)
     for updates in (0, 1, 8, 8, 9, 30):  # A round has more than one update, so some cut it.
         cut.advance_to(updates)
         assert cut.snapshot().version.updates == updates
@@ -155,7 +155,7 @@ def same(left, right) -> bool:
 
 
 def test_a_run_makes_its_updates_and_keeps_to_samples_per_insert(config):
-    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    engine = LocalEngine(Recipe(config), device=CPU)
     endless(engine)
     progress = engine.progress()
     assert progress.updates == 50
@@ -171,7 +171,7 @@ def test_a_run_makes_its_updates_and_keeps_to_samples_per_insert(config):
 
 def test_every_game_reaches_every_shard(config):
     """A shard without data of one game would never let its batches out."""
-    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    engine = LocalEngine(Recipe(config), device=CPU)
     endless(engine)
     for stats in engine._replay.stats():
         assert all(table.counts.sampled > 0 for table in stats.tables.values())
@@ -195,7 +195,7 @@ def test_serial_numbers_are_new_and_tie_a_rank_to_its_shard(num_shards):
 @pytest.fixture
 def halfway(config, tmp_path):
     """An engine stopped after about 20 updates, and what its checkpoint gives back."""
-    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    engine = LocalEngine(Recipe(config), device=CPU)
     endless(engine, until=20)
     save_checkpoint(tmp_path, engine.state(), num_updates=20, keep=1)
     return engine, load_newest(tmp_path)
@@ -203,7 +203,7 @@ def halfway(config, tmp_path):
 
 def test_a_resumed_run_begins_where_its_checkpoint_was_written(config, halfway):
     before, state = halfway
-    after = LocalEngine(MultitaskRecipe(config), device=CPU, state=state)
+    after = LocalEngine(Recipe(config), device=CPU, state=state)
     old, new = before.progress(), after.progress()
     assert new.updates == old.updates >= 20
     assert {g: p.steps for g, p in new.games.items()} == {g: p.steps for g, p in old.games.items()}
@@ -219,7 +219,7 @@ def test_a_resumed_run_begins_where_its_checkpoint_was_written(config, halfway):
 def test_a_resumed_run_gives_its_actors_numbers_that_were_never_used(config, halfway):
     _, state = halfway
     assert state["next_serial"] == 6
-    after = LocalEngine(MultitaskRecipe(config), device=CPU, state=state)
+    after = LocalEngine(Recipe(config), device=CPU, state=state)
     # Five more, and one left out so that each rank feeds the same shard as before.
     assert after.state()["next_serial"] == 12
 
@@ -236,9 +236,9 @@ def test_a_resumed_run_learns_on_to_the_end(config, halfway):
 
 
 def test_a_finished_run_that_is_resumed_makes_no_more_updates(config):
-    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    engine = LocalEngine(Recipe(config), device=CPU)
     endless(engine)
-    again = LocalEngine(MultitaskRecipe(config), device=CPU, state=engine.state())
+    again = LocalEngine(Recipe(config), device=CPU, state=engine.state())
     assert not again.advance(math.inf)
     assert again.progress().updates == 50
     assert same(again.state()["learner"]["network"], engine.state()["learner"]["network"])
@@ -248,7 +248,7 @@ def test_a_run_can_be_resumed_with_other_numbers_of_actors_and_shards(config, ha
     before, state = halfway
     replay = dataclasses.replace(config.replay, num_shards=1)
     wider = dataclasses.replace(config, actors=("3",), replay=replay)
-    engine = LocalEngine(MultitaskRecipe(wider), device=CPU, state=state)
+    engine = LocalEngine(Recipe(wider), device=CPU, state=state)
     endless(engine)
     progress = engine.progress()
     assert progress.updates == 50
@@ -261,7 +261,7 @@ def test_a_run_can_be_resumed_with_other_numbers_of_actors_and_shards(config, ha
 
 def engine_with_replay(config, folder, *, state=None, notes=None):
     return LocalEngine(
-        MultitaskRecipe(config),
+        Recipe(config),
         device=CPU,
         state=state,
         replay_dir=folder,
@@ -317,7 +317,7 @@ def test_a_resumed_run_never_gives_an_actor_a_number_that_replay_knows(config, t
 
 
 def test_settings_of_a_game_change_in_all_shards_or_in_none(config):
-    engine = LocalEngine(MultitaskRecipe(config), device=CPU)
+    engine = LocalEngine(Recipe(config), device=CPU)
     endless(engine, until=10)
     # Game 1 has three actors, so it is in both shards, and each has half of its quota.
     settings = engine.configure(GAMES[1], share=2.0, quota=150, samples_per_insert_cap=3.0)
@@ -491,7 +491,7 @@ def test_a_run_interrupted_during_its_last_test_has_checkpoint_and_summary(
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recipes.testing.run_test", interrupt)
+    monkeypatch.setattr("recipes.evaluation.run_test", interrupt)
     with pytest.raises(KeyboardInterrupt):
         main([*options, "--evaluation.period-steps", "0", "--run-dir", "run"])
     summary = read_summary(tmp_path / "run")

@@ -14,8 +14,8 @@ from actors.policy import epsilon_ladder
 from engines.local.engine import LocalEngine
 from learner.config import LearnerConfig
 from networks.config import NetworkConfig
-from recipes.config import MultitaskConfig
-from recipes.mimic import MultitaskRecipe
+from recipes.config import RunConfig
+from recipes.recipe import Recipe
 from replay.config import ReplayConfig
 
 GAMES = (counting.CUTS.name, counting.LIVES.name)
@@ -36,7 +36,7 @@ def one_thread():
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     teachers = [f"{game}={save_random_expert(folder, game, torso='minatar')}" for game in GAMES]
-    return MultitaskConfig(
+    return RunConfig(
         games=GAMES,
         num_steps=2_000,
         engine="local",
@@ -78,7 +78,7 @@ class Recording(LocalEngine):
 
 @pytest.fixture
 def engine(config):
-    engine = Recording(MultitaskRecipe(config))
+    engine = Recording(Recipe(config))
     yield engine
     engine.close()
 
@@ -130,7 +130,7 @@ def check(stream, game, *, env):
 
 def test_the_same_changes_at_the_same_time_are_the_same_run(config):
     def played():
-        engine = Recording(MultitaskRecipe(config))
+        engine = Recording(Recipe(config))
         engine.play(10)
         engine.scale(SECOND, 3)
         engine.play(10)
@@ -179,7 +179,7 @@ def test_new_actors_go_on_with_the_exploration_of_the_others(config):
     config = dataclasses.replace(
         config, actor=dataclasses.replace(config.actor, anneal_steps=20, exploration="constant")
     )
-    engine = Recording(MultitaskRecipe(config))
+    engine = Recording(Recipe(config))
     engine.play(40)
     known = len(engine.chunks)
     engine.scale(FIRST, 4)

@@ -1,4 +1,4 @@
-"""Tests of a student while and after it learns, and of its teachers: off the training path."""
+"""Tests of a network while and after it learns, and of its teachers: off the training path."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from torch import nn
+
 from actors.evaluator import EvaluationResult, evaluate
+from games.env import get_protocol
+from games.registry import get_game, make_vector_env
 from networks.build import use_channels_last
 from networks.weights import WeightSnapshot, apply_snapshot
-from recipes.config import MultitaskConfig
-from recipes.mimic import MultitaskRecipe
-from recipes.roles import build_env, checking_seed, evaluation_seed
+from recipes.recipe import Recipe
+from recipes.roles import build_env, checking_seed, confirming_seed, evaluation_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,38 +60,36 @@ class Tester(Protocol):
 
 
 class InProcessTester:
-    """Tests at once, in the calling process."""
+    """Tests in the calling process, which stands still meanwhile."""
 
-    def __init__(self, recipe: MultitaskRecipe) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         """Test by the recipe's evaluation settings."""
         self._recipe = recipe
         self._finished: list[Test] = []
 
     def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
-        """See Tester; returns when the tests have ended."""
+        """Test every game; returns when the tests have ended."""
         for game in games:
             self._finished.append(run_test(self._recipe, game, snapshot, steps))
 
     def start_teachers(self, games: Sequence[str]) -> None:
-        """See Tester; returns when they have been played."""
+        """Play every teacher; returns when they have been played."""
         for game in games:
             self._finished.append(run_teacher_test(self._recipe, game))
 
     def finished(self) -> list[Test]:
-        """See Tester."""
+        """Tests that have ended since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
     def wait(self) -> list[Test]:
-        """See Tester."""
+        """Tests that have ended since the last call; none is ever under way."""
         return self.finished()
 
 
-def run_test(
-    recipe: MultitaskRecipe, game: str, snapshot: WeightSnapshot, steps: int
-) -> StudentTest:
-    """Play one game with these weights, comparing every state with the teacher."""
-    config: MultitaskConfig = recipe.config
+def run_test(recipe: Recipe, game: str, snapshot: WeightSnapshot, steps: int) -> StudentTest:
+    """Play one game with these weights, comparing every state with the teacher if there is one."""
+    config = recipe.config
     settings = config.evaluation
     updates = snapshot.version.updates
     network = recipe.build_acting_network(game).eval()
@@ -107,7 +108,7 @@ def run_test(
             num_episodes=settings.num_episodes,
             epsilon=settings.epsilon,
             seed=evaluation_seed(config, updates),
-            teacher=recipe.load_teacher(game),
+            teacher=recipe.find_teacher(game),
             temperature=config.temperature_of[game],
         )
     finally:
@@ -115,9 +116,9 @@ def run_test(
     return StudentTest(game, updates, steps, result)
 
 
-def run_teacher_test(recipe: MultitaskRecipe, game: str) -> TeacherTest:
+def run_teacher_test(recipe: Recipe, game: str) -> TeacherTest:
     """Play a few episodes of one game as its teacher would, under the rules of this run."""
-    config: MultitaskConfig = recipe.config
+    config = recipe.config
     settings = config.evaluation
     seed = checking_seed(config)
     env = build_env(
@@ -134,3 +135,30 @@ def run_teacher_test(recipe: MultitaskRecipe, game: str) -> TeacherTest:
     finally:
         env.close()
     return TeacherTest(game, result)
+
+
+def confirm_score(
+    recipe: Recipe, game: str, network: nn.Module, *, protocol: str
+) -> EvaluationResult:
+    """Test weights that were picked out for their score, with a seed they were not picked by.
+
+    The best of several noisy tests is too good on average; this test is not.
+    """
+    settings = recipe.config.evaluation
+    seed = confirming_seed(recipe.config)
+    env = make_vector_env(
+        get_game(game),
+        num_envs=min(settings.num_envs, settings.num_episodes),
+        protocol=get_protocol(protocol),
+        seed=seed,
+    )
+    try:
+        return evaluate(
+            network.eval(),
+            env,
+            num_episodes=settings.num_episodes,
+            epsilon=settings.epsilon,
+            seed=seed,
+        )
+    finally:
+        env.close()

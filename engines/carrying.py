@@ -1,0 +1,227 @@
+"""Carries a run from its configuration to its summary: the one way in for every command.
+
+check (nothing is written) -> Ray -> folder -> display, Redis, page, engine -> Supervisor.run
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import torch
+
+from engines.keeping import Keeper
+from engines.opening import (
+    RunRedis,
+    check_redis,
+    check_roles,
+    connect_to_ray,
+    open_board,
+    open_engine,
+    open_redis,
+    open_tester,
+)
+from engines.supervisor import Display, Supervisor
+from games.registry import get_game
+from learner.checkpoint import list_checkpoints, load_newest
+from recipes.config import RunConfig
+from recipes.limits import check_replay_fits, choose_device
+from recipes.loading import dump_config, load_run_config
+from recipes.recipe import Recipe
+from recipes.teacher_check import describe_policies
+from records.machine import available_memory_bytes
+from records.recorder import Recorder
+from records.run_dir import RunDir
+
+KeeperOf: TypeAlias = Callable[[Recipe, RunDir], Keeper]
+"""Makes what decides which weights of a run are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be carried, and where."""
+
+    config: RunConfig
+    preset: str
+    """Name of the preset that the run begins from; part of a new folder's default name."""
+    folder: str | Path = ""
+    """Folder of a new run; empty for runs/PRESET-DATE-TIME."""
+    resumed: RunDir | None = None
+    """Run to go on with; None for a new one."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The order's recipe; ValueError for a teacher that cannot be had."""
+        return Recipe(self.config.with_absolute_paths()).with_policy_temperatures()
+
+
+class Screens(Protocol):
+    """What people see of a run, opened when there is something to see."""
+
+    def open_display(self, config: RunConfig, stack: ExitStack) -> Display:
+        """Show the run to whoever started it until `stack` is closed."""
+        ...
+
+    def open_page(
+        self, run_dir: RunDir, config: RunConfig, stack: ExitStack, note: Callable[[str], None]
+    ) -> None:
+        """Serve the live page of a run on Ray until `stack` is closed; never raises."""
+        ...
+
+    def report(self, run_dir: RunDir) -> None:
+        """Write the report of a run that has ended; never raises."""
+        ...
+
+
+def check_order(order: Order) -> None:
+    """Try everything that can be tried before anything is written.
+
+    Raises:
+        ValueError: teachers, settings, memory, device, Redis or a checkpoint that cannot be used.
+    """
+    _Preparation(order)
+
+
+def carry(order: Order, *, keeper_of: KeeperOf, screens: Screens) -> RunDir:
+    """Carry a run to its end; its summary and its report are in the folder that is returned.
+
+    Raises:
+        ValueError: for anything that the user got wrong, before anything is written.
+        KeyboardInterrupt: interrupted; a checkpoint and a summary of what was reached are written.
+    """
+    started = time.monotonic()
+    with ExitStack() as stack:
+        if order.resumed is not None:
+            # First of all: a run that somebody else carries is refused at once.
+            stack.enter_context(order.resumed.locked())
+        prepared = _Preparation(order)
+        connect_to_ray(prepared.recipe, stack, device=prepared.device)
+        run_dir = _open_folder(order, prepared.recipe.config, stack)
+        _build_supervisor(
+            prepared, run_dir, keeper_of=keeper_of, screens=screens, started=started, stack=stack
+        ).run()
+    # Last, when the roles have gone and the machine is free.
+    screens.report(run_dir)
+    return run_dir
+
+
+class _Preparation:
+    """A recipe, a device and a checkpoint that fit together."""
+
+    def __init__(self, order: Order) -> None:
+        """Check all of it; ValueError if something cannot be used."""
+        self.recipe = order.recipe
+        self.state = _load_state(order)
+        config = self.recipe.config
+        self.device: torch.device = choose_device(config)
+        for game in self.recipe.games:
+            self.recipe.find_teacher(game)
+        check_replay_fits(self.recipe, available_bytes=available_memory_bytes())
+        check_roles(self.recipe, self.state)
+        check_redis(config, run=order.resumed.redis_name if order.resumed else None)
+
+
+def _load_state(order: Order) -> dict[str, Any] | None:
+    """State of the run that is resumed; None for a new one, or one that had not got that far."""
+    run = order.resumed
+    if run is None:
+        return None
+    check_same_network(load_run_config(run), order.config)
+    return load_newest(run.checkpoints) if list_checkpoints(run.checkpoints) else None
+
+
+def check_same_network(before: RunConfig, now: RunConfig) -> None:
+    """Raises ValueError for changes that a run's checkpoint would survive in shape only."""
+    for name in ("games", "objective", "network", "protocol", "learner.optimizer"):
+        value_of = attrgetter(name)
+        if value_of(before) != value_of(now):
+            raise ValueError(
+                f"--resume cannot change {name}: the run has {value_of(before)}, the options "
+                f"say {value_of(now)}; start a new run"
+            )
+
+
+def _open_folder(order: Order, config: RunConfig, stack: ExitStack) -> RunDir:
+    """The run's folder with the resolved configuration in it, locked."""
+    text = dump_config(config)
+    if order.resumed is not None:
+        order.resumed.write_config(text)
+        return order.resumed
+    run_dir = RunDir.create(order.folder, preset=order.preset, config_text=text, seed=config.seed)
+    stack.enter_context(run_dir.locked())
+    return run_dir
+
+
+def _build_supervisor(
+    prepared: _Preparation,
+    run_dir: RunDir,
+    *,
+    keeper_of: KeeperOf,
+    screens: Screens,
+    started: float,
+    stack: ExitStack,
+) -> Supervisor:
+    recipe, state, device = prepared.recipe, prepared.state, prepared.device
+    config = recipe.config
+    display = screens.open_display(config, stack)
+    if policies := describe_policies(recipe):
+        display.note(policies)
+    redis = open_redis(
+        config,
+        stack,
+        run=run_dir.redis_name,
+        url_path=run_dir.redis_url_path,
+        note=display.note,
+    )
+    if redis is not None and config.dashboard.enabled:
+        screens.open_page(run_dir, config, stack, display.note)
+    engine = open_engine(
+        recipe,
+        device=device,
+        state=state,
+        redis=redis,
+        replay_dir=run_dir.replay,
+        note=display.note,
+    )
+    started -= state["seconds"] if state else 0.0
+    board = open_board(redis, stack)
+    probes = [board.figures] if board else []
+    recorder = stack.enter_context(
+        Recorder(
+            run_dir.metrics_path,
+            run_dir.tensorboard,
+            [get_game(game) for game in recipe.games],
+            teachers={game: recipe.teacher_score(game) for game in recipe.games},
+            started=started,
+            outlets=_outlets(config, run_dir, redis, stack),
+            probes=probes,
+        )
+    )
+    return Supervisor(
+        recipe,
+        engine=engine,
+        tester=open_tester(recipe),
+        keeper=keeper_of(recipe, run_dir),
+        run_dir=run_dir,
+        recorder=recorder,
+        display=display,
+        board=board,
+        started=started,
+    )
+
+
+def _outlets(
+    config: RunConfig, run_dir: RunDir, redis: RunRedis | None, stack: ExitStack
+) -> list[Callable[..., None]]:
+    """Where metrics go besides the run's folder: Prometheus, through Ray's exporter."""
+    if redis is None:
+        return []
+    from engines.on_ray.exporter import open_exporter
+
+    exporter = open_exporter(config.metrics, run_dir.path, stack)
+    return [exporter.take] if exporter else []

@@ -1,0 +1,129 @@
+"""What each objective asks of everything around it: the one table that tells objectives apart.
+
+An objective states its needs; networks, actors, replay and the learner's loader are derived from
+that statement (recipes/recipe.py) and never ask which objective it is. A new objective is a file
+in learner/objectives/ and a row in OBJECTIVES here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actors.priorities import PolicyDistance, PriorityRule, TdError
+from learner.objectives.base import Objective
+from learner.objectives.mimic import ActorMimicObjective
+from learner.objectives.value import DqnObjective
+from networks.network import MultitaskNetwork
+
+if TYPE_CHECKING:
+    from recipes.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What an objective needs of the network, of acting and of replay."""
+
+    head: Literal["logits", "q_values"]
+    """What the network's head gives for each joint action."""
+    labels: bool = False
+    """Whether a teacher labels every state."""
+    features: bool = False
+    """Whether the teacher's features are stored and regressed."""
+    num_successors: int = 0
+    """Steps after each transition that replay delivers: n of an n-step return."""
+    gamma: float = 0.99
+    """Discount of n-step returns, per step; without meaning where nothing bootstraps."""
+    reward_clip: float = 1.0
+    """Bound of a reward's size in n-step returns, in the game's own score."""
+
+
+class ObjectiveKind(Protocol):
+    """One row of the table."""
+
+    def needs(self, config: RunConfig) -> Needs:
+        """What a run with these settings needs.
+
+        Raises:
+            ValueError: settings that this objective has no use for, or cannot learn with.
+        """
+        ...
+
+    def build(self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor) -> Objective:
+        """The loss of `network`; `legal_GA`, bool, lies on the network's device."""
+        ...
+
+    def priority_rule(
+        self, config: RunConfig, game: str, legal_A: NDArray[np.bool_]
+    ) -> PriorityRule:
+        """How an actor of `game` judges its own transitions; `legal_A` is the game's mask."""
+        ...
+
+
+class _Mimic:
+    """Distillation of one teacher a game (Actor-Mimic)."""
+
+    def needs(self, config: RunConfig) -> Needs:
+        if config.network.dueling:
+            raise ValueError(
+                "network.dueling separates a value from advantages, and objective mimic learns "
+                "logits, which have no value; use --network.dueling False"
+            )
+        return Needs(head="logits", labels=True, features=config.mimic.feature_weight > 0)
+
+    def build(self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor) -> Objective:
+        return ActorMimicObjective(
+            config.mimic,
+            network,
+            legal_GA=legal_GA,
+            temperatures=_in_order(config.games, config.temperature_of),
+        )
+
+    def priority_rule(
+        self, config: RunConfig, game: str, legal_A: NDArray[np.bool_]
+    ) -> PriorityRule:
+        return PolicyDistance(
+            legal_A, temperature=config.temperature_of[game], kind=config.mimic.priority
+        )
+
+
+class _Dqn:
+    """n-step double DQN, from rewards alone."""
+
+    def needs(self, config: RunConfig) -> Needs:
+        if config.replay.sampler == "hierarchical":
+            raise ValueError(
+                "replay.sampler hierarchical goes by a teacher's values, which objective dqn "
+                "learns without; use uniform, proportional or rank"
+            )
+        dqn = config.dqn
+        return Needs(
+            head="q_values",
+            num_successors=dqn.num_steps,
+            gamma=dqn.gamma,
+            reward_clip=dqn.reward_clip,
+        )
+
+    def build(self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor) -> Objective:
+        return DqnObjective(config.dqn, network, legal_GA=legal_GA)
+
+    def priority_rule(
+        self, config: RunConfig, game: str, legal_A: NDArray[np.bool_]
+    ) -> PriorityRule:
+        dqn = config.dqn
+        return TdError(
+            legal_A, num_steps=dqn.num_steps, gamma=dqn.gamma, reward_clip=dqn.reward_clip
+        )
+
+
+OBJECTIVES: Mapping[str, ObjectiveKind] = {"mimic": _Mimic(), "dqn": _Dqn()}
+"""By the value of `objective` in the configuration."""
+
+
+def _in_order(games: Sequence[str], values: Mapping[str, float]) -> list[float]:
+    return [values[game] for game in games]
