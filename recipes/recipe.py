@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from actors.priorities import PriorityRule
 from games.registry import get_game
@@ -70,8 +71,9 @@ class Recipe:
             self.config.network, specs, teacher_feature_sizes=teacher_feature_sizes
         )
 
-    def build_objective(self, network: MultitaskNetwork, device: torch.device) -> Objective:
+    def build_objective(self, network: nn.Module, device: torch.device) -> Objective:
         """What `network`, made by `build_network`, minimizes on `device`."""
+        assert isinstance(network, MultitaskNetwork)
         legal_GA = legal_matrix([get_game(game) for game in self.games]).to(device)
         return OBJECTIVES[self.config.objective].build(self.config, network, legal_GA)
 

@@ -59,7 +59,7 @@ class RunRecord:
     looks: tuple[Row, ...]
     """Oldest first; finite numbers only."""
     tests: Mapping[str, tuple[RecordedTest, ...]]
-    """By game, oldest first."""
+    """By game, oldest first; a game that the run does not have is not in it."""
     teacher_tests: Mapping[str, tuple[RecordedTest, ...]]
     """Of the teachers, when the run tried them by its own protocol."""
     notes: tuple[str, ...] = ()
@@ -91,27 +91,31 @@ class RunRecord:
         """The last test's scores."""
         if scores := _scores(_dig(self.summary, ("games", game, "student"))):
             return scores
-        return _scores(self.tests[game][-1].figures) or Scores() if self.tests[game] else Scores()
+        return (
+            _scores(self.tests.get(game, ())[-1].figures) or Scores()
+            if self.tests.get(game, ())
+            else Scores()
+        )
 
     def teacher(self, game: str) -> Scores:
         """From the teacher's card, as the summary or the tests have it."""
         if scores := _scores(_dig(self.summary, ("games", game, "teacher"))):
             return scores
-        for test in reversed(self.tests[game]):
+        for test in reversed(self.tests.get(game, ())):
             if (mean := test.figures.get("teacher_mean")) is not None:
                 return Scores(mean=mean)
         return Scores()
 
     def tried_teacher(self, game: str) -> Scores:
         """What the run itself saw the teacher score, newest try."""
-        tests = self.teacher_tests[game]
+        tests = self.teacher_tests.get(game, ())
         return _scores(tests[-1].figures) or Scores() if tests else Scores()
 
     def figure(self, game: str, name: str) -> float | None:
         """Agreement or KL of the last test."""
         found = number(_dig(self.summary, ("games", game, name)))
-        if found is None and self.tests[game]:
-            return self.tests[game][-1].figures.get(name)
+        if found is None and self.tests.get(game, ()):
+            return self.tests.get(game, ())[-1].figures.get(name)
         return found
 
     def reference(self, game: str, kind: str) -> float | None:

@@ -108,7 +108,7 @@ def test_every_preset_loads(name):
     text = load_preset(name)
     config = load(*GAMES_OF.get(name, ()), preset=text)
     assert len(config.games) >= 2
-    assert Recipe(config).needs
+    assert Recipe(config.for_game(config.games[0])).needs
     for key, value in yaml.safe_load(text).items():
         if not isinstance(value, dict):
             found = value_of(config, key)
@@ -245,7 +245,7 @@ def test_the_options_are_the_ones_that_files_of_users_may_contain():
         ("batchsize: 3", "batchsize"),
         ("replay: {batchsize: 3}", "replay.batchsize"),
         ("replays: {batch_size: 3}", "replays"),
-        ("dqn: {gamma: 0.9}", "dqn"),
+        ("dqn: {gama: 0.9}", "dqn.gama"),
     ],
 )
 def test_a_misspelled_key_in_a_preset_is_refused_by_its_name(capsys, preset, name):
@@ -334,7 +334,6 @@ SENSELESS = [
     ("learner.publish_period", 0),
     ("learner.num_replicas", 0),
     ("learner.num_replicas", 3),
-    ("network.dueling", True),
     ("mimic.temperature", 0.0),
     ("mimic.feature_weight", -1.0),
     ("mimic.importance_exponent", 2.0),
@@ -376,6 +375,7 @@ def test_what_needs_more_than_one_process_is_refused_by_the_local_engine(capsys,
     ("words", "said"),
     [
         (["--replay.sampler", "hierarchical"], "replay.sampler hierarchical goes by a teacher's"),
+        (["--objective", "mimic", "--network.dueling", "True"], "network.dueling separates"),
     ],
 )
 def test_what_an_objective_has_no_use_for_is_refused(words, said):

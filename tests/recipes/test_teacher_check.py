@@ -143,12 +143,12 @@ def test_a_policy_is_taught_at_temperature_1_unless_its_game_is_named(config, po
     before = dataclasses.replace(
         config, teachers=(f"{GOOD}={policy}", *config.teachers[1:]), temperatures=("0.3",)
     )
-    after = with_policy_temperatures(before)
+    after = Recipe(before).with_policy_temperatures().config
     assert after.temperature_of == {GOOD: 1.0, BAD: 0.3}
-    assert with_policy_temperatures(after) == after
+    assert Recipe(after).with_policy_temperatures().config == after
     named = dataclasses.replace(before, temperatures=(f"{GOOD}=0.5",))
-    assert with_policy_temperatures(named) == named
-    assert with_policy_temperatures(config) == config
+    assert Recipe(named).with_policy_temperatures().config == named
+    assert Recipe(config).with_policy_temperatures().config == config
 
 
 def test_a_run_says_at_which_temperature_it_teaches_a_policy(options, policy, tmp_path, capsys):

@@ -155,7 +155,6 @@ def test_a_run_without_metrics_has_no_curves(bare):
         ("[1, 2]", "is not a run's configuration"),
         ("seed: 1", "names no games"),
         ("games: pong", "names no games"),
-        ("games: [pong]\ndqn: {}", "trains experts"),
     ],
 )
 def test_a_configuration_that_is_none_is_refused(bare, text, expected):

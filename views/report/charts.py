@@ -216,7 +216,7 @@ def learning_curve(groups: Sequence[RunGroup], game: str, over: Over, unit: Unit
     curves: list[Curve] = []
     for index, group in enumerate(groups):
         runs = [run for run in group.runs if game in run.games]
-        tests = [_test_points(run.tests[game], over, unit) for run in runs]
+        tests = [_test_points(run.tests.get(game, ()), over, unit) for run in runs]
         # Beside those of other settings they would only be in the way.
         if len(groups) == 1 or not any(tests):
             label = "training episodes, exploring" if len(groups) == 1 else group.label
@@ -344,7 +344,7 @@ def _position(test: RecordedTest, over: Over, unit: Unit) -> float:
 def _normalized_tests(run: RunRecord, game: str) -> Iterator[tuple[RecordedTest, float]]:
     """A game's tests whose score, steps and time are known; 0 is random play, 1 the expert."""
     random, teacher = run.reference(game, "random"), run.teacher(game).mean
-    for test in run.tests[game]:
+    for test in run.tests.get(game, ()):
         mean = test.figures.get("mean")
         if mean is None or test.steps is None or test.seconds is None:
             continue

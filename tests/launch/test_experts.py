@@ -1,0 +1,91 @@
+"""launch/experts.py: a run for each game, the best weights as an expert with a card, resuming."""
+
+import json
+
+import pytest
+import signals
+import torch
+from runs import read_summary
+
+from launch.experts import main
+from records.run_dir import RunDir
+from records.summary import check_summary
+from teachers.expert import load_expert
+from views.report.writing import write_report
+
+GAMES = tuple(spec.name for spec in signals.GAMES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture
+def options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return [
+        *("--games", *GAMES, "--network.torso", "minatar", "--num-steps", "300"),
+        *("--actor.num-envs", "2", "--actor.chunk-steps", "8", "--actor.anneal-steps", "0"),
+        *("--replay.batch-size", "16", "--replay.min-size-per-game", "40"),
+        *("--replay.capacity-per-game", "400", "--report-period-s", "0.05"),
+        *("--evaluation.num-episodes", "3", "--evaluation.num-envs", "3"),
+        *("--evaluation.period-steps", "100", "--seed", "5"),
+    ]
+
+
+def test_every_game_is_a_run_of_its_own_that_ends_with_an_expert(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    for game in GAMES:
+        folder = tmp_path / "run" / game
+        summary = read_summary(folder)
+        check_summary(summary)
+        assert summary["updates"] == 75  # 300 steps, 4 samples of each, in batches of 16.
+        row = summary["games"][game]
+        assert row["teacher"]["mean"] is None
+        expert = load_expert(folder / f"{game}.safetensors")
+        assert [score.protocol for score in expert.card.scores] == ["classic", "modern"]
+        # The summary gives what the expert on disk scored, not the newest weights.
+        assert row["student"]["mean"] == expert.card.score.mean
+    assert RunDir.open_carried(tmp_path / "run").path.name == GAMES[-1]
+
+
+def test_an_ended_expert_is_left_as_it_is_when_the_command_is_resumed(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    files = [tmp_path / "run" / game / f"{game}.safetensors" for game in GAMES]
+    before = [path.read_bytes() for path in files]
+    stamps = [path.stat().st_mtime_ns for path in files]
+    main(["--resume", "run"])
+    assert [path.read_bytes() for path in files] == before
+    assert [path.stat().st_mtime_ns for path in files] == stamps
+
+
+def test_a_resumed_command_goes_on_with_the_game_that_was_cut_off(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    (tmp_path / "run" / GAMES[1] / "summary.json").unlink()
+    main(["--resume", "run", "--num-steps", "600"])
+    assert [read_summary(tmp_path / "run" / game)["updates"] for game in GAMES] == [150, 150]
+    command = json.loads((tmp_path / "run" / GAMES[0] / f"{GAMES[0]}.json").read_text())["command"]
+    assert "--resume" not in command
+
+
+def test_the_report_of_experts_shows_every_game(options, tmp_path):
+    pytest.importorskip("matplotlib")
+    main([*options, "--run-dir", "run"])
+    page = write_report([tmp_path / "run"], out=tmp_path / "page.html", film_steps=0)
+    assert all(game in page.read_text() for game in GAMES)
+
+
+def test_a_folder_of_an_earlier_version_is_refused_in_one_line(options, tmp_path):
+    RunDir.create(tmp_path / "old", preset="experts", config_text="games: [pong]\n", seed=1)
+    with pytest.raises(ValueError, match="written by an earlier version"):
+        main(["--resume", "old", *options])
+
+
+def test_a_mistake_in_the_last_game_is_told_before_anything_is_written(options, tmp_path):
+    with pytest.raises(ValueError, match="hierarchical"):
+        main([*options, "--run-dir", "run", "--replay.sampler", "hierarchical"])
+    assert not (tmp_path / "run").exists()
