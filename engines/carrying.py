@@ -57,7 +57,9 @@ class Order:
     @property
     def recipe(self) -> Recipe:
         """The order's recipe; ValueError for a teacher that cannot be had."""
-        return Recipe(self.config.with_absolute_paths()).with_policy_temperatures()
+        recipe = Recipe(self.config.with_absolute_paths())
+        recipe.check_teachers()
+        return recipe.with_policy_temperatures()
 
 
 class Screens(Protocol):
@@ -119,8 +121,6 @@ class _Preparation:
         self.state = _load_state(order)
         config = self.recipe.config
         self.device: torch.device = choose_device(config)
-        for game in self.recipe.games:
-            self.recipe.find_teacher(game)
         check_replay_fits(self.recipe, available_bytes=available_memory_bytes())
         check_roles(self.recipe, self.state)
         check_redis(config, run=order.resumed.redis_name if order.resumed else None)

@@ -173,6 +173,10 @@ class RunConfig:
             raise ValueError(f"report_period_s must be positive, got {self.report_period_s}")
         if self.cluster_wait_s is not None and self.cluster_wait_s < 0:
             raise ValueError(f"cluster_wait_s must not be negative, got {self.cluster_wait_s}")
+        if self.replay.batch_size_per_game:
+            batch_size = self.replay.batch_size_per_game * len(self.games)
+            # The dataclass is frozen for everybody else: nobody sees it with another batch size.
+            object.__setattr__(self, "replay", replace(self.replay, batch_size=batch_size))
         get_protocol(self.protocol)
         self.learner.part_of(self.replay.batch_size)
         check_engine_options(self.engine, learner=self.learner, actor=self.actor)

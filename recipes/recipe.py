@@ -24,7 +24,7 @@ from replay.pace.game_settings import GameSettings
 from replay.samplers import sampler_bytes
 from replay.storage.ring import TableSpec
 from teachers.card import ScoreRecord
-from teachers.expert import Expert
+from teachers.expert import Expert, shipped_experts
 from teachers.references import load_teacher
 
 
@@ -89,6 +89,25 @@ class Recipe:
             ValueError: there is none, or it is damaged.
         """
         return self.load_teacher(game) if self.needs.labels else None
+
+    def check_teachers(self) -> None:
+        """Load every teacher once; ValueError that names all games whose expert is missing."""
+        if not self.needs.labels:
+            return
+        missing = [
+            game
+            for game, reference in self.config.teacher_of.items()
+            if reference == game and game not in shipped_experts()
+        ]
+        if missing:
+            entries = " ".join(f"{game}=runs/experts/{game}/{game}.safetensors" for game in missing)
+            raise ValueError(
+                f"no expert is shipped for {', '.join(missing)}; train them with: python "
+                f"launch/experts.py --games {' '.join(missing)} --run-dir runs/experts, and name "
+                f"them: --teachers {entries}"
+            )
+        for game in self.games:
+            self.load_teacher(game)
 
     def load_teacher(self, game: str) -> Expert:
         """The teacher that the configuration names for the game, else the shipped one.

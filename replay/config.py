@@ -26,6 +26,9 @@ class ReplayConfig:
 
     batch_size: Annotated[int, Ge(1)] = 128
     """Transitions the learner gets at once, all games together."""
+    batch_size_per_game: Annotated[int, Ge(0)] = 0
+    """Transitions of each game in a batch, for constants that go by the number of games; it takes
+    the place of `batch_size` unless it is 0."""
     capacity_per_game: Annotated[int, Ge(1)] = 100_000
     """Transitions kept of each game without a quota of its own (paper: 100,000)."""
     min_size_per_game: Annotated[int, Ge(1)] = 2_000

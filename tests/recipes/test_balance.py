@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes.balance import Advice, BalanceConfig, Distances, Standing, balance
+from recipes.ranges import check_ranges
 
 
 def standing(distance, actors=2, share=1.0, given_share=1.0):
@@ -134,4 +135,4 @@ def test_where_scores_tell_nothing_the_policies_do():
 @pytest.mark.parametrize(("field", "value"), [("period_s", 0.0), ("bound", 0.5)])
 def test_settings_that_make_no_sense_are_refused(field, value):
     with pytest.raises(ValueError, match=f"balance.{field} must be .*{value}"):
-        BalanceConfig(**{field: value})
+        check_ranges(BalanceConfig(**{field: value}), prefix="balance.")

@@ -119,7 +119,17 @@ def test_every_preset_loads(name):
 
 
 def test_the_presets_are_those_that_the_documents_name():
-    assert {"quickstart", "smoke", "amn_8games", "amn_13games", "paper"} <= set(preset_names())
+    assert {"quickstart", "smoke", "amn_8games", "amn_13games", "paper", "paper_8games"} <= set(
+        preset_names()
+    )
+
+
+@pytest.mark.parametrize(("preset", "games"), [("paper", 13), ("paper_8games", 8)])
+def test_the_papers_batch_has_eight_samples_of_each_game(preset, games):
+    config = load(preset=load_preset(preset))
+    assert (len(config.games), config.replay.batch_size) == (games, 8 * games)
+    fewer = load("--games", "pong", "boxing", preset=load_preset(preset))
+    assert (fewer.replay.batch_size, fewer.for_game("pong").replay.batch_size) == (16, 8)
 
 
 def test_a_file_can_be_a_preset(tmp_path):
@@ -165,6 +175,7 @@ def other_values() -> list[str]:
         "network.torso": ["impala"],
         "network.dueling": ["False"],
         "network.heads": ["per_game"],
+        "replay.batch_size_per_game": ["3"],
         "replay.samples_per_insert_cap": ["64.5"],
         "replay.min_size_per_game": ["1"],
         "replay.sampler": ["hierarchical"],

@@ -92,6 +92,12 @@ def test_a_recipe_survives_the_journey_to_another_process(multitask, experts):
         assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
+def test_all_missing_experts_are_named_at_once_with_the_command_that_trains_them():
+    config = RunConfig(games=("pong", "skiing", "qbert"), num_steps=100)
+    with pytest.raises(ValueError, match=r"skiing, qbert; train them .*--games skiing qbert"):
+        Recipe(config).check_teachers()
+
+
 # Actors
 
 
