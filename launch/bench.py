@@ -7,12 +7,10 @@
     python launch/bench.py learner                      learning from replay in this process
     python launch/bench.py system                       everything, on Ray
     python launch/bench.py actor --games pong --num-envs 32
-    python launch/bench.py samplers --output DIR        what the samplers of replay are worth
     python launch/bench.py soak --output DIR            a whole run for half an hour: nothing grows
     python launch/bench.py instrumentation              what it costs a run to be watched
 
-`samplers` trains students, `soak` and `instrumentation` watch a run; these have options of their
-own (`bench.py soak --help`). Of all others the last line is one JSON object with "measured",
+`soak` and `instrumentation` watch a run and have options of their own (`bench.py soak --help`). Of all others the last line is one JSON object with "measured",
 "bound" and "ratio". The bound is put together from parts that are measured in the same run;
 benchmarks/README.md says from which.
 """
@@ -31,7 +29,6 @@ from benchmarks import acting, instrumentation, learning, system
 from benchmarks.replay import replay
 from benchmarks.replay import soak as replay_soak
 from benchmarks.reporting import complete_report, format_report
-from benchmarks.samplers import samplers
 from benchmarks.setup import BenchOptions, BenchSetup, prepare
 from benchmarks.soak import soak
 from benchmarks.timing import Result
@@ -48,7 +45,6 @@ BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
 
 
 _WITH_OWN_OPTIONS = {
-    "samplers": samplers.main,
     "soak": soak.main,
     "instrumentation": instrumentation.main,
 }

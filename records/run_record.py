@@ -179,6 +179,16 @@ def read_run(path: str | Path) -> RunRecord:
     )
 
 
+def read_tests(metrics_path: Path) -> dict[str, tuple[RecordedTest, ...]]:
+    """Tests of the trained network in a file of metrics, by game, oldest first.
+
+    Damaged lines are left out. Runs of experts record their tests in the same form.
+    """
+    rows = _read_rows(metrics_path, [])
+    games = {key.split("/")[1]: None for row in rows for key in row if key.startswith("test/")}
+    return {game: tuple(_tests_of(f"test/{game}/", rows)) for game in games}
+
+
 def number(value: object) -> float | None:
     """A finite number as float, None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -18,6 +18,7 @@ from records.run_statistics import (
     AGGREGATES,
     estimate,
     interquartile_mean,
+    probability_of_improvement,
     summarize_epochs,
 )
 
@@ -151,3 +152,22 @@ def test_fewer_tests_than_the_paper_has_are_said_to_be_fewer():
     found = summarize_epochs([2.0, math.nan, 4.0])
     assert (found.mean, found.best, found.num_averaged, found.num_tests) == (3.0, 4.0, 2, 2)
     assert summarize_epochs([]) is None
+
+
+def test_probability_of_improvement_counts_pairs_and_halves_ties() -> None:
+    found = probability_of_improvement({"a": [1.0, 2.0], "b": [5.0]}, {"a": [1.0, 3.0], "b": [4.0]})
+    assert found is not None
+    # Game a: of four pairs one tie and one win; game b: one win.
+    assert found.value == pytest.approx((1.5 / 4 + 1.0) / 2)
+    assert found.low is None
+
+
+def test_probability_of_improvement_is_one_half_against_itself_with_an_interval_around_it() -> None:
+    scores = {"a": [1.0, 2.0, 3.0], "b": [5.0, 6.0, 9.0]}
+    found = probability_of_improvement(scores, scores)
+    assert found is not None
+    assert found.value == pytest.approx(0.5)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.0 <= found.low < 0.5 < found.high <= 1.0
+    assert probability_of_improvement(scores, {"c": [1.0]}) is None

@@ -1,0 +1,118 @@
+#!/usr/bin/env python
+"""Compare settings: arms x seeds of an ordinary command, with one report.
+
+    python launch/study.py studies/samplers.yaml --dry-run        what it would run and cost
+    python launch/study.py studies/samplers.yaml --jobs 2         two runs side by side
+    python launch/study.py studies/samplers.yaml                  the same again: what is left
+    python launch/study.py my_study.yaml --out runs/mine
+
+A study that was cut off goes on where it was; several launchers may share one. Status 0 only if
+every run reached its end. docs/studies.md says what a study's file holds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from launch.options.exit_status import run_command
+from recipes.errors import parse_or_fail
+from studies.records import UnitFiles, check_unchanged
+from studies.report import write_report
+from studies.results import read_results
+from studies.runner import Runner
+from studies.study import Study, Unit, read_study
+from views.words import duration
+
+_PROG = "study.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions:
+    """Compare settings: arms x seeds of an ordinary command, with one report."""
+
+    study: Annotated[str, tyro.conf.Positional]
+    """A study's file, or the name of one that comes with the package."""
+    out: str = ""
+    """Folder of the study; default runs/studies/NAME. One that has runs of it is gone on with."""
+    jobs: int = 1
+    """Runs side by side."""
+    dry_run: bool = False
+    """Only say which runs there are, with their options, and what they will cost."""
+
+    def __post_init__(self) -> None:
+        """Refuse out-of-range values."""
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {self.jobs}")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run what is left of a study and write its report."""
+    options = parse_or_fail(lambda: tyro.cli(StudyOptions, args=argv, prog=_PROG), prog=_PROG)
+    name, study = read_study(options.study)
+    study_dir = Path(options.out or Path("runs") / "studies" / name).absolute()
+    units = study.units()
+    # Reads the options of every unit, so that a mistake in the last arm is not found at night.
+    runner = Runner(
+        units, study_dir, jobs=options.jobs, pace_steps_per_s=study.pace_steps_per_s, tell=_tell
+    )
+    check_unchanged(units, study_dir)
+    if options.dry_run:
+        _describe(study, study_dir, runner)
+        return
+    _make_folder(study_dir)
+    failed = runner.run()
+    page = write_report(read_results(study, study_dir), study_dir, name=options.study)
+    _tell(f"report: {page}")
+    if failed:
+        logs = ", ".join(str(UnitFiles.of(unit, study_dir).log) for unit in failed)
+        raise SystemExit(f"{len(failed)} of {len(units)} units failed: {logs}")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the study's folder {path}: {error.strerror}") from None
+    if not os.access(path, os.W_OK):
+        raise ValueError(f"cannot write into the study's folder {path}")
+
+
+def _describe(study: Study, study_dir: Path, runner: Runner) -> None:
+    """Show every arm and game with its options, and what is left to do."""
+    units = study.units()
+    for first in units[: len(units) // len(study.seeds)]:
+        of_seeds = [replace(first, seed=seed) for seed in study.seeds]
+        done = [_is_done(unit, study_dir) for unit in of_seeds]
+        seeds = " ".join(map(str, study.seeds))
+        _tell(
+            f"{first.arm}/{first.game}: seeds {seeds} ({sum(done)} done), {first.num_steps():,} "
+            f"steps each\n    {first.command}.py {' '.join(first.options)}"
+        )
+    pace, seconds = runner.pace(), runner.seconds_left()
+    cost = (
+        "no pace is known yet: give pace_steps_per_s in the study, or look again after a unit"
+        if pace is None or seconds is None
+        else f"at {pace:,.0f} steps/s a unit, about {duration(seconds)} (hours, minutes, seconds)"
+    )
+    total = sum(unit.num_steps() for unit in units)
+    _tell(f"{len(units)} units, {total:,} steps in all; what is left: {cost}")
+
+
+def _is_done(unit: Unit, study_dir: Path) -> bool:
+    record = UnitFiles.of(unit, study_dir).read()
+    return record is not None and record.is_done
+
+
+def _tell(line: str) -> None:
+    # Flushed, so that a study in the background can be followed in its log.
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,140 @@
+"""Figures of a study, by hand from a few recorded tests; and the report that shows them."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from studies.records import UnitFiles
+from studies.report import write_report
+from studies.results import Results, mean_height, read_results
+from studies.study import Study
+
+STEPS = (0, 100, 200)
+
+
+def record(study: Study, folder: Path, scores: dict[tuple[str, int], tuple[float, ...]]) -> Results:
+    """Results of a study whose units have recorded these scores of Pong at STEPS."""
+    for unit in study.units():
+        run = UnitFiles.of(unit, folder).run
+        run.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {
+                "seconds": x,
+                "steps": x,
+                "updates": x,
+                "test/pong/mean": y,
+                "test/pong/kl": 1 / (x + 1),
+            }
+            for x, y in zip(STEPS, scores[unit.arm, unit.seed], strict=True)
+        ]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_results(study, folder)
+
+
+@pytest.fixture
+def study() -> Study:
+    return Study(
+        arms={"base": {}, "better": {}}, seeds=[1, 2], measures=["score", "kl"], normalize="none"
+    )
+
+
+SCORES = {
+    ("base", 1): (0.0, 2.0, 4.0),
+    ("base", 2): (0.0, 4.0, 8.0),
+    ("better", 1): (1.0, 9.0, 9.0),
+    ("better", 2): (3.0, 3.0, 5.0),
+}
+
+
+def test_figures_of_each_unit_are_those_counted_by_hand(study: Study, tmp_path: Path) -> None:
+    results = record(study, tmp_path, SCORES)
+    by_unit = {(f.arm, f.seed): f for f in results.figures}
+
+    assert by_unit["better", 1].area == pytest.approx((5.0 + 9.0) / 2)
+    assert by_unit["better", 1].jump_start == 1.0
+    assert by_unit["base", 2].final == 8.0
+    # The base arm ends at (4 + 8) / 2 = 6.
+    assert results.thresholds == {"pong": 6.0}
+    assert by_unit["base", 1].steps_to_threshold is None
+    assert by_unit["base", 2].steps_to_threshold == pytest.approx(150.0)
+    assert by_unit["better", 1].steps_to_threshold == pytest.approx(100 * 5 / 8)
+
+
+def test_curves_are_compared_where_all_of_them_have_been_tested(
+    study: Study, tmp_path: Path
+) -> None:
+    record(study, tmp_path, SCORES)
+    path = UnitFiles.of(study.units()[0], tmp_path).run / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+    results = read_results(study, tmp_path)
+
+    starts = {(f.arm, f.seed): f.jump_start for f in results.figures}
+    assert starts == {("base", 1): 2.0, ("base", 2): 4.0, ("better", 1): 9.0, ("better", 2): 3.0}
+
+
+def test_differences_are_paired_by_seed_and_pairs_count_wins(study: Study, tmp_path: Path) -> None:
+    results = record(study, tmp_path, SCORES)
+
+    difference = results.difference("better", "pong")
+    assert difference is not None
+    assert difference.value == pytest.approx(((9 - 4) + (5 - 8)) / 2)
+    (pair,) = results.improvements()
+    assert (pair.arm, pair.other) == ("base", "better")
+    # base 4 beats none, 8 beats 5: one of four pairs.
+    assert pair.probability.value == pytest.approx(0.25)
+
+
+def test_a_given_threshold_and_a_scale_are_used(tmp_path: Path) -> None:
+    study = Study(arms={"base": {}}, seeds=[1], thresholds={"pong": 1.0}, normalize="human")
+    results = record(study, tmp_path, SCORES)
+    (figures,) = results.figures
+    assert figures.steps_to_threshold == pytest.approx(50.0)
+    assert figures.normalized == pytest.approx((4.0 + 20.7) / (14.6 + 20.7))
+
+
+def test_mean_height_cuts_the_curve_between_two_points() -> None:
+    points = [(0.0, 0.0), (10.0, 10.0)]
+    assert mean_height(points, 5.0, 10.0) == pytest.approx(7.5)
+    assert mean_height(points, 10.0, 10.0) is None
+
+
+def test_the_report_shows_arms_pairs_and_curves_and_writes_them_as_csv(
+    study: Study, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    results = record(study, tmp_path, SCORES)
+
+    page = write_report(results, tmp_path, name="mine").read_text()
+
+    assert "| better | 7.0 [" in page
+    assert "| base > better | 25% [" in page
+    assert "![score over steps](figures/score.png)" in page
+    assert (tmp_path / "figures" / "kl.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert rows[1]["mean"] == "2.0"
+    with (tmp_path / "units.csv").open() as file:
+        assert {row["final"] for row in csv.DictReader(file)} == {"4.0", "8.0", "9.0", "5.0"}
+
+
+def test_a_study_without_a_test_yet_has_a_page_that_says_so(study: Study, tmp_path: Path) -> None:
+    page = write_report(read_results(study, tmp_path), tmp_path, name="mine").read_text()
+    assert "No unit has recorded a test yet." in page
+
+
+def test_experts_are_read_game_by_game(tmp_path: Path) -> None:
+    study = Study(command="experts", arms={"a": {}}, seeds=[1])
+    run = UnitFiles.of(study.units()[0], tmp_path).run
+    for game, score in (("boxing", 7.0), ("pong", 5.0)):
+        (run / game).mkdir(parents=True)
+        row = {"seconds": 1, "steps": 10, "updates": 1, f"test/{game}/mean": score}
+        (run / game / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+
+    results = read_results(study, tmp_path)
+
+    assert {f.game: f.final for f in results.figures} == {"boxing": 7.0, "pong": 5.0}
+    assert UnitFiles.of(study.units()[0], tmp_path).played_steps() == 20

@@ -1,0 +1,98 @@
+"""A study's file: what it means, and one clear line for every mistake in it."""
+
+from pathlib import Path
+
+import pytest
+
+from studies.study import Study, read_study, shipped_studies
+
+ARMS = "arms: {uniform: {replay.sampler: uniform}, rank: {replay.sampler: rank}}\n"
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_every_shipped_study_is_accepted_by_its_commands_own_parser() -> None:
+    assert {"dqn_settings", "quickstart", "samplers", "smoke"} <= set(shipped_studies())
+    for name in shipped_studies():
+        for unit in read_study(name)[1].units():
+            assert unit.num_steps() > 0
+
+
+def test_units_come_seed_by_seed_with_the_arms_options_over_the_shared_ones(tmp_path: Path) -> None:
+    text = "options: {preset: smoke, num_steps: 9, seeded: 1}\narms: {a: {num-steps: 7}, b: {}}\n"
+    _, study = read_study(write(tmp_path, text + "seeds: [4, 5]\ngames: [pong, boxing]\n"))
+
+    units = study.units()
+
+    assert [unit.name for unit in units[:3]] == ["a/pong/4", "b/pong/4", "a/boxing/4"]
+    assert units[0].options[:6] == ("--games", "pong", "--preset", "smoke", "--num-steps", "7")
+    assert len(units) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (ARMS + "seeds: []\n", "seeds: List should have at least 1 item"),
+        ("arms: {}\nseeds: [1]\n", "arms: Dictionary should have at least 1 item"),
+        ("arms: {a: {}, a: {}}\nseeds: [1]\n", "a is there twice, below line 1"),
+        (ARMS + "seeds: [1, 1]\n", "seeds has 1 twice"),
+        (ARMS + "seeds: [-1]\n", "seeds.0: Input should be greater than or equal to 0"),
+        (ARMS + "seeds: [1]\ngames: [pong, pung]\n", "unknown game 'pung'"),
+        (ARMS + "seeds: [1]\nreferenz: rank\n", "referenz: Extra inputs are not permitted"),
+        (ARMS + "seeds: [1]\nreference: rang\n", "'rang' is none of the arms uniform, rank"),
+        ("arms: {../up: {}}\nseeds: [1]\n", "String should match pattern"),
+        ("arms: {figures: {}}\nseeds: [1]\n", "cannot be called 'figures'"),
+        ("arms: {a: {seed: 3}}\nseeds: [1]\n", "arm a sets seed, which every unit gets by itself"),
+        ("arms: {a: {run_dir: x}}\nseeds: [1]\n", "arm a sets run-dir"),
+        ("arms: {a: {games: [pong]}}\nseeds: [1]\ngames: [pong]\n", "arm a sets games, but"),
+        ("- a\n", "valid dictionary"),
+        ("arms: [\n", "while parsing"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=r"mine\.yaml: ") as raised:
+        read_study(write(tmp_path, text))
+    assert complaint in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_option_that_the_command_does_not_know_names_its_arm(tmp_path: Path) -> None:
+    _, study = read_study(write(tmp_path, "arms: {a: {replay.smapler: rank}}\nseeds: [1]\n"))
+    with pytest.raises(ValueError, match=r"^arm a: .*replay\.smapler.*--replay\.sampler") as raised:
+        study.units()[0].load_config()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_value_that_the_command_refuses_names_its_arm(tmp_path: Path) -> None:
+    _, study = read_study(write(tmp_path, "arms: {a: {num-steps: 0}}\nseeds: [1]\n"))
+    with pytest.raises(ValueError, match=r"^arm a: .*num_steps must be at least 1, got 0"):
+        study.units()[0].load_config()
+
+
+def test_a_file_that_is_not_there_is_one_line_with_the_shipped_studies() -> None:
+    with pytest.raises(ValueError, match=r"cannot read the study nowhere\.yaml: .*smoke"):
+        read_study("nowhere.yaml")
+
+
+def test_experts_play_their_steps_in_every_game() -> None:
+    study = Study(
+        command="experts",
+        options={"games": ["pong", "boxing"], "num-steps": 100},
+        arms={"a": {}},
+        seeds=[1],
+    )
+    assert study.units()[0].num_steps() == 200
+
+
+def test_the_fingerprint_follows_the_text_of_a_preset(tmp_path: Path) -> None:
+    preset = tmp_path / "own.yaml"
+    study = Study(options={"preset": str(preset)}, arms={"a": {}}, seeds=[1])
+    preset.write_text("games: [pong]\n")
+    before = study.units()[0].fingerprint()
+    assert study.units()[0].fingerprint() == before
+    preset.write_text("games: [boxing]\n")
+    assert study.units()[0].fingerprint() != before
