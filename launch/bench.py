@@ -10,9 +10,9 @@
     python launch/bench.py soak --output DIR            a whole run for half an hour: nothing grows
     python launch/bench.py instrumentation              what it costs a run to be watched
 
-`soak` and `instrumentation` watch a run and have options of their own (`bench.py soak --help`). Of all others the last line is one JSON object with "measured",
-"bound" and "ratio". The bound is put together from parts that are measured in the same run;
-benchmarks/README.md says from which.
+`soak` and `instrumentation` watch a run and have options of their own (`bench.py soak --help`). Of
+all others the last line is one JSON object with "measured", "bound" and "ratio". The bound is put
+together from parts that are measured in the same run; benchmarks/results/README.md says from which.
 """
 
 from __future__ import annotations

@@ -212,10 +212,14 @@ class Runner:
             return
         self._told = time.monotonic()
         shares = [
-            f"{r.files.unit.name} {r.files.played_steps() / self._steps[r.files.unit.name]:.0%}"
+            f"{r.files.unit.name} {self._share_played(r.files):.0%}"
             for r in self._running
         ]
         self._tell(f"under way: {', '.join(shares)}{self._time_left()}")
+
+    def _share_played(self, files: UnitFiles) -> float:
+        # A run ends by its updates, and actors may play on a little meanwhile.
+        return min(1.0, files.played_steps() / self._steps[files.unit.name])
 
     def _interrupt(self) -> None:
         """Let the units write their checkpoints and end; none is marked, so all go on next time."""
