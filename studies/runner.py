@@ -211,10 +211,7 @@ class Runner:
         if not self._running or time.monotonic() - self._told < _PROGRESS_S:
             return
         self._told = time.monotonic()
-        shares = [
-            f"{r.files.unit.name} {self._share_played(r.files):.0%}"
-            for r in self._running
-        ]
+        shares = [f"{r.files.unit.name} {self._share_played(r.files):.0%}" for r in self._running]
         self._tell(f"under way: {', '.join(shares)}{self._time_left()}")
 
     def _share_played(self, files: UnitFiles) -> float:

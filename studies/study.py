@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from games.registry import get_game
-from recipes.config import CommonConfig, ExpertsConfig, MultitaskConfig
+from recipes.config import RunConfig
 from recipes.loading import build_config, parse_invocation
 
 Value: TypeAlias = bool | int | float | str | list[int | float | str]
@@ -33,11 +33,8 @@ Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}
 ALL_GAMES = "all"
 """Stands for the game of a unit whose one run plays every game of its options."""
 
-_CONFIGS: dict[str, tuple[type[CommonConfig], str]] = {
-    "multitask": (MultitaskConfig, "quickstart"),
-    "experts": (ExpertsConfig, ""),
-}
-"""Configuration and default preset of each command that a study can be made of."""
+_DEFAULT_PRESETS = {"multitask": "quickstart", "experts": "experts"}
+"""Preset of each command where the options name none; as in launch/."""
 _NOT_IN_A_STUDY = ("seed", "run-dir", "resume", "redis-url")
 """Options that the runner gives to each unit itself, or that hold a password."""
 _FILES_OF_THE_REPORT = ("figures",)
@@ -140,7 +137,7 @@ class Unit:
         """ARM/GAME/SEED, also the unit's folder inside the study's."""
         return f"{self.arm}/{self.game}/{self.seed}"
 
-    def load_config(self) -> CommonConfig:
+    def load_config(self) -> RunConfig:
         """The unit's settings, by the command's own parser.
 
         Raises:
@@ -153,7 +150,7 @@ class Unit:
 
     def fingerprint(self) -> str:
         """Changes with the options and with the text of the preset that they name."""
-        _, preset = _CONFIGS[self.command]
+        preset = _DEFAULT_PRESETS[self.command]
         text = parse_invocation(self.options, default_preset=preset).preset_text
         whole = "\n".join([self.command, *self.options, text])
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
@@ -165,14 +162,13 @@ class Unit:
 
 
 @functools.cache
-def _load_config(command: Command, options: tuple[str, ...]) -> CommonConfig:
+def _load_config(command: Command, options: tuple[str, ...]) -> RunConfig:
     """Settings of a command with these options; ValueError with the parser's complaint."""
-    config_class, preset = _CONFIGS[command]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            invocation = parse_invocation(options, default_preset=preset)
-            return build_config(config_class, invocation, prog=f"{command}.py")
+            invocation = parse_invocation(options, default_preset=_DEFAULT_PRESETS[command])
+            return build_config(invocation, prog=f"{command}.py")
     except (ValueError, SystemExit) as error:
         said = complaint.getvalue().removeprefix("error: ") or str(error)
         raise ValueError(" ".join(said.split())) from None
