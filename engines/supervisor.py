@@ -5,6 +5,7 @@ advance -> look (metrics, console) -> maybe test -> maybe checkpoint -> ... -> t
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -33,6 +34,10 @@ def time_to_next_look(period_s: float, *, taken_s: float) -> float:
     in between, the launcher hears of roles that have ended.
     """
     return max(period_s - taken_s, period_s / 2)
+
+
+_LAST_SAVE_S = 12.0
+"""Longest wait for the roles when a run is interrupted; batch systems kill after 20 to 60 s."""
 
 
 class Display(Protocol):
@@ -158,15 +163,33 @@ class Supervisor:
                 self._save()
             raise
         except KeyboardInterrupt:
-            with suppress(Exception):  # Faults since the last look; what does not answer is left.
-                self._progress = self._engine.progress()
-            try:
-                # After it, so that the checkpoint is at least as far as the summary says.
-                self._save()
-            except TimeoutError:
-                self._display.note("the learner does not answer; no newer checkpoint is written")
+            self._save_what_answers()
             raise
         return self._save()
+
+    def _save_what_answers(self) -> None:
+        """Save before an interrupted run ends, within `_LAST_SAVE_S`, whatever has died by now.
+
+        A batch system signals every process of a job: the roles may have gone before this one
+        hears of it, and it kills what has not ended some seconds later.
+        """
+        failure: list[BaseException] = []
+
+        def save() -> None:
+            try:
+                with suppress(Exception):  # Faults since the last look.
+                    self._progress = self._engine.progress()
+                # After it, so that the checkpoint is at least as far as the summary says.
+                self._save()
+            except Exception as error:
+                failure.append(error)
+
+        saving = threading.Thread(target=save, name="last-save", daemon=True)
+        saving.start()
+        saving.join(_LAST_SAVE_S)
+        if saving.is_alive() or failure:
+            reason = " ".join(str(failure[0]).split())[:200] if failure else "it does not answer"
+            self._display.note(f"no newer checkpoint can be had of the learner: {reason}")
 
     @property
     def _steps(self) -> int:

@@ -17,9 +17,10 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a command line's `main` and leave with its exit status.
 
     0 for a run that reached its end, 2 and one line for a mistake of the user's, 130 after Ctrl-C
-    or SIGTERM. Anything else is a defect and shows its traceback.
+    or another signal that asks for an end (ENDING_SIGNALS). Anything else is a defect and shows its
+    traceback.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    _Interrupter().listen()
     # The roles take one thread each; a library that spins up its own would fight them for cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
@@ -36,5 +37,35 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+ENDING_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,  # The terminal has closed.
+    signal.SIGUSR1,  # Batch systems send these three some time before they kill.
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
+"""Signals that end a command in order: a run writes its checkpoint and its summary first."""
+
+
+class _Interrupter:
+    """Turns the first signal into KeyboardInterrupt, and says what a second one gives up."""
+
+    def __init__(self) -> None:
+        self._is_ending = False
+
+    def listen(self) -> None:
+        for number in ENDING_SIGNALS:
+            # nohup, and a shell that starts a job in the background, have some ignored on purpose.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
+        if self._is_ending:
+            print(
+                "interrupted again: leaving at once; what the run's folder holds by now stays, and "
+                "--resume goes on from its newest checkpoint",
+                file=sys.stderr,
+            )
+        self._is_ending = True
+        raise KeyboardInterrupt

@@ -1,12 +1,7 @@
 """What all command lines share: --preset, --resume, and how a command ends."""
 
-import os
-import signal
-import sys
-
 import pytest
 
-from launch.options.exit_status import run_command
 from recipes.loading import build_config, dump_config, load_config, parse_invocation
 from records.run_dir import RunDir
 
@@ -84,71 +79,3 @@ def test_an_abbreviated_option_is_not_taken_for_another():
 
 
 # How a command ends
-
-
-@pytest.fixture
-def own_signals(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["command.py", "--seed", "3"])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-    def complain(number, frame):
-        raise AssertionError("nobody has taken SIGTERM over")
-
-    before = signal.signal(signal.SIGTERM, complain)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-def status_of(main) -> object:
-    with pytest.raises(SystemExit) as left:
-        run_command(main)
-    return left.value.code
-
-
-@pytest.mark.usefixtures("own_signals")
-def test_a_command_gets_its_arguments_and_ends_with_0():
-    seen = []
-    assert status_of(seen.append) == 0
-    assert seen == [["--seed", "3"]]
-
-
-@pytest.mark.usefixtures("own_signals")
-def test_a_users_mistake_is_one_line_and_status_2(capsys):
-    def main(argv):
-        raise ValueError("there is no such game")
-
-    assert status_of(main) == 2
-    assert capsys.readouterr().err == "error: there is no such game\n"
-
-
-@pytest.mark.usefixtures("own_signals")
-def test_ctrl_c_ends_with_130_and_says_nothing(capsys):
-    def main(argv):
-        raise KeyboardInterrupt
-
-    assert status_of(main) == 130
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.usefixtures("own_signals")
-def test_sigterm_is_like_ctrl_c():
-    cleaned = []
-
-    def main(argv):
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.pause()
-        finally:
-            cleaned.append(True)
-
-    assert status_of(main) == 130
-    assert cleaned == [True]
-
-
-@pytest.mark.usefixtures("own_signals")
-def test_a_defect_keeps_its_traceback():
-    def main(argv):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        run_command(main)

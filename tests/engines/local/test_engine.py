@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import threading
 
 import pytest
 import signals
@@ -473,16 +474,28 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_a_summary(interrupted, tmp_p
     assert sum(summary["steps"].values()) > 0
 
 
+@pytest.mark.parametrize("failure", [TimeoutError(), RuntimeError("the learner has died")])
 def test_an_interrupted_run_whose_learner_does_not_answer_has_a_summary(
-    interrupted, tmp_path, monkeypatch
+    interrupted, tmp_path, monkeypatch, failure
 ):
     def wait_in_vain(engine):
-        raise TimeoutError
+        raise failure
 
     monkeypatch.setattr(LocalEngine, "snapshot", wait_in_vain)
     interrupted()
     check_summary(read_summary(tmp_path / "run"))
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
+def test_an_interrupted_run_does_not_wait_for_a_learner_that_hangs(
+    interrupted, tmp_path, monkeypatch
+):
+    released = threading.Event()
+    monkeypatch.setattr(LocalEngine, "snapshot", lambda engine: released.wait())
+    monkeypatch.setattr("engines.supervisor._LAST_SAVE_S", 0.1)
+    interrupted()
+    released.set()
+    check_summary(read_summary(tmp_path / "run"))
 
 
 def test_a_run_interrupted_during_its_last_test_has_checkpoint_and_summary(

@@ -1,0 +1,96 @@
+"""How commands end: exit statuses, and the signals that ask for an end."""
+
+import signal
+import sys
+
+import pytest
+
+from launch.options.exit_status import ENDING_SIGNALS, run_command
+
+
+@pytest.fixture
+def own_signals(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["command.py", "--seed", "3"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def complain(number, frame):
+        raise AssertionError(f"nobody has taken signal {number} over")
+
+    # Also where a shell has started the tests in the background, with SIGINT ignored.
+    before = {number: signal.signal(number, complain) for number in ENDING_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def status_of(main) -> object:
+    with pytest.raises(SystemExit) as left:
+        run_command(main)
+    return left.value.code
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_command_gets_its_arguments_and_ends_with_0():
+    seen = []
+    assert status_of(seen.append) == 0
+    assert seen == [["--seed", "3"]]
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_users_mistake_is_one_line_and_status_2(capsys):
+    def main(argv):
+        raise ValueError("there is no such game")
+
+    assert status_of(main) == 2
+    assert capsys.readouterr().err == "error: there is no such game\n"
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_ctrl_c_ends_with_130_and_says_nothing(capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    assert status_of(main) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("own_signals")
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_every_signal_that_asks_for_an_end_is_like_ctrl_c(number):
+    cleaned = []
+
+    def main(argv):
+        try:
+            signal.raise_signal(number)
+        finally:
+            cleaned.append(True)
+
+    assert status_of(main) == 130
+    assert cleaned == [True]
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_signal_that_is_ignored_on_purpose_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As nohup does.
+    assert status_of(lambda argv: signal.raise_signal(signal.SIGHUP)) == 0
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_second_signal_says_what_it_leaves(capsys):
+    def main(argv):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    assert status_of(main) == 130
+    assert "interrupted again" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_defect_keeps_its_traceback():
+    def main(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_command(main)
