@@ -19,6 +19,7 @@ import torch
 from benchmarks.setup import BenchSetup, play, without_pacing
 from benchmarks.timing import Result, Window, measure_rounds, medians, timed
 from learner.batch import DeviceBatch
+from learner.learner import precision_on
 from learner.optim import build_optimizer
 from networks.weights import LocalWeights
 from recipes.recipe import Recipe
@@ -69,7 +70,7 @@ def run(setup: BenchSetup) -> Result:
         settings={
             "device": setup.device.type,
             "threads": torch.get_num_threads(),
-            "precision": recipe.config.learner.precision,
+            "precision": precision_on(setup.device, recipe.config.learner.precision),
             "optimizer": recipe.config.learner.optimizer,
         },
     )
@@ -115,7 +116,7 @@ class _Learning:
             config.learner.learning_rate,
             mean_over=config.replay.batch_size,
         )
-        self._precision = config.learner.precision
+        self._precision = precision_on(device, config.learner.precision)
         self._num_updates = 1
         self._batches: list[SampleBatch] = []
         self._loaded: list[DeviceBatch] = []

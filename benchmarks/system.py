@@ -29,6 +29,7 @@ from benchmarks.setup import BenchSetup, without_pacing
 from benchmarks.timing import Result, Rounds, measure_rounds, medians
 from engines.engine import Engine
 from engines.opening import connect_to_ray, open_engine, open_redis
+from learner.learner import precision_on
 from recipes.recipe import Recipe
 from records.progress import Progress
 
@@ -87,7 +88,7 @@ def run(setup: BenchSetup) -> Result:
             "actors": sum(recipe.num_actors.values()),
             "shards": replay.num_shards,
             "device": setup.device.type,
-            "precision": recipe.config.learner.precision,
+            "precision": precision_on(setup.device, recipe.config.learner.precision),
         },
     )
 

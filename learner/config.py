@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerConfig:
@@ -22,8 +24,9 @@ class LearnerConfig:
     """Added to the root of Adam's second moment; only for `adam`."""
     max_gradient_norm: Annotated[float, Ge(0)] = 10.0
     """Gradients are scaled down to this norm; 0 leaves them alone (paper: 0)."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of convolutions and hidden layers; weights, heads and losses are always float32."""
+    precision: Precision = "auto"
+    """Precision of convolutions and hidden layers; weights, heads and losses are always float32.
+    `auto` is bfloat16 where the device has instructions for it, else float32."""
     publish_period: Annotated[int, Ge(1)] = 50
     """Updates between two publications of the weights."""
     num_replicas: Annotated[int, Ge(1)] = 1

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
-from learner.config import LearnerConfig
+from learner.config import LearnerConfig, Precision
 from learner.game_means import GameMeans
 from learner.objectives.base import Objective
 from learner.pooling import pool_weights
@@ -29,7 +29,6 @@ from learner.schedule import LearningRate
 from networks.weights import WeightSink, WeightsVersion, take_snapshot
 from replay.client import ReplayReader
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
-
 
 @dataclass(frozen=True, slots=True)
 class _PendingPriorities:
@@ -74,6 +73,7 @@ class Learner:
             incarnation: above that of any learner this run has had; `load_state` may raise it.
         """
         self._config = config
+        self._precision = precision_on(device, config.precision)
         self._network = network
         self._objective = objective
         self._optimizer = optimizer
@@ -244,7 +244,7 @@ class Learner:
         return gradients
 
     def _autocast(self) -> AbstractContextManager[object]:
-        if self._config.precision == "float32":
+        if self._precision == "float32":
             return nullcontext()
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
@@ -266,6 +266,19 @@ class Learner:
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record()
         return _PendingPriorities(keys, on_host_B, copied)
+
+
+def precision_on(device: torch.device, wanted: Precision) -> Literal["float32", "bfloat16"]:
+    """Precision that is used on `device` when `wanted` is configured."""
+    if wanted != "auto":
+        return wanted
+    if device.type != "cpu":
+        return "bfloat16"
+    # PyTorch emulates what the processor lacks, eight times slower than float32. A PyTorch that
+    # cannot say what the processor has counts as one without.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    has_bfloat16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
 def _updates(encoded_versions: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from players import table_spec
 from learner.batch import BatchLoader
 from learner.checkpoint import load_newest, save_checkpoint
 from learner.config import LearnerConfig
-from learner.learner import Learner
+from learner.learner import Learner, precision_on
 from learner.objectives.base import ObjectiveResult
 from learner.objectives.config import DqnConfig, MimicConfig
 from learner.objectives.mimic import ActorMimicObjective
@@ -240,6 +240,24 @@ def test_bfloat16_comes_close_to_float32(kind):
     assert not np.array_equal(half_priorities, priorities)
     for name, value in metrics.items():
         assert half_metrics[name] == pytest.approx(value, rel=0.03, abs=0.01), name
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False}, "float32"),
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"neon": True, "bf16": True}, "bfloat16"),
+    ],
+)
+def test_auto_is_bfloat16_only_where_the_processor_has_it(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    cpu = torch.device("cpu")
+    assert precision_on(cpu, "auto") == expected
+    assert precision_on(torch.device("cuda"), "auto") == "bfloat16"
+    assert precision_on(cpu, "bfloat16") == "bfloat16"
+    assert precision_on(cpu, "float32") == "float32"
 
 
 # Weights and versions
