@@ -13,7 +13,7 @@ from typing import Protocol
 
 from actors.evaluator import EvaluationResult
 from networks.student_file import save_student
-from networks.weights import WeightSnapshot, apply_snapshot
+from networks.weights import WeightSnapshot, apply_snapshot, take_snapshot
 from recipes.evaluation import StudentTest, confirm_score
 from recipes.recipe import Recipe
 from records.machine import describe_hardware
@@ -54,6 +54,11 @@ class NewestStudent:
     def keep_newest(self, snapshot: WeightSnapshot) -> None:
         """Replace the student on disk."""
         config = self._recipe.config
+        network = self._recipe.build_acting_network(config.games[0])
+        if network.num_quantiles:
+            # A student file knows of scores alone, which are the quantiles' means.
+            apply_snapshot(network, snapshot)
+            snapshot = take_snapshot(network.without_quantiles(), snapshot.version, half=False)
         save_student(self._folder, snapshot, network=config.network, games=config.games)
 
     def keep_tested(
@@ -131,7 +136,7 @@ class BestExpert:
         replay = "uniform" if is_uniform else f"{config.replay.sampler} prioritized"
         return {
             "game": self._game,
-            "algorithm": f"double DQN, {config.dqn.num_steps}-step, {replay} replay",
+            "algorithm": f"{config.dqn.algorithm}, {replay} replay",
             "protocol": config.protocol,
             "trained_steps": steps,
             "scores": scores,

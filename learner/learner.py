@@ -30,6 +30,7 @@ from networks.weights import WeightSink, WeightsVersion, take_snapshot
 from replay.client import ReplayReader
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
 
+
 @dataclass(frozen=True, slots=True)
 class _PendingPriorities:
     """Priorities of the last batch, on their way from the device."""

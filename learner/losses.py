@@ -8,6 +8,8 @@ Shape suffixes:
     B  transitions in the batch, all games mixed
     A  joint action set (18 for Atari)
     D  width of one teacher's last hidden layer
+    Z  quantiles that are learned
+    Y  quantiles of the target
 """
 
 import torch
@@ -121,6 +123,62 @@ def double_q_loss(
     return loss_B, (target_B - chosen_B).detach()
 
 
+def quantile_double_q_loss(
+    quantiles_BAZ: Tensor,
+    actions_B: Tensor,
+    returns_B: Tensor,
+    bootstrap_discounts_B: Tensor,
+    q_next_online_BA: Tensor,
+    next_target_BAY: Tensor,
+    legal_BA: Tensor,
+    *,
+    huber_delta: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Quantile regression of the return's distribution, with double Q-learning's choice of action.
+
+    QR-DQN (Dabney et al. 2018, https://arxiv.org/abs/1710.10044, equation 10 and algorithm 1):
+
+        a*         = argmax over legal a of q_next_online(a), the mean of its quantiles
+        target_j   = return + bootstrap_discount * next_target_j(a*)
+        u_ij       = target_j - quantile_i(action)
+        level_i    = (2 i - 1) / (2 Z)                         for i = 1 .. Z
+        rho_i(u)   = |level_i - [u < 0]| * huber(u)            huber as in double_q_loss
+        loss       = sum over i of the mean over j of rho_i(u_ij)
+
+    The paper's algorithm takes a* from the target network; passing the target's means as
+    q_next_online_BA gives that.
+
+    Args:
+        quantiles_BAZ: The only argument that gets a gradient.
+        actions_B: int64 joint action ids that were taken.
+        returns_B: Discounted n-step reward sums.
+        bootstrap_discounts_B: discount^n; 0 where the return ends with its episode.
+        q_next_online_BA: Online network's means n steps later, always finite.
+        next_target_BAY: Target network's quantiles of the same observations.
+        legal_BA: bool; one mask serves both times.
+        huber_delta: kappa in the paper; same unit as the returns.
+
+    Returns:
+        (loss, td_error): float32 [B] each; td_error is the mean target minus the mean quantile,
+        detached, signed and unclipped, so that priorities mean what they mean without quantiles.
+    """
+    with torch.no_grad():
+        best_actions_B = masked_argmax(q_next_online_BA, legal_BA)
+        bootstrap_BY = _pick_quantiles(next_target_BAY, best_actions_B)
+        discounts_B1 = bootstrap_discounts_B.float().unsqueeze(1)
+        target_BY = returns_B.float().unsqueeze(1) + discounts_B1 * bootstrap_BY
+    chosen_BZ = _pick_quantiles(quantiles_BAZ, actions_B)
+    num_quantiles = chosen_BZ.shape[1]
+    steps_Z = torch.arange(num_quantiles, device=chosen_BZ.device, dtype=torch.float32)
+    levels_Z1 = ((steps_Z + 0.5) / num_quantiles).unsqueeze(1)
+    chosen_BZY = chosen_BZ.unsqueeze(2).expand(-1, -1, target_BY.shape[1])
+    target_BZY = target_BY.unsqueeze(1).expand(-1, num_quantiles, -1)
+    huber_BZY = functional.huber_loss(chosen_BZY, target_BZY, reduction="none", delta=huber_delta)
+    is_below_BZY = (target_BZY < chosen_BZY.detach()).float()
+    loss_B = ((levels_Z1 - is_below_BZY).abs() * huber_BZY).mean(2).sum(1)
+    return loss_B, target_BY.mean(1) - chosen_BZ.detach().mean(1)
+
+
 def importance_weights(
     inverse_probabilities_B: Tensor, exponent: float, *, largest: Tensor | None = None
 ) -> Tensor:
@@ -145,6 +203,11 @@ def importance_weights(
     inverse_B = inverse_probabilities_B.detach().double()
     maximum = inverse_B.max() if largest is None else largest.double()
     return (inverse_B / maximum).pow(exponent).float()
+
+
+def _pick_quantiles(quantiles_BAZ: Tensor, actions_B: Tensor) -> Tensor:
+    rows_B = torch.arange(len(actions_B), device=actions_B.device)
+    return quantiles_BAZ[rows_B, actions_B].float()
 
 
 def _pick(values_BA: Tensor, actions_B: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "minatar": "the MinAtar paper's, for 10x10 frames: 16 maps, 128 features",
         "nature_valid": "nature as most other libraries pad it; for their teachers",
         "nature_same": "nature as Dopamine pads it; for its teachers",
+        "nature_quarter_norm": "nature_quarter with a layer normalisation before every ReLU",
     }
 )
 """What each torso is, by its name; networks/torso.py builds them."""
@@ -40,8 +41,8 @@ class NetworkConfig:
     """Architecture of one network."""
 
     torso: str = "nature"
-    """One of nature, nature_quarter, large, impala, minatar (and nature_valid and nature_same, the
-    torsos of teachers from other libraries)."""
+    """One of nature, nature_quarter, nature_quarter_norm, large, impala, minatar (and nature_valid
+    and nature_same, the torsos of teachers from other libraries)."""
 
     heads: HeadSharing = "joint"
     """`joint`: one head for all games; `per_game`: a last layer for each; `per_game_dense`: the

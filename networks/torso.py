@@ -123,29 +123,35 @@ def _build_plain(
     observation_shape: ObservationShape,
     convolutions: Sequence[_Convolution],
     dense_widths: Sequence[int],
+    *,
+    normalized: bool = False,
 ) -> Torso:
-    """Convolutions and dense layers with a ReLU after each."""
+    """Convolutions and dense layers with a ReLU after each, a layer normalisation before it."""
     channels, height, width = observation_shape
     layers: list[nn.Module] = []
     for conv in convolutions:
-        layers += [
-            nn.Conv2d(channels, conv.channels, conv.kernel, conv.stride, conv.padding),
-            nn.ReLU(inplace=True),
-        ]
+        layers.append(nn.Conv2d(channels, conv.channels, conv.kernel, conv.stride, conv.padding))
+        if normalized:
+            # One group of all channels is a layer normalisation that keeps channels_last.
+            layers.append(nn.GroupNorm(1, conv.channels))
+        layers.append(nn.ReLU(inplace=True))
         channels = conv.channels
         height, width = conv.output_size(height), conv.output_size(width)
     return Torso(
         nn.Sequential(*layers),
-        _dense(channels * height * width, dense_widths),
+        _dense(channels * height * width, dense_widths, normalized=normalized),
         observation_shape=observation_shape,
         num_features=dense_widths[-1],
     )
 
 
-def _dense(num_inputs: int, widths: Sequence[int]) -> nn.Sequential:
+def _dense(num_inputs: int, widths: Sequence[int], *, normalized: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in widths:
-        layers += [nn.Linear(num_inputs, width), nn.ReLU(inplace=True)]
+        layers.append(nn.Linear(num_inputs, width))
+        if normalized:
+            layers.append(nn.LayerNorm(width))
+        layers.append(nn.ReLU(inplace=True))
         num_inputs = width
     return nn.Sequential(*layers)
 
@@ -236,6 +242,21 @@ def _minatar(observation_shape: ObservationShape) -> Torso:
     return _build_plain(observation_shape, [_Convolution(16, 3)], [128])
 
 
+def _nature_quarter_norm(observation_shape: ObservationShape) -> Torso:
+    """`nature_quarter` with a layer normalisation before every ReLU, as in PQN.
+
+    Ba et al. 2016 (https://arxiv.org/abs/1607.06450); where it stands is Gallici et al. 2024
+    (https://arxiv.org/abs/2407.04811). After a convolution it runs over all of a state's numbers
+    and has a scale and an offset for each channel.
+    """
+    return _build_plain(
+        observation_shape,
+        [_Convolution(16, 8, 4, 1), _Convolution(32, 4, 2), _Convolution(32, 3)],
+        [256],
+        normalized=True,
+    )
+
+
 class _ResidualBlock(nn.Module):
     """relu, conv 3x3, relu, conv 3x3, plus the input."""
 
@@ -281,6 +302,7 @@ TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
     "minatar": _minatar,
     "nature_valid": _nature_valid,
     "nature_same": _nature_same,
+    "nature_quarter_norm": _nature_quarter_norm,
 }
 """Every torso by the name used in configurations and on teachers' cards."""
 

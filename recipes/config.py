@@ -150,6 +150,10 @@ class RunConfig:
     samples_per_insert_caps: tuple[str, ...] = ()
     """`game=cap` where a game's cap differs from replay.samples_per_insert_cap; without meaning
     when every game is pinned."""
+    start_from: tuple[str, ...] = ()
+    """`game=path/to/GAME.safetensors` of an expert whose weights the network begins with, or
+    `game=game` for the shipped one; all quantiles of an action then begin at the expert's value.
+    Only for networks of one game."""
     mimic: MimicConfig = field(default_factory=MimicConfig)
     dqn: DqnConfig = field(default_factory=DqnConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
@@ -182,7 +186,7 @@ class RunConfig:
         check_engine_options(self.engine, learner=self.learner, actor=self.actor)
         check_every_shard_is_fed(self.actors_of, self.replay.num_shards)
         # Read once here, so that a mistake in a list of `game=value` is told at the start.
-        _ = self.temperature_of, self.teacher_of
+        _ = self.temperature_of, self.teacher_of, self.start_of
         for game, settings in self.game_settings.items():
             check_game_settings(game, settings, self.replay)
 
@@ -214,6 +218,7 @@ class RunConfig:
             shares=keep(self.shares),
             quotas=keep(self.quotas),
             samples_per_insert_caps=keep(self.samples_per_insert_caps),
+            start_from=keep(self.start_from),
         )
 
     def with_absolute_paths(self) -> RunConfig:
@@ -222,15 +227,9 @@ class RunConfig:
         Addresses on the Hub get the commit that they mean today: all processes, and the run when it
         is resumed, have the same teacher then.
         """
-        teachers = []
-        for entry in self.teachers:
-            game, separator, reference = entry.rpartition("=")
-            if is_hub_reference(reference):
-                reference = pin(reference, game=game or None)
-            elif reference.endswith(".safetensors"):
-                reference = str(Path(reference).absolute())
-            teachers.append(f"{game}{separator}{reference}")
-        return replace(self, teachers=tuple(teachers))
+        return replace(
+            self, teachers=_made_absolute(self.teachers), start_from=_made_absolute(self.start_from)
+        )
 
     @property
     def temperature_of(self) -> dict[str, float]:
@@ -275,3 +274,23 @@ class RunConfig:
         """Reference of each game's teacher: a path, or the game's name for the shipped one."""
         given = parse_per_game("teachers", self.teachers, self.games, default="", convert=any_text)
         return {game: reference or game for game, reference in given.items()}
+
+    @property
+    def start_of(self) -> dict[str, str]:
+        """Reference of the expert that each game's network begins with; empty for none."""
+        return parse_per_game(
+            "start_from", self.start_from, self.games, default="", convert=any_text
+        )
+
+
+def _made_absolute(entries: tuple[str, ...]) -> tuple[str, ...]:
+    """The same references to experts, as `RunConfig.with_absolute_paths` says."""
+    made = []
+    for entry in entries:
+        game, separator, reference = entry.rpartition("=")
+        if is_hub_reference(reference):
+            reference = pin(reference, game=game or None)
+        elif reference.endswith(".safetensors"):
+            reference = str(Path(reference).absolute())
+        made.append(f"{game}{separator}{reference}")
+    return tuple(made)

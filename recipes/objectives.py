@@ -35,6 +35,8 @@ class Needs:
     """Whether a teacher labels every state."""
     features: bool = False
     """Whether the teacher's features are stored and regressed."""
+    num_quantiles: int = 0
+    """Quantiles of every action's return that the head gives; 0 for their mean alone."""
     num_successors: int = 0
     """Steps after each transition that replay delivers: n of an n-step return."""
     gamma: float = 0.99
@@ -104,6 +106,7 @@ class _Dqn:
         dqn = config.dqn
         return Needs(
             head="q_values",
+            num_quantiles=dqn.quantiles,
             num_successors=dqn.num_steps,
             gamma=dqn.gamma,
             reward_clip=dqn.reward_clip,

@@ -59,7 +59,13 @@ class Recipe:
         sizes = {}
         if self.needs.features:
             sizes = {game: self.load_teacher(game).num_features for game in self.games}
-        return self._build_network(sizes)
+        network = self._build_network(sizes)
+        starts = {game: start for game, start in self.config.start_of.items() if start}
+        if starts and len(self.games) > 1:
+            raise ValueError("start_from is for a network of one game, but this one has several")
+        for game, reference in starts.items():
+            _begin_with(network, load_teacher(reference, game))
+        return network
 
     def build_acting_network(self, game: str) -> MultitaskNetwork:
         """The part of the network that acts, ready for one game."""
@@ -68,7 +74,10 @@ class Recipe:
     def _build_network(self, teacher_feature_sizes: dict[str, int]) -> MultitaskNetwork:
         specs = [get_game(game) for game in self.games]
         return build_network(
-            self.config.network, specs, teacher_feature_sizes=teacher_feature_sizes
+            self.config.network,
+            specs,
+            num_quantiles=self.needs.num_quantiles,
+            teacher_feature_sizes=teacher_feature_sizes,
         )
 
     def build_objective(self, network: nn.Module, device: torch.device) -> Objective:
@@ -156,3 +165,22 @@ class Recipe:
         ]
         temperatures = (*self.config.temperatures, *policies)
         return Recipe(replace(self.config, temperatures=temperatures))
+
+
+def _begin_with(network: MultitaskNetwork, expert: Expert) -> None:
+    """Give the network an expert's weights; ValueError if the two are built differently."""
+    start = expert.network
+    if (
+        not isinstance(start, MultitaskNetwork)
+        or start.critic is not None
+        or (start.torso_name, start.dueling) != (network.torso_name, network.dueling)
+    ):
+        architecture = expert.card.architecture
+        raise ValueError(
+            f"start_from: the expert for {expert.card.game!r} has torso {architecture.torso!r}, "
+            f"head {architecture.head!r} and dueling {architecture.dueling}, which are not those "
+            f"of network.torso ({network.torso_name!r}) and network.dueling ({network.dueling})"
+        )
+    # Not strict: an expert has no feature regressors.
+    weights = start.with_quantiles(network.num_quantiles).state_dict()
+    network.load_state_dict(weights, strict=False)

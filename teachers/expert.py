@@ -185,8 +185,9 @@ def save_expert(
 ) -> TeacherCard:
     """Write GAME.safetensors and its card GAME.json beside it.
 
-    Each file is replaced in one step, the weights first. Should the program die in between, the
-    old card does not match the new weights and loading says so.
+    A network with quantiles is written as the ordinary network that gives their means: a teacher is
+    asked for no more. Each file is replaced in one step, the weights first. Should the program die
+    in between, the old card does not match the new weights and loading says so.
 
     Args:
         network: on any device; it is not changed.
@@ -202,6 +203,8 @@ def save_expert(
     path = Path(path)
     if path.suffix != _SUFFIX:
         raise ValueError(f"experts are saved as GAME{_SUFFIX}, not as {path.name!r}")
+    if isinstance(network, MultitaskNetwork) and network.num_quantiles:
+        network = network.without_quantiles()
     snapshot = take_snapshot(network, WeightsVersion(0, 0), half=half)
     data: bytes = save_safetensors(snapshot.arrays)
     filled = {

@@ -37,3 +37,12 @@ class DqnConfig:
     """Updates between copies to the target network."""
     importance_exponent: Annotated[float, Interval(ge=0, le=1)] = 0.4
     """How far importance weights correct for prioritized sampling."""
+    quantiles: Annotated[int, Interval(ge=0, le=1_024)] = 0
+    """Number of quantiles of the return learned for every action (QR-DQN; the paper has 200); 0
+    learns its mean alone."""
+
+    @property
+    def algorithm(self) -> str:
+        """Name of what these settings make of the objective, for an expert's card."""
+        name = f"double QR-DQN with {self.quantiles} quantiles" if self.quantiles else "double DQN"
+        return f"{name}, {self.num_steps}-step"

@@ -1,4 +1,4 @@
-"""Learning from rewards: n-step double DQN."""
+"""Learning from rewards: n-step double DQN, of means or of quantiles."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
-from learner.batch import DeviceBatch
-from learner.losses import (
-    double_q_loss,
-    importance_weights,
-)
+from learner.batch import DeviceBatch, TemporalDifferenceBatch
+from learner.losses import double_q_loss, importance_weights, quantile_double_q_loss
 from learner.objectives.base import ObjectiveResult
 from learner.objectives.config import DqnConfig
 from networks.network import MultitaskNetwork
@@ -21,11 +18,16 @@ class DqnObjective:
     """n-step double Q-learning with a target network.
 
     (van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461; as in Ape-X, Horgan et al. 2018,
-    https://arxiv.org/abs/1803.00933, section 3.)
+    https://arxiv.org/abs/1803.00933, section 3.) With quantiles the loss is that of QR-DQN (Dabney
+    et al. 2018, https://arxiv.org/abs/1710.10044); actions and priorities go by the means.
     """
 
     def __init__(self, config: DqnConfig, network: MultitaskNetwork, *, legal_GA: Tensor) -> None:
-        """Learn `network`; `legal_GA` bool on its device."""
+        """Learn `network`, which has the configured quantiles; `legal_GA` bool on its device."""
+        if network.num_quantiles != config.quantiles:
+            raise ValueError(
+                f"dqn.quantiles is {config.quantiles}, but the network has {network.num_quantiles}"
+            )
         self.num_successors = config.num_steps
         self._config = config
         self._network = network
@@ -33,11 +35,30 @@ class DqnObjective:
         self._legal_GA = legal_GA
 
     def __call__(self, batch: DeviceBatch) -> ObjectiveResult:
-        """Weighted mean of the Huber losses."""
+        """Weighted mean of the losses; their kind is that of the network's head."""
         future = batch.temporal_difference
         if future is None:
             raise ValueError("value learning needs batches with successors")
         legal_BA = self._legal_GA[batch.game_index_B]
+        terms = self._quantile_terms if self._config.quantiles else self._mean_terms
+        loss_B, td_error_B, q_BA = terms(batch, future, legal_BA)
+        weights_B = batch.loss_weights_B * importance_weights(
+            batch.inverse_probabilities_B,
+            self._config.importance_exponent,
+            largest=batch.largest_inverse,
+        )
+        loss = (weights_B * loss_B).mean()
+        metrics = {
+            "td_loss": loss.detach(),
+            "td_error": td_error_B.abs().mean(),
+            "q_value": q_BA.detach().masked_fill(~legal_BA, -torch.inf).amax(1).mean(),
+        }
+        return ObjectiveResult(loss, td_error_B.abs(), metrics)
+
+    def _mean_terms(
+        self, batch: DeviceBatch, future: TemporalDifferenceBatch, legal_BA: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss_B, td_error_B, q_BA) of a network with one value per action."""
         with torch.no_grad():
             next_online_BA = self._network(future.bootstrap_observations_BCHW, batch.game_index_B)
             next_target_BA = self._target(future.bootstrap_observations_BCHW, batch.game_index_B)
@@ -51,18 +72,28 @@ class DqnObjective:
             next_target_BA,
             legal_BA,
         )
-        weights_B = batch.loss_weights_B * importance_weights(
-            batch.inverse_probabilities_B,
-            self._config.importance_exponent,
-            largest=batch.largest_inverse,
+        return loss_B, td_error_B, q_BA
+
+    def _quantile_terms(
+        self, batch: DeviceBatch, future: TemporalDifferenceBatch, legal_BA: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss_B, td_error_B, q_BA) of a network with quantiles, whose means are q_BA."""
+        with torch.no_grad():
+            next_online_BA = self._network(future.bootstrap_observations_BCHW, batch.game_index_B)
+            next_target_BAZ = self._target.forward_quantiles(
+                future.bootstrap_observations_BCHW, batch.game_index_B
+            )
+        quantiles_BAZ = self._network.forward_quantiles(batch.observations_BCHW, batch.game_index_B)
+        loss_B, td_error_B = quantile_double_q_loss(
+            quantiles_BAZ,
+            batch.actions_B,
+            future.returns_B,
+            future.bootstrap_discounts_B,
+            next_online_BA,
+            next_target_BAZ,
+            legal_BA,
         )
-        loss = (weights_B * loss_B).mean()
-        metrics = {
-            "td_loss": loss.detach(),
-            "td_error": td_error_B.abs().mean(),
-            "q_value": q_BA.detach().masked_fill(~legal_BA, -torch.inf).amax(1).mean(),
-        }
-        return ObjectiveResult(loss, td_error_B.abs(), metrics)
+        return loss_B, td_error_B, quantiles_BAZ.mean(2)
 
     def after_update(self, num_updates: int) -> None:
         """Copy the network to the target network when its period is over."""

@@ -13,6 +13,7 @@ from learner.losses import (
     feature_mimic_loss,
     importance_weights,
     policy_mimic_loss,
+    quantile_double_q_loss,
 )
 
 
@@ -203,6 +204,100 @@ def test_bootstrap_values_get_no_gradient():
     assert q.grad is not None
     assert online.grad is None
     assert target.grad is None
+
+
+def test_quantile_loss_of_two_transitions_worked_out_by_hand():
+    # 0: action 2 is illegal, so action 1's quantiles count: targets 1 + 0.5 * (0, 6) = (1, 4).
+    #    Level 1/4 at 0: u = 1 and 4, 0.25 * (0.5 + 3.5) / 2 = 0.5.
+    #    Level 3/4 at 2: u = -1 and 2, (0.25 * 0.5 + 0.75 * 1.5) / 2 = 0.625.
+    # 1: terminal, targets (-1, -1). Level 1/4 at -1: 0. Level 3/4 at 1: u = -2, 0.25 * 1.5.
+    quantiles = torch.zeros(2, 3, 2)
+    quantiles[0, 1] = torch.tensor([0.0, 2.0])
+    quantiles[1, 0] = torch.tensor([-1.0, 1.0])
+    quantiles.requires_grad_()
+    following = torch.full((2, 3, 2), 50.0)
+    following[0, 1] = torch.tensor([0.0, 6.0])
+    loss, td_error = quantile_double_q_loss(
+        quantiles,
+        actions_B=torch.tensor([1, 0]),
+        returns_B=torch.tensor([1.0, -1.0]),
+        bootstrap_discounts_B=torch.tensor([0.5, 0.0]),
+        q_next_online_BA=torch.tensor([[0.0, 1.0, 7.0], [1.0, 1.0, 1.0]]),
+        next_target_BAY=following,
+        legal_BA=torch.tensor([[True, True, False], [True, True, True]]),
+    )
+    assert loss.tolist() == pytest.approx([1.125, 0.375])
+    assert td_error.tolist() == pytest.approx([1.5, -1.0])
+    assert not td_error.requires_grad
+    loss.sum().backward()
+    assert quantiles.grad is not None
+    expected = torch.zeros(2, 3, 2)
+    expected[0, 1] = torch.tensor([-0.25, -0.25])
+    expected[1, 0] = torch.tensor([0.0, 0.25])
+    torch.testing.assert_close(quantiles.grad, expected)
+
+
+def slow_quantile_loss(quantiles, actions, returns, discounts, online, following, legal, delta):
+    num_quantiles = quantiles.shape[2]
+    losses, errors = [], []
+    for b in range(len(quantiles)):
+        best = max((a for a in range(online.shape[1]) if legal[b, a]), key=lambda a: online[b, a])
+        chosen = quantiles[b, actions[b]]
+        targets = [returns[b] + discounts[b] * value for value in following[b, best]]
+        loss = 0.0
+        for i in range(1, num_quantiles + 1):
+            level = (2 * i - 1) / (2 * num_quantiles)
+            for target in targets:
+                u = target - chosen[i - 1]
+                huber = 0.5 * u**2 if abs(u) <= delta else delta * (abs(u) - 0.5 * delta)
+                loss += abs(level - (1 if u < 0 else 0)) * huber / len(targets)
+        losses.append(loss)
+        errors.append(np.mean(targets) - np.mean(chosen))
+    return np.array(losses), np.array(errors)
+
+
+@pytest.mark.parametrize("delta", [0.3, 1.0])
+@pytest.mark.parametrize("num_targets", [5, 8])
+def test_quantile_loss_equals_a_loop_from_the_paper(delta, num_targets):
+    rng = np.random.default_rng(6)
+    quantiles = rng.normal(size=(16, 6, 5)).astype(np.float32)
+    following = rng.normal(size=(16, 6, num_targets)).astype(np.float32)
+    online = rng.normal(size=(16, 6)).astype(np.float32)
+    legal = random_legal(rng, 16, 6)
+    actions = np.array([rng.choice(np.flatnonzero(row)) for row in legal])
+    returns = rng.normal(size=16).astype(np.float32)
+    discounts = rng.choice([0.0, 0.99**3], size=16).astype(np.float32)
+    arrays = (quantiles, actions, returns, discounts, online, following, legal)
+    loss, td_error = quantile_double_q_loss(*(torch.tensor(x) for x in arrays), huber_delta=delta)
+    expected_loss, expected_error = slow_quantile_loss(*arrays, delta)
+    np.testing.assert_allclose(td_error.numpy(), expected_error, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loss.numpy(), expected_loss, rtol=1e-5, atol=1e-6)
+
+
+def test_the_quantiles_of_least_loss_are_those_of_the_targets():
+    # Two quantiles of the values 0 to 3, with so small a kappa that the loss is nearly absolute.
+    quantiles = torch.zeros(1, 1, 2, requires_grad=True)
+    optimizer = torch.optim.SGD([quantiles], lr=200.0)
+    zero, one = torch.zeros(1), torch.ones(1)
+    following = torch.tensor([[[0.0, 1.0, 2.0, 3.0]]])
+    for _ in range(1_000):
+        loss, _ = quantile_double_q_loss(
+            quantiles,
+            torch.tensor([0]),
+            zero,
+            one,
+            torch.zeros(1, 1),
+            following,
+            torch.ones(1, 1, dtype=torch.bool),
+            huber_delta=1e-4,
+        )
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+    # Level 1/4 lies anywhere from 0 to 1, level 3/4 anywhere from 2 to 3.
+    low, high = quantiles.flatten().tolist()
+    assert -0.01 <= low <= 1.01
+    assert 1.99 <= high <= 3.01
 
 
 def test_importance_weights_are_schauls_formula_divided_by_the_batch_maximum():

@@ -22,10 +22,16 @@ def random_observations(batch: int, shape: tuple[int, int, int] = ATARI, seed: i
 
 
 def build_q(
-    torso: str = "nature_quarter", dueling: bool = False, seed: int = 0
+    torso: str = "nature_quarter", dueling: bool = False, seed: int = 0, num_quantiles: int = 0
 ) -> MultitaskNetwork:
     torch.manual_seed(seed)
-    return MultitaskNetwork(torso=torso, observation_shape=ATARI, num_actions=18, dueling=dueling)
+    return MultitaskNetwork(
+        torso=torso,
+        observation_shape=ATARI,
+        num_actions=18,
+        dueling=dueling,
+        num_quantiles=num_quantiles,
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,6 +41,7 @@ def build_q(
         ("nature_quarter", 427_874, 256),
         ("large", 35_216_146, 1024),
         ("impala", 1_093_858, 256),
+        ("nature_quarter_norm", 427_874 + 2 * (16 + 32 + 32 + 256), 256),
     ],
 )
 def test_q_network_for_18_actions_has_the_published_number_of_parameters(
@@ -54,7 +61,7 @@ def test_minatar_torso_has_one_convolution_and_128_features() -> None:
     assert torso(random_observations(3, (10, 10, 10))).shape == (3, 128)
 
 
-@pytest.mark.parametrize("torso", ["nature", "nature_quarter", "impala"])
+@pytest.mark.parametrize("torso", ["nature", "nature_quarter", "impala", "nature_quarter_norm"])
 def test_features_are_non_negative_and_as_wide_as_announced(torso: str) -> None:
     torch.manual_seed(0)
     network = build_torso(torso, ATARI)
@@ -108,7 +115,7 @@ def test_residual_block_keeps_its_input_for_the_skip_connection() -> None:
     assert torch.equal(block(maps.clone()), maps)
 
 
-@pytest.mark.parametrize("torso", ["nature_quarter", "impala"])
+@pytest.mark.parametrize("torso", ["nature_quarter", "impala", "nature_quarter_norm"])
 def test_channels_last_weights_give_the_same_values_and_gradients(torso: str) -> None:
     plain = build_q(torso)
     channels_last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
@@ -175,6 +182,68 @@ def test_plain_q_is_linear_in_the_features() -> None:
     assert torch.equal(network(random_observations(5)), q)
 
 
+def test_normalized_torso_equals_its_layers_written_out():
+    torch.manual_seed(1)
+    torso = build_torso("nature_quarter_norm", ATARI)
+    with torch.no_grad():
+        for parameter in torso.parameters():
+            # The scales and offsets begin at 1 and 0, where a wrong one would not show.
+            parameter += 0.05 * torch.randn_like(parameter)
+    observations = random_observations(3)
+    x = observations.float() / 255
+    for index, stride, padding in ((0, 4, 1), (3, 2, 0), (6, 1, 0)):
+        conv, norm = torso.convolutions[index], torso.convolutions[index + 1]
+        x = nn.functional.conv2d(x, conv.weight, conv.bias, stride=stride, padding=padding)
+        mean, variance = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), False, keepdim=True)
+        x = (x - mean) / (variance + 1e-5).sqrt()
+        x = (x * norm.weight[:, None, None] + norm.bias[:, None, None]).relu()
+    x = nn.functional.linear(x.flatten(1), torso.dense[0].weight, torso.dense[0].bias)
+    x = (x - x.mean(1, keepdim=True)) / (x.var(1, False, keepdim=True) + 1e-5).sqrt()
+    x = (x * torso.dense[1].weight + torso.dense[1].bias).relu()
+    torch.testing.assert_close(torso(observations), x, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dueling_networks_quantiles_are_values_plus_centred_advantages() -> None:
+    network = build_q(dueling=True, num_quantiles=3)
+    observations = random_observations(5)
+    features = network.torso(observations)
+    value = (features @ network.value.weight.T + network.value.bias).reshape(5, 1, 3)
+    advantage = features @ network.advantage.weight.T + network.advantage.bias
+    advantage = advantage.reshape(5, 18, 3)
+    expected = value + advantage - advantage.mean(1, keepdim=True)
+    torch.testing.assert_close(network.forward_quantiles(observations), expected)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("torso", ["nature_quarter", "nature_quarter_norm"])
+def test_a_head_folded_to_its_means_gives_the_same_q_values(torso: str, dueling: bool) -> None:
+    network = build_q(torso, dueling=dueling, num_quantiles=32)
+    folded = network.without_quantiles()
+    observations = random_observations(6)
+    torch.testing.assert_close(folded(observations), network(observations), rtol=1e-5, atol=1e-6)
+    plain = build_q(torso, dueling=dueling)
+    shapes = {name: tensor.shape for name, tensor in folded.state_dict().items()}
+    assert shapes == {name: tensor.shape for name, tensor in plain.state_dict().items()}
+
+
+def test_folding_does_not_change_or_share_the_network() -> None:
+    network = build_q(num_quantiles=3)
+    before = copy.deepcopy(network.state_dict())
+    folded = network.without_quantiles()
+    with torch.no_grad():
+        for parameter in folded.parameters():
+            parameter.fill_(7)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_network_without_quantiles_is_folded_to_the_very_same_weights() -> None:
+    network = build_q(dueling=True)
+    folded = network.without_quantiles().state_dict()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(folded[name], tensor), name
+
+
 def test_heads_stay_in_float32_under_autocast() -> None:
     network = build_q()
     observations = random_observations(8)
@@ -194,8 +263,13 @@ def test_same_seed_gives_the_same_network_and_another_seed_another() -> None:
 
 
 def test_every_parameter_gets_a_gradient() -> None:
-    for torso in ("nature_quarter", "impala"):
-        network = build_q(torso, dueling=True)
+    for torso, num_quantiles in (
+        ("nature_quarter", 0),
+        ("impala", 0),
+        ("nature_quarter_norm", 0),
+        ("nature_quarter", 3),
+    ):
+        network = build_q(torso, dueling=True, num_quantiles=num_quantiles)
         network(random_observations(4)).square().sum().backward()
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name

@@ -108,9 +108,15 @@ def build_student(seed: int = 0, *, features: bool = False) -> MultitaskNetwork:
     )
 
 
-def build_value_network(seed: int = 0) -> MultitaskNetwork:
+def build_value_network(
+    seed: int = 0, *, num_quantiles: int = 0, dueling: bool = False
+) -> MultitaskNetwork:
     """A small Q-network for the same observations."""
     torch.manual_seed(seed)
     return MultitaskNetwork(
-        torso="minatar", observation_shape=SPECS[0].observation_shape, num_actions=NUM_ACTIONS
+        torso="minatar",
+        observation_shape=SPECS[0].observation_shape,
+        num_actions=NUM_ACTIONS,
+        dueling=dueling,
+        num_quantiles=num_quantiles,
     )

@@ -108,6 +108,26 @@ def test_roundtrip_gives_the_network_rounded_to_half(tmp_path: Path, dueling: bo
     assert torch.equal(expert(observations()), rounded(observations()))
 
 
+@pytest.mark.parametrize("dueling", [False, True])
+def test_a_network_with_quantiles_is_saved_as_its_means(tmp_path: Path, dueling: bool) -> None:
+    torch.manual_seed(0)
+    network = MultitaskNetwork(
+        torso="nature_quarter",
+        observation_shape=(4, 84, 84),
+        num_actions=18,
+        dueling=dueling,
+        num_quantiles=8,
+    )
+    path = tmp_path / "pong.safetensors"
+    card = save_expert(network, card_fields(), path)
+    assert card.architecture == architecture_of(build_network(dueling=dueling))
+    expert = load_expert(path)
+    assert isinstance(expert.network, MultitaskNetwork)
+    assert expert.network.num_quantiles == 0
+    expected = network.without_quantiles().half().float()(observations())
+    assert torch.equal(expert(observations()), expected)
+
+
 def test_card_says_what_was_saved(weights: Path) -> None:
     card = load_card(weights.with_suffix(".json"))
     assert card.architecture == architecture_of(build_network())

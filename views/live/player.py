@@ -21,7 +21,6 @@ from engines.on_redis.link import RedisUnavailableError
 from games.actions import action_names
 from games.registry import get_game
 from games.spec import GameSpec
-from networks.build import build_network
 from networks.network import MultitaskNetwork
 from networks.student_file import load_student
 from networks.weights import WeightsVersion, apply_snapshot
@@ -110,7 +109,7 @@ class Player:
         specs = {game: get_game(game) for game in config.games}
         if self._game not in specs:
             raise ValueError(f"{self._game!r} is not a game of this run")
-        student = build_network(config.network, list(specs.values()))
+        student = Recipe(config).build_acting_network(self._game)
         while not self._weights.load_into(student):
             self._tell("The learner has published no weights yet.")
             if self._stopped.wait(_WAIT_S):

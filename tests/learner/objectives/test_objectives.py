@@ -5,9 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from batches import FEATURE_SIZES, GAMES, SPECS, build_student, build_value_network, random_batch
+from batches import (
+    FEATURE_SIZES,
+    GAMES,
+    NUM_ACTIONS,
+    SPECS,
+    build_student,
+    build_value_network,
+    random_batch,
+)
 
 from learner.batch import BatchLoader
+from learner.losses import double_q_loss, quantile_double_q_loss
 from learner.objectives.config import DqnConfig, MimicConfig
 from learner.objectives.mimic import ActorMimicObjective
 from learner.objectives.value import DqnObjective
@@ -205,6 +214,83 @@ def test_double_dqn_equals_a_slow_loop_over_the_rows(exponent):
     assert not result.priorities_B.requires_grad
 
 
+@pytest.mark.parametrize("dueling", [False, True])
+def test_quantile_objective_equals_the_loss_of_the_networks_own_quantiles(dueling):
+    batch = load(random_batch(counts=(12, 9), num_successors=3))
+    network = build_value_network(1, num_quantiles=5, dueling=dueling)
+    objective = build_dqn(network, num_steps=3, quantiles=5, importance_exponent=0.4)
+    target_network = build_value_network(2, num_quantiles=5, dueling=dueling)
+    objective.load_state(target_network.state_dict())
+    result = objective(batch)
+    future, legal = batch.temporal_difference, legal_matrix(SPECS)[batch.game_index_B]
+    with torch.no_grad():
+        quantiles = network.forward_quantiles(batch.observations_BCHW)
+        losses, errors = quantile_double_q_loss(
+            quantiles,
+            batch.actions_B,
+            future.returns_B,
+            future.bootstrap_discounts_B,
+            network(future.bootstrap_observations_BCHW),
+            target_network.forward_quantiles(future.bootstrap_observations_BCHW),
+            legal,
+        )
+    inverse = batch.inverse_probabilities_B
+    weights = batch.loss_weights_B * (inverse / inverse.max()) ** 0.4
+    torch.testing.assert_close(result.loss.detach(), (weights * losses).mean())
+    torch.testing.assert_close(result.priorities_B, errors.abs())
+    best = quantiles.mean(2).masked_fill(~legal, -torch.inf).amax(1).mean()
+    torch.testing.assert_close(result.metrics["q_value"], best)
+    assert set(result.metrics) == {"td_loss", "td_error", "q_value"}
+    assert not result.priorities_B.requires_grad
+
+
+def test_one_step_of_quantiles_moves_the_head_by_the_quantile_gradient_alone():
+    # With every weight but the head's bias at zero, the quantiles are the bias itself.
+    network = build_value_network(1, num_quantiles=2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    batch = load(random_batch(counts=(1, 0), num_successors=1))
+    objective = build_dqn(network, num_steps=1, quantiles=2, importance_exponent=0.0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    objective(batch).loss.backward()
+    optimizer.step()
+    # All quantiles and bootstraps are 0, so u is the clipped reward at both levels.
+    u = batch.temporal_difference.returns_B.item()
+    assert u != 0
+    scale = 0.1 * batch.loss_weights_B.item()
+    below = 1.0 if u < 0 else 0.0
+    expected = torch.zeros(NUM_ACTIONS, 2)
+    expected[batch.actions_B.item()] = torch.tensor(
+        [scale * abs(level - below) * u for level in (0.25, 0.75)]
+    )
+    torch.testing.assert_close(network.head.bias.detach().reshape(NUM_ACTIONS, 2), expected)
+
+
+def test_without_quantiles_nothing_is_computed_differently_than_by_the_means_loss():
+    batch = load(random_batch(counts=(12, 9), num_successors=3))
+    network = build_value_network(1)
+    result = build_dqn(network, num_steps=3, importance_exponent=0.0, quantiles=0)(batch)
+    future, legal = batch.temporal_difference, legal_matrix(SPECS)[batch.game_index_B]
+    following = network(future.bootstrap_observations_BCHW)
+    losses, errors = double_q_loss(
+        network(batch.observations_BCHW),
+        batch.actions_B,
+        future.returns_B,
+        future.bootstrap_discounts_B,
+        following,
+        following,
+        legal,
+    )
+    assert result.loss.item() == (batch.loss_weights_B * losses).mean().item()
+    assert torch.equal(result.priorities_B, errors.abs())
+
+
+def test_a_network_with_other_quantiles_than_configured_is_refused():
+    with pytest.raises(ValueError, match=r"dqn.quantiles is 3, but the network has 0"):
+        build_dqn(build_value_network(), quantiles=3)
+
+
 def test_the_gradient_goes_through_the_taken_actions_value_alone():
     batch = random_batch(counts=(1, 0), num_successors=1)
     network = build_value_network(1)
@@ -260,3 +346,14 @@ def test_value_learning_asks_for_its_successors():
     assert objective.num_successors == 5
     with pytest.raises(ValueError, match="successors"):
         objective(load(random_batch()))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (DqnConfig(), "double DQN, 3-step"),
+        (DqnConfig(quantiles=32, num_steps=1), "double QR-DQN with 32 quantiles, 1-step"),
+    ],
+)
+def test_the_algorithm_is_called_by_its_name(config, expected):
+    assert config.algorithm == expected
