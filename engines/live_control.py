@@ -1,7 +1,7 @@
-"""What changes while a run goes on: numbers of actors, by somebody's wish or by balance.
+"""Changes a run while it goes on: numbers of actors, on request or by balance.
 
-Wishes come through Redis (launch/scale.py); what became of them is seen there, on the console and
-in events.jsonl. The balance leaves a game alone once somebody has set a number for it.
+Requests come through Redis (launch/scale.py); their outcome is shown there, on the console and in
+events.jsonl. The balance leaves a game alone once somebody has set a number of actors for it.
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ from typing import Any, Protocol
 
 from engines.engine import Engine
 from games.registry import get_game
-from recipes.balance import Advice, Distances, Standing, balance
+from recipes.balance import Advice, Distances, GameLoad, balance
 from recipes.recipe import Recipe
 from records.progress import Progress
 from records.verdict import Verdict, judge
 
+# Newest events that the run's status shows to whoever looks from outside.
 _NUM_EVENTS = 20
-"""Newest ones that are seen from outside."""
 
 
 class Board(Protocol):
-    """Where a run is seen, and asked; see engines.on_redis.run_link.RunLink."""
+    """The place outside the launcher where a run shows its status and takes requests.
+
+    engines.on_redis.run_link.RunLink is the one in use.
+    """
 
     def wanted(self) -> dict[str, int]:
-        """Numbers of actors that somebody has asked for."""
+        """Numbers of actors that somebody has asked for, by game."""
         ...
 
     def show(self, status: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
-        """Have this seen from now on."""
+        """Publish the run's status, and a row of metrics if there is a new one; never waits."""
         ...
 
 
 class LiveControl:
-    """Changes a running engine, at every look at it."""
+    """Follows requests and the balance each time the supervisor looks at the engine."""
 
     def __init__(
         self,
@@ -48,14 +51,14 @@ class LiveControl:
         tell: Callable[[str, Progress], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is changed yet.
+        """Attach to a running engine without changing anything yet.
 
         Args:
             recipe: what is trained.
-            engine: what carries it.
-            board: None where nobody can see or ask.
-            tell: takes every event.
-            clock: seconds.
+            engine: carries the recipe; its actors and shares are changed.
+            board: shows the status and takes requests; None where there is no outside.
+            tell: takes one sentence for each event.
+            clock: gives seconds.
         """
         self._engine = engine
         self._board = board
@@ -77,11 +80,11 @@ class LiveControl:
         self._balance = _Balance(recipe, clock) if recipe.config.balance.enabled else None
 
     def look(self, progress: Progress, row: Mapping[str, float]) -> None:
-        """Follow what is wanted and where the games stand; show it.
+        """Carry out what is requested and advised, and publish the status.
 
         Args:
-            progress: of now.
-            row: metrics of this look.
+            progress: the engine's counters at this look.
+            row: metrics at this look.
         """
         self._seconds = row.get("seconds")
         self._tell_who_waits(progress)
@@ -93,13 +96,13 @@ class LiveControl:
         self.show("training", progress, row)
 
     def observe_test(self, row: Mapping[str, float]) -> None:
-        """Take in the figures of a test."""
+        """Update scores and balance from the metrics of a test."""
         self._tests |= {key: value for key, value in row.items() if key.startswith("test/")}
         if self._balance is not None:
             self._balance.observe(row)
 
     def add_event(self, event: str, progress: Progress) -> None:
-        """Have this seen from outside; in the form of a line of events.jsonl."""
+        """Append an event, in the form of a line of events.jsonl, to the status."""
         self._events.append(
             {
                 "seconds": self._seconds,
@@ -112,7 +115,7 @@ class LiveControl:
     def show(
         self, phase: str, progress: Progress | None, row: Mapping[str, float] | None = None
     ) -> None:
-        """Have this seen by whoever looks from outside."""
+        """Publish the run's status in this phase of its life."""
         if self._board is None:
             return
         if row is not None:
@@ -131,11 +134,11 @@ class LiveControl:
                     }
                     for name in self._games
                 },
-                # What was asked for and is done; or is not, and why.
+                # The requests that were carried out, and the reason for each that was not.
                 "answered": dict(self._answered),
                 "refused": dict(self._refused),
                 "events": list(self._events),
-                # Newest of every game; the records in Redis are of looks alone.
+                # The newest test of each game: the records in Redis are of looks alone.
                 "tests": dict(self._tests),
                 "faults": dict(progress.faults) if progress else {},
                 "processes": [p.to_map() for p in progress.processes] if progress else [],
@@ -196,11 +199,11 @@ class LiveControl:
 
 
 def describe_restarts(before: Progress | None, now: Progress) -> list[str]:
-    """A sentence for every kind of role that was restarted between two looks."""
+    """One sentence for each kind of role that was restarted between two looks."""
     old = before.faults if before is not None else {}
     events = []
     for kind, count in now.faults.items():
-        # Fewer than before: an engine that counts anew.
+        # Fewer than before would be an engine that has begun to count again.
         if kind.endswith("_restarts") and (number := count - old.get(kind, 0)) > 0:
             role = kind.removesuffix("_restarts")
             events.append(f"{role} restarted" + (f", {number} times" if number > 1 else ""))
@@ -208,7 +211,7 @@ def describe_restarts(before: Progress | None, now: Progress) -> list[str]:
 
 
 class _Balance:
-    """When to move what, from a run's figures."""
+    """Decides when to ask for advice, and about which games."""
 
     def __init__(self, recipe: Recipe, clock: Callable[[], float]) -> None:
         self._config = recipe.config.balance
@@ -219,7 +222,7 @@ class _Balance:
         self.observe = self._distances.observe
 
     def advise(self, progress: Progress, *, left_alone: set[str]) -> Advice | None:
-        """What to change now; None between two moves, and before all games can be told."""
+        """Advice that is due now; None between two moves, and until all games are measured."""
         if self._clock() - self._moved < self._config.period_s:
             return None
         known = self._distances.known()
@@ -227,8 +230,8 @@ class _Balance:
         if not all(game in known for game in games):
             return None
         self._moved = self._clock()
-        standings = {
-            game: Standing(
+        loads = {
+            game: GameLoad(
                 distance=known[game],
                 actors=progress.games[game].wanted,
                 share=progress.games[game].replay.share,
@@ -236,7 +239,7 @@ class _Balance:
             )
             for game in games
         }
-        return balance(standings, bound=self._config.bound)
+        return balance(loads, bound=self._config.bound)
 
 
 def _scores(recipe: Recipe, game: str) -> tuple[float, float] | None:

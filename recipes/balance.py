@@ -12,26 +12,28 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt
 
-_ENOUGH = 0.75
-"""An actor moves only if both sides are as many off what they should have: more than half, so that
-it does not move back at once."""
+# An actor moves only if giver and receiver are both this many actors off their targets. Half an
+# actor would let it move back at once.
+_LEAST_SURPLUS = 0.75
 
-_SHARE_BAND = 0.2
-"""A share changes only if it is off by such a part of itself."""
+# A share changes only if it is off its target by this fraction of itself, so that replay is not
+# reconfigured for noise.
+_SHARE_TOLERANCE = 0.2
 
-_ALL_NEAR = 0.02
-"""Mean distance below which the games are as good as their teachers, and all count alike."""
+# Below this mean distance every game is as good as its teacher, and the ratios of distances that
+# weights are made of would be ratios of noise.
+_SMALLEST_MEAN_DISTANCE = 0.02
 
-_NEW_WEIGHT = 0.2
-"""Of the newest look in the running mean of a game's training scores."""
+# Weight of the newest value in the running mean of a game's training returns.
+_NEWEST_WEIGHT = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalanceConfig:
-    """Actors and shares of the batch that go where they are needed."""
+    """Moving actors and shares of the batch to the games furthest from their teachers."""
 
     enabled: bool = False
-    """Whether they do; `--balance` for short."""
+    """Whether anything moves by itself; `--balance` for short."""
     period_s: Annotated[float, Gt(0)] = 60.0
     """Least time between two moves, in seconds."""
     bound: Annotated[float, Ge(1)] = 2.0
@@ -39,29 +41,29 @@ class BalanceConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What is known of one game."""
+class GameLoad:
+    """What one game has now, and how far it is from its teacher."""
 
     distance: float
-    """From its teacher: 0 is as good, 1 is as bad as random play."""
+    """Distance from the teacher's score: 0 is as good, 1 is as bad as random play."""
     actors: int
-    """That it is to have."""
+    """Actors that the game is to have."""
     share: float
-    """Relative part of the batch, as now in force."""
+    """Relative part of the batch that is in force now."""
     given_share: float
-    """The same, as configured."""
+    """Relative part of the batch in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to change; a game that is not named stays as it is."""
+    """New numbers of actors and new shares; a game that is not named stays as it is."""
 
     actors: dict[str, int] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
 
 
-def balance(games: Mapping[str, Standing], *, bound: float) -> Advice:
-    """One step towards the balance of these games: at most one actor moves.
+def balance(games: Mapping[str, GameLoad], *, bound: float) -> Advice:
+    """Advise one step towards the balance of these games, in which at most one actor moves.
 
     A game's weight is its distance over the mean distance, within `bound`; it should have that part
     of all actors, and that many times the share it was given.
@@ -70,13 +72,15 @@ def balance(games: Mapping[str, Standing], *, bound: float) -> Advice:
         return Advice()
     mean = sum(game.distance for game in games.values()) / len(games)
     weights = {
-        name: min(bound, max(1 / bound, game.distance / mean)) if mean > _ALL_NEAR else 1.0
+        name: min(bound, max(1 / bound, game.distance / mean))
+        if mean > _SMALLEST_MEAN_DISTANCE
+        else 1.0
         for name, game in games.items()
     }
     return Advice(_move_one(games, weights), _new_shares(games, weights))
 
 
-def _move_one(games: Mapping[str, Standing], weights: Mapping[str, float]) -> dict[str, int]:
+def _move_one(games: Mapping[str, GameLoad], weights: Mapping[str, float]) -> dict[str, int]:
     total = sum(game.actors for game in games.values())
     part = total / sum(weights.values())
     missing = {name: part * weights[name] - game.actors for name, game in games.items()}
@@ -85,34 +89,35 @@ def _move_one(games: Mapping[str, Standing], weights: Mapping[str, float]) -> di
     if not givers:
         return {}
     giver = min(givers, key=lambda name: missing[name])
-    if missing[receiver] < _ENOUGH or missing[giver] > -_ENOUGH:
+    if missing[receiver] < _LEAST_SURPLUS or missing[giver] > -_LEAST_SURPLUS:
         return {}
     return {giver: games[giver].actors - 1, receiver: games[receiver].actors + 1}
 
 
-def _new_shares(games: Mapping[str, Standing], weights: Mapping[str, float]) -> dict[str, float]:
+def _new_shares(games: Mapping[str, GameLoad], weights: Mapping[str, float]) -> dict[str, float]:
     shares = {name: game.given_share * weights[name] for name, game in games.items()}
     return {
         name: share
         for name, share in shares.items()
-        if abs(share / games[name].share - 1.0) > _SHARE_BAND
+        if abs(share / games[name].share - 1.0) > _SHARE_TOLERANCE
     }
 
 
 class Distances:
-    """How far each game is from its teacher, from a run's figures as they come.
+    """Tracks how far each game is from its teacher, from a run's metrics as they come.
 
-    Of a test, which is the policy's own; without tests, a running mean of the training episodes.
+    The newest test counts, since it plays the policy itself; before the first test, a running mean
+    of the training episodes, which explore.
     """
 
     def __init__(self, scores: Mapping[str, tuple[float, float] | None]) -> None:
-        """`scores`: (random, teacher) of every game; None where they do not tell good from bad."""
+        """Measure by `scores`: (random, teacher) of each game, None where the two are alike."""
         self._scores = dict(scores)
         self._tested: dict[str, float] = {}
         self._returns: dict[str, float] = {}
 
     def observe(self, row: Mapping[str, float]) -> None:
-        """Take in a row of metrics, keys as in docs/metrics.md."""
+        """Update the distances from one row of metrics, with the keys of docs/metrics.md."""
         for game in self._scores:
             if (score := row.get(f"test/{game}/teacher_normalized")) is not None:
                 self._tested[game] = 1.0 - score
@@ -120,10 +125,10 @@ class Distances:
                 self._tested[game] = 1.0 - math.exp(-kl)
             if (value := row.get(f"game/{game}/return")) is not None:
                 before = self._returns.get(game, value)
-                self._returns[game] = before + _NEW_WEIGHT * (value - before)
+                self._returns[game] = before + _NEWEST_WEIGHT * (value - before)
 
     def known(self) -> dict[str, float]:
-        """Distances from 0 to 1 of the games that can be told."""
+        """Distance of each game that has been measured, within 0 and 1."""
         distances = {game: self._distance(game) for game in self._scores}
         return {game: min(1.0, max(0.0, x)) for game, x in distances.items() if x is not None}
 

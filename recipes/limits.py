@@ -1,4 +1,4 @@
-"""What this machine has for a run: its device, and whether the tables fit into memory."""
+"""Holds a run's wishes against this machine: its device, and memory for tables and actors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_memory_for_quota(shard: ReplayShard, game: str, quota: int, available_
 
 
 ACTOR_BYTES = 450 << 20
-"""Memory that one more actor process takes, PyTorch and two networks of the usual size included."""
+"""Memory of one more actor process, with PyTorch and two networks of the usual size."""
 
 
 def check_memory_for_actors(num_more: int, available_bytes: int) -> None:

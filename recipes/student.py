@@ -1,4 +1,4 @@
-"""What a user means by a student: the folder of a run, or that of a student by itself."""
+"""Finds the student that a user names: by the folder of a run, or of a student by itself."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from teachers.expert import Expert, load_expert, shipped_experts
 
 @dataclass(frozen=True, slots=True)
 class StudentTarget:
-    """Where a student is, and the run it comes from if that is known."""
+    """The place of a student on disk, and the run that it comes from if that is known."""
 
     folder: Path
-    """Of weights.safetensors and config.json."""
+    """Folder with weights.safetensors and config.json."""
     run: RunDir | None
     config: RunConfig | None
-    """Of the run."""
+    """Settings of the run; None where there is no run."""
 
     @property
     def protocol(self) -> str:
-        """Rules that the student was trained by; the paper's where nothing is known."""
+        """Protocol that the student was trained by; `classic` where there is no run."""
         return self.config.protocol if self.config else "classic"
 
     def load(self) -> MultitaskNetwork:
@@ -34,7 +34,7 @@ class StudentTarget:
         return load_student(self.folder).eval()
 
     def temperature(self, game: str) -> float:
-        """Of the teacher's policy that the student was taught."""
+        """Temperature of the teacher's policy that the student was taught."""
         return self.config.temperature_of[game] if self.config else 1.0
 
     def load_teacher(self, game: str) -> Expert:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.balance import Advice, BalanceConfig, Distances, Standing, balance
+from recipes.balance import Advice, BalanceConfig, Distances, GameLoad, balance
 from recipes.ranges import check_ranges
 
 
 def standing(distance, actors=2, share=1.0, given_share=1.0):
-    return Standing(distance=distance, actors=actors, share=share, given_share=given_share)
+    return GameLoad(distance=distance, actors=actors, share=share, given_share=given_share)
 
 
 def after(games, advice):
