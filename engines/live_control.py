@@ -141,7 +141,6 @@ class LiveControl:
                 # The newest test of each game: the records in Redis are of looks alone.
                 "tests": dict(self._tests),
                 "faults": dict(progress.faults) if progress else {},
-                "processes": [p.to_map() for p in progress.processes] if progress else [],
                 "steps": progress.steps if progress else 0,
                 "updates": progress.updates if progress else 0,
                 "pid": os.getpid(),

@@ -16,7 +16,7 @@ import torch
 
 from engines.engine import Engine
 from engines.local.engine import LocalEngine
-from engines.on_redis.bus import RedisBus
+from engines.on_redis.bus import RedisAddress, RedisBus
 from engines.on_redis.run_link import RunLink, check_not_carried
 from engines.on_redis.server import PrivateRedis, check_takes_data, connect, write_private
 from networks.weights import LocalWeights
@@ -133,7 +133,12 @@ def open_board(redis: RunRedis | None, stack: ExitStack) -> RunLink | None:
     """Where the run is seen and asked from outside; None for a run in one process."""
     if redis is None:
         return None
-    board = RunLink(redis.url, redis.run)
+    from engines.on_ray.session import ray_address
+
+    address, find_pid = ray_address(), redis.find_pid
+    board = RunLink(
+        redis.url, redis.run, whereabouts=lambda: {"ray": address, "redis_pid": find_pid()}
+    )
     stack.callback(board.close)
     return board
 
@@ -191,13 +196,12 @@ def open_engine(
         torch.set_num_threads(1)
         return LocalEngine(recipe, device=device, state=state, replay_dir=replay_dir, note=note)
     from engines.on_ray.engine import RayEngine
-    from engines.on_ray.link import Link
     from engines.on_ray.placement import Placement
     from engines.on_ray.session import joins_cluster, this_node
 
     return RayEngine(
         recipe,
-        link=Link(redis.url, redis.run),
+        redis=RedisAddress(redis.url, redis.run),
         device=device,
         state=state,
         replay_dir=replay_dir,
@@ -209,7 +213,6 @@ def open_engine(
             counts_cpus=joins_cluster(),
         ),
         keep_redis_alive=redis.keep_alive,
-        redis_pid=redis.find_pid,
         note=note,
     )
 

@@ -15,210 +15,104 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TextIO
 
-from benchmarks.disruption.kill import is_here
-from benchmarks.disruption.recovery import Standing, has_recovered, losses
-from benchmarks.disruption.targets import Target, find_target, kill, reached
+from engines.chaos.trial import Kill, Trial, Victim, end_launcher, look_at
 from engines.on_redis.asking import find_run
 from engines.on_redis.bus import RedisBus
-from engines.on_redis.link import RedisUnavailableError
 from launch.options.exit_status import run_command
 from launch.options.of_a_run import add_redis_url, add_timeout, parse_run_options, run_parser
 from networks.quiet_logs import errors_only
-from records.process_id import RoleProcess, find_process
 from records.run_dir import RunDir
 
 _DEFAULT_ROLES = ("actor", "shard", "learner", "inference", "redis")
 _ROLES = (*_DEFAULT_ROLES, "node", "coordinator")
-_LOOK_PERIOD_S = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of one kill."""
-
-    role: str
-    killed: str
-    recovery_s: float | None
-    """From when its death was asked for until its work was counted again; None if that was not in
-    time."""
-    lost: dict[str, int]
 
 
 def main(argv: Sequence[str]) -> None:
     """Kill and measure; status 1 if something has not recovered, ValueError for a mistake."""
     options = _parse(argv)
+    # Whoever reads the JSON wants nothing else there.
+    told = sys.stderr if options.json else sys.stdout
     with (
         # That it is away for a while is what is to be seen.
         errors_only("engines.on_redis.link"),
         find_run(options.run, redis_url=options.redis_url) as bus,
     ):
-        run = Run(bus, timeout_s=options.timeout_s)
-        standing = run.wait_until_ready()
-        roles = options.roles or [r for r in _DEFAULT_ROLES if standing.of_role(r)]
-        targets = [find_target(standing, role) for role in roles]
-        with reached(targets):
-            pass  # What cannot be killed from here is said before anybody is asked.
-        _confirm(targets, options)
-        outcomes: list[Outcome] = []
-        for role in roles:
-            if role == "coordinator":
-                outcomes.append(_end_coordinator(run, RunDir.open_carried(options.run)))
-            else:
-                outcomes.append(_try(run, role))
-            print(f"{outcomes[-1].killed}: {_describe(outcomes[-1])}", flush=True)
-            if outcomes[-1].recovery_s is None:
-                break  # What is down already is not hit again.
-    _print_table(outcomes)
+        kills = _kill_all(bus, RunDir.open_carried(options.run), options, told)
     if options.json:
-        print(json.dumps({"run": options.run, "kills": [asdict(o) for o in outcomes]}))
-    if any(outcome.recovery_s is None for outcome in outcomes):
+        print(json.dumps({"run": options.run, "kills": [asdict(kill) for kill in kills]}))
+    else:
+        _print_table(kills)
+    if any(kill.recovery_s is None for kill in kills):
         sys.exit(1)
 
 
-class Run:
-    """A run, looked at from outside."""
+def _kill_all(
+    bus: RedisBus, folder: RunDir, options: argparse.Namespace, told: TextIO
+) -> list[Kill]:
+    standing = look_at(bus)
+    if standing is None:
+        raise ValueError("the run does not answer; perhaps it has ended")
+    # Ray takes a second to import, which whoever has mistyped an option need not wait for.
+    from engines.chaos.processes import joined
 
-    def __init__(
-        self,
-        bus: RedisBus,
-        *,
-        timeout_s: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """`timeout_s`: the longest wait for anything."""
-        self._bus = bus
-        self.timeout_s = timeout_s
-        self._clock = clock
-        self._sleep = sleep
-
-    def look(self) -> Standing | None:
-        """The run as it is; None while it, or Redis, does not answer."""
-        try:
-            status = self._bus.status()
-            has_weights = self._bus.newest_version() is not None
-        except RedisUnavailableError:
-            return None
-        return Standing.of(status, has_weights=has_weights) if status is not None else None
-
-    def wait_until_ready(self) -> Standing:
-        """The run when all of its processes are at work.
-
-        Raises:
-            ValueError: it has reached its end, or is not ready in time; with what is missing.
-        """
-        deadline = self._clock() + self.timeout_s
-        while True:
-            standing = self.look()
-            if standing is not None and not standing.unready:
-                return standing
-            if standing is not None and standing.phase in ("testing", "ended"):
-                raise ValueError("the run has reached its end; there is nothing left to kill")
-            if self._clock() >= deadline:
-                why = standing.unready if standing is not None else "it does not answer"
-                raise ValueError(
-                    f"the run is not whole within {self.timeout_s:g} s ({why}); nothing more is "
-                    "killed"
-                )
-            self._sleep(_LOOK_PERIOD_S)
-
-    def wait_until_recovered(
-        self, killed: Sequence[RoleProcess], before: Standing
-    ) -> Standing | None:
-        """The run as soon as it has recovered; None if it has not in time.
-
-        Raises:
-            ValueError: it has reached its end meanwhile.
-        """
-        deadline = self._clock() + self.timeout_s
-        while self._clock() < deadline:
-            standing = self.look()
-            if standing is not None and standing.phase in ("testing", "ended"):
-                raise ValueError("the run has reached its end meanwhile; try a longer one")
-            if standing is not None and has_recovered(killed, before, standing):
-                return standing
-            self._sleep(_LOOK_PERIOD_S)
-        return None
+    kills: list[Kill] = []
+    with joined(standing.ray, folder.redis_name) as processes:
+        trial = Trial(bus, processes, timeout_s=options.timeout_s)
+        standing = trial.wait_until_ready()
+        has = trial.roles(standing)
+        roles = options.roles or [role for role in _DEFAULT_ROLES if role in has]
+        _confirm([trial.find(role, standing) for role in roles], options, told)
+        for role in roles:
+            # What is down already is not hit again.
+            if role != "coordinator" and all(kill.recovery_s is not None for kill in kills):
+                kills.append(trial.carry_out(role))
+                _tell(kills[-1], told)
+        crew = trial.crew_here()
+        if "coordinator" in roles:
+            standing = trial.wait_until_ready()
+    if "coordinator" in roles and all(kill.recovery_s is not None for kill in kills):
+        kills.append(end_launcher(standing, crew, folder, timeout_s=options.timeout_s))
+        _tell(kills[-1], told)
+    return kills
 
 
-def _confirm(targets: Sequence[Target], options: argparse.Namespace) -> None:
-    print("kill -9, one at a time: " + "; ".join(map(str, targets)))
+def _tell(kill: Kill, told: TextIO) -> None:
+    print(f"{kill.killed}: {_describe(kill)}", file=told, flush=True)
+
+
+def _confirm(victims: Sequence[Victim], options: argparse.Namespace, told: TextIO) -> None:
+    print("kill -9, one at a time: " + "; ".join(map(str, victims)), file=told, flush=True)
     if options.yes:
         return
     if not sys.stdin.isatty():
         raise ValueError("this kills processes of the run; add --yes to say that you mean it")
-    try:
-        answer = input("go on? [y/N] ")
-    except EOFError:  # Ctrl-D.
-        answer = ""
-    if answer.strip().lower() not in ("y", "yes"):
+    print("go on? [y/N] ", end="", file=told, flush=True)
+    # An empty line is Ctrl-D.
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ValueError("nothing was killed")
 
 
-def _try(run: Run, role: str) -> Outcome:
-    before = run.wait_until_ready()
-    target = find_target(before, role)
-    # Since the first look it may be elsewhere, or another node.
-    with reached([target]):
-        # Before the kill: how long Ray takes to notice that a node has gone counts, too.
-        begun = time.monotonic()
-        kill(target)
-        after = run.wait_until_recovered(target.processes, before)
-        seconds = round(time.monotonic() - begun, 2)
-    return Outcome(
-        role=role,
-        killed=str(target),
-        recovery_s=seconds if after else None,
-        lost=losses(before, after) if after else {},
-    )
-
-
-def _end_coordinator(run: Run, folder: RunDir) -> Outcome:
-    """Kill the launcher; how long until no role is left on its machine and it can be resumed."""
-    before = run.wait_until_ready()
-    target = find_target(before, "coordinator")
-    with reached([target]):
-        begun = time.monotonic()
-        kill(target)
-    here = [p.process for p in before.processes if is_here(p)]
-    while any(find_process(p.pid, node=p.node) == p for p in here) or not _is_free(folder):
-        if time.monotonic() - begun > run.timeout_s:
-            return Outcome(role="coordinator", killed=str(target), recovery_s=None, lost={})
-        time.sleep(_LOOK_PERIOD_S)
-    seconds = round(time.monotonic() - begun, 2)
-    return Outcome(role="coordinator", killed=str(target), recovery_s=seconds, lost={})
-
-
-def _is_free(folder: RunDir) -> bool:
-    try:
-        with folder.locked():
-            return True
-    except ValueError:
-        return False
-
-
-def _describe(outcome: Outcome) -> str:
-    if outcome.recovery_s is None:
+def _describe(kill: Kill) -> str:
+    if kill.recovery_s is None:
         return "NOT RECOVERED in time"
-    if outcome.role == "coordinator":
-        return f"none of its roles was left after {outcome.recovery_s:.1f} s; go on with --resume"
-    return f"counted again after {outcome.recovery_s:.1f} s"
+    if kill.role == "coordinator":
+        return f"none of its roles was left after {kill.recovery_s:.1f} s; go on with --resume"
+    return f"counted again after {kill.recovery_s:.1f} s"
 
 
-def _print_table(outcomes: Sequence[Outcome]) -> None:
-    width = max(len(outcome.killed) for outcome in outcomes)
+def _print_table(kills: Sequence[Kill]) -> None:
+    width = max(len(kill.killed) for kill in kills)
     print(f"\n{'killed':<{width}}  recovered after  lost")
-    for outcome in outcomes:
-        late = outcome.recovery_s is None
-        after = "not in time" if late else f"{outcome.recovery_s:.1f} s"
+    for kill in kills:
+        after = "not in time" if kill.recovery_s is None else f"{kill.recovery_s:.1f} s"
         lost = ", ".join(
-            f"{number:,} {_noun(kind, number)}" for kind, number in outcome.lost.items() if number
+            f"{number:,} {_noun(kind, number)}" for kind, number in kill.lost.items() if number
         )
-        print(f"{outcome.killed:<{width}}  {after:>15}  {lost or '-'}")
+        print(f"{kill.killed:<{width}}  {after:>15}  {lost or '-'}")
 
 
 def _noun(kind: str, number: int) -> str:
@@ -241,7 +135,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         f"{', '.join(_DEFAULT_ROLES)}",
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--json", action="store_true", help="the last line as JSON")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="JSON on standard output; what is done goes to standard error",
+    )
     add_timeout(parser, default_s=120.0, of="a recovery")
     add_redis_url(parser)
     options = parse_run_options(parser, argv)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from records.process_id import RoleProcess
 from records.usage import Usage
 from replay.stats import ShardStats, SnapshotStats, TableStats
 
@@ -101,8 +100,6 @@ class Progress:
     """What broke and was mended, by kind."""
     usage: Usage = field(default_factory=Usage)
     """Where time and bytes have gone."""
-    processes: tuple[RoleProcess, ...] = ()
-    """That carry the run, as far as they have answered; none of an engine in one process."""
 
     @property
     def steps(self) -> int:
@@ -138,7 +135,6 @@ def summarize(
     played: dict[str, Played],
     shards: Sequence[ShardStats],
     faults: dict[str, int],
-    processes: Sequence[RoleProcess] = (),
     usage: Usage,
 ) -> Progress:
     """Add the shards up, game by game; `usage` of the other roles."""
@@ -174,7 +170,6 @@ def summarize(
         snapshots=_worst_snapshots([shard.snapshots for shard in shards]),
         faults=faults,
         usage=_with_shards(usage, shards),
-        processes=tuple(processes),
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from records.process_id import ProcessId
-
 
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
@@ -28,10 +26,10 @@ class RoleUse:
 
     def __init__(self) -> None:
         """None has reported."""
-        self._by_process: dict[ProcessId, ProcessUse] = {}
+        self._by_process: dict[str, ProcessUse] = {}
 
-    def take(self, process: ProcessId, use: ProcessUse) -> None:
-        """A process's newest report."""
+    def take(self, process: str, use: ProcessUse) -> None:
+        """Take in a process's newest report; `process` is a name that no other one has had."""
         self._by_process[process] = use
 
     @property

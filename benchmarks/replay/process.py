@@ -1,9 +1,10 @@
 """Replay as in production: shard processes, with a writer and a reader in processes of their own.
 
 The writer stands for an actor and the reader for the learner: each uses the client that its role
-uses (engines/on_ray/clients.py), whatever way that one moves its bytes. The clocks run inside the
-writer and the reader, and only in the steady state: a client that keeps calls under way is given
-some to begin with, which do not count, and has as many under way at the end.
+uses (engines/on_ray/replay_reader.py and replay_writer.py), whatever way that one moves its bytes.
+The clocks run inside the writer and the reader, and only in the steady state: a client that keeps
+calls under way is given some to begin with, which do not count, and has as many under way at the
+end.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from benchmarks.memcpy import Memcpy, copy_source_bytes
 from benchmarks.processes.table import ProcessReading, read_process
 from benchmarks.replay.play import RecordedPlay
 from benchmarks.timing import Window, repeat_for
-from engines.on_ray.clients import RayReplayReader, RayReplayWriter
 from engines.on_ray.cluster import RemoteShard
+from engines.on_ray.ray_internals import pid_of
+from engines.on_ray.replay_reader import RayReplayReader
+from engines.on_ray.replay_writer import RayReplayWriter
 from recipes.recipe import Recipe
-from records.process_id import ProcessId
 from replay.stats import ShardStats
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
 
@@ -188,14 +190,14 @@ class ReplayProcesses:
 
     def read_shards(self) -> list[ProcessReading]:
         """Memory, descriptors and threads of every shard."""
-        return [read_process(process.pid) for process, _ in self._stats()]
+        return [read_process(pid_of(shard)) for shard in self.shards]
 
     def counted_bytes_per_entry(self) -> float:
         """Memory of the tables of all shards, as they count it themselves."""
         tables = [table for _, stats in self._stats() for table in stats.tables.values()]
         return float(sum(t.num_bytes for t in tables) / sum(t.size for t in tables))
 
-    def _stats(self) -> list[tuple[ProcessId, ShardStats]]:
+    def _stats(self) -> list[tuple[str, ShardStats]]:
         return _get([shard.stats.remote() for shard in self.shards])
 
     def check_valid(self) -> None:

@@ -17,17 +17,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError
 
 from actors.actor import ActorCounts
 from engines.engine import claim_serial
-from engines.on_ray.answers import REPORT_PATIENCE_S, cause_of, has_process
-from engines.on_ray.clients import CONTROL_GROUP
-from engines.on_ray.cluster import RUN_GROUP, ActorReport, RemoteActor
-from engines.on_ray.link import Link
+from engines.on_ray.calls import (
+    REPORT_PATIENCE_S,
+    RUN_GROUP,
+    ask,
+    cause_of,
+    could_not_start,
+    how_it_died,
+    in_one_line,
+    is_for_memory,
+    is_loss,
+)
+from engines.on_ray.cluster import ActorReport, RemoteActor
+from engines.on_ray.deaths import Deaths
 from engines.on_ray.placement import Placement
+from engines.on_ray.ray_internals import pid_of
+from engines.on_ray.role_processes import RoleNames
+from engines.on_redis.bus import RedisAddress
 from recipes.recipe import Recipe
-from records.process_id import ProcessId, RoleProcess
 from records.progress import Played
 from records.usage import RoleUse
 
@@ -54,7 +65,7 @@ class LiveActor:
     """(position, number of actors) in the game's ladder of exploration rates."""
     is_counted_on: bool
     """Whether ladder and replay take it for one of the game's; an added one only once it is up."""
-    process: ProcessId | None = None
+    process: str | None = None
     """None until it has answered."""
     counts: ActorCounts = field(default_factory=ActorCounts)
     asked: Any = None
@@ -75,9 +86,12 @@ class ActorFleet:
         self,
         recipe: Recipe,
         *,
-        link: Link,
+        redis: RedisAddress,
+        server: Any,
         shards: Sequence[Any],
         placement: Placement,
+        names: RoleNames,
+        deaths: Deaths,
         first_serial: int,
         steps_before: dict[str, int],
         note: Callable[[str], None],
@@ -86,17 +100,23 @@ class ActorFleet:
 
         Args:
             recipe: what to train.
-            link: the run's Redis.
+            redis: the run's.
+            server: handle of the inference server; None where each actor has its own network.
             shards: handles of all replay shards, in order.
             placement: where to put them.
+            names: gives each its name.
+            deaths: of the run.
             first_serial: from here on no serial number was ever used in this run.
             steps_before: steps of each game in earlier sessions of the run.
             note: told what becomes of actors.
         """
         self._recipe = recipe
-        self._link = link
+        self._redis = redis
+        self._server = server
         self._shards = list(shards)
         self._placement = placement
+        self._names = names
+        self._deaths = deaths
         self._note = note
         self._steps_before = steps_before
         self.next_serial = first_serial
@@ -126,14 +146,18 @@ class ActorFleet:
         )
         self.next_serial = serial + 1
         start_step = self._steps_of_an_environment(game, place[1])
-        handle = RemoteActor.options(**self._placement.actor(is_added=is_added)).remote(
+        handle = RemoteActor.options(
+            name=self._names.new(f"actor/{game}", rank),
+            **self._placement.actor(is_added=is_added),
+        ).remote(
             self._recipe,
             game,
             rank=place[0],
             num_ranks=place[1],
             serial=serial,
             shards=self._shards,
-            link=self._link,
+            redis=self._redis,
+            server=self._server,
             start_step=start_step,
         )
         running = handle.run.options(concurrency_group=RUN_GROUP).remote()
@@ -191,7 +215,7 @@ class ActorFleet:
         if not _is_placed(actor):
             ray.kill(actor.handle)  # Takes back what was asked of Ray; nothing was played yet.
             return
-        actor.handle.finish.options(concurrency_group=CONTROL_GROUP).remote()
+        ask(actor.handle, "finish")
         actor.must_end_by = time.monotonic() + RETIRING_PATIENCE_S
         self._retiring.append(actor)
 
@@ -201,28 +225,30 @@ class ActorFleet:
 
     # Ends and deaths
 
-    def loop_ended(self, loop: Any, error: RayActorError | None) -> bool:
-        """An actor has ended, or died; whether that was unexpected and another one took its place.
+    def loop_ended(self, loop: Any, error: RayError | None) -> None:
+        """Take note of the end of one of `loops`; an actor that has died is replaced.
 
         Raises:
-            RayActorError: it could not even start, and so will no other one in its place.
+            RayError: it could not even start, or failed by itself, and so will every other one.
+            ValueError: it has refused something, or too many have died.
         """
+        if error is not None and not is_loss(error) and not could_not_start(error):
+            raise cause_of(error) from None
         for actor in self._retiring:
             if actor.running == loop:
                 self._has_retired(actor, error)
-                return False
+                return
         actor = next(actor for actor in self._actors if actor.running == loop)
         if error is None:
-            return False
-        if error.actor_init_failed and actor.is_counted_on:
+            return
+        if is_loss(error):
+            self._replace(actor, error)
+        elif actor.is_counted_on:
             raise error
-        if error.actor_init_failed:
+        else:
             self._give_up(actor, error)
-            return False
-        self._replace(actor)
-        return True
 
-    def _has_retired(self, actor: LiveActor, error: RayActorError | None) -> None:
+    def _has_retired(self, actor: LiveActor, error: RayError | None) -> None:
         if error is None:
             self._receive([actor], patience_s=REPORT_PATIENCE_S)
             # Once more: the report under way may be of before its end.
@@ -232,7 +258,7 @@ class ActorFleet:
         self._keep_counts(actor)
         ray.kill(actor.handle)
 
-    def _give_up(self, actor: LiveActor, error: RayActorError) -> None:
+    def _give_up(self, actor: LiveActor, error: RayError) -> None:
         """An added actor that fails where it is put must not take the run along."""
         self._actors.remove(actor)
         last_line = str(error).strip().splitlines()[-1]
@@ -241,10 +267,13 @@ class ActorFleet:
             f"going on with {self.wanted(actor.game)}"
         )
 
-    def _replace(self, dead: LiveActor) -> None:
+    def _replace(self, dead: LiveActor, error: RayError) -> None:
+        what = f"an actor of {dead.game} {how_it_died(error)}"
+        self._deaths.count(f"{what} ({in_one_line(error)})", is_for_memory=is_for_memory(error))
         self.restarts += 1
         self._keep_counts(dead)
-        self._note(f"an actor of {dead.game} died; starting another")
+        self._note(f"{what}; starting another")
+        ray.kill(dead.handle)  # It may be there still, having lost something that it needs.
         another = self._start(dead.game, dead.rank, place=dead.place)
         another.is_counted_on = dead.is_counted_on
         self._actors[self._actors.index(dead)] = another
@@ -275,8 +304,7 @@ class ActorFleet:
     def _ask(self, actors: Iterable[LiveActor]) -> None:
         for actor in actors:
             if actor.asked is None:
-                report = actor.handle.report.options(concurrency_group=CONTROL_GROUP)
-                actor.asked = report.remote()
+                actor.asked = ask(actor.handle, "report")
 
     def _receive(self, actors: Sequence[LiveActor], *, patience_s: float) -> None:
         waited_for = [actor.asked for actor in actors if actor.asked is not None]
@@ -292,9 +320,9 @@ class ActorFleet:
         asked, actor.asked = actor.asked, None
         try:
             report: ActorReport = ray.get(asked)
-        except RayActorError:
-            return  # Its loop tells, too.
-        except RayTaskError as error:
+        except RayError as error:
+            if is_loss(error) or could_not_start(error):
+                return  # Its loop tells, too.
             raise cause_of(error) from None
         actor.process, actor.counts = report.process, report.counts
         actor.is_counted_on = True
@@ -323,8 +351,7 @@ class ActorFleet:
                 place = (position, len(crew))
                 if actor.place != place:
                     actor.place = place
-                    explore = actor.handle.explore_as.options(concurrency_group=CONTROL_GROUP)
-                    explore.remote(*place)
+                    ask(actor.handle, "explore_as", *place)
 
     def _find_waiting(self) -> None:
         """Tell those for which there is no room from those that are about to start."""
@@ -371,19 +398,6 @@ class ActorFleet:
         """Given up by all actors that ever lived, because their shard had died."""
         return sum(self._lost_by.values())
 
-    def processes(self, game: str) -> list[RoleProcess]:
-        """Of the game's actors that have answered, as of the last look."""
-        return [
-            RoleProcess(
-                role=f"actor/{game}",
-                rank=actor.rank,
-                process=actor.process,
-                done=actor.counts.steps,
-            )
-            for actor in self._of(game)
-            if actor.process is not None
-        ]
-
     @property
     def handles(self) -> list[Any]:
         """Of all processes that are left."""
@@ -392,12 +406,12 @@ class ActorFleet:
     def stop(self) -> None:
         """Have all loops end soon, whatever is under way."""
         for handle in self.handles:
-            handle.stop.options(concurrency_group=CONTROL_GROUP).remote()
+            ask(handle, "stop")
 
 
 def _is_placed(actor: LiveActor) -> bool:
     """Whether Ray has found room for it."""
-    return actor.process is not None or has_process(actor.handle)
+    return actor.process is not None or pid_of(actor.handle) > 0
 
 
 def _unused(ranks: Sequence[int], count: int) -> list[int]:

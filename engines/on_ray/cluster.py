@@ -5,13 +5,14 @@
          '------ versioned weights, through Redis ---------------'
 
 The learner's and the inference server's processes have files of their own. This is the only module
-that knows `ray.remote` (but for benchmarks/disruption/nodes.py, which ends processes);
+that knows `ray.remote` (but for engines/chaos, which ends processes);
 on_ray/engine.py places, watches and restarts these processes. The roles themselves are plain
 classes, and engines/local/engine.py runs them in one process.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -21,19 +22,25 @@ from typing import Any, Unpack
 
 import ray
 import torch
+from ray.exceptions import RayError
 
 from actors.actor import ActorCounts
 from actors.inference import Inference
-from engines.on_ray.answers import own_role_process
-from engines.on_ray.clients import (
+from engines.on_ray.calls import (
     CONTROL_GROUP,
+    INFERENCE_GROUP,
+    RUN_GROUP,
     SHARD_GROUPS,
-    RayReplayWriter,
+    THIS_PROCESS,
+    cause_of,
+    how_it_died,
+    is_loss,
 )
-from engines.on_ray.inference_client import INFERENCE_GROUP, RayInference
+from engines.on_ray.inference_client import RayInference
 from engines.on_ray.inference_process import InferenceProcess
 from engines.on_ray.learner_process import LearnerProcess
-from engines.on_ray.link import Link
+from engines.on_ray.replay_writer import RayReplayWriter
+from engines.on_redis.bus import RedisAddress
 from engines.on_redis.weights import RedisWeightSource
 from networks.atomic_file import write_atomically
 from networks.weights import WeightSnapshot
@@ -47,7 +54,6 @@ from recipes.roles import (
     exploration_rates,
 )
 from records.machine import available_memory_bytes
-from records.process_id import ProcessId
 from records.usage import ProcessUse
 from replay.channel.batch_channel import ChannelOffer, ChannelServer
 from replay.pace.game_settings import GameSettings, SettingsChange
@@ -56,15 +62,15 @@ from replay.snapshots.keeper import ShardKeeper, begin_after
 from replay.stats import ShardStats
 from replay.types import Chunk, PriorityUpdate, SampleBatch
 
-RUN_GROUP = "run"
-"""Ray concurrency group in which a role's loop runs, beside the calls that ask about it."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ActorReport:
     """What an actor process says of itself."""
 
-    process: ProcessId
+    process: str
+    """See calls.THIS_PROCESS."""
     counts: ActorCounts
     """With the returns since the last report."""
     chunks_lost: int
@@ -121,10 +127,10 @@ class ShardProcess:
         for update in updates:
             self._shard.update_priorities(update)
 
-    def stats(self) -> tuple[ProcessId, ShardStats]:
+    def stats(self) -> tuple[str, ShardStats]:
         """(this process, statistics)."""
         stats = (self._keeper or self._shard).stats()
-        return own_role_process(), replace(stats, cpu_s=time.process_time())
+        return THIS_PROCESS, replace(stats, cpu_s=time.process_time())
 
     def check_configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
         """See ReplayShard; ValueError also for a quota that this machine has no memory for."""
@@ -165,21 +171,25 @@ class ActorProcess:
         num_ranks: int,
         serial: int,
         shards: list[Any],
-        link: Link,
+        redis: RedisAddress,
+        server: Any,
         start_step: int,
     ) -> None:
-        """Build everything; `run` plays."""
+        """Build everything; `run` plays.
+
+        Without a `server` of inference the actor has a copy of the network of its own.
+        """
         torch.set_num_threads(1)
         self._config = recipe.config
         self._stopped = threading.Event()
         self._replay = RayReplayWriter(shards)
         self._weights: RedisWeightSource | None = None
         inference: Inference
-        if link.inference is None:
-            self._weights = RedisWeightSource(link.redis_url, link.run)
+        if server is None:
+            self._weights = RedisWeightSource(redis.url, redis.run)
             inference = build_own_inference(recipe, game, self._weights)
         else:
-            inference = RayInference(link.inference, recipe.games.index(game))
+            inference = RayInference(server, recipe.games.index(game))
         self._actor = build_actor(
             recipe,
             game,
@@ -203,7 +213,7 @@ class ActorProcess:
         """Answered while `run` plays on."""
         redis = self._weights.counters() if self._weights else {}
         return ActorReport(
-            process=own_role_process(),
+            process=THIS_PROCESS,
             counts=replace(self._actor.counts, returns=self._actor.drain_returns()),
             chunks_lost=self._replay.chunks_lost,
             redis_reconnects=redis.get("redis_reconnects", 0),
@@ -247,12 +257,24 @@ class RayTester:
         if not self._running:
             return []
         ready, self._running = ray.wait(self._running, num_returns=len(self._running), timeout=0)
-        return [ray.get(reference) for reference in ready]
+        return self._results_of(ready)
 
     def wait(self) -> list[Test]:
         """See Tester."""
         running, self._running = self._running, []
-        return [ray.get(reference) for reference in running]
+        return self._results_of(running)
+
+    def _results_of(self, references: list[Any]) -> list[Test]:
+        """What the tests have found; one that Ray has started again in vain is left out."""
+        results: list[Test] = []
+        for reference in references:
+            try:
+                results.append(ray.get(reference))
+            except RayError as error:
+                if not is_loss(error):
+                    raise cause_of(error) from None
+                _LOG.warning("a test is left out: its process %s", how_it_died(error))
+        return results
 
 
 def _test_with_one_thread(

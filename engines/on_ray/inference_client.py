@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError
 
 from actors.inference import Inferred
-from engines.on_ray.shard_link import RESTART_PAUSE_S
+from engines.on_ray.calls import INFERENCE_GROUP, LOSSES, RESTART_PAUSE_S, could_not_start
 from networks.weights import WeightsVersion
-
-INFERENCE_GROUP = "infer"
-"""Ray concurrency group of the server in which actors wait."""
 
 INFERENCE_PATIENCE_S = 120.0
 """How long an actor waits for a server that is being started again, or does not answer."""
@@ -68,8 +65,8 @@ class RayInference:
         while True:
             try:
                 answer: Inferred = ray.get(self._reply, timeout=deadline - time.monotonic())
-            except RayActorError as error:
-                if error.actor_init_failed:
+            except LOSSES as error:
+                if could_not_start(error):
                     raise
                 if time.monotonic() + RESTART_PAUSE_S < deadline:
                     time.sleep(RESTART_PAUSE_S)

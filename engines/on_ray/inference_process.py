@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass, replace
 
@@ -11,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from actors.inference import InferenceCounts, Inferred
-from engines.on_ray.answers import own_role_process
+from engines.on_ray.calls import THIS_PROCESS
 from engines.on_ray.inference_client import INFERENCE_PATIENCE_S
-from engines.on_ray.link import Link
+from engines.on_redis.bus import RedisAddress
 from engines.on_redis.weights import RedisWeightSource
 from recipes.recipe import Recipe
 from recipes.roles import build_inference_server
-from records.process_id import ProcessId
+from records.machine import usable_cores
 from records.usage import ProcessUse
 
 _FIRST_WEIGHTS_S = 30.0
@@ -28,7 +27,8 @@ _FIRST_WEIGHTS_S = 30.0
 class InferenceReport:
     """What the inference server's process says of itself."""
 
-    process: ProcessId
+    process: str
+    """See calls.THIS_PROCESS."""
     counts: InferenceCounts
     """Since the process began."""
     redis_reconnects: int
@@ -38,10 +38,10 @@ class InferenceReport:
 class InferenceProcess:
     """An InferenceServer in a process of its own, which Ray starts again when it dies."""
 
-    def __init__(self, recipe: Recipe, *, link: Link, device: str) -> None:
+    def __init__(self, recipe: Recipe, *, redis: RedisAddress, device: str) -> None:
         """Begin to answer when the first weights are there, if they come soon."""
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-        self._weights = RedisWeightSource(link.redis_url, link.run)
+        torch.set_num_threads(max(1, usable_cores() // 2))
+        self._weights = RedisWeightSource(redis.url, redis.run)
         # A new one must not answer by weights older than those of the one before.
         self._weights.wait(None, timeout_s=_FIRST_WEIGHTS_S)
         self._server = build_inference_server(
@@ -57,7 +57,7 @@ class InferenceProcess:
         """Answered while others are."""
         redis = self._weights.counters()
         return InferenceReport(
-            process=own_role_process(),
+            process=THIS_PROCESS,
             counts=replace(self._server.counts),
             redis_reconnects=redis["redis_reconnects"],
             use=ProcessUse.of_this(weight_bytes=redis["weight_bytes"]),

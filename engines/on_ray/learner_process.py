@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import queue
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import torch
 
-from engines.on_ray.answers import CALL_TIMEOUT_S, own_role_process
-from engines.on_ray.clients import RayReplayReader
-from engines.on_ray.link import Link
-from engines.on_ray.questions import Questions, Result
+from engines.on_ray.calls import CALL_TIMEOUT_S, THIS_PROCESS
+from engines.on_ray.replay_reader import RayReplayReader
+from engines.on_redis.bus import RedisAddress
 from engines.on_redis.weights import RedisWeightSink
 from learner.batch import DeviceBatch
 from learner.device_figures import device_figures
@@ -25,27 +25,21 @@ from learner.replicas import LOOPBACK, Host, LoneReplica, MeetingPoint, Replicas
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
 from recipes.recipe import Recipe
 from recipes.roles import build_learner
-from records.process_id import ProcessId
+from records.machine import usable_cores
 from records.usage import LearnerUsage, ProcessUse
 from replay.types import SampleBatch
 
+Result = TypeVar("Result")
+
 _ray: Any = ray  # Some of its functions have no types.
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """What a learner process says when it is ready to begin."""
-
-    process: ProcessId
-    address: str
-    """Of its node."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerReport:
     """What the learner process says of itself."""
 
-    process: ProcessId
+    process: str
+    """See calls.THIS_PROCESS."""
     updates: int
     metrics: dict[str, float]
     """Means since the last report."""
@@ -63,7 +57,7 @@ class LearnerProcess:
         *,
         rank: int = 0,
         shards: list[Any],
-        link: Link,
+        redis: RedisAddress,
         device: str,
         incarnation: int,
         state: dict[str, Any] | None,
@@ -75,11 +69,11 @@ class LearnerProcess:
         self._rank = rank
         self._size = recipe.config.learner.num_replicas
         # The actors need the other half: threads that outnumber idle cores wait for each other.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2 // self._size))
+        torch.set_num_threads(max(1, usable_cores() // 2 // self._size))
         self._num_updates = recipe.config.num_updates
         self._device = torch.device(device)
         self._replay = RayReplayReader(shards)
-        self._sink = RedisWeightSink(link.redis_url, link.run) if rank == 0 else None
+        self._sink = RedisWeightSink(redis.url, redis.run) if rank == 0 else None
         self._learner = build_learner(
             recipe,
             replay=self._replay,
@@ -97,14 +91,14 @@ class LearnerProcess:
         self._batches: Prefetcher | None = None
         self._stopped = threading.Event()
 
-    def arrive(self) -> Arrival:
-        """Answered when the learner is built."""
-        return Arrival(own_role_process(), _ray.util.get_node_ip_address())
+    def arrive(self) -> str:
+        """Address of this process's node; answered when the learner is built."""
+        return str(_ray.util.get_node_ip_address())
 
-    def open_meeting_point(self, *arrivals: Arrival) -> MeetingPoint:
+    def open_meeting_point(self, *addresses: str) -> MeetingPoint:
         """Where all learners, which have arrived, are to meet; on loopback if no other node is."""
-        nodes = {arrival.address for arrival in arrivals}
-        self._host = Host(LOOPBACK if len(nodes) == 1 else _ray.util.get_node_ip_address())
+        one_node = len(set(addresses)) == 1
+        self._host = Host(LOOPBACK if one_node else _ray.util.get_node_ip_address())
         return self._host.point
 
     def run(self, point: MeetingPoint | None = None) -> None:
@@ -162,7 +156,7 @@ class LearnerProcess:
     def _report(self) -> LearnerReport:
         redis = self._sink.counters() if self._sink else {}
         return LearnerReport(
-            process=own_role_process(),
+            process=THIS_PROCESS,
             updates=self._learner.num_updates,
             metrics=self._learner.drain_metrics() | device_figures(self._device),
             redis_reconnects=redis.get("redis_reconnects", 0),
@@ -191,3 +185,52 @@ class LearnerProcess:
 
     def _ask(self, question: Callable[[], Result]) -> Result:
         return self._questions.ask(question, timeout_s=CALL_TIMEOUT_S)
+
+
+class Questions:
+    """Answers never overlap with a step; before and after the loop, those who ask answer."""
+
+    def __init__(self) -> None:
+        """There is no loop yet."""
+        self._questions: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = (
+            queue.SimpleQueue()
+        )
+        self._answering = threading.Lock()
+        self._is_looping = False
+
+    def ask(self, question: Callable[[], Result], *, timeout_s: float) -> Result:
+        """What `question` returns; ended by the loop's next `answer`, or its end.
+
+        Raises:
+            TimeoutError: the loop has been busy with one step for `timeout_s`.
+            Exception: what `question` raises.
+        """
+        future: Future[Result] = Future()
+        self._questions.put((question, future))
+        with self._answering:
+            if not self._is_looping:
+                self.answer()
+        return future.result(timeout=timeout_s)
+
+    @contextmanager
+    def answered_by_loop(self) -> Iterator[None]:
+        """Inside the `with` block nobody answers but the loop, which calls `answer`."""
+        with self._answering:
+            self._is_looping = True
+        try:
+            yield
+        finally:
+            # Also after an error: from now on nobody waits for a loop that has ended.
+            with self._answering:
+                self._is_looping = False
+                self.answer()
+
+    def answer(self) -> None:
+        """Answer all questions that have come so far."""
+        with suppress(queue.Empty):
+            while True:
+                question, future = self._questions.get_nowait()
+                try:
+                    future.set_result(question())
+                except Exception as error:
+                    future.set_exception(error)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private import state as _untyped_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from engines.on_ray.ray_internals import free_cpus, near
 
 INFERENCE_GPUS = 0.25
 """Part of a GPU that Ray sets aside for the inference server; it does not limit what it uses."""
 
 _ray: Any = ray  # Some of its functions have no types.
-_state: Any = _untyped_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ class Placement:
         """Whether an added actor has a free CPU now, where it may be, or needs none."""
         if not self.counts_cpus:
             return True
-        free = _state.available_resources_per_node()
+        free = free_cpus()
         places = [self.only_node] if self.only_node else list(free)
-        return any(free.get(node, {}).get("CPU", 0) >= 1 for node in places)
+        return any(free.get(node, 0) >= 1 for node in places)
 
     def _learner_node(self) -> str:
         if self.only_node:
@@ -79,8 +79,7 @@ class Placement:
             return self._only_here()
         if not node:
             return {}
-        strategy = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
-        return {"scheduling_strategy": strategy}
+        return {"scheduling_strategy": near(node)}
 
     def _only_here(self) -> dict[str, Any]:
         strategy = NodeAffinitySchedulingStrategy(self.only_node, soft=False)

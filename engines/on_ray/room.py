@@ -6,18 +6,15 @@ nodes for what it is asked for; where there is one, a run asks and waits, as lon
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.autoscaler.sdk import request_resources
-from ray.experimental.internal_kv import _internal_kv_get
 
+from engines.on_ray.ray_internals import autoscaler_node_types
 from recipes.recipe import Recipe
 
 AUTOSCALER_WAIT_S = 600.0
@@ -132,17 +129,4 @@ def has_autoscaler() -> bool:
 
     Ray runs a monitor in every cluster. One that starts no nodes calls each by its number.
     """
-    kinds: set[str] = set()
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
-        report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS))["autoscaler_report"]
-        kinds |= set(report["node_type_mapping"].values())
-    # The newer kind of autoscaler reports elsewhere; where there is none, this fails.
-    with suppress(Exception):
-        from ray.autoscaler.v2.sdk import get_cluster_status
-        from ray.autoscaler.v2.utils import is_autoscaler_v2
-
-        if is_autoscaler_v2(fetch_from_server=True):
-            status = get_cluster_status(_ray.get_runtime_context().gcs_address)
-            nodes = (*status.active_nodes, *status.idle_nodes)
-            kinds |= {node.ray_node_type_name for node in nodes}
-    return any(not kind.startswith("node_") for kind in kinds if kind)
+    return any(not kind.startswith("node_") for kind in autoscaler_node_types() if kind)

@@ -10,13 +10,13 @@ from typing import Any
 
 import ray
 
-from engines.on_ray.answers import answers
-from engines.on_ray.clients import CONTROL_GROUP
+from engines.on_ray.calls import answers, ask
 from engines.on_ray.cluster import RemoteInference
+from engines.on_ray.deaths import Deaths
 from engines.on_ray.inference_process import InferenceReport
-from engines.on_ray.link import Link
+from engines.on_ray.role_processes import RoleNames
+from engines.on_redis.bus import RedisAddress
 from recipes.recipe import Recipe
-from records.process_id import RoleProcess
 from records.usage import RoleUse
 
 
@@ -27,45 +27,45 @@ class ServedInference:
         self,
         recipe: Recipe,
         *,
-        link: Link,
+        redis: RedisAddress,
         device: str,
         options: dict[str, Any],
+        names: RoleNames,
         note: Callable[[str], None],
-        count_death: Callable[[str], None],
+        deaths: Deaths,
     ) -> None:
         """Start it.
 
         Args:
             recipe: what to train.
-            link: the run's Redis, where its weights come from.
+            redis: the run's Redis, where its weights come from.
             device: where it computes.
             options: for Ray, of its process.
+            names: gives it its name.
             note: told about deaths.
-            count_death: told about each death; raises if there were too many.
+            deaths: of the run.
         """
         self._note = note
-        self._count_death = count_death
-        self.handle = RemoteInference.options(**options).remote(recipe, link=link, device=device)
+        self._deaths = deaths
+        self.handle = RemoteInference.options(name=names.new("inference", 0), **options).remote(
+            recipe, redis=redis, device=device
+        )
         self.restarts = 0
         """Processes that took the place of a dead one."""
-        self.process: RoleProcess | None = None
-        """As of the last look; None before it has answered."""
+        self._process: str | None = None
         self.redis_reconnects = 0
         self.use = RoleUse()
 
     def look(self) -> dict[str, float]:
         """Metrics since the last look; empty if it does not answer in time."""
-        ask = self.handle.report.options(concurrency_group=CONTROL_GROUP)
-        report: InferenceReport | None = answers([ask.remote()])[0]
+        report: InferenceReport | None = answers([ask(self.handle, "report")])[0]
         if report is None:
             return {}
-        if self.process is not None and self.process.process != report.process:
+        if self._process not in (None, report.process):
             self.restarts += 1
             self._note("the inference server died and was started again; actors ask it once more")
-            self._count_death("the inference server died")
-        self.process = RoleProcess(
-            role="inference", rank=0, process=report.process, done=report.counts.states
-        )
+            self._deaths.count("the inference server died")
+        self._process = report.process
         self.redis_reconnects = report.redis_reconnects
         self.use.take(report.process, report.use)
         if not report.counts.batches:

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 
 from engines.on_ray.room import Room, has_autoscaler, num_roles, wait_for_room
 from recipes.recipe import Recipe
+from records.machine import usable_cores
 
 _ray: Any = ray  # Some of its functions have no types.
 
@@ -67,6 +68,11 @@ def address_for_others() -> str | None:
     return None
 
 
+def ray_address() -> str:
+    """Address of the Ray that this process is connected to, for other programs to join it."""
+    return str(_ray.get_runtime_context().gcs_address)
+
+
 def this_node() -> str:
     """Id of the node that this process is on."""
     return str(_ray.get_runtime_context().get_node_id())
@@ -87,7 +93,7 @@ def _connect(recipe: Recipe) -> None:
         ray.init(
             # Said, since Ray would else look for one that somebody has started on this machine.
             address="local",
-            num_cpus=max(os.cpu_count() or 1, num_roles(recipe)),
+            num_cpus=max(usable_cores(), num_roles(recipe)),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from engines.on_ray.answers import CALL_TIMEOUT_S, answers
-from engines.on_ray.clients import CONTROL_GROUP
+from engines.on_ray.calls import CALL_TIMEOUT_S, answers, ask, cause_of, could_not_start, is_loss
 from engines.on_ray.cluster import RemoteShard
+from engines.on_ray.deaths import Deaths
 from engines.on_ray.placement import Placement
+from engines.on_ray.role_processes import RoleNames
 from recipes.recipe import Recipe
 from recipes.roles import slices_of
-from records.process_id import ProcessId, RoleProcess
 from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.pace.slices import GameSlice, slices_of_ranks
 from replay.snapshots.keeper import clear_snapshots
@@ -40,10 +40,8 @@ class LiveShard:
     """One replay process, and what it said last."""
 
     handle: Any
-    process: ProcessId | None = None
+    process: str | None = None
     """None before it has answered."""
-    sampled_before: int = 0
-    """Transitions drawn before the first answer of this process, in earlier ones' counts too."""
     stats: ShardStats | None = None
     notes: NoteReader = field(default_factory=NoteReader)
 
@@ -57,7 +55,8 @@ class ShardFleet:
         *,
         replay_dir: Path | None,
         note: Callable[[str], None],
-        count_death: Callable[[str], None],
+        deaths: Deaths,
+        names: RoleNames,
         placement: Placement = _ANYWHERE,
     ) -> None:
         """Start them.
@@ -66,11 +65,12 @@ class ShardFleet:
             recipe: what to train.
             replay_dir: for snapshots; None for none.
             note: told about deaths and snapshots.
-            count_death: told about each death; raises if there were too many.
+            deaths: of the run.
+            names: gives each its name.
             placement: where to put them.
         """
         self._note = note
-        self._count_death = count_death
+        self._deaths = deaths
         self._replay_dir = replay_dir
         self._keeps_snapshots = (
             replay_dir is not None and recipe.config.replay.snapshot_period_s > 0
@@ -79,7 +79,7 @@ class ShardFleet:
         session = secrets.token_hex(8)
         self.shards = [
             LiveShard(
-                RemoteShard.options(**placement.shard()).remote(
+                RemoteShard.options(name=names.new("shard", number), **placement.shard()).remote(
                     recipe,
                     number,
                     replay_dir=str(replay_dir) if replay_dir is not None else "",
@@ -107,33 +107,17 @@ class ShardFleet:
 
     def look(self) -> list[ShardStats]:
         """What all processes have done, those that died among them, as far as they answer."""
-        replies = answers([_ask(shard.handle, "stats") for shard in self.shards])
+        replies = answers([ask(shard.handle, "stats") for shard in self.shards])
         for shard, reply in zip(self.shards, replies, strict=True):
             if reply is None:
                 continue
             process, stats = reply
             if shard.process not in (None, process):
                 self._restarted(shard, stats)
-            if shard.process != process:
-                shard.sampled_before = _num_sampled(stats)
             shard.process, shard.stats = process, stats
             for line in shard.notes.new(stats):
                 self._note(line)
         return [*self._dead, *(shard.stats for shard in self.shards if shard.stats)]
-
-    @property
-    def processes(self) -> list[RoleProcess]:
-        """Of those that have answered, as of the last look."""
-        return [
-            RoleProcess(
-                role="shard",
-                rank=rank,
-                process=shard.process,
-                done=_num_sampled(shard.stats) - shard.sampled_before,
-            )
-            for rank, shard in enumerate(self.shards)
-            if shard.process is not None and shard.stats is not None
-        ]
 
     def _restarted(self, shard: LiveShard, now: ShardStats) -> None:
         """Another process is in a dead one's place."""
@@ -152,10 +136,10 @@ class ShardFleet:
             self._dead.append(replace(before, tables=empty, limiter_error=0.0))
         number = self.shards.index(shard)
         if self._slices[number] != self._slices_at_first[number]:
-            _ask(shard.handle, "assign", self._slices[number])
+            ask(shard.handle, "assign", self._slices[number])
         for game, settings in self._settings.items():
-            _ask(shard.handle, "configure", game, **_changes_to(settings))
-        self._count_death("a replay shard died")
+            ask(shard.handle, "configure", game, **_changes_to(settings))
+        self._deaths.count("a replay shard died")
 
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
         """See Engine."""
@@ -186,21 +170,21 @@ class ShardFleet:
         if wanted != self._slices:
             _wait_for(
                 [
-                    _ask(shard.handle, question, slices)
+                    ask(shard.handle, question, slices)
                     for shard, slices in zip(self.shards, wanted, strict=True)
                 ]
             )
         return wanted
 
     def _ask_all(self, question: str, *args: Any, **kwargs: Any) -> list[Any]:
-        return _wait_for([_ask(shard.handle, question, *args, **kwargs) for shard in self.shards])
+        return _wait_for([ask(shard.handle, question, *args, **kwargs) for shard in self.shards])
 
     def save(self) -> None:
         """Have all write their last snapshots, and delete those of another number of shards."""
         if not self._keeps_snapshots or self._replay_dir is None:
             return
         self._note("writing replay to disk")
-        references = [_ask(shard.handle, "save") for shard in self.shards]
+        references = [ask(shard.handle, "save") for shard in self.shards]
         are_saved: list[Any] = [False]
         with suppress(RayActorError):  # One that cannot start; why is known already.
             are_saved = answers(references, patience_s=_SAVE_PATIENCE_S)
@@ -210,26 +194,17 @@ class ShardFleet:
             self._note("not all of replay could be written; --resume goes on with what was")
 
 
-def _num_sampled(stats: ShardStats) -> int:
-    return sum(table.counts.sampled for table in stats.tables.values())
-
-
 def _wait_for(references: list[Any]) -> list[Any]:
     """All answers of shards; ValueError if one refuses or does not answer."""
     try:
         return ray.get(references, timeout=CALL_TIMEOUT_S)
-    except RayTaskError as error:
-        raise error.cause if isinstance(error.cause, ValueError) else error from None
-    except (RayActorError, TimeoutError):
-        raise ValueError(
-            "a replay shard does not answer, perhaps because it is being started again; try "
-            "again in a few seconds"
-        ) from None
-
-
-def _ask(handle: Any, question: str, *args: Any, **kwargs: Any) -> Any:
-    method = getattr(handle, question).options(concurrency_group=CONTROL_GROUP)
-    return method.remote(*args, **kwargs)
+    except RayError as error:
+        if isinstance(error, GetTimeoutError) or is_loss(error) or could_not_start(error):
+            raise ValueError(
+                "a replay shard does not answer, perhaps because it is being started again; try "
+                "again in a few seconds"
+            ) from None
+        raise cause_of(error) from None
 
 
 def _changes_to(settings: GameSettings) -> SettingsChange:

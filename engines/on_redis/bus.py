@@ -22,6 +22,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
 
 import msgpack
@@ -32,6 +33,17 @@ from networks.weights import WeightSnapshot, WeightsVersion
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where a run's state is: what the run's processes are given to find it."""
+
+    url: str
+    """Never logged: it may hold a password."""
+    run: str
+    """Name of the run there."""
+
 
 NUM_KEPT_VERSIONS = 2
 """Two, so that a reader that has just read the newest version can still fetch it."""

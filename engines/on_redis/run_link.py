@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engines.on_redis.bus import RedisBus
@@ -59,12 +59,20 @@ def _refusal(status: Mapping[str, Any]) -> str:
 class RunLink:
     """Shows a run, and learns what is wanted of it. Never blocks but in `close`."""
 
-    def __init__(self, url: str, run: str, *, period_s: float = 0.5) -> None:
+    def __init__(
+        self,
+        url: str,
+        run: str,
+        *,
+        whereabouts: Callable[[], Mapping[str, Any]] = dict,
+        period_s: float = 0.5,
+    ) -> None:
         """Start the thread.
 
         Args:
             url: of the run's Redis.
             run: its name there.
+            whereabouts: what else the status says: where to find what carries the run.
             period_s: how often Redis is asked what is wanted, and told again what there is to see;
                 what is new it is told at once.
 
@@ -72,6 +80,7 @@ class RunLink:
             ValueError: The URL or the name is malformed.
         """
         self._bus = RedisBus(url, run)
+        self._whereabouts = whereabouts
         self._period_s = period_s
         self._lock = threading.Lock()
         self._wanted: dict[str, int] = {}
@@ -123,7 +132,7 @@ class RunLink:
         try:
             # Also unchanged: it says that the launcher lives.
             if status:
-                self._bus.set_status(status, ttl_s=STATUS_TTL_S)
+                self._bus.set_status({**status, **self._whereabouts()}, ttl_s=STATUS_TTL_S)
             was_asked = bool(status or records)
             while records:
                 self._bus.push_metrics(records[0])

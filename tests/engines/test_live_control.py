@@ -10,7 +10,6 @@ from games.registry import get_game
 from recipes.balance import BalanceConfig
 from recipes.config import RunConfig
 from recipes.recipe import Recipe
-from records.process_id import RoleProcess, own_process
 from records.progress import GameProgress, GameReplay, Progress
 
 GAMES = ("pong", "boxing", "breakout")
@@ -63,7 +62,6 @@ class CountingEngine:
                 for game in GAMES
             },
             faults={"actor_restarts": 2},
-            processes=(RoleProcess(role="learner", rank=0, process=own_process(), done=7),),
         )
 
 
@@ -173,8 +171,6 @@ def test_what_is_seen_from_outside():
     assert (status["steps"], status["updates"]) == (300, 7)
     assert status["pid"] > 0
     assert status["host"]
-    (role,) = status["processes"]
-    assert (role["role"], role["rank"], role["done"]) == ("learner", 0, 7)
     assert status["faults"] == {"actor_restarts": 2}
 
 

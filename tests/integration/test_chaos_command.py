@@ -47,8 +47,8 @@ def num_steps_for_kills(run, state):
 def kill_roles(run, *roles, cwd):
     words = ["--roles", *roles, "--yes", "--json", "--timeout-s", "120"]
     finished = run_command("chaos.py", run, *words, cwd=cwd, timeout_s=PATIENCE_S)
-    assert (finished.status, finished.errors) == (0, ""), finished.output
-    return json.loads(finished.output.splitlines()[-1])["kills"]
+    assert finished.status == 0, finished.errors
+    return json.loads(finished.output)["kills"]  # Nothing else is on standard output.
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,9 @@ def test_what_was_lost_is_bounded_and_told(finished):
     run, kills, _, _ = finished
     faults = read_summary(run)["faults"]
     restarts = {name: n for name, n in faults.items() if name.endswith("restarts")}
-    assert restarts == {"actor_restarts": 1, "shard_restarts": 1, "learner_restarts": 1}
+    once = ("actor_restarts", "shard_restarts", "learner_restarts", "redis_restarts")
+    assert {name: n for name, n in restarts.items() if n} == dict.fromkeys(once, 1)
+    assert "redis restarted" in (run / "events.jsonl").read_text()
     assert faults["redis_reconnects"] > 0
     # Of three actors that feed two shards, at most two feed the one that died; four chunks each.
     assert faults["chunks_lost"] <= 2 * 4

@@ -14,7 +14,8 @@ from actors.config import ActorConfig
 from actors.inference import OwnInference
 from engines.on_ray.cluster import RemoteInference
 from engines.on_ray.inference_client import RayInference
-from engines.on_ray.link import Link
+from engines.on_ray.ray_internals import pid_of
+from engines.on_redis.bus import RedisAddress
 from engines.on_redis.server import PrivateRedis
 from engines.on_redis.weights import RedisWeightSink
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
@@ -48,8 +49,8 @@ def test_a_run_goes_on_when_its_inference_server_is_killed_and_nothing_is_lost(
     monkeypatch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
     notes = []
     with started(config, redis_url, name="served", notes=notes) as engine:
-        drive(engine, lambda progress: progress.updates > 10 and engine.pids()["inference"][0])
-        (killed,) = engine.pids()["inference"]
+        drive(engine, lambda progress: progress.updates > 10 and engine.pids("inference"))
+        (killed,) = engine.pids("inference")
         os.kill(killed, signal.SIGKILL)
         drive(engine, lambda progress: progress.faults["inference_restarts"] == 1)
         batches = []
@@ -60,7 +61,7 @@ def test_a_run_goes_on_when_its_inference_server_is_killed_and_nothing_is_lost(
 
         progress = drive(engine, look)
         tables = dump_all(engine)
-    assert engine.pids()["inference"][0] not in (0, killed)
+    assert killed not in engine.pids("inference")
     assert progress.updates == config.num_updates
     assert progress.faults.pop("inference_restarts") == 1
     assert not any(progress.faults.values()), "actors must survive the server"
@@ -80,7 +81,7 @@ def test_served_logits_are_those_of_an_own_network_also_after_a_kill(config, red
     own = OwnInference(recipe.build_acting_network(COUNTING[1]), weights)
     sink = RedisWeightSink(redis_url, "logits")
     sink.publish(snapshot)
-    server = RemoteInference.remote(recipe, link=Link(redis_url, "logits"), device="cpu")
+    server = RemoteInference.remote(recipe, redis=RedisAddress(redis_url, "logits"), device="cpu")
     try:
         served = RayInference(server, 1)
         rng = np.random.default_rng(0)
@@ -95,9 +96,10 @@ def test_served_logits_are_those_of_an_own_network_also_after_a_kill(config, red
             np.testing.assert_array_equal(theirs.argmax(1), ours.argmax(1))
             assert served.version == own.version == (2, 30)
             if attempt == 0:
-                pid = ray.get(server.report.remote()).process.pid
+                pid = ray.get(server.report.remote()) and pid_of(server)
                 os.kill(pid, signal.SIGKILL)
-        assert ray.get(server.report.remote()).process.pid != pid
+        ray.get(server.report.remote())
+        assert pid_of(server) != pid
     finally:
         sink.close()
         ray.kill(server)
@@ -105,12 +107,12 @@ def test_served_logits_are_those_of_an_own_network_also_after_a_kill(config, red
 
 def test_a_server_that_does_not_answer_is_given_up(config, redis_url):
     server = RemoteInference.remote(
-        MadeUpRecipe(config), link=Link(redis_url, "mute"), device="cpu"
+        MadeUpRecipe(config), redis=RedisAddress(redis_url, "mute"), device="cpu"
     )
     sink = RedisWeightSink(redis_url, "mute")
     try:
         sink.publish(take_snapshot(MadeUpRecipe(config).build_network(), WeightsVersion(0, 0)))
-        pid = ray.get(server.report.remote()).process.pid
+        pid = ray.get(server.report.remote()) and pid_of(server)
         os.kill(pid, signal.SIGSTOP)
         served = RayInference(server, 0, patience_s=0.5)
         served.begin(np.zeros((1, 3, 4, 4), np.uint8))

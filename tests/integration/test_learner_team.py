@@ -12,7 +12,7 @@ from ray_runs import MadeUpRecipe, RemoteOpenShard, check_contents, drive, dump_
 from team_runs import counting_config, started
 
 from engines.on_ray.learner_team import LearnerTeam
-from engines.on_ray.link import Link
+from engines.on_redis.bus import RedisAddress
 from engines.on_redis.server import PrivateRedis
 from learner.config import LearnerConfig
 
@@ -42,8 +42,8 @@ def config(tmp_path_factory):
 
 def kill(engine, rank) -> int:
     """SIGKILL to one of the learners, once all are known."""
-    drive(engine, lambda progress: all(engine.pids()["learner"]))
-    pid = engine.pids()["learner"][rank]
+    drive(engine, lambda progress: len(engine.pids("learner")) == 2)
+    pid = engine.pids("learner")[rank]
     os.kill(pid, signal.SIGKILL)
     return pid
 
@@ -55,12 +55,12 @@ def test_a_run_with_two_learners_goes_through_the_deaths_of_both_and_on_with_one
     notes = []
     with started(config, redis_url, name="two", notes=notes) as engine:
         drive(engine, lambda progress: progress.updates > 10)
-        assert len(set(engine.pids()["learner"])) == 2
+        assert len(set(engine.pids("learner"))) == 2
         saved = engine.state()["learner"]["num_updates"]
         killed = kill(engine, 1)
         drive(engine, lambda progress: progress.faults["learner_restarts"] == 1)
         drive(engine, lambda progress: engine.snapshot().version > (1, saved + 5))
-        assert killed not in engine.pids()["learner"]
+        assert killed not in engine.pids("learner")
         kill(engine, 0)
         progress = drive(engine)
         tables = dump_all(engine)
@@ -124,7 +124,7 @@ def test_a_learner_that_waits_for_room_is_asked_when_it_is_there(config, redis_u
     team = LearnerTeam(
         recipe,
         shards=[shard],
-        link=Link(redis_url, "room"),
+        redis=RedisAddress(redis_url, "room"),
         device=torch.device("cpu"),
         options={"num_cpus": 7},  # Of 8: no room beside the shard and the holder.
         state=None,

@@ -20,12 +20,12 @@ from ray_runs import (
 from runs import save_random_expert, wait_until
 
 from actors.config import ActorConfig
-from engines.on_ray.clients import CONTROL_GROUP
+from engines.on_ray.calls import CONTROL_GROUP
 from engines.on_ray.engine import RayEngine
-from engines.on_ray.link import Link
 from engines.on_ray.placement import Placement
 from engines.on_ray.room import has_autoscaler
 from engines.on_ray.session import address_for_others, ray_session
+from engines.on_redis.bus import RedisAddress
 from engines.on_redis.server import PrivateRedis
 from networks.config import NetworkConfig
 from recipes.config import RunConfig
@@ -76,7 +76,7 @@ def recipe_of(teachers):
 def start(recipe, url, *, name, notes=None, **options):
     return RayEngine(
         recipe,
-        link=Link(url, name),
+        redis=RedisAddress(url, name),
         device=torch.device("cpu"),
         note=(lambda text: None) if notes is None else notes.append,
         **options,

@@ -29,9 +29,9 @@ from runs import save_network, save_random_expert, wait_until
 
 from actors.config import ActorConfig
 from engines.local.engine import LocalEngine
-from engines.on_ray.clients import RayReplayReader
 from engines.on_ray.engine import RayEngine
-from engines.on_ray.link import Link
+from engines.on_ray.replay_reader import RayReplayReader
+from engines.on_redis.bus import RedisAddress
 from engines.on_redis.server import PrivateRedis, connect
 from learner.config import LearnerConfig
 from learner.objectives.config import MimicConfig
@@ -111,7 +111,7 @@ def started(config, url, monkeypatch=None, *, name="run", state=None, notes=None
     note = (lambda text: None) if notes is None else notes.append
     engine = RayEngine(
         MadeUpRecipe(config),
-        link=Link(url, name),
+        redis=RedisAddress(url, name),
         device=CPU,
         state=state,
         note=note,
@@ -125,8 +125,8 @@ def started(config, url, monkeypatch=None, *, name="run", state=None, notes=None
 
 def kill_one(engine, role) -> int:
     """SIGKILL to a process of a role, once it is known."""
-    drive(engine, lambda progress: all(engine.pids()[role]))
-    pid = engine.pids()[role][0]
+    drive(engine, lambda progress: engine.pids(role))
+    pid = engine.pids(role)[0]
     os.kill(pid, signal.SIGKILL)
     return pid
 
@@ -141,7 +141,7 @@ def hold_learner_until_actors_wait(engine) -> None:
         ]
         return min(stats.insert_wait_s for _, stats in ray.get(answers, timeout=30.0))
 
-    (pid,) = engine.pids()["learner"]
+    (pid,) = engine.pids("learner")
     enough_s = waited_s() + 1.0
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -215,7 +215,7 @@ def test_an_actor_that_is_killed_is_replaced_and_the_run_reaches_its_end(
         drive(engine, lambda progress: progress.updates > 10)
         killed = kill_one(engine, f"actor/{COUNTING[0]}")
         progress = drive(engine)
-        replaced = engine.pids()[f"actor/{COUNTING[0]}"]
+        replaced = engine.pids(f"actor/{COUNTING[0]}")
         tables = dump_all(engine)
     assert progress.faults["actor_restarts"] == 1
     assert progress.faults["learner_restarts"] == progress.faults["shard_restarts"] == 0
@@ -240,7 +240,7 @@ def test_a_shard_that_is_killed_comes_back_and_the_run_reaches_its_end(
         before = drive(engine, lambda progress: progress.updates > 10)
         killed = kill_one(engine, "shard")
         progress = drive(engine)
-        replaced = engine.pids()["shard"]
+        replaced = engine.pids("shard")
         tables = dump_all(engine)
         ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
     assert progress.faults["shard_restarts"] == 1
@@ -283,7 +283,7 @@ def test_a_shard_that_is_killed_comes_back_from_its_newest_snapshot(
         killed = kill_one(engine, "shard")
         after = drive(engine, lambda progress: progress.faults["shard_restarts"] == 1)
         progress = drive(engine)
-        assert killed not in engine.pids()["shard"]
+        assert killed not in engine.pids("shard")
         tables = dump_all(engine)
         ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
     (note,) = (line for line in notes if "goes on with" in line)

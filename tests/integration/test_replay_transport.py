@@ -16,8 +16,8 @@ from ray_shards import (
 )
 from runs import wait_until
 
-from engines.on_ray.clients import RayReplayReader, RayReplayWriter
-from engines.on_ray.shard_link import CALLS_PER_SHARD
+from engines.on_ray.replay_reader import CALLS_PER_SHARD, RayReplayReader
+from engines.on_ray.replay_writer import RayReplayWriter
 from replay.channel.batch_channel import ChannelReader
 from replay.types import PriorityUpdate
 

@@ -1,10 +1,7 @@
 """Shares of time out of counters that every process keeps for itself."""
 
-from dataclasses import replace
-
 import pytest
 
-from records.process_id import ProcessId
 from records.progress import GameProgress, Progress
 from records.usage import LearnerUsage, ProcessUse, RoleUse, Usage
 from records.usage_rates import usage_rates
@@ -75,8 +72,7 @@ def test_bytes_and_cores_are_rates_and_what_begins_anew_is_left_out():
 
 def test_a_roles_use_includes_processes_that_are_gone():
     role = RoleUse()
-    first = ProcessId(pid=1, started=0, machine="here")
-    role.take(first, ProcessUse(2.0, 10))
-    role.take(first, ProcessUse(3.0, 20))
-    role.take(replace(first, started=5), ProcessUse(1.0, 5))
+    role.take("first", ProcessUse(2.0, 10))
+    role.take("first", ProcessUse(3.0, 20))
+    role.take("second", ProcessUse(1.0, 5))
     assert (role.cpu_s, role.weight_bytes) == (4.0, 25)

@@ -25,8 +25,8 @@ from counting_checks import Stream, check_stream
 from numpy.typing import NDArray
 from runs import pids_of, ray_environment, wait_until
 
-from engines.on_ray.clients import CONTROL_GROUP, SHARD_GROUPS
-from engines.on_ray.cluster import RUN_GROUP, ShardProcess
+from engines.on_ray.calls import CONTROL_GROUP, RUN_GROUP, SHARD_GROUPS
+from engines.on_ray.cluster import ShardProcess
 from engines.on_ray.engine import RayEngine
 from engines.on_ray.learner_process import LearnerProcess
 from recipes.recipe import Recipe

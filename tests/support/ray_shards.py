@@ -13,8 +13,10 @@ from ray.exceptions import RayActorError
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
 from runs import wait_until
 
-from engines.on_ray.clients import CONTROL_GROUP, SHARD_GROUPS, RayReplayReader
+from engines.on_ray.calls import SHARD_GROUPS, ask
 from engines.on_ray.cluster import ShardProcess
+from engines.on_ray.ray_internals import pid_of
+from engines.on_ray.replay_reader import RayReplayReader
 from replay.config import ReplayConfig
 from replay.shard import ReplayShard
 from replay.types import Chunk, SampleBatch
@@ -116,9 +118,8 @@ def kill(shard: Any) -> None:
 
 def _pid(shard: Any) -> int | None:
     """None while it is dead."""
-    stats = shard.stats.options(concurrency_group=CONTROL_GROUP).remote()
     try:
-        process, _ = ray.get(stats, timeout=CALL_S)
+        ray.get(ask(shard, "stats"), timeout=CALL_S)
     except RayActorError:
         return None
-    return int(process.pid)
+    return pid_of(shard)

@@ -14,7 +14,7 @@ from runs import save_random_expert
 
 from actors.config import ActorConfig
 from engines.on_ray.engine import RayEngine
-from engines.on_ray.link import Link
+from engines.on_redis.bus import RedisAddress
 from learner.config import LearnerConfig
 from networks.config import NetworkConfig
 from recipes.config import RunConfig
@@ -55,7 +55,7 @@ def started(
     """An engine, closed at the end."""
     engine = RayEngine(
         MadeUpRecipe(config),
-        link=Link(url, name),
+        redis=RedisAddress(url, name),
         device=torch.device("cpu"),
         state=state,
         note=(lambda text: None) if notes is None else notes.append,

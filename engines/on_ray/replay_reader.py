@@ -1,6 +1,8 @@
-"""A reader's connection to one replay process: by shared memory where it can, else through Ray.
+"""The learner's side of replay over Ray: batches from all shards in turn, and new priorities.
 
-Which way it is is found out by trying, and again whenever the process was restarted.
+Batches are gathered into shared memory where reader and shard are on one machine, and go through
+Ray's object store where they are not. Which way it is is found out by trying, and again whenever
+the shard's process was restarted.
 """
 
 from __future__ import annotations
@@ -10,31 +12,136 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError
+from ray.exceptions import GetTimeoutError
 
+from engines.on_ray.calls import (
+    LOSSES,
+    RESTART_PAUSE_S,
+    SAMPLE_GROUP,
+    SHARD_PATIENCE_S,
+    UPDATE_GROUP,
+)
 from replay.channel.batch_channel import ChannelClosedError, ChannelReader, with_own_keys
 from replay.types import PriorityUpdate, SampleBatch
-
-SAMPLE_GROUP = "sample"
-"""Ray concurrency group of a shard in which samplers wait."""
 
 CALLS_PER_SHARD = 2
 """Requests kept under way to each shard: one is worked at while the next is there already."""
 
-RESTART_PAUSE_S = 0.25
-"""How long a shard whose process has died is left alone before it is called again."""
-
-SHARD_PATIENCE_S = 1.0
-"""How long one call may wait inside a shard before it comes back without a result."""
-
 _SLICE_S = 0.02
 """How long to wait for one kind of answers before looking at the other kind."""
 
+_TURN_PATIENCE_S = 0.1
+"""How long a reader waits for the shard whose turn it is before it asks the others."""
 
-class ShardLink:
+_UPDATES_PER_CALL = 8
+"""Priority updates that wait for the next sample call; that many go without one."""
+
+_MAX_UPDATE_CALLS = 4
+"""Calls with priority updates alone that may be under way."""
+
+
+class RayReplayReader:
+    """The learner's side: keeps a few requests under way, so that a batch is usually here.
+
+    The shards give batches in turn, so that each has its part in what is learned. One that has
+    none, or is dead, is passed over until it gives one again.
+
+    `sample` may be called from one thread and `update_priorities` from another.
+    """
+
+    def __init__(self, shards: Sequence[Any], *, may_map: bool = True) -> None:
+        """Nothing is asked for yet.
+
+        Args:
+            shards: handles of all replay shards, in order.
+            may_map: whether batches may come through shared memory.
+        """
+        self._links = [ShardReader(handle, may_map=may_map) for handle in shards]
+        self._turns = list(self._links)
+        self._in_hand: ShardReader | None = None
+        self._update_calls: deque[Any] = deque()
+
+    @property
+    def num_mapped(self) -> int:
+        """Shards whose batches come through shared memory."""
+        return sum(link.is_mapped for link in self._links)
+
+    def sample(self, *, timeout_s: float) -> SampleBatch | None:
+        """The next batch; ended by a shard's answer.
+
+        But for its keys, it is valid until the next call of `sample`.
+        """
+        if self._in_hand is not None:
+            self._in_hand.give_back()
+            self._in_hand = None
+        deadline = time.monotonic() + timeout_s
+        while True:
+            # All shards get their first request before one gets its second.
+            for num_requests in range(1, CALLS_PER_SHARD + 1):
+                for link in self._links:
+                    link.keep_busy(num_requests)
+            answered = self._next_answered(max(0.0, deadline - time.monotonic()))
+            batch = self._receive(answered) if answered is not None else None
+            if batch is not None or time.monotonic() >= deadline:
+                return batch
+
+    def _next_answered(self, timeout_s: float) -> ShardReader | None:
+        """One that was late and has an answer, or the one whose turn it is, if it has one."""
+        late = [link for link in self._turns if link.is_late]
+        in_turn = [link for link in self._turns if not link.is_late]
+        if late:
+            link = first_answered(late, 0.0 if in_turn else timeout_s)
+            if link is not None or not in_turn:
+                return link
+        head = in_turn[0]
+        patience_s = timeout_s if len(self._links) == 1 else min(timeout_s, _TURN_PATIENCE_S)
+        if head.is_answered(patience_s):
+            return head
+        head.is_late = len(self._links) > 1 and patience_s == _TURN_PATIENCE_S
+        return None
+
+    def _receive(self, link: ShardReader) -> SampleBatch | None:
+        batch = link.receive()
+        link.is_late = batch is None
+        if batch is not None:
+            self._in_hand = link
+            self._turns.remove(link)
+            self._turns.append(link)
+        return batch
+
+    def update_priorities(self, update: PriorityUpdate) -> None:
+        """Send priorities with the next request, or soon; waits only if many are under way."""
+        link = self._links[update.keys.shard]
+        if link.add_update(update) >= _UPDATES_PER_CALL:
+            self._send_updates(link)
+
+    def flush(self) -> None:
+        """Send all priorities that still wait for a request."""
+        for link in self._links:
+            self._send_updates(link)
+        while self._update_calls:
+            self._finish_update_call()
+
+    def _send_updates(self, link: ShardReader) -> None:
+        updates = link.take_updates()
+        if not updates:
+            return
+        method = link.handle.update_priorities.options(concurrency_group=UPDATE_GROUP)
+        self._update_calls.append(method.remote(*updates))
+        while len(self._update_calls) > _MAX_UPDATE_CALLS:
+            self._finish_update_call()
+
+    def _finish_update_call(self) -> None:
+        # Lost with the shard, or as good as stale: priorities are only hints.
+        with suppress(*LOSSES, GetTimeoutError):
+            ray.get(self._update_calls.popleft(), timeout=10.0)
+
+
+class ShardReader:
     """Keeps requests to one shard under way; `add_update` may be called from another thread."""
 
     def __init__(self, handle: Any, *, may_map: bool) -> None:
@@ -122,7 +229,7 @@ class ShardLink:
             offer = ray.get(opening)
             self._channel = None if offer is None else ChannelReader.open(offer)
             self._by_object_store = self._channel is None
-        except (ChannelClosedError, RayActorError, ObjectLostError):
+        except (ChannelClosedError, *LOSSES):
             self._rest()
         return None
 
@@ -141,7 +248,7 @@ class ShardLink:
             self._channel.give_back()
 
 
-def first_answered(links: Sequence[ShardLink], timeout_s: float) -> ShardLink | None:
+def first_answered(links: Sequence[ShardReader], timeout_s: float) -> ShardReader | None:
     """One that has an answer, waiting `timeout_s` for any of them."""
     by_descriptor = {link.descriptor: link for link in links if link.descriptor is not None}
     by_reference = {link.reference: link for link in links if link.reference is not None}
