@@ -240,7 +240,7 @@ class Actor:
             self._final_epsilons, step=self._steps_per_env, anneal_steps=self._config.anneal_steps
         )
         acting = rows.teacher_logits if self._config.act_with == "teacher" else rows.student_logits
-        actions = self._policy(acting[row], epsilons)
+        actions = self._policy(acting[row], epsilons).actions
         start = time.perf_counter()
         step = self._env.step(actions)
         self.counts.stepping_s += time.perf_counter() - start

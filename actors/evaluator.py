@@ -199,7 +199,7 @@ class _Play:
         tensor = torch.from_numpy(self._observations)
         with torch.inference_mode():
             scores_BA = self._network(tensor)
-        step = self._env.step(self._policy(scores_BA.numpy(), self._epsilons))
+        step = self._env.step(self._policy(scores_BA.numpy(), self._epsilons).actions)
         # Not known before: a protocol may act in the agent's place, too.
         seen = counted & ~step.restarted
         if self._comparison:

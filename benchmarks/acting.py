@@ -92,7 +92,7 @@ class _Acting:
             self._observations.append(observations)
             with torch.inference_mode():
                 logits = self._student(observations).numpy()
-            actions = self._policy(logits, self._epsilons)
+            actions = self._policy(logits, self._epsilons).actions
             start = time.perf_counter()
             step = self._env.step(actions)
             seconds += time.perf_counter() - start

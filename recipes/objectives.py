@@ -76,6 +76,11 @@ class _Mimic:
                 "network.dueling separates a value from advantages, and objective mimic learns "
                 "logits, which have no value; use --network.dueling False"
             )
+        if config.mimic.divergence == "expected_entropy":
+            raise ValueError(
+                "mimic.divergence expected_entropy needs rewards, which objective mimic learns "
+                "without; use --objective actor_critic, or reverse_kl"
+            )
         return Needs(head="logits", labels=True, features=config.mimic.feature_weight > 0)
 
     def build(self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor) -> Objective:

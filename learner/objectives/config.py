@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Interval
+
+Divergence: TypeAlias = Literal["forward", "reverse_kl", "jensen_shannon", "expected_entropy"]
+"""What distillation minimizes; learner/divergences.py has the formulas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MimicConfig:
-    """The Actor-Mimic objective."""
+    """Distillation: the Actor-Mimic objective, and the teachers' part of all others."""
 
     temperature: Annotated[float, Gt(0)] = 0.05
     """tau of softmax(Q / tau), the teacher's policy, in units of clipped discounted reward
     (paper: 1)."""
     feature_weight: Annotated[float, Ge(0)] = 0.0
     """beta of the feature regression (paper: 0 in the multitask experiment, 0.01 for transfer)."""
+    divergence: Divergence = "forward"
+    """`forward`: cross-entropy from the teacher's policy to the student's (the paper's);
+    `reverse_kl`: KL(student || teacher), as usual in on-policy distillation of language models;
+    `jensen_shannon`: between the two; `expected_entropy`: cross-entropy from the student's policy
+    to the teacher's, with the teacher's log-probability as a reward, only for actor_critic."""
+    jensen_shannon_share: Annotated[float, Interval(gt=0, lt=1)] = 0.5
+    """The teacher's part of the mixture that jensen_shannon compares both policies with."""
     priority: Literal["l1", "kl"] = "l1"
     """Distance between the two policies that prioritizes a transition."""
     importance_exponent: Annotated[float, Interval(ge=0, le=1)] = 0.0
@@ -46,3 +56,66 @@ class DqnConfig:
         """Name of what these settings make of the objective, for an expert's card."""
         name = f"double QR-DQN with {self.quantiles} quantiles" if self.quantiles else "double DQN"
         return f"{name}, {self.num_steps}-step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationConfig:
+    """How much the teachers count beside rewards: lambda, for the objectives that have both."""
+
+    weight: Annotated[float, Ge(0)] = 1.0
+    """lambda at the start. Losses are means over the transitions of a batch, so it means the same
+    for every batch size and sequence length."""
+    schedule: Literal["constant", "linear", "exponential", "gap"] = "constant"
+    """`constant`: the student is held to its teacher for ever; `linear` and `exponential`: it is
+    let go over distillation.steps; `gap`: lambda follows max(1 - student / teacher, 0), from each
+    game's latest returns, measured from random play."""
+    steps: Annotated[int, Ge(0)] = 0
+    """Environment steps, all games together: in which a linear schedule ends, or in which an
+    exponential one halves."""
+    floor: Annotated[float, Ge(0)] = 0.0
+    """What lambda never falls below."""
+
+    def __post_init__(self) -> None:
+        """Refuse a schedule without end, and a floor above its start."""
+        if self.schedule in ("linear", "exponential") and self.steps == 0:
+            meaning = "ends" if self.schedule == "linear" else "halves"
+            raise ValueError(
+                f"distillation.schedule {self.schedule} needs distillation.steps, the environment "
+                f"steps in which it {meaning}"
+            )
+        if self.floor > self.weight:
+            raise ValueError(
+                f"distillation.floor ({self.floor:g}) lies above distillation.weight "
+                f"({self.weight:g}), where the schedule begins; lower the floor"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorCriticConfig:
+    """Actor-critic with V-trace (IMPALA), with teachers kickstarting."""
+
+    sequence_length: Annotated[int, Ge(1)] = 20
+    """T, the steps of each sequence that is drawn."""
+    gamma: Annotated[float, Interval(ge=0, lt=1)] = 0.99
+    """Discount per step."""
+    reward_clip: Annotated[float, Gt(0)] = 1.0
+    """Rewards are clipped to plus or minus this."""
+    rho_bar: Annotated[float, Gt(0)] = 1.0
+    """Bound of the importance ratios that weigh each step."""
+    c_bar: Annotated[float, Gt(0)] = 1.0
+    """Bound of the importance ratios that carry later steps back; at most rho_bar."""
+    value_weight: Annotated[float, Ge(0)] = 0.5
+    """Weight of the critic's loss, half the squared distance to V-trace's target."""
+    entropy_weight: Annotated[float, Ge(0)] = 0.01
+    """Weight of the policy's entropy, which is a bonus."""
+    critic_warmup_steps: Annotated[int, Ge(0)] = 0
+    """Environment steps, all games together, in which the critic alone is learned; for a policy
+    that starts from another network's weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse a c_bar above rho_bar, which the paper's analysis rules out."""
+        if self.c_bar > self.rho_bar:
+            raise ValueError(
+                f"actor_critic.c_bar ({self.c_bar:g}) must be at most actor_critic.rho_bar "
+                f"({self.rho_bar:g})"
+            )

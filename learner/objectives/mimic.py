@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from learner.batch import DeviceBatch
+from learner.divergences import divergence_loss
 from learner.game_means import sum_by_game
 from learner.losses import (
     feature_mimic_loss,
     importance_weights,
-    policy_mimic_loss,
 )
 from learner.objectives.base import ObjectiveResult
 from learner.objectives.config import MimicConfig
@@ -63,8 +63,13 @@ class ActorMimicObjective:
         logits_BA, features_BF = self._student.forward_with_features(
             batch.observations_BCHW, batch.game_index_B
         )
-        policy_loss_B = policy_mimic_loss(
-            logits_BA, batch.teacher_logits_BA, legal_BA, temperature=temperature_B
+        policy_loss_B = divergence_loss(
+            self._config.divergence,
+            logits_BA,
+            batch.teacher_logits_BA,
+            legal_BA,
+            temperature=temperature_B,
+            teacher_share=self._config.jensen_shannon_share,
         )
         weights_B = batch.loss_weights_B * importance_weights(
             batch.inverse_probabilities_B,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from actors.policy import EpsilonGreedy, annealed, epsilon_ladder
+from actors.policy import EpsilonGreedy, SoftmaxPolicy, annealed, epsilon_ladder
 
 LEGAL = np.array([True, False, True, True, False, False])
 
@@ -51,7 +51,7 @@ def draw(epsilons, num_draws, *, best=2, seed=0):
     scores = np.zeros((len(epsilons), len(LEGAL)), np.float32)
     scores[:, best] = 1.0
     scores[:, 4] = 9.0
-    return np.stack([policy(scores, epsilons) for _ in range(num_draws)])
+    return np.stack([policy(scores, epsilons).actions for _ in range(num_draws)])
 
 
 def test_without_exploration_the_best_legal_action_is_played():
@@ -99,3 +99,62 @@ def test_same_seed_same_actions_other_seed_others():
 def test_actions_are_joint_action_ids():
     assert draw(np.zeros(2, np.float32), 1, best=3).dtype == np.int64
     assert draw(np.zeros(2, np.float32), 1, best=3).tolist() == [[3, 3]]
+
+
+# Probabilities of what was drawn
+
+BEHAVIOURS = [EpsilonGreedy, SoftmaxPolicy]
+
+
+def frequencies_and_probabilities(behaviour, logits, epsilon, num_draws=40_000):
+    """How often each action came, and the probability that was told with it (nan: never drawn)."""
+    policy = behaviour(LEGAL, np.random.default_rng(1))
+    scores = np.tile(np.array(logits, np.float32), (num_draws, 1))
+    drawn = policy(scores, np.full(num_draws, epsilon, np.float32))
+    told = np.full(len(LEGAL), np.nan)
+    for action in np.unique(drawn.actions):
+        probabilities = np.unique(drawn.probabilities[drawn.actions == action])
+        assert len(probabilities) == 1
+        told[action] = probabilities[0]
+    return np.bincount(drawn.actions, minlength=len(LEGAL)) / num_draws, told
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_actions_come_as_often_as_their_probability_says(behaviour, epsilon):
+    frequencies, told = frequencies_and_probabilities(
+        behaviour, [1.0, 9.0, 0.0, -1.0, 9.0, 0.0], epsilon
+    )
+    assert frequencies[~LEGAL].tolist() == [0.0] * 3
+    known = ~np.isnan(told)
+    np.testing.assert_allclose(frequencies[known], told[known], atol=0.01)
+    assert told[known].sum() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_policys_probabilities_are_its_softmax_with_exploration_folded_in():
+    _, told = frequencies_and_probabilities(SoftmaxPolicy, [1.0, 9.0, 0.0, -1.0, 9.0, 0.0], 0.3)
+    powers = np.exp([1.0, 0.0, -1.0])
+    np.testing.assert_allclose(told[LEGAL], 0.7 * powers / powers.sum() + 0.1, rtol=1e-6)
+
+
+def test_epsilon_greedy_knows_that_exploration_may_hit_the_best_action():
+    _, told = frequencies_and_probabilities(EpsilonGreedy, [1.0, 9.0, 0.0, -1.0, 9.0, 0.0], 0.3)
+    np.testing.assert_allclose(told[LEGAL], [0.7 + 0.1, 0.1, 0.1], rtol=1e-6)
+
+
+def test_a_policy_of_extreme_logits_draws_only_what_it_is_sure_of():
+    frequencies, told = frequencies_and_probabilities(
+        SoftmaxPolicy, [2000.0, 0.0, -2000.0, 0.0, 0.0, 0.0], 0.0
+    )
+    assert frequencies[0] == 1.0
+    assert told[0] == 1.0
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_what_is_drawn_has_a_positive_probability_in_every_environment(behaviour):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(scale=4.0, size=(500, len(LEGAL))).astype(np.float32)
+    drawn = behaviour(LEGAL, rng)(scores, rng.random(500).astype(np.float32))
+    assert LEGAL[drawn.actions].all()
+    assert (drawn.probabilities > 0).all()
+    assert drawn.probabilities.dtype == np.float32

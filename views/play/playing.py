@@ -127,7 +127,8 @@ def play(
         score = 0.0
         while step_count < num_steps and episode < num_episodes:
             judged = _judge(judges, observations)
-            action = int(choose(judged[player].scores[None], np.array([epsilon], np.float32))[0])
+            drawn = choose(judged[player].scores[None], np.array([epsilon], np.float32))
+            action = int(drawn.actions[0])
             screen, result = env.screen, env.step(action)
             observations = result.observations
             if result.restarted[0]:
