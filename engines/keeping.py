@@ -43,6 +43,17 @@ class Keeper(Protocol):
         ...
 
 
+def keep_student(recipe: Recipe, folder: Path, snapshot: WeightSnapshot) -> None:
+    """Write weights of a run's network into `folder`, as a student."""
+    config = recipe.config
+    network = recipe.build_acting_network(config.games[0])
+    if network.num_quantiles:
+        # A student file knows of scores alone, which are the quantiles' means.
+        apply_snapshot(network, snapshot)
+        snapshot = take_snapshot(network.without_quantiles(), snapshot.version, half=False)
+    save_student(folder, snapshot, network=config.network, games=config.games)
+
+
 class NewestStudent:
     """Keeps the newest weights, as a student folder."""
 
@@ -53,13 +64,7 @@ class NewestStudent:
 
     def keep_newest(self, snapshot: WeightSnapshot) -> None:
         """Replace the student on disk."""
-        config = self._recipe.config
-        network = self._recipe.build_acting_network(config.games[0])
-        if network.num_quantiles:
-            # A student file knows of scores alone, which are the quantiles' means.
-            apply_snapshot(network, snapshot)
-            snapshot = take_snapshot(network.without_quantiles(), snapshot.version, half=False)
-        save_student(self._folder, snapshot, network=config.network, games=config.games)
+        keep_student(self._recipe, self._folder, snapshot)
 
     def keep_tested(
         self, test: StudentTest, snapshot: WeightSnapshot, *, wall_seconds: float

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from actors.evaluator import EvaluationResult
 from engines.engine import Engine
-from engines.keeping import Keeper
+from engines.keeping import Keeper, keep_student
 from engines.live_control import Board, LiveControl, describe_restarts
 from games.registry import get_game
 from learner.checkpoint import save_checkpoint
@@ -220,6 +220,14 @@ class Supervisor:
                 self._start_test(snapshot)
         if self._clock() - self._saved >= self._config.checkpoint.period_s:
             self._save()
+        self._maybe_keep_student(progress)
+
+    def _maybe_keep_student(self, progress: Progress) -> None:
+        """Keep a student for good at each of the set points that have been passed."""
+        for steps in sorted(self._config.checkpoint.keep_at_steps):
+            folder = self._run_dir.student_at(steps)
+            if steps <= progress.steps and not folder.exists():
+                keep_student(self._recipe, folder, self._engine.snapshot())
 
     def _start_test(self, snapshot: WeightSnapshot) -> None:
         self._tested[snapshot.version.updates] = snapshot

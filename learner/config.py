@@ -29,6 +29,9 @@ class LearnerConfig:
     `auto` is bfloat16 where the device has instructions for it, else float32."""
     publish_period: Annotated[int, Ge(1)] = 50
     """Updates between two publications of the weights."""
+    frozen_torso_updates: Annotated[int, Ge(0)] = 0
+    """Updates at the beginning in which only heads learn, on a torso that stays as it is: for
+    networks that start from weights of the past."""
     num_replicas: Annotated[int, Ge(1)] = 1
     """Learners that make every update together, each on a GPU of its own and on its part of the
     batch. Only for the Ray engine."""

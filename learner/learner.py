@@ -125,6 +125,7 @@ class Learner:
         start = time.perf_counter()
         lag = np.maximum(self.num_updates - _updates(batch.acting_versions), 0)
         self._policy_lag_sum += float(lag.mean())
+        self._freeze_torso(self.num_updates < self._config.frozen_torso_updates)
         batch = pool_weights(batch, self._replicas)
         with self._autocast():
             result = self._objective(batch)
@@ -149,6 +150,12 @@ class Learner:
         if self.num_updates % self._config.publish_period == 0:
             self.publish()
         self.updating_s += time.perf_counter() - start
+
+    def _freeze_torso(self, is_frozen: bool) -> None:
+        """Let the torso's weights learn or stay; parameters without gradients are left alone."""
+        if self._config.frozen_torso_updates:
+            torso = self._network.get_submodule("torso")
+            torso.requires_grad_(not is_frozen)
 
     def flush_priorities(self) -> None:
         """Send the priorities of the last batch to replay, if they have not been sent yet.

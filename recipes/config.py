@@ -13,7 +13,7 @@ from typing import Literal
 
 from actors.config import ActorConfig
 from games.env import get_protocol
-from games.registry import get_game
+from games.registry import get_game, known_games
 from learner.config import LearnerConfig
 from learner.objectives.config import DqnConfig, MimicConfig
 from networks.config import NetworkConfig
@@ -66,6 +66,9 @@ class CheckpointConfig:
     """Seconds between two checkpoints; one more is written at the end."""
     keep: int = 2
     """Newest checkpoints kept."""
+    keep_at_steps: tuple[int, ...] = ()
+    """Steps of the run, all games together, after which the student is kept for good, in the folder
+    student_at/STEPS; transfer depends on how long the student was trained."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, naming them."""
@@ -73,6 +76,10 @@ class CheckpointConfig:
             raise ValueError(f"checkpoint.period_s must be positive, got {self.period_s}")
         if self.keep < 1:
             raise ValueError(f"checkpoint.keep must be at least 1, got {self.keep}")
+        if any(steps < 1 for steps in self.keep_at_steps):
+            raise ValueError(
+                f"checkpoint.keep_at_steps must be positive, got {min(self.keep_at_steps)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +158,12 @@ class RunConfig:
     """`game=cap` where a game's cap differs from replay.samples_per_insert_cap; without meaning
     when every game is pinned."""
     start_from: tuple[str, ...] = ()
-    """`game=path/to/GAME.safetensors` of an expert whose weights the network begins with, or
-    `game=game` for the shipped one; all quantiles of an action then begin at the expert's value.
-    Only for networks of one game."""
+    """Weights that the network begins with: the folder of a run or of a student, an expert's
+    GAME.safetensors, or the name of a shipped expert; `game=...` where each game is a run of its
+    own."""
+    start_head: Literal["keep", "rescale", "fresh"] = "keep"
+    """What becomes of the head in `start_from`: `keep` it as it is; `rescale` a student's logits
+    by its temperature, so that they are Q-values; `fresh`, begin with the torso alone."""
     mimic: MimicConfig = field(default_factory=MimicConfig)
     dqn: DqnConfig = field(default_factory=DqnConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
@@ -290,7 +300,10 @@ def _made_absolute(entries: tuple[str, ...]) -> tuple[str, ...]:
         game, separator, reference = entry.rpartition("=")
         if is_hub_reference(reference):
             reference = pin(reference, game=game or None)
-        elif reference.endswith(".safetensors"):
+        elif reference.endswith(".safetensors") or (
+            # A folder that bears a game's name does not hide the shipped expert.
+            reference not in known_games() and Path(reference).is_dir()
+        ):
             reference = str(Path(reference).absolute())
         made.append(f"{game}{separator}{reference}")
     return tuple(made)

@@ -59,13 +59,7 @@ class Recipe:
         sizes = {}
         if self.needs.features:
             sizes = {game: self.load_teacher(game).num_features for game in self.games}
-        network = self._build_network(sizes)
-        starts = {game: start for game, start in self.config.start_of.items() if start}
-        if starts and len(self.games) > 1:
-            raise ValueError("start_from is for a network of one game, but this one has several")
-        for game, reference in starts.items():
-            _begin_with(network, load_teacher(reference, game))
-        return network
+        return self._build_network(sizes)
 
     def build_acting_network(self, game: str) -> MultitaskNetwork:
         """The part of the network that acts, ready for one game."""
@@ -165,22 +159,3 @@ class Recipe:
         ]
         temperatures = (*self.config.temperatures, *policies)
         return Recipe(replace(self.config, temperatures=temperatures))
-
-
-def _begin_with(network: MultitaskNetwork, expert: Expert) -> None:
-    """Give the network an expert's weights; ValueError if the two are built differently."""
-    start = expert.network
-    if (
-        not isinstance(start, MultitaskNetwork)
-        or start.critic is not None
-        or (start.torso_name, start.dueling) != (network.torso_name, network.dueling)
-    ):
-        architecture = expert.card.architecture
-        raise ValueError(
-            f"start_from: the expert for {expert.card.game!r} has torso {architecture.torso!r}, "
-            f"head {architecture.head!r} and dueling {architecture.dueling}, which are not those "
-            f"of network.torso ({network.torso_name!r}) and network.dueling ({network.dueling})"
-        )
-    # Not strict: an expert has no feature regressors.
-    weights = start.with_quantiles(network.num_quantiles).state_dict()
-    network.load_state_dict(weights, strict=False)

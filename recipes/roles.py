@@ -23,6 +23,7 @@ from networks.build import use_channels_last
 from networks.weights import WeightSink, WeightSource
 from recipes.config import RunConfig
 from recipes.recipe import Recipe
+from recipes.starting import begin
 from replay.client import ReplayReader, ReplayWriter
 from replay.pace.slices import GameSlice, slice_of
 from replay.shard import ReplayShard
@@ -155,7 +156,9 @@ def build_learner(
     """
     config = recipe.config
     torch.manual_seed(config.seed)
-    network = recipe.build_network().to(device)
+    network = recipe.build_network()
+    begin(network, config)
+    network.to(device)
     use_channels_last(network)
     needs = recipe.needs
     return Learner(

@@ -60,7 +60,7 @@ def find_student(target: str | Path) -> StudentTarget:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {target}; name that of a run or of a student")
     if (folder / "weights.safetensors").is_file():
-        return StudentTarget(folder, None, None)
+        return _with_its_run(folder)
     if not (folder / "meta.json").is_file():
         raise ValueError(f"{target} is not the folder of a run, nor that of a student")
     run = RunDir.open_existing(folder)
@@ -68,3 +68,13 @@ def find_student(target: str | Path) -> StudentTarget:
     if not run.student.is_dir():
         raise ValueError(f"the run in {target} has no student yet; it is saved with a checkpoint")
     return StudentTarget(run.student, run, config)
+
+
+def _with_its_run(folder: Path) -> StudentTarget:
+    """A student by itself, with its run if it lies in one: student/, or student_at/STEPS/."""
+    path = folder.absolute()
+    for parent in (path.parent, path.parent.parent):
+        if (parent / "meta.json").is_file():
+            run = RunDir.open_existing(parent)
+            return StudentTarget(folder, run, load_run_config(run))
+    return StudentTarget(folder, None, None)

@@ -236,6 +236,10 @@ class RunDir:
         """The student network and its configuration."""
         return self.path / "student"
 
+    def student_at(self, steps: int) -> Path:
+        """The student that is kept for good after so many steps (checkpoint.keep_at_steps)."""
+        return self.path / "student_at" / str(steps)
+
     def add_warning(self, text: str) -> None:
         """Add a line to the `warnings` of meta.json, for whoever reads the result later."""
         meta = json.loads(self._meta_path.read_text())

@@ -18,7 +18,7 @@ LEFT_OUT = {"preset", "run_dir", "resume", "redis_url"}
 
 MINIMAL = ("--games", "pong", "boxing", "--num-steps", "1000")
 
-GAMES_OF = {"experts": ("--games", "pong", "boxing")}
+GAMES_OF = {name: ("--games", "pong", "boxing") for name in ("experts", "transfer")}
 """Options that presets need which leave the games open."""
 
 
@@ -174,6 +174,7 @@ def other_values() -> list[str]:
         "cluster_wait_s": ["30.5"],
         "network.torso": ["impala"],
         "network.dueling": ["False"],
+        "checkpoint.keep_at_steps": ["5"],
         "network.heads": ["per_game"],
         "replay.batch_size_per_game": ["3"],
         "replay.samples_per_insert_cap": ["64.5"],

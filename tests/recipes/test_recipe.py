@@ -8,15 +8,14 @@ import pytest
 import signals
 import torch
 from fakes import FakeWeights
-from runs import save_network, save_random_expert
+from runs import save_random_expert
 
 from actors.config import ActorConfig
 from engines.on_ray.room import num_roles
 from engines.opening import check_roles
 from learner.config import LearnerConfig
-from learner.objectives.config import DqnConfig, MimicConfig
+from learner.objectives.config import MimicConfig
 from networks.config import NetworkConfig
-from networks.network import MultitaskNetwork
 from networks.weights import LocalWeights
 from recipes.config import RunConfig
 from recipes.limits import check_replay_fits, choose_device
@@ -31,7 +30,6 @@ from recipes.roles import (
 )
 from replay.client import LocalReplayClient
 from replay.config import ReplayConfig
-from teachers.expert import load_expert
 
 CPU = torch.device("cpu")
 GAMES = tuple(spec.name for spec in signals.GAMES)
@@ -232,55 +230,6 @@ def test_the_seed_decides_how_the_network_begins(multitask):
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     assert not torch.equal(first.head.weight, other.head.weight)
-
-
-@pytest.mark.parametrize("quantiles", [0, 4])
-def test_a_network_starts_from_the_expert_that_is_named(tmp_path, experts, quantiles):
-    weights = save_network(tmp_path, GAMES[0], random_network(dueling=True))
-    recipe = changed(
-        Recipe(experts.for_game(GAMES[0])),
-        start_from=(f"{GAMES[0]}={weights}",),
-        dqn=DqnConfig(quantiles=quantiles),
-    )
-    network = recipe.build_network()
-    assert network.num_quantiles == quantiles
-    expected = load_expert(weights).network.state_dict()
-    for name, tensor in network.without_quantiles().state_dict().items():
-        assert torch.equal(tensor, expected[name]), name
-    acting = recipe.build_acting_network(GAMES[0])
-    assert acting.num_quantiles == quantiles
-    assert not torch.equal(next(acting.parameters()), next(network.parameters()))
-
-
-def test_an_expert_of_another_architecture_is_no_start(tmp_path, experts):
-    weights = save_network(tmp_path, GAMES[0], random_network(dueling=False))
-    start_from = (f"{GAMES[0]}={weights}",)
-    recipe = changed(Recipe(experts.for_game(GAMES[0])), start_from=start_from)
-    with pytest.raises(ValueError, match=r"dueling False, which are not those .*dueling \(True\)"):
-        recipe.build_network()
-
-
-def test_a_start_for_a_game_that_is_not_trained_is_refused(experts):
-    with pytest.raises(ValueError, match="start_from"):
-        dataclasses.replace(experts, start_from=("pong=pong",))
-
-
-def test_each_game_of_the_experts_keeps_its_own_start_and_a_network_of_several_has_none(experts):
-    starts = tuple(f"{game}={game}" for game in GAMES)
-    config = dataclasses.replace(experts, start_from=starts)
-    assert config.for_game(GAMES[0]).start_from == starts[:1]
-    with pytest.raises(ValueError, match="start_from is for a network of one game"):
-        Recipe(config).build_network()
-
-
-def random_network(*, dueling):
-    spec = signals.GAMES[0]
-    return MultitaskNetwork(
-        torso="minatar",
-        observation_shape=spec.observation_shape,
-        num_actions=spec.num_actions,
-        dueling=dueling,
-    )
 
 
 def test_temperatures_of_games_reach_the_objective_and_the_priorities(multitask):

@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Train a DQN on a new game, beginning with the weights of a student or an expert.
+
+    python launch/transfer.py --from runs/eight --game breakout --run-dir runs/breakout
+    python launch/transfer.py --from runs/eight --game breakout --start-head rescale
+    python launch/transfer.py --from none --game breakout          from random weights
+    python launch/transfer.py --resume runs/breakout
+
+Optimizer, exploration and the filling of replay are the same whatever the network begins with, so
+runs of this command can be compared. GAME.safetensors in the run's folder is the best network by
+test score, with its card; every option of experts.py is one of this command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engines.carrying import Order, carry
+from engines.keeping import BestExpert
+from launch.options.exit_status import run_command
+from recipes.loading import build_config, parse_invocation
+from views.screens import TerminalAndPage
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train to the end; ValueError for anything the user got wrong, before anything is written."""
+    invocation = parse_invocation(_spell_out(argv), default_preset="transfer")
+    config = build_config(invocation, prog="transfer.py")
+    if len(config.games) != 1:
+        raise ValueError(f"transfer.py trains on one game, got {' '.join(config.games)}")
+    (game,) = config.games
+    order = Order(
+        config=config,
+        preset=invocation.preset,
+        folder=config.run_dir,
+        resumed=invocation.resumed,
+    )
+    carry(
+        order,
+        keeper_of=lambda recipe, run_dir: BestExpert(
+            recipe, run_dir.path / f"{game}.safetensors", command=run_dir.command
+        ),
+        screens=TerminalAndPage(),
+    )
+
+
+def _spell_out(argv: Sequence[str]) -> list[str]:
+    """Replace `--from SOURCE` and `--game GAME` by the settings that they stand for."""
+    words = [word for option in argv for word in _split(option)]
+    if not {"--resume", "--from", "--help", "-h"} & set(words):
+        raise ValueError(
+            "name what the network begins with: --from RUN, STUDENT or EXPERT, or --from none"
+        )
+    for index, word in enumerate(words[:-1]):
+        if word == "--from" and words[index + 1] == "none":
+            del words[index : index + 2]
+            break
+    return [{"--from": "--start-from", "--game": "--games"}.get(word, word) for word in words]
+
+
+def _split(option: str) -> list[str]:
+    """`--from=X` as two words, and anything else as it is."""
+    name, separator, value = option.partition("=")
+    return [name, value] if separator and name in ("--from", "--game") else [option]
+
+
+if __name__ == "__main__":
+    run_command(main)
