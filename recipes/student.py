@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class StudentTarget:
     folder: Path
     """Folder with weights.safetensors and config.json."""
     run: RunDir | None
+    """The run that trained it; None for a student by itself."""
     config: RunConfig | None
     """Settings of the run; None where there is no run."""
 
@@ -48,6 +50,14 @@ class StudentTarget:
         if game not in shipped_experts():
             raise ValueError(f"no expert for {game!r} is shipped; name one")
         return load_expert(game)
+
+
+def check_games(wanted: Sequence[str], there: Sequence[str]) -> Sequence[str]:
+    """The games that are wanted, or all; ValueError for one that the student does not play."""
+    for game in wanted:
+        if game not in there:
+            raise ValueError(f"the student does not play {game!r}; it has {', '.join(there)}")
+    return wanted or there
 
 
 def find_student(target: str | Path) -> StudentTarget:

@@ -7,9 +7,10 @@ import pytest
 from recorded_runs import TEACHER_MEANS, make_run, student_mean
 
 from games.registry import get_game
-from launch.evaluate import EvaluateOptions, describe_epoch, main
+from launch.evaluate import EvaluateOptions, main
 from records.recorded_tests import PAPER_TEST_STEPS
 from records.run_statistics import estimate
+from views.evaluation import describe_epoch
 
 GAMES = ("pong", "boxing")
 NUM_TESTS, NUM_LOOKS = 12, 12
@@ -56,6 +57,15 @@ def lines(capsys, *words):
     return capsys.readouterr().out.splitlines()
 
 
+def table(text):
+    """Rows of a printed table by game, its cells by their headings; two spaces part columns."""
+    head, *rows = [
+        re.split(r"\s{2,}", line) for line in text if not re.match(r"\S+( \S+)*: |\*", line)
+    ]
+    assert all(len(row) == len(head) for row in rows)
+    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+
+
 # Recorded tests
 
 
@@ -79,18 +89,21 @@ def test_recorded_means_are_compared_with_experts_random_and_human_play(run, cap
 
 
 def test_the_number_of_recorded_tests_that_are_averaged_can_be_set(run, capsys):
-    line, *_ = lines(capsys, run.path, "--recorded", "--last", "3", "--games", "boxing")
-    assert line.startswith("boxing: ")
-    assert "over the last 3 of 12 tests" in line
-    assert "in the best of these" in line
-    assert "human-normalized" in line
-    assert "teacher-normalized" in line
-    assert "% of the teacher's 23.40" in line
+    means = means_of("boxing", seed=2)
+    printed = table(lines(capsys, run.path, "--recorded", "--last", "3", "--games", "boxing"))
+    assert list(printed) == ["boxing"]
+    cells = printed["boxing"]
+    assert cells["mean of last"] == f"{sum(means[-3:]) / 3:.1f}"
+    assert cells["tests"] == "3 of 12"
+    assert cells["best of last"] == f"{max(means[-3:]):.1f}"
+    assert cells["best"] == f"{max(means):.1f}"
+    assert cells["teacher"] == "23.4"
+    assert cells["% of teacher"] == f"{sum(means[-3:]) / 3 / 23.4:.0%}"
 
 
 def test_recorded_tests_are_told_beside_the_papers(run, capsys):
     said = lines(capsys, run.path, "--recorded")
-    assert said[2] == (
+    assert said[3] == (
         "tests: each of 4 episodes every 2,000 steps of all games (paper: 125,000 steps every "
         "250,000 of each game)"
     )
@@ -101,7 +114,7 @@ def test_recorded_tests_are_told_beside_the_papers(run, capsys):
 
 
 def test_one_seed_has_a_figure_over_games_without_an_interval(run, capsys):
-    said = lines(capsys, run.path, "--recorded")[3:]
+    said = lines(capsys, run.path, "--recorded")[4:]
     assert [line.partition(":")[0] for line in said] == [
         "interquartile mean, percent of expert",
         "interquartile mean, teacher-normalized",
@@ -131,8 +144,10 @@ def test_several_seeds_give_means_over_runs_and_intervals_over_all_games(seeds, 
     assert found["low"] == pytest.approx(expected.low, rel=1e-5)
     assert found["high"] == pytest.approx(expected.high, rel=1e-5)
     assert found["runs"] == 3
-    first, _, _, *over_games = lines(capsys, *seeds, "--recorded")
-    assert "over the last 10 of 12 tests, mean of 3 runs" in first
+    printed = lines(capsys, *seeds, "--recorded")
+    over_games = printed[4:]
+    assert table(printed)["pong"]["tests"] == "10 of 12"
+    assert table(printed)["pong"]["runs"] == "3"
     pattern = r"interquartile mean, .*: \d+\.\d% \[\d+\.\d%, \d+\.\d%\], 95% interval over 3 runs"
     assert len(over_games) == 3
     assert all(re.match(pattern, line) for line in over_games)
@@ -164,7 +179,8 @@ def test_runs_that_are_no_seeds_of_each_other_are_warned_of(run, tmp_path, capsy
     told = capsys.readouterr()
     assert "the runs differ in more than their seeds: mimic.temperature" in told.err
     assert f"{other.path}: not finished" in told.err
-    assert "over the last 3 of 3 tests (fewest of any run), mean of 2 runs" in told.out
+    cells = table(told.out.splitlines())["pong"]
+    assert (cells["tests"], cells["runs"]) == ("3 of 3", "2")  # The fewest of any run.
 
 
 def test_runs_of_different_games_are_refused(run, tmp_path):
@@ -215,9 +231,9 @@ def test_a_test_of_so_many_steps_plays_one_environment_as_in_the_paper(capsys):
 
 
 def test_a_smaller_test_than_the_papers_says_so(capsys):
-    (line,) = lines(capsys, "breakout", "--test-steps", 900, "--num-envs", 3)
-    assert "in a test of 900 steps by 3 environments" in line
-    assert "(the paper's: 125,000 steps, one environment)" in line
+    printed = lines(capsys, "breakout", "--test-steps", 900, "--num-envs", 3)
+    expected = "test: 900 steps by 3 environments (the paper's: 125,000 steps, one environment)"
+    assert expected in printed
     assert PAPER_TEST_STEPS == 125_000
 
 
@@ -249,13 +265,14 @@ def test_a_test_is_the_papers_only_if_nothing_of_it_differs(changed, expected):
 
 def test_a_played_test_says_by_which_rules(capsys):
     words = ["--test-steps", 20, "--protocol", "modern", "--epsilon", 0.2]
-    (line,) = lines(capsys, "pong", *words)
+    _, _, line, _ = lines(capsys, "pong", *words)
     assert "20 steps, protocol modern, epsilon 0.2 (the paper's: 125,000 steps, protocol" in line
 
 
 def test_a_test_in_which_no_episode_ends_says_so(capsys):
-    (line,) = lines(capsys, "pong", "--test-steps", 20)
-    assert "over 1 unfinished episodes (none came to its end)" in line
+    printed = lines(capsys, "pong", "--test-steps", 20)
+    assert table(printed)["pong"]["episodes"] == "1*"
+    assert printed[-1] == "* unfinished: no episode came to its end within the test"
 
 
 # Whole episodes
@@ -270,15 +287,28 @@ def test_a_student_is_compared_with_its_teacher(run, capsys):
     assert row["teacher_ratio"] == pytest.approx(row["mean"] / 16.32)
 
 
-def test_a_played_line_names_the_ratio_to_the_expert(run, capsys):
-    (line,) = lines(capsys, run.path, "--games", "pong", "--test-steps", 20)
-    assert re.search(r", -?\d+% of the teacher's 16\.32", line)
+def test_a_played_row_has_the_ratio_to_the_expert(run, capsys):
+    cells = table(lines(capsys, run.path, "--games", "pong", "--test-steps", 20))["pong"]
+    assert cells["teacher"] == "16.3"
+    assert re.fullmatch(r"-?\d+%", cells["% of teacher"])
 
 
 def test_a_student_without_its_run_is_tested_too(run, capsys):
-    (line,) = lines(capsys, run.student, "--games", "pong", "--test-steps", 30)
-    assert line.startswith("pong: ")
-    assert "agreement" in line
+    cells = table(lines(capsys, run.student, "--games", "pong", "--test-steps", 30))["pong"]
+    assert re.fullmatch(r"\d+%", cells["agreement"])
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_missing():
+    with pytest.raises(ValueError, match=r"^there is no folder runs/nothing; name that of a run"):
+        main(["runs/nothing"])
+
+
+def test_a_table_of_played_games_has_its_columns_aligned(capsys):
+    head, row, *_ = lines(capsys, "breakout", "--episodes", 1, "--seed", 3)
+    for heading in ("score", "human-norm.", "agreement"):
+        end = head.index(heading) + len(heading)
+        assert row[end - 1] != " "
+        assert row[end : end + 1] in ("", " ")
 
 
 def test_games_that_a_student_does_not_play_are_refused_before_anything_is_played(run, capsys):

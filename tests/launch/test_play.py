@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from recorded_runs import make_run
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from networks.network import MultitaskNetwork
 from recipes.student import find_student
 from teachers.expert import load_expert
 from teachers.targets import teacher_policy
-from views.play.playing import Judgement, StudentJudge, TeacherJudge, play, play_together
+from views.play.playing import Opinion, PlayingStudent, PlayingTeacher, play, play_together
 from views.play.terminal import half_blocks, side_by_side
 
 SPEC = get_game("breakout")
@@ -30,18 +31,18 @@ class Always:
         self.action = action
         self.seen = 0
 
-    def judge(self, observations):
+    def think(self, observations):
         self.seen += 1
         policy = np.zeros(SPEC.num_actions, np.float32)
         policy[self.action] = 1.0
-        return Judgement(policy, policy)
+        return Opinion(policy, policy)
 
 
-def play_moments(judges, player="one", **kwargs):
+def play_moments(networks, player="one", **kwargs):
     settings = {
         "protocol": "classic", "epsilon": 0.0, "seed": 3, "num_episodes": 1, "num_steps": 30,
     }  # fmt: skip
-    return list(play(SPEC, player, judges, **{**settings, **kwargs}))
+    return list(play(SPEC, player, networks, **{**settings, **kwargs}))
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +59,11 @@ def run(tmp_path_factory):
 
 
 def test_the_player_acts_and_everybody_judges_the_same_states():
-    judges = {"one": Always(3), "other": Always(4)}
-    moments = play_moments(judges)
+    networks = {"one": Always(3), "other": Always(4)}
+    moments = play_moments(networks)
     assert len(moments) == 30
     assert {moment.action for moment in moments} == {3}
-    assert judges["one"].seen == judges["other"].seen == 30
+    assert networks["one"].seen == networks["other"].seen == 30
     assert all(moment.policies["other"][4] == 1.0 for moment in moments)
     assert [moment.step for moment in moments] == list(range(30))
 
@@ -89,7 +90,7 @@ def test_steps_are_a_limit_over_all_episodes():
 def test_steps_and_scores_are_those_of_an_evaluation():
     expert = load_expert("breakout")
     moments = play_moments(
-        {"one": TeacherJudge(expert, 1.0)}, num_episodes=2, num_steps=10**6, epsilon=0.9, seed=11
+        {"one": PlayingTeacher(expert, 1.0)}, num_episodes=2, num_steps=10**6, epsilon=0.9, seed=11
     )
     env = make_vector_env(SPEC, num_envs=1, protocol=get_protocol("classic"), seed=11)
     result = evaluate(expert, env, num_episodes=2, epsilon=0.9, seed=11)
@@ -101,9 +102,9 @@ def test_steps_and_scores_are_those_of_an_evaluation():
 
 
 def test_the_same_seed_plays_the_same_and_another_otherwise():
-    judges = {"one": TeacherJudge(load_expert("breakout"), 1.0)}
+    networks = {"one": PlayingTeacher(load_expert("breakout"), 1.0)}
     one, again, other = (
-        [moment.action for moment in play_moments(judges, seed=seed, epsilon=0.3, num_steps=60)]
+        [moment.action for moment in play_moments(networks, seed=seed, epsilon=0.3, num_steps=60)]
         for seed in (1, 1, 2)
     )
     assert one == again
@@ -111,10 +112,10 @@ def test_the_same_seed_plays_the_same_and_another_otherwise():
 
 
 def test_who_has_finished_stands_still_until_the_others_have():
-    judges = {"short": Always(1), "long": TeacherJudge(load_expert("breakout"), 1.0)}
+    networks = {"short": Always(1), "long": PlayingTeacher(load_expert("breakout"), 1.0)}
     rounds = list(
         play_together(
-            SPEC, judges, protocol="classic", epsilon=0.0, seed=3, num_episodes=1, num_steps=250
+            SPEC, networks, protocol="classic", epsilon=0.0, seed=3, num_episodes=1, num_steps=250
         )
     )
     assert rounds[-1]["short"].action is None
@@ -137,31 +138,30 @@ def test_a_students_policy_is_its_masked_softmax():
         torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18,
         games=["pong", "breakout"], heads="per_game",
     )  # fmt: skip
-    judged = StudentJudge(student, SPEC).judge(observations())
+    opinion = PlayingStudent(student, SPEC).think(observations())
     with torch.no_grad():
         logits = student(observations(), torch.tensor([1]))
     expected = masked_softmax(logits, torch.from_numpy(SPEC.legal_mask()))[0]
-    assert judged.policy == pytest.approx(expected.numpy())
-    assert judged.policy.sum() == pytest.approx(1.0)
+    assert opinion.policy == pytest.approx(expected.numpy())
+    assert opinion.policy.sum() == pytest.approx(1.0)
 
 
 def test_a_teachers_policy_is_the_one_that_a_student_imitates():
     expert = load_expert("breakout")
-    judged = TeacherJudge(expert, 0.05).judge(observations())
+    opinion = PlayingTeacher(expert, 0.05).think(observations())
     q = expert.q_values(observations())
     expected = teacher_policy(q, expert.legal_A, 0.05)[0].numpy()
-    assert judged.policy == pytest.approx(expected, abs=1e-5)
-    assert judged.scores[list(SPEC.legal_actions)].max() == 0.0
+    assert opinion.policy == pytest.approx(expected, abs=1e-5)
+    assert opinion.scores[list(SPEC.legal_actions)].max() == 0.0
 
 
 # The command
 
 
 def test_the_command_writes_a_film_of_both(run, tmp_path, capsys):
-    image = pytest.importorskip("PIL.Image")
     out = tmp_path / "film.gif"
     main([str(run.path), "--game", "breakout", "--steps", "12", "--out", str(out), "--scale", "1"])
-    with image.open(out) as film:
+    with Image.open(out) as film:
         assert film.n_frames == 12
         assert film.width > 2 * 160
         assert film.info["duration"] == 70
@@ -170,21 +170,19 @@ def test_the_command_writes_a_film_of_both(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("suffix", [".webp", ".png"])
 def test_a_student_without_its_run_plays_beside_the_shipped_expert(run, tmp_path, suffix):
-    image = pytest.importorskip("PIL.Image")
     out = tmp_path / f"film{suffix}"
     main([str(run.student), "--game", "pong", "--steps", "5", "--out", str(out), "--scale", "1"])
-    with image.open(out) as film:
+    with Image.open(out) as film:
         assert film.n_frames == 5
 
 
 def test_a_student_without_any_teacher_plays_alone(tmp_path, capsys):
-    image = pytest.importorskip("PIL.Image")
     run = make_run(tmp_path / "run", games=["tennis"], num_tests=1, num_looks=1)
     out = tmp_path / "film.png"
     words = ["--game", "tennis", "--steps", "3", "--out", str(out), "--scale", "1"]
     main([str(run.student), *words])
     assert "plays alone" in capsys.readouterr().err
-    with image.open(out) as film:
+    with Image.open(out) as film:
         assert film.width < 2 * 160
 
 
@@ -199,7 +197,6 @@ def test_a_student_without_any_teacher_plays_alone(tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_played_or_shown_is_refused(run, tmp_path, monkeypatch, words, expected):
-    pytest.importorskip("PIL")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=expected):
         main([str(run.path), *words])
@@ -223,7 +220,6 @@ def test_options_that_make_no_sense_are_refused(changed, expected):
 
 
 def test_mp4_without_ffmpeg_is_refused_before_anything_is_played(run, tmp_path, monkeypatch):
-    pytest.importorskip("PIL")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match=r"needs the program ffmpeg"):
         main([str(run.path), "--game", "pong", "--out", str(tmp_path / "film.mp4")])
@@ -258,13 +254,13 @@ def test_half_blocks_show_two_pixels_in_a_character_and_keep_the_proportions():
 
 
 def test_the_terminal_shows_scores_and_bars_of_everybody():
-    judges = {"one": Always(3), "other": Always(4)}
+    networks = {"one": Always(3), "other": Always(4)}
     rounds = play_together(
-        SPEC, judges, protocol="classic", epsilon=0.0, seed=3, num_episodes=1, num_steps=2
+        SPEC, networks, protocol="classic", epsilon=0.0, seed=3, num_episodes=1, num_steps=2
     )
     shown = io.StringIO()
     console = Console(file=shown, width=80, height=30, force_terminal=False)
-    console.print(side_by_side(SPEC, tuple(judges), next(rounds), columns=80, rows=30))
+    console.print(side_by_side(SPEC, tuple(networks), next(rounds), columns=80, rows=30))
     rounds.close()
     text = shown.getvalue()
     assert "one: score 0, step 0" in text

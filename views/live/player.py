@@ -6,6 +6,7 @@ run for anything: weights come from Redis, or from the student in the run's fold
 
 from __future__ import annotations
 
+import io
 import secrets
 import threading
 import time
@@ -15,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from engines.on_redis.link import RedisUnavailableError
 from games.actions import action_names
@@ -29,18 +33,22 @@ from recipes.loading import load_run_config
 from recipes.recipe import Recipe
 from records.run_dir import RunDir
 from teachers.hub import is_hub_reference
-from views.live.png import encode_png
-from views.play.playing import Judge, Moment, StudentJudge, TeacherJudge, play
+from views.play.playing import (
+    STEPS_PER_SECOND,
+    Moment,
+    PlayingNetwork,
+    PlayingStudent,
+    PlayingTeacher,
+    play,
+)
 
 if TYPE_CHECKING:
     from engines.on_redis.bus import RedisBus
 
-STEPS_PER_SECOND = 15.0
-"""Of an Atari game at its real speed: 60 frames a second, 4 frames a step."""
 EPSILON = 0.05
-"""That of a test."""
+"""Probability of a random action, as in a test."""
 _REFRESH_S = 3.0
-"""Between two looks for newer weights."""
+"""Seconds after which newer weights are asked for."""
 _WAIT_S = 1.0
 _FOREVER = 1 << 62
 
@@ -115,11 +123,11 @@ class Player:
             if self._stopped.wait(_WAIT_S):
                 return
         spec = specs[self._game]
-        judges: dict[str, Judge] = {"student": StudentJudge(student, spec)}
+        networks: dict[str, PlayingNetwork] = {"student": PlayingStudent(student, spec)}
         with suppress(ValueError):
-            judges["teacher"] = _teacher(config, self._game)
+            networks["teacher"] = _teacher(config, self._game)
         moments = play(
-            spec, "student", judges,
+            spec, "student", networks,
             protocol=config.protocol, epsilon=EPSILON, seed=secrets.randbelow(1 << 31),
             num_episodes=_FOREVER, num_steps=_FOREVER,
         )  # fmt: skip
@@ -170,18 +178,25 @@ def _stamp(folder: Path) -> float:
     return (folder / "weights.safetensors").stat().st_mtime
 
 
-def _teacher(config: RunConfig, game: str) -> TeacherJudge:
+def _teacher(config: RunConfig, game: str) -> PlayingTeacher:
     """The run's teacher; ValueError where it is not on this machine."""
     if is_hub_reference(config.teacher_of[game]):
         raise ValueError("the page asks no other machine for a teacher")
     expert = Recipe(config).load_teacher(game)
-    return TeacherJudge(expert, config.temperature_of[game])
+    return PlayingTeacher(expert, config.temperature_of[game])
+
+
+def _png(screen: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    # Level 3 takes about 1 ms for an Atari screen; the highest level takes three times as long.
+    Image.fromarray(screen).save(file, format="PNG", compress_level=3)
+    return file.getvalue()
 
 
 def _picture(spec: GameSpec, moment: Moment, version: WeightsVersion | None) -> Picture:
     names = action_names(spec)
     return Picture(
-        png=encode_png(moment.screen),
+        png=_png(moment.screen),
         about={
             "score": moment.score,
             "step": moment.step,

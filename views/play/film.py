@@ -1,7 +1,4 @@
-"""Writes pictures as a short film: animated WebP, GIF or PNG, or MP4 where ffmpeg is installed.
-
-Needs Pillow (extra `report`).
-"""
+"""Writes play as a short film: animated WebP, GIF or PNG, or MP4 where ffmpeg is installed."""
 
 from __future__ import annotations
 
@@ -13,6 +10,9 @@ from itertools import chain
 from pathlib import Path
 
 from PIL import Image
+
+from views.play.pictures import Painter
+from views.play.playing import Moment
 
 SUFFIXES = (".webp", ".gif", ".png", ".apng", ".mp4")
 
@@ -29,13 +29,36 @@ def check_film_path(path: Path) -> None:
         raise ValueError("an .mp4 needs the program ffmpeg, which is not installed; use .webp")
 
 
+def write_play(
+    path: Path,
+    painter: Painter,
+    rounds: Iterable[dict[str, Moment]],
+    *,
+    steps_per_second: float,
+) -> tuple[int, dict[str, Moment]]:
+    """Write what play_together() yields as a film.
+
+    Returns:
+        The number of steps in the film, and the last moment of every player.
+    """
+    check_film_path(path)
+    last: dict[str, Moment] = {}
+
+    def pictures() -> Iterator[Image.Image]:
+        for moments in rounds:
+            last.update(moments)
+            yield painter.draw(moments)
+
+    return write_film(path, pictures(), pictures_per_second=steps_per_second), last
+
+
 def write_film(path: Path, pictures: Iterable[Image.Image], *, pictures_per_second: float) -> int:
     """Write the film, whole or not at all; returns its number of pictures.
 
     Args:
         path: checked by check_film_path().
         pictures: of one size, at least one; taken one by one, so they need not fit into memory.
-        pictures_per_second: of the film.
+        pictures_per_second: pace at which the film is shown.
     """
     counted = _Counted(pictures)
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
@@ -52,7 +75,7 @@ def write_film(path: Path, pictures: Iterable[Image.Image], *, pictures_per_seco
 
 
 class _Counted:
-    """An iterator that counts."""
+    """Counts what an iterator has yielded."""
 
     def __init__(self, pictures: Iterable[Image.Image]) -> None:
         self._pictures = iter(pictures)
@@ -83,7 +106,7 @@ def _write_animation(
     elif suffix == ".gif":
         first.save(path, save_all=True, append_images=others, duration=duration, loop=0)
     else:
-        # Looked through twice, so it cannot be taken one by one.
+        # Pillow goes through the pictures twice, so they cannot be taken one by one.
         pictures = list(others)
         first.save(
             path, format="PNG", save_all=True, append_images=pictures, duration=duration, loop=0
@@ -106,7 +129,7 @@ def _write_mp4(
         for picture in pictures:
             process.stdin.write(picture.tobytes())
     except BrokenPipeError:
-        pass  # It says below why it has stopped.
+        pass  # ffmpeg has stopped; what it wrote on standard error says why.
     finally:
         _, errors = process.communicate()
     if process.returncode:

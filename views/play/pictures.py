@@ -1,8 +1,8 @@
 """Draws moments of play: screens side by side, with the probabilities of all networks below.
 
-Needs Pillow (extra `report`). One bar for each network and legal action; the action that is played
-has a mark. Every network has a colour and, for those who do not see it, a fixed place: the upper
-bar of an action is the first network's, the lower one the second's.
+There is one bar for each network and legal action; the action that is played has a mark. Every
+network has a colour and, for those who do not see it, a fixed place: the upper bar of an action is
+the first network's, the lower one the second's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from games.spec import GameSpec
 from views.play.playing import Moment
 
 COLOURS = ((230, 159, 0), (86, 180, 233))
-"""Of the first and the second network; apart also without full colour vision (Okabe and Ito)."""
+"""Colours of the first and the second network (Okabe and Ito 2008), apart for the colour-blind."""
 
 _BACKGROUND = (17, 17, 17)
 _TEXT = (238, 238, 238)
@@ -35,7 +35,7 @@ class Painter:
 
         Args:
             spec: the game.
-            names: of the networks, in the order of their bars.
+            names: names of the networks, in the order of their bars.
             scale: size of one pixel of a screen 160 wide; text and bars grow along.
         """
         self._names = tuple(names)
@@ -47,7 +47,7 @@ class Painter:
         self._font = _font(8 * scale)
 
     def draw(self, moments: Mapping[str, Moment]) -> Image.Image:
-        """Side by side: for every name of a player, what it meets now."""
+        """One picture with what every player meets now, side by side."""
         panels = [self._panel(name, moment) for name, moment in moments.items()]
         width = sum(panel.width for panel in panels) + self._gap * (len(panels) + 1)
         height = max(panel.height for panel in panels) + 2 * self._gap
@@ -80,7 +80,7 @@ class Painter:
     def _bars(
         self, draw: ImageDraw.ImageDraw, top: int, action: int, label: str, moment: Moment
     ) -> None:
-        """One action: its name, a mark if it is played, a bar for each network."""
+        """Draw one action: its name, a mark if it is played, and a bar for each network."""
         scale = self._scale
         if action == moment.action:
             middle = top + self._row // 2 - scale
@@ -102,7 +102,7 @@ class Painter:
 
 
 def enlarge(screen: NDArray[np.uint8], *, min_width: int) -> Image.Image:
-    """A screen [H, W, 3] in whole multiples of its pixels, at least so wide."""
+    """A screen [H, W, 3] enlarged by the least whole number that makes it `min_width` wide."""
     height, width, _ = screen.shape
     factor = max(1, -(-min_width // width))
     image = Image.fromarray(np.ascontiguousarray(screen))

@@ -1,7 +1,7 @@
 """Plays one game step by step for people to look at: the screen, and what the networks think.
 
-One network acts; any number of networks judge the states that it meets. Rules are those of a test:
-raw scores, and a lost life does not end an episode.
+One network acts; any number of networks say what they think of the states that it meets. The rules
+are those of a test: raw scores, and a lost life does not end an episode.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,57 +25,70 @@ from networks.network import MultitaskNetwork
 from teachers.expert import Expert
 from teachers.targets import teacher_policy
 
-if TYPE_CHECKING:
-    pass
+TEACHER = "teacher"
+STUDENT = "student"
+STEPS_PER_SECOND = 15.0
+"""Pace of an Atari game at its real speed: 60 frames a second, 4 frames a step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Opinion:
     """What a network thinks of one state; float32 [A] each."""
 
     scores: NDArray[np.float32]
-    """The largest legal one is played."""
+    """The action with the largest legal score is played."""
     policy: NDArray[np.float32]
     """Probabilities; exactly 0 where an action is illegal."""
 
 
-class Judge(Protocol):
-    """A network that plays."""
+class PlayingNetwork(Protocol):
+    """A network that can play one game and say what it thinks of a state."""
 
-    def judge(self, observations: Tensor) -> Judgement:
-        """Of one observation, uint8 [1, S*C, H, W]."""
+    def think(self, observations: Tensor) -> Opinion:
+        """The network's opinion of one observation, uint8 [1, S*C, H, W]."""
         ...
 
 
-class StudentJudge:
-    """A student in one game."""
+class PlayingStudent:
+    """A student in one game; its policy is its masked softmax, without a temperature."""
 
     def __init__(self, student: MultitaskNetwork, spec: GameSpec) -> None:
         """Act as in `spec`'s game from now on."""
         self._student = student.act_as(spec.name).eval()
         self._legal_A = torch.from_numpy(spec.legal_mask())
 
-    def judge(self, observations: Tensor) -> Judgement:
-        """The student's policy is its masked softmax, without a temperature."""
+    def think(self, observations: Tensor) -> Opinion:
+        """The logits of the student and the policy that they mean."""
         with torch.inference_mode():
             logits_BA = self._student(observations)
             policy_BA = masked_softmax(logits_BA, self._legal_A)
-        return Judgement(logits_BA[0].numpy(), policy_BA[0].numpy())
+        return Opinion(logits_BA[0].numpy(), policy_BA[0].numpy())
 
 
-class TeacherJudge:
-    """A teacher, with the temperature that makes a policy of its values."""
+class PlayingTeacher:
+    """A teacher; its policy is the one that a student is to imitate."""
 
     def __init__(self, teacher: Expert, temperature: float) -> None:
-        """`temperature` is that which the student was taught with."""
+        """Soften the teacher's values by `temperature`, with which the student was taught."""
         self._teacher = teacher
         self._temperature = temperature
 
-    def judge(self, observations: Tensor) -> Judgement:
-        """The policy is the one that a student is to imitate."""
+    def think(self, observations: Tensor) -> Opinion:
+        """The values of the teacher and the policy at the temperature."""
         logits_BA = self._teacher.label(observations).logits_BA
         policy_BA = teacher_policy(logits_BA, self._teacher.legal_A, self._temperature)
-        return Judgement(logits_BA[0].numpy(), policy_BA[0].numpy())
+        return Opinion(logits_BA[0].numpy(), policy_BA[0].numpy())
+
+
+def build_networks(
+    student: MultitaskNetwork, spec: GameSpec, *, teacher: Expert | None, temperature: float
+) -> dict[str, PlayingNetwork]:
+    """The networks that play a game beside each other: the teacher first, if there is one."""
+    networks: dict[str, PlayingNetwork] = {}
+    if teacher is not None:
+        networks[TEACHER] = PlayingTeacher(teacher, temperature)
+    networks[STUDENT] = PlayingStudent(student, spec)
+    return networks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,23 +96,23 @@ class Moment:
     """One state of a game that is played, as it is shown."""
 
     screen: NDArray[np.uint8]
-    """[H, W, 3]."""
+    """Red, green and blue, [H, W, 3]."""
     policies: Mapping[str, NDArray[np.float32]]
-    """Of every judge: probabilities [A] in this state."""
+    """Probabilities [A] in this state, by the name of the network."""
     action: int | None
     """Joint action id that is played here; None after an episode's last step."""
     score: float
-    """Of the episode, up to here."""
+    """Raw score of the episode up to here."""
     step: int
-    """Of the episode, from 0."""
+    """Number of the step in its episode, from 0."""
     episode: int
-    """From 0."""
+    """Number of the episode, from 0."""
 
 
 def play(
     spec: GameSpec,
     player: str,
-    judges: Mapping[str, Judge],
+    networks: Mapping[str, PlayingNetwork],
     *,
     protocol: str,
     epsilon: float,
@@ -107,17 +120,17 @@ def play(
     num_episodes: int,
     num_steps: int,
 ) -> Iterator[Moment]:
-    """Play until so many episodes or steps are over, whichever comes first.
+    """Play until `num_episodes` or `num_steps` are over, whichever comes first.
 
     Args:
         spec: the game.
-        player: which of the judges acts.
-        judges: by name.
+        player: name of the network that acts.
+        networks: all networks that say what they think, by name.
         protocol: name of the emulator's rules.
         epsilon: probability of a random legal action.
-        seed: of the game and of random actions; the same seed starts the same game for everyone.
-        num_episodes: at most.
-        num_steps: at most, all episodes together.
+        seed: seeds the game and random actions; the same seed starts the same game for everyone.
+        num_episodes: most episodes.
+        num_steps: most steps of all episodes together.
     """
     env = FilmedEnv(spec, protocol=get_protocol(protocol), seed=seed)
     choose = EpsilonGreedy(spec.legal_mask(), np.random.default_rng(seed))
@@ -126,14 +139,14 @@ def play(
         step_count = episode = step = 0
         score = 0.0
         while step_count < num_steps and episode < num_episodes:
-            judged = _judge(judges, observations)
-            drawn = choose(judged[player].scores[None], np.array([epsilon], np.float32))
+            opinions = _ask(networks, observations)
+            drawn = choose(opinions[player].scores[None], np.array([epsilon], np.float32))
             action = int(drawn.actions[0])
             screen, result = env.screen, env.step(action)
             observations = result.observations
             if result.restarted[0]:
                 continue  # Nobody has played: the emulator only began an episode.
-            policies = {name: judgement.policy for name, judgement in judged.items()}
+            policies = {name: opinion.policy for name, opinion in opinions.items()}
             yield Moment(
                 screen=screen, policies=policies, action=action, score=score, step=step,
                 episode=episode,
@@ -150,20 +163,16 @@ def play(
         env.close()
 
 
-def _judge(judges: Mapping[str, Judge], observations: NDArray[np.uint8]) -> dict[str, Judgement]:
+def _ask(
+    networks: Mapping[str, PlayingNetwork], observations: NDArray[np.uint8]
+) -> dict[str, Opinion]:
     tensor = torch.from_numpy(observations)
-    return {name: judge.judge(tensor) for name, judge in judges.items()}
-
-
-TEACHER = "teacher"
-STUDENT = "student"
-STEPS_PER_SECOND = 15.0
-"""Of an Atari game at its real speed: 60 frames a second, 4 frames a step."""
+    return {name: network.think(tensor) for name, network in networks.items()}
 
 
 def play_together(
     spec: GameSpec,
-    judges: Mapping[str, Judge],
+    networks: Mapping[str, PlayingNetwork],
     *,
     protocol: str,
     epsilon: float,
@@ -176,20 +185,25 @@ def play_together(
         play(
             spec,
             player,
-            judges,
+            networks,
             protocol=protocol,
             epsilon=epsilon,
             seed=seed,
             num_episodes=num_episodes,
             num_steps=num_steps,
         )
-        for player in judges
+        for player in networks
     ]
     latest: dict[str, Moment] = {}
     for moments in zip_longest(*games):
         latest |= {
             player: moment
-            for player, moment in zip(judges, moments, strict=True)
+            for player, moment in zip(networks, moments, strict=True)
             if moment is not None
         }
         yield dict(latest)
+
+
+def describe_scores(moments: Mapping[str, Moment]) -> str:
+    """Everybody's score in words, "teacher 21, student 19"."""
+    return ", ".join(f"{player} {moment.score:g}" for player, moment in moments.items())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.color import Color
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,34 @@ _UPPER_HALF = "\u2580"
 _BAR = "\u2588"
 _STYLES = ("yellow", "cyan")
 _BAR_COLUMNS = 12
+
+
+def watch(
+    spec: GameSpec,
+    names: Sequence[str],
+    rounds: Iterable[Mapping[str, Moment]],
+    *,
+    steps_per_second: float,
+) -> Mapping[str, Moment]:
+    """Show what play_together() yields in this terminal; returns everybody's last moment.
+
+    Raises:
+        ValueError: standard output is no terminal.
+    """
+    console = Console()
+    if not console.is_terminal:
+        raise ValueError("there is no terminal to watch in; leave --watch away to write a film")
+    moments: Mapping[str, Moment] = {}
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        due = time.monotonic()
+        for moments in rounds:
+            # The size is asked for every time, since the window may change it.
+            size = {"columns": console.width, "rows": console.height}
+            live.update(side_by_side(spec, names, moments, **size), refresh=True)
+            # A terminal that is too slow may fall behind by a second, not for ever.
+            due = max(due + 1.0 / steps_per_second, time.monotonic() - 1.0)
+            time.sleep(max(0.0, due - time.monotonic()))
+    return moments
 
 
 def half_blocks(screen: NDArray[np.uint8], *, columns: int, rows: int) -> Text:
@@ -49,14 +79,14 @@ def side_by_side(
     columns: int,
     rows: int,
 ) -> RenderableType:
-    """Every player's screen, and what all networks think of it.
+    """Every player's screen, and below it what all networks think.
 
     Args:
         spec: the game.
-        names: of the networks, in the order of their bars.
-        moments: by player.
-        columns: of the terminal.
-        rows: of the terminal.
+        names: names of the networks, in the order of their bars.
+        moments: what every player meets now.
+        columns: width of the terminal.
+        rows: height of the terminal.
     """
     grid = Table.grid(padding=(0, 1))
     width = columns // max(1, len(moments)) - 1

@@ -1,4 +1,4 @@
-"""Draws the charts of a report as PNG; needs matplotlib and Pillow (extra `report`).
+"""Draws the charts of a report as PNG, by matplotlib.
 
 Every chart comes in two colourings, for light and for dark pages. Series differ in colour and in
 line style or hatching, so that they can be told apart in gray.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -19,7 +20,9 @@ from views.report.charts import Bar, Chart, Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Of Okabe and Ito 2008, which stay apart without full colour vision.
+matplotlib.set_loglevel("ERROR")  # At INFO it tells of every font that it finds.
+
+# Colours of Okabe and Ito 2008, which stay apart without full colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINE_STYLES = ("-", "--", "-.", ":")
 _HATCHES = ("", "//", "..", "xx")

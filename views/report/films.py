@@ -1,4 +1,4 @@
-"""Short films for a report: expert and student side by side in each game; needs Pillow."""
+"""Makes the short films of a report: expert and student side by side in each game."""
 
 from __future__ import annotations
 
@@ -17,19 +17,10 @@ from recipes.student import StudentTarget, find_student
 from records.run_record import RunRecord
 from views.play.film import write_film
 from views.play.pictures import Painter
-from views.play.playing import (
-    STEPS_PER_SECOND,
-    STUDENT,
-    TEACHER,
-    Judge,
-    Moment,
-    StudentJudge,
-    TeacherJudge,
-    play_together,
-)
+from views.play.playing import STEPS_PER_SECOND, Moment, build_networks, play_together
 
 _EVERY = 2
-"""Every second step is shown at the pace of a game's steps: twice the real speed."""
+"""Shows every second step at the pace of a game's steps, so at twice the real speed."""
 _SEED = 1
 
 
@@ -48,8 +39,8 @@ def make_films(record: RunRecord, *, num_steps: int) -> tuple[list[Film], list[s
     """A film of every game of a run that can be played.
 
     Args:
-        record: of the run.
-        num_steps: of each network in each game.
+        record: the run whose student plays.
+        num_steps: most steps of each network in each game.
 
     Returns:
         The films, and notes on what could not be filmed.
@@ -82,14 +73,14 @@ def _make_film(
     found: StudentTarget, student: MultitaskNetwork, game: str, epsilon: float, num_steps: int
 ) -> Film:
     spec = get_game(game)
-    judges: dict[str, Judge] = {}
+    teacher = None
     with contextlib.suppress(ValueError):  # Without its expert, the student plays alone.
-        judges[TEACHER] = TeacherJudge(found.load_teacher(game), found.temperature(game))
-    judges[STUDENT] = StudentJudge(student, spec)
+        teacher = found.load_teacher(game)
+    networks = build_networks(student, spec, teacher=teacher, temperature=found.temperature(game))
     rounds = list(
         play_together(
             spec,
-            judges,
+            networks,
             protocol=found.protocol,
             epsilon=epsilon,
             seed=_SEED,
@@ -97,7 +88,7 @@ def _make_film(
             num_steps=num_steps,
         )
     )[::_EVERY]
-    painter = Painter(spec, tuple(judges))
+    painter = Painter(spec, tuple(networks))
     pictures = [painter.draw(moments) for moments in rounds]
     still = io.BytesIO()
     pictures[len(pictures) // 2].save(still, format="PNG", optimize=True)

@@ -1,39 +1,55 @@
-"""Which runs belong together: those that differ in nothing but their seed."""
+"""Which runs belong together: those that learn by the same settings, whatever their seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from records.run_record import RunRecord
 
-_NOT_LEARNING = ("seed", "report_period_s", "checkpoint", "run_dir", "preset", "resume", "device")
-"""Settings that do not change what is learned."""
-_SHOWN = 3
-"""Settings that a label names."""
+_NOT_LEARNING = frozenset(
+    {
+        # Where a run is, and how it is watched and kept.
+        "run_dir", "preset", "resume", "checkpoint", "report_period_s", "dashboard", "metrics",
+        # What it runs on.
+        "device", "cluster_wait_s", "redis_url",
+        # How much is tested, which changes how exactly the student is known, not what it knows.
+        "evaluation.check_teachers", "evaluation.num_envs", "evaluation.num_episodes",
+        "evaluation.period_steps",
+        "seed",
+    }
+)  # fmt: skip
+"""Settings, or groups of them, that change nothing of what is learned. A setting that is not
+named counts as one that does: taking two settings for one would be the worse mistake."""
+
+_MAX_LABEL = 40
 
 
 @dataclass(frozen=True, slots=True)
 class RunGroup:
-    """Runs of the same settings."""
+    """Runs that learn by the same settings."""
 
     label: str
+    """Made of the runs' names."""
     runs: tuple[RunRecord, ...]
+    differences: str = ""
+    """The settings in which it differs from the other groups; empty where there is no other."""
 
     def scores(self, game: str) -> list[float]:
-        """Mean score of the last test, of every run that has one."""
+        """Mean score of the last test, for every run that has one."""
         means = [run.student(game).mean for run in self.runs if game in run.games]
         return [mean for mean in means if mean is not None]
 
     @property
     def games(self) -> tuple[str, ...]:
-        """Of all its runs; the settings say that they are the same."""
+        """The games of its runs, which are a setting and so the same in all of them."""
         return self.runs[0].games
 
     @property
     def repeated_seeds(self) -> list[int]:
-        """Seeds that several runs share: they are no independent samples."""
+        """Seeds that several runs share: such runs are no independent samples."""
         seeds = [run.seed for run in self.runs if run.seed is not None]
         return sorted({seed for seed in seeds if seeds.count(seed) > 1})
 
@@ -41,42 +57,59 @@ class RunGroup:
 def group_runs(records: Sequence[RunRecord]) -> list[RunGroup]:
     """Groups in the order in which their first runs are given; a run that is given twice is one."""
     unique = {record.path: record for record in records}
-    flat = {path: _flatten(record.config) for path, record in unique.items()}
     groups: dict[tuple[tuple[str, str], ...], list[RunRecord]] = {}
-    for path, record in unique.items():
-        groups.setdefault(tuple(sorted(flat[path].items())), []).append(record)
-    settings = [dict(key) for key in groups]
+    for record in unique.values():
+        settings = tuple(sorted(_learning_settings(record.config).items()))
+        groups.setdefault(settings, []).append(record)
+    differing = _differing([dict(key) for key in groups])
+    labels = _labels(list(groups.values()))
     return [
-        RunGroup(_label(own, settings, runs), tuple(runs))
-        for own, runs in zip(settings, groups.values(), strict=True)
+        RunGroup(label, tuple(runs), _describe(dict(own), differing))
+        for label, own, runs in zip(labels, groups, groups.values(), strict=True)
     ]
 
 
-def _label(
-    own: Mapping[str, str], settings: Sequence[Mapping[str, str]], runs: Sequence[RunRecord]
-) -> str:
-    """The settings in which the group differs from another one; names of runs where none do."""
-    if len(settings) == 1:
-        preset = runs[0].meta.get("preset")
-        return runs[0].name if len(runs) == 1 or not isinstance(preset, str) else preset
-    names = sorted(
-        name
-        for name in {name for other in settings for name in other}
-        if len({other.get(name) for other in settings}) > 1
-    )
-    shown = [f"{name} {own.get(name, 'not set')}" for name in names[:_SHOWN]]
-    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
-    return ", ".join([*shown, *more])
+def _labels(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
+    """A short name for each group, no two alike."""
+    labels = [_label(runs) for runs in groups]
+    return [
+        label if labels.count(label) == 1 else f"{label} ({index + 1})"
+        for index, label in enumerate(labels)
+    ]
 
 
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _label(runs: Sequence[RunRecord]) -> str:
+    """The name of a single run, or what the names of several begin with, else all of them."""
+    names = [run.name for run in runs]
+    if len(names) == 1:
+        return names[0]
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    common = "".join(letters[0] for letters in alike).rstrip("0123456789-_. ")
+    joined = ", ".join(names)
+    if common:
+        return common
+    return joined if len(joined) <= _MAX_LABEL else f"{names[0]} and {len(names) - 1} more"
+
+
+def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Names of the settings that are not the same in all groups."""
+    names = {name for own in settings for name in own}
+    return sorted(name for name in names if len({own.get(name) for own in settings}) > 1)
+
+
+def _describe(own: Mapping[str, str], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {own.get(name, 'not set')}" for name in names)
+
+
+def _learning_settings(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Names in full and values of all settings that change what is learned."""
     flat: dict[str, str] = {}
     for key, value in node.items():
         name = f"{prefix}{key}"
         if name in _NOT_LEARNING:
             continue
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{name}.")
+            flat |= _learning_settings(value, f"{name}.")
         else:
             flat[name] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return flat

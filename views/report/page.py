@@ -1,49 +1,35 @@
-"""The report as one HTML page that asks nothing of the network.
+"""Renders the report as one HTML page that asks nothing of the network.
 
-Everything it shows is computed elsewhere: charts, tables and films come as arguments. The page may
-load nothing, which its own Content-Security-Policy says to the browser.
+What the page shows is computed elsewhere: charts, tables and films come as arguments, and its text
+stands in page.html.jinja. Every value is escaped there, so nothing that a run wrote becomes markup.
 """
 
 from __future__ import annotations
 
+import base64
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from importlib.resources import files
+from itertools import count
+
+import jinja2
 
 from records.run_record import RunRecord
 from views.report.charts import Chart
 from views.report.films import Film
 from views.report.groups import RunGroup
-from views.report.html import data_url, escape, figure, picture, section
+from views.report.headline import headline
 from views.report.paper import describe_tests
-from views.report.tables import (
-    aggregate_tables,
-    games_table,
-    paper_table,
-    plural,
-    reading_table,
-    run_details,
-    runs_table,
-    seconds_of,
-)
-from views.words import duration
+from views.report.run_tables import run_details, runs_table, seconds_of
+from views.report.tables import aggregates_table, games_table, paper_table
+from views.words import duration, plural, with_signs
 
 GENERATOR = "distributed-actor-mimic report"
-"""By which a page is known to be one of ours."""
-
-_CONTENTS = (
-    ("together", "All games together"),
-    ("games", "Each game"),
-    ("table-1", "The paper's table"),
-    ("figure-1", "Learning curves"),
-    ("progress", "Progress"),
-    ("films", "Films"),
-    ("throughput", "Throughput"),
-    ("runs", "Runs and settings"),
-    ("reading", "How to read this"),
-)
+"""Stands in the page's head, by which a page is known to be one of ours."""
+_MAX_NAMES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +40,16 @@ class DrawnChart:
     light: bytes
     dark: bytes
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, so that the page does not jump while it loads."""
+        width, height = struct.unpack(">II", self.light[16:24])  # In a PNG's first chunk.
+        return width, height
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageContent:
-    """All that is on a page."""
+    """Everything that is on a page."""
 
     groups: Sequence[RunGroup]
     percent: DrawnChart | None
@@ -73,100 +65,71 @@ class PageContent:
 
     @property
     def runs(self) -> list[RunRecord]:
-        """Of all groups."""
+        """The runs of all groups."""
         return [run for group in self.groups for run in group.runs]
 
 
 def build_page(content: PageContent) -> str:
     """The whole document."""
-    style = files("views.report").joinpath("style.css").read_text(encoding="utf-8")
-    names = ", ".join(run.name for run in content.runs[:6])
-    more = f" and {len(content.runs) - 6} more" if len(content.runs) > 6 else ""
-    title = f"Actor-Mimic: {names}{more}"
-    parts = [
-        _together(content),
-        section("games", "Each game", *(games_table(group) for group in content.groups)),
-        _paper(content),
-        _charts(
-            "figure-1",
-            "Learning curves",
-            "As figure 1 of the paper: mean score of each test over the steps of all games "
-            "together. The straight line is the expert's mean on its card, the dashed one its best "
-            "episode. The faint line is what the exploring actors scored meanwhile.",
-            content.curves,
-            _over_time(content.curves_over_time),
-        ),
-        _charts(
-            "progress",
-            "Progress",
-            "0 is random play, 1 the expert; over the tests in which all games were played.",
-            content.progress,
-        ),
-        _films(content),
-        _charts(
-            "throughput",
-            "Throughput",
-            "Each point is the mean since the look before, over the time since the run began.",
-            content.throughput,
-        ),
-        section(
-            "runs",
-            "Runs and settings",
-            runs_table(content.runs),
-            *(run_details(run) for run in content.runs),
-        ),
-        _reading(),
-    ]
-    shown = [(name, text) for name, text in _CONTENTS if any(f'id="{name}"' in p for p in parts)]
-    links = " &middot; ".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in shown)
-    body = "\n".join(part for part in parts if part)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="{GENERATOR}">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
-style-src 'unsafe-inline'">
-<title>{escape(title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-<h1>{escape(title)}</h1>
-{_head(content)}
-<nav aria-label="Contents"><p>{links}</p></nav>
-{body}
-</main>
-</body>
-</html>
-"""
+    runs, groups = content.runs, content.groups
+    is_alone = len(groups) == 1
+    numbers = count()
+    aggregates = [aggregates_table(group, is_alone=is_alone) for group in groups]
+    games = list(dict.fromkeys(game for run in runs for game in run.games))
+    return _template().render(
+        new_id=lambda: f"t{next(numbers)}",
+        generator=GENERATOR,
+        style=files("views.report").joinpath("style.css").read_text(encoding="utf-8"),
+        title=_title(runs),
+        headlines=[(group.label, headline(group), group.differences) for group in groups],
+        is_alone=is_alone,
+        has_teachers=any(run.teacher(game).mean is not None for run in runs for game in run.games),
+        about=f"{', '.join(games)}. {plural(len(runs), 'run')}, {_total(runs)}.",
+        warnings=[*_warnings(content), *content.notes],
+        content=content,
+        aggregates=[table for table in aggregates if not table.is_empty],
+        games=[games_table(group) for group in groups],
+        tests=[(group.label, describe_tests(group)) for group in groups],
+        paper=[table for group in groups if (table := paper_table(group)) is not None],
+        runs=runs_table(runs),
+        details=[run_details(run) for run in runs],
+    )
 
 
-def _head(content: PageContent) -> str:
-    runs = content.runs
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("views.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_url"] = _data_url
+    environment.filters["with_signs"] = with_signs
+    return environment.get_template("page.html.jinja")
+
+
+def _data_url(data: bytes, kind: str) -> str:
+    """An image inside the page, of a kind such as "image/png"."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _title(runs: Sequence[RunRecord]) -> str:
+    names = ", ".join(run.name for run in runs[:_MAX_NAMES])
+    more = f" and {len(runs) - _MAX_NAMES} more" if len(runs) > _MAX_NAMES else ""
+    return f"Actor-Mimic: {names}{more}"
+
+
+def _total(runs: Sequence[RunRecord]) -> str:
     steps = sum(int(run.last.get("steps", 0)) for run in runs)
     seconds = sum(seconds_of(run) for run in runs)
-    games = ", ".join(dict.fromkeys(game for run in runs for game in run.games))
-    written = content.written.strftime("%Y-%m-%d %H:%M %Z").strip()
-    lines = [
-        f"<p>One student network for: {escape(games)}. {plural(len(runs), 'run')}, "
-        f"{steps:,} steps, {duration(seconds)} (hours, minutes, seconds) in all. "
-        "1 step = one decision of the agent = 4 frames on Atari.</p>",
-        f'<p class="quiet">Written {escape(written)}.</p>',
-    ]
-    notes = [*_warnings(content), *content.notes]
-    if notes:
-        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-        lines.append(f'<div class="warning" role="note"><ul>{items}</ul></div>')
-    return "\n".join(lines)
+    return f"{steps:,} steps, {duration(seconds)} (hours, minutes, seconds) in all"
 
 
 def _warnings(content: PageContent) -> list[str]:
     warnings = []
-    unfinished = [run.name for run in content.runs if not run.is_finished]
-    if unfinished:
+    if unfinished := [run.name for run in content.runs if not run.is_finished]:
         warnings.append(
             f"Not finished: {', '.join(unfinished)}. The figures are of what is there by now."
         )
@@ -186,109 +149,3 @@ def _warnings(content: PageContent) -> list[str]:
         kept = map(str, said) if isinstance(said, list) else ()
         warnings += [f"{run.name}: {text}" for text in (*kept, *run.notes)]
     return warnings
-
-
-def _together(content: PageContent) -> str:
-    drawn = content.percent
-    tests = "; ".join(
-        describe_tests(group)
-        if len(content.groups) == 1
-        else f"{group.label}: {describe_tests(group)}"
-        for group in content.groups
-    )
-    caption = (
-        f"As figure 6 of the paper: the student's score as percent of its expert's, {tests}. Pale "
-        "bars: the best of all tests. Ours are divided by the mean on the expert's card, which "
-        "holds one test; the paper's means by its expert's mean and its best tests by its "
-        "expert's best. The paper's values are recalled, not copied from its print."
-    )
-    bars = figure(_drawn(drawn), caption, kind="wide") if drawn else ""
-    tables = aggregate_tables(content.groups)
-    return section("together", "All games together", *tables, bars)
-
-
-def _paper(content: PageContent) -> str:
-    return section(
-        "table-1",
-        "The paper's table",
-        "<p>The paper's values are <strong>recalled</strong>, not copied from its print. Its means "
-        "are over the last 10 of 100 tests of 125,000 steps and its maxima the best test, of "
-        "experts and students alike. Ours are over as many of the last 10 tests as there are; an "
-        "expert's card holds one test, so the last column compares the student's best test with "
-        "its expert's mean. Experts differ, so only the percentages compare.</p>",
-        *(paper_table(group) for group in content.groups),
-    )
-
-
-def _reading() -> str:
-    return section(
-        "reading",
-        "How to read this",
-        reading_table(),
-        '<p class="quiet">Every figure lies as PNG and CSV in the folder beside this page whose '
-        "name ends in <code>_files</code>.</p>",
-    )
-
-
-def _charts(name: str, title: str, text: str, charts: Sequence[DrawnChart], *further: str) -> str:
-    if not charts:
-        return ""
-    return section(name, title, f"<p>{escape(text)}</p>", _figures(charts), *further)
-
-
-def _over_time(charts: Sequence[DrawnChart]) -> str:
-    """The learning curves once more, for readers who pay by the hour."""
-    if not charts:
-        return ""
-    return (
-        "<h3>Over wall-clock time</h3>\n<p>The same tests by the time since the run began at which "
-        "each was finished; weights are older than their test. Pauses between the sessions of a "
-        f"resumed run do not count.</p>\n{_figures(charts)}"
-    )
-
-
-def _figures(charts: Sequence[DrawnChart]) -> str:
-    figures = "\n".join(figure(_drawn(drawn)) for drawn in charts)
-    return f'<div class="figures">{figures}</div>'
-
-
-def _drawn(drawn: DrawnChart) -> str:
-    width, height = struct.unpack(">II", drawn.light[16:24])  # In a PNG's first chunk.
-    dark = data_url(drawn.dark, "image/png")
-    return picture(
-        data_url(drawn.light, "image/png"),
-        drawn.chart.alt,
-        size=(width, height),
-        instead=[("screen and (prefers-color-scheme: dark)", dark)],
-    )
-
-
-def _films(content: PageContent) -> str:
-    if not content.films:
-        return ""
-    run = content.runs[0].name
-    figures = "\n".join(
-        figure(
-            picture(
-                data_url(film.webp, "image/webp"),
-                film.alt,
-                size=film.size,
-                instead=[
-                    (media, data_url(film.still_png, "image/png"))
-                    for media in ("print", "(prefers-reduced-motion: reduce)")
-                ],
-            ),
-            film.game,
-            kind="film",
-        )
-        for film in content.films
-    )
-    return section(
-        "films",
-        "Films",
-        f"<p>The student of {escape(run)} and its experts, twice as fast as the game, from the "
-        "same start. Each plays its own game; the bars are the probabilities that both give to "
-        "every action (upper bar: expert), the arrow is what is played.</p>",
-        f'<details open><summary>Show the films</summary><div class="figures">{figures}</div>'
-        "</details>",
-    )

@@ -1,4 +1,4 @@
-"""The numbers of the Actor-Mimic paper's first table, and ours beside them.
+"""The numbers of the Actor-Mimic paper's first table, and ours by the same statistics beside them.
 
 The paper's values are recalled, not copied from its print: its percentages can be computed from
 them to four digits, and its text agrees with them. They are marked so wherever they are shown.
@@ -11,12 +11,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from types import MappingProxyType
 
-from records.recorded_tests import expert_ratio, read_settings, summarize_tests
+from records.recorded_tests import GameTests, collect_tests, expert_ratio, read_settings
 from records.run_statistics import Estimate, estimate
 from views.report.groups import RunGroup
+from views.words import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ PAPER_TABLE: Mapping[str, PaperRow] = MappingProxyType(
         "space_invaders": PaperRow(1669.2, 2109.7, 1142.4, 1349.0),
     }
 )
-"""By game: the expert (DQN) and the student (AMN) of the multitask experiment."""
+"""Scores of the expert (DQN) and the student (AMN) of the multitask experiment, by game."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +60,22 @@ class OurRow:
     """One game of one group of runs, by the paper's statistics."""
 
     game: str
-    paper: PaperRow | None
-    expert_mean: float | None
-    student_mean: Estimate | None
-    """Over runs, of the mean of the last tests."""
-    student_best: Estimate | None
-    """Over runs, of the best test."""
-    num_averaged: int
-    """Tests in a run's mean, the fewest of any run."""
-    num_tests: int
-    """Tests of a run, the fewest of any run."""
+    tests: GameTests
+
+    @property
+    def paper(self) -> PaperRow | None:
+        """The paper's row; None for a game that is not in its table."""
+        return PAPER_TABLE.get(self.game)
+
+    @property
+    def student_mean(self) -> Estimate | None:
+        """Mean over runs of the mean of the last tests."""
+        return estimate({self.game: [scores.mean for scores in self.tests.epochs]}, "mean")
+
+    @property
+    def student_best(self) -> Estimate | None:
+        """Mean over runs of the best test."""
+        return estimate({self.game: [scores.best for scores in self.tests.epochs]}, "mean")
 
     @property
     def mean_ratio(self) -> float | None:
@@ -80,29 +87,25 @@ class OurRow:
         """Best test / the expert's mean: an expert's card has one test, not the best of many."""
         return self._ratio(self.student_best)
 
+    @property
+    def num_averaged(self) -> int:
+        """Tests in a run's mean, the fewest of any run."""
+        return min((scores.num_averaged for scores in self.tests.epochs), default=0)
+
+    @property
+    def num_tests(self) -> int:
+        """Tests of a run, the fewest of any run."""
+        return min((scores.num_tests for scores in self.tests.epochs), default=0)
+
     def _ratio(self, student: Estimate | None) -> float | None:
-        return expert_ratio(student.value if student else None, self.expert_mean)
+        return expert_ratio(student.value if student else None, self.tests.teacher)
 
 
 def build_rows(group: RunGroup) -> list[OurRow]:
-    """The paper's games first, in its order; then those that only our runs have."""
+    """A row for each game of the group: the paper's games first, in its order."""
+    shared = [game for game in PAPER_TABLE if game in group.games]
     others = [game for game in group.games if game not in PAPER_TABLE]
-    return [_row(group, game) for game in [*PAPER_TABLE, *others]]
-
-
-def _row(group: RunGroup, game: str) -> OurRow:
-    runs = [run for run in group.runs if game in run.games]
-    epochs = [scores for run in runs if (scores := summarize_tests(run, game))]
-    experts = [mean for run in runs if (mean := run.teacher(game).mean) is not None]
-    return OurRow(
-        game=game,
-        paper=PAPER_TABLE.get(game),
-        expert_mean=experts[0] if experts else None,
-        student_mean=estimate({game: [scores.mean for scores in epochs]}, "mean"),
-        student_best=estimate({game: [scores.best for scores in epochs]}, "mean"),
-        num_averaged=min((scores.num_averaged for scores in epochs), default=0),
-        num_tests=min((scores.num_tests for scores in epochs), default=0),
-    )
+    return [OurRow(game, collect_tests(group.runs, game)) for game in [*shared, *others]]
 
 
 def describe_tests(group: RunGroup) -> str:
@@ -110,51 +113,45 @@ def describe_tests(group: RunGroup) -> str:
     tested = [row for row in build_rows(group) if row.num_tests]
     if not tested:
         return "no test yet"
-    averaged = min(row.num_averaged for row in tested)
-    tests = f"{averaged} test" if averaged == 1 else f"{averaged} tests"
+    averaged = plural(min(row.num_averaged for row in tested), "test")
     total = min(row.num_tests for row in tested)
-    return f"means over the last {tests} of {total}, {read_settings(group.runs).describe()}"
+    return f"means over the last {averaged} of {total}, {read_settings(group.runs).describe()}"
+
+
+_PAPER_COLUMNS = (
+    "expert_mean", "expert_max", "student_mean", "student_max", "mean_ratio", "max_ratio",
+)  # fmt: skip
+_OUR_COLUMNS = (
+    "expert_mean", "student_mean", "student_best_test", "mean_ratio", "best_test_to_expert_mean",
+    "tests_averaged", "tests", "runs",
+)  # fmt: skip
 
 
 def as_csv(rows: Sequence[OurRow]) -> str:
-    """The table as a file; the paper's columns say that they are recalled."""
+    """The table as a file; the names of the paper's columns say that they are recalled."""
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\n")
-    write.writerow(
-        [
-            "game",
-            *(
-                f"paper_{name}_recalled"
-                for name in (
-                    "expert_mean", "expert_max", "student_mean", "student_max", "mean_ratio",
-                    "max_ratio",
-                )
-            ),
-            "expert_mean", "student_mean", "student_best_test", "mean_ratio",
-            "best_test_to_expert_mean", "tests_averaged", "tests", "runs",
-        ]
-    )  # fmt: skip
-    for row in rows:
-        paper = row.paper
-        write.writerow(
-            [
-                row.game,
-                *(
-                    (
-                        paper.expert_mean, paper.expert_max, paper.student_mean,
-                        paper.student_max, paper.mean_ratio, paper.max_ratio,
-                    )
-                    if paper
-                    else ("",) * 6
-                ),
-                row.expert_mean,
-                row.student_mean.value if row.student_mean else None,
-                row.student_best.value if row.student_best else None,
-                row.mean_ratio,
-                row.best_ratio,
-                row.num_averaged,
-                row.num_tests,
-                row.student_mean.runs if row.student_mean else 0,
-            ]
-        )  # fmt: skip
+    recalled = [f"paper_{name}_recalled" for name in _PAPER_COLUMNS]
+    write.writerow(["game", *recalled, *_OUR_COLUMNS])
+    write.writerows([row.game, *_paper_cells(row.paper), *_our_cells(row)] for row in rows)
     return text.getvalue()
+
+
+def _paper_cells(paper: PaperRow | None) -> Sequence[object]:
+    if paper is None:
+        return [None] * len(_PAPER_COLUMNS)
+    return [*astuple(paper), paper.mean_ratio, paper.max_ratio]
+
+
+def _our_cells(row: OurRow) -> Sequence[object]:
+    mean, best = row.student_mean, row.student_best
+    return [
+        row.tests.teacher,
+        mean.value if mean else None,
+        best.value if best else None,
+        row.mean_ratio,
+        row.best_ratio,
+        row.num_averaged,
+        row.num_tests,
+        mean.runs if mean else 0,
+    ]

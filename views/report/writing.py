@@ -9,26 +9,19 @@ from typing import TYPE_CHECKING
 
 from networks.atomic_file import write_atomically
 from records.run_record import RunRecord, read_runs
-from views.report.charts import (
-    Chart,
-    Unit,
-    choose_units,
-    learning_curve,
-    look_chart,
-    percent_of_expert,
-    progress_curves,
-)
+from views.report.charts import Chart
+from views.report.curves import Unit, choose_units, look_chart
 from views.report.groups import RunGroup, group_runs
 from views.report.paper import as_csv, build_rows
+from views.report.score_charts import learning_curve, percent_of_expert, progress_curves
 
 if TYPE_CHECKING:
     from views.report.films import Film
     from views.report.page import DrawnChart
 
 FILM_STEPS = 150
-"""Steps of each network in a film: ten seconds of an Atari game."""
+"""Steps of each network in a film, which are ten seconds of an Atari game."""
 _PAGE = "report.html"
-_ADVICE = "pip install -c constraints.txt -e '.[report]'"
 
 
 def write_report(
@@ -45,10 +38,9 @@ def write_report(
         film_steps: steps of the films of the first run; 0 for none.
 
     Raises:
-        ValueError: a folder is not that of a run that teaches a student, matplotlib or Pillow is
-            missing, the page's name belongs to another file, or it cannot be written.
+        ValueError: a folder is not a run's, the page's name belongs to another file, or it cannot
+            be written.
     """
-    check_can_draw()
     records = [record for path in run_dirs for record in read_runs(path)]
     groups = group_runs(records)
     page = _page_path(records, out)
@@ -66,25 +58,15 @@ def figures_folder(page: Path) -> Path:
 
 
 def write_report_of_run(run_dir: Path, note: Callable[[str], None]) -> None:
-    """At the end of a run: a report if it can be made, else one line that says why not.
+    """Write the report of a run that has just ended, or say in one line why there is none.
 
-    Whatever goes wrong here, the run itself has reached its end.
+    Nothing is raised whatever goes wrong: the run itself has reached its end.
     """
     try:
         note(f"report: {write_report([run_dir])}")
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         note(f"no report was written: {reason}")
-
-
-def check_can_draw() -> None:
-    """Raises ValueError where matplotlib or Pillow is not installed."""
-    try:
-        import matplotlib
-        import PIL  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ValueError(f"a report needs {error.name}: {_ADVICE}") from None
-    matplotlib.set_loglevel("ERROR")  # It would tell of the fonts that it finds.
 
 
 def _page_path(records: Sequence[RunRecord], out: str | Path | None) -> Path:
@@ -152,6 +134,7 @@ def _throughput(groups: Sequence[RunGroup], unit: Unit) -> list[Chart]:
         ("steps_per_second", "Steps per second", "steps / s"),
         ("samples_per_second", "Samples per second", "transitions / s"),
         ("updates_per_second", "Updates per second", "updates / s"),
+        ("samples_per_insert", "Samples per insert", "draws per stored transition"),
         ("policy_lag", "Policy lag", "updates"),
         ("policy_loss", "Policy loss", "nats"),
     )
@@ -159,7 +142,7 @@ def _throughput(groups: Sequence[RunGroup], unit: Unit) -> list[Chart]:
 
 
 def _draw(charts: Sequence[Chart], folder: Path) -> list[DrawnChart]:
-    """Those that have something to show; each also as PNG and CSV in the folder."""
+    """Draw the charts that have something to show; each also as PNG and CSV in the folder."""
     from views.report.drawing import DARK, LIGHT, draw, on_white
     from views.report.page import DrawnChart
 
