@@ -18,9 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from recipes.config import RunConfig
-from records.summary import MENDED_FAULTS
-from records.verdict import LIMITS
-from views.words import duration, number, percent, score, spread
+from views.console_tables import (
+    describe_test,
+    games_table,
+    rates,
+    result_lines,
+    result_table,
+    under,
+)
+from views.words import duration, for_reader
 
 _PLAIN_WIDTH = 100
 """Columns of the final table where there is no terminal to ask."""
@@ -34,15 +40,19 @@ class Console:
         config: RunConfig,
         *,
         games: Sequence[str] | None = None,
+        teachers: Mapping[str, float] | None = None,
         file: TextIO | None = None,
     ) -> None:
-        """Nothing is shown yet.
+        """Prepare to show a run; nothing is shown yet.
 
         Args:
-            config: of the run.
-            games: those that are shown; by default all of the run.
+            config: configuration of the run.
+            games: games that are shown; by default all of the run.
+            teachers: mean scores on the teachers' cards, by game, as far as they are known.
             file: where it is shown; standard output by default.
         """
+        self._teachers = dict(teachers or {})
+        self._best: dict[str, float] = {}
         self._games = tuple(games or config.games)
         self._capacity = config.replay.capacity_per_game
         self._pace = _Pace(config.num_updates)
@@ -64,8 +74,11 @@ class Console:
         self.close()
 
     def show(self, latest: Mapping[str, float]) -> None:
-        """Show where the run stands; `latest` is the recorder's."""
+        """Show where the run stands; `latest` has the newest value of every key of the recorder."""
         self._pace.update(latest)
+        for game in self._games:
+            if (mean := latest.get(f"test/{game}/mean")) is not None:
+                self._best[game] = max(mean, self._best.get(game, mean))
         self._safely(lambda: self._redraw(latest) if self._is_live else self._print_plain(latest))
 
     def note(self, text: str) -> None:
@@ -77,9 +90,9 @@ class Console:
         self._safely(lambda: self._print_line(f"warning: {text}", style="bold yellow"))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """End the display and print the result; `summary` is build_summary()'s."""
+        """End the display and print the result, a summary of records/summary.py."""
         self.close()
-        self._safely(lambda: self._rich.print(result_table(summary)))
+        self._safely(lambda: self._rich.print(result_table(summary, write=self._write)))
         for line in result_lines(summary):
             self.note(line)
 
@@ -88,6 +101,10 @@ class Console:
         live, self._live = self._live, None
         if live is not None:
             self._safely(live.stop)
+
+    def _write(self, text: str) -> str:
+        """The text with signs that are not ASCII, where this terminal has them."""
+        return for_reader(text, self._file)
 
     def _safely(self, draw: Callable[[], None]) -> None:
         try:
@@ -110,7 +127,7 @@ class Console:
     def _print_line(self, text: str, *, style: str = "") -> None:
         if self._is_live:
             # As Text, since brackets in a note are not markup.
-            self._rich.print(Text(text, style=style))
+            self._rich.print(Text(self._write(text), style=style))
             return
         self._file.write(text + "\n")
         self._file.flush()
@@ -118,7 +135,7 @@ class Console:
     def _print_plain(self, latest: Mapping[str, float]) -> None:
         self._print_line("  ".join([self._pace.updates_text, *rates(latest), self._pace.text]))
         for game in self._games:
-            test = _under(f"test/{game}/", latest)
+            test = under(f"test/{game}/", latest)
             if test != self._tests_shown.get(game, {}):
                 self._tests_shown[game] = test
                 self._print_line(describe_test(game, latest))
@@ -132,12 +149,23 @@ class Console:
             f"{self._pace.updates_text}  {self._pace.text}",
         )
         return rich.console.Group(
-            head, Text("  ".join(rates(latest))), games_table(self._games, latest, self._capacity)
+            head,
+            Text("  ".join(rates(latest))),
+            games_table(
+                self._games,
+                latest,
+                capacity=self._capacity,
+                teachers=self._teachers,
+                best=self._best,
+            ),
         )
 
 
 class _RichConsole(rich.console.Console):
-    """rich's own ends the program when the reader of a pipe goes away."""
+    """A rich console that goes silent when the reader of its pipe goes away.
+
+    The original ends the program.
+    """
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -161,7 +189,7 @@ class _Pace:
 
     @property
     def left_s(self) -> float | None:
-        """None as long as there is no pace."""
+        """Seconds to the end of the run; None as long as there is no pace."""
         if self._start is None or self.updates <= self._start[1]:
             return None
         pace = (self._seconds - self._start[0]) / (self.updates - self._start[1])
@@ -176,99 +204,6 @@ class _Pace:
     def text(self) -> str:
         left = self.left_s
         return f"{duration(self._seconds)}, {duration(left) if left is not None else '-'} left"
-
-
-def rates(latest: Mapping[str, float]) -> list[str]:
-    """Steps so far, throughput and what limits it, and faults if there were any."""
-    parts = [
-        f"{number(latest.get('steps'))} steps",
-        f"{number(latest.get('steps_per_second'))} steps/s",
-        f"{number(latest.get('samples_per_second'))} samples/s",
-        f"{number(latest.get('updates_per_second'))} updates/s",
-        f"{number(latest.get('samples_per_insert'), 2)} samples/insert",
-        f"lag {number(latest.get('policy_lag'))}",
-    ]
-    parts += [f"limit: {limit}" for limit in LIMITS if latest.get(f"limit/{limit}")]
-    faults = sum(latest.get(f"faults/{kind}", 0) for kind in MENDED_FAULTS)
-    return [*parts, f"{number(faults)} faults"] if faults else parts
-
-
-def games_table(games: Sequence[str], latest: Mapping[str, float], capacity: int) -> Table:
-    """One row a game: how it is played, stored and learned; the last test."""
-    # Ten columns that fit into a terminal of 80.
-    table = _table(
-        ["actors", "steps/s", "epi-\nsodes", "return", "replay", "samples\n/insert", "test",
-         "teacher", "agree-\nment"]
-    )  # fmt: skip
-    for game in games:
-        play, test = _under(f"game/{game}/", latest), _under(f"test/{game}/", latest)
-        table.add_row(
-            game,
-            number(play.get("actors")),
-            number(play.get("steps_per_second")),
-            number(play.get("episodes")),
-            score(play.get("return")),
-            percent(play.get("replay_size", 0) / capacity),
-            number(play.get("samples_per_insert"), 2),
-            score(test.get("mean")),
-            score(test.get("teacher_mean")),
-            percent(test.get("agreement")),
-        )
-    return table
-
-
-def _table(headings: Sequence[str], *, gap: int = 1) -> Table:
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
-    table.add_column("game", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
-def describe_test(game: str, latest: Mapping[str, float]) -> str:
-    """The last test of a game in words."""
-    test = _under(f"test/{game}/", latest)
-    return (
-        f"test of {game}: student {spread(test.get('mean'), test.get('std'))}, "
-        f"teacher {score(test.get('teacher_mean'))}, agreement {percent(test.get('agreement'))}"
-    )
-
-
-def _under(prefix: str, latest: Mapping[str, float]) -> dict[str, float]:
-    """The part of the keys that begins with `prefix`, without it."""
-    return {key.removeprefix(prefix): x for key, x in latest.items() if key.startswith(prefix)}
-
-
-def result_table(summary: Mapping[str, Any]) -> Table:
-    """One row a game: student against teacher."""
-    table = _table(["student", "teacher", "teacher-\nnormalized", "agree-\nment"], gap=3)
-    for game, row in summary["games"].items():
-        table.add_row(
-            game,
-            spread(row["student"]["mean"], row["student"]["std"]),
-            spread(row["teacher"]["mean"], row["teacher"]["std"]),
-            percent(row["teacher_normalized"]),
-            percent(row["agreement"]),
-        )
-    return table
-
-
-def result_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What is said of all games together."""
-    lines = [
-        f"{label}: capped mean {percent(figures['capped_mean'])}, geometric mean "
-        f"{percent(figures['geometric_mean'])}, median {percent(figures['median'])}"
-        for label, figures in (
-            ("teacher-normalized", summary["aggregate"]["teacher_normalized"]),
-            ("student / teacher", summary["aggregate"]["teacher_ratio"]),
-        )
-    ]
-    steps = sum(summary["steps"].values())
-    lines.append(
-        f"{duration(summary['wall_seconds'])}: {steps:,} steps ({summary['frames']:,} frames), "
-        f"{summary['updates']:,} updates"
-    )
-    return lines
 
 
 def _is_terminal(file: TextIO) -> bool:

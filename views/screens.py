@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from engines.supervisor import Display
 from recipes.config import RunConfig
+from recipes.recipe import Recipe
 from records.run_dir import RunDir
 from views.console import Console
 from views.live.process import open_page
@@ -18,7 +19,10 @@ class TerminalAndPage:
 
     def open_display(self, config: RunConfig, stack: ExitStack) -> Display:
         """A console on standard output until `stack` is closed."""
-        return stack.enter_context(Console(config))
+        recipe = Recipe(config)
+        scores = {game: recipe.teacher_score(game) for game in recipe.games}
+        known = {game: found.mean for game, found in scores.items() if found is not None}
+        return stack.enter_context(Console(config, teachers=known))
 
     def open_page(
         self, run_dir: RunDir, config: RunConfig, stack: ExitStack, note: Callable[[str], None]

@@ -112,7 +112,8 @@ def test_the_headline_says_how_far_the_network_has_come_and_how_sure_that_is(fol
     said = headline(group)
     pattern = (
         r"The network has come \d+% of the way from random play to its experts "
-        r"\(interquartile mean over 2 games, 95% interval \d+% to \d+% over 3 seeds\): pong \d+%, boxing \d+%\."
+        r"\(interquartile mean over 2 games, 95% interval \d+% to \d+% over 3 seeds\): "
+        r"pong \d+%, boxing \d+%\."
     )
     assert re.fullmatch(pattern, said)
     (alone,) = groups_of(folder, "alone")
@@ -157,7 +158,7 @@ def test_the_papers_table_has_rows_for_shared_games_alone(folder):
 
 def test_training_returns_are_smoothed_without_moving_a_straight_line():
     line = [(float(x), 3.0 * x) for x in range(101)]
-    assert smooth(line) == pytest.approx(line)
+    assert [y for _, y in smooth(line)] == pytest.approx([y for _, y in line])
     jagged = [(float(x), float(x % 2)) for x in range(1000)]
     inner = [y for _, y in smooth(jagged)[50:-50]]
     assert max(inner) - min(inner) < 0.1
@@ -602,13 +603,17 @@ def test_the_end_of_a_run_says_where_its_report_is(folder, tmp_path):
     shutil.copytree(folder / "empty", tmp_path / "run")
     said = []
     write_report_of_run(tmp_path / "run", said.append)
-    assert said == [f"report: {tmp_path / 'run' / 'report.html'}"]
+    report, then = said
+    assert report == f"report: {tmp_path / 'run' / 'report.html'}"
+    assert then.startswith("next: python launch/evaluate.py ")
+    assert "launch/play.py" in then
+    assert "launch/export.py" in then
 
 
 def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
     said = []
     write_report_of_run(tmp_path / "nowhere", said.append)
-    (line,) = said
+    line, _ = said
     assert line.startswith("no report was written: ")
 
 

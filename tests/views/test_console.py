@@ -318,7 +318,8 @@ def test_the_result_compares_every_student_with_its_teacher(kind, terminal):
     written = terminal.close()
     text = written if kind == "terminal" else file.getvalue()
     # Random play scores -20.7 in Pong: (15 + 20.7) / (20 + 20.7).
-    assert line_of(text, "pong") == "pong 15.0 +- 1.0 20.0 +- 1.0 88% 87%"
+    sign = "\u00b1" if kind == "terminal" else "+-"
+    assert line_of(text, "pong") == f"pong 15.0 {sign} 1.0 20.0 {sign} 1.0 88% 87%"
     assert line_of(text, "boxing") == "boxing - - - -"
     assert "teacher-normalized: capped mean 88%, geometric mean 88%, median 88%" in without_escapes(
         text
@@ -327,6 +328,59 @@ def test_the_result_compares_every_student_with_its_teacher(kind, terminal):
     assert "1:02:03: 12,340 steps (49,360 frames), 25 updates" in without_escapes(text)
     if kind == "terminal":
         assert text.rindex(SHOW_CURSOR) < text.rindex("teacher-normalized: capped")
+
+
+def without_teacher(summary, mean):
+    """A run that learned from rewards, or of a student that scored this in Pong."""
+    summary["games"]["pong"] |= {"teacher": None, "teacher_normalized": None, "agreement": None}
+    summary["games"]["boxing"]["teacher"] = None
+    summary["games"]["pong"]["student"]["mean"] = mean
+    for figures in summary["aggregate"].values():
+        figures |= dict.fromkeys(figures)
+    return summary
+
+
+def test_a_run_without_teachers_ends_beside_human_play():
+    file = io.StringIO()
+    Console(CONFIG, file=file).finish(without_teacher(summary(), 15.0))
+    head = file.getvalue().splitlines()[:2]
+    assert "best episode" in head[1]
+    assert "teacher" not in file.getvalue()
+    assert line_of(file.getvalue(), "pong") == "pong 15.0 +- 1.0 16.0 14.6 101%"
+
+
+def test_a_run_that_learned_nothing_ends_without_percentages_below_zero():
+    document = summary()
+    document["aggregate"]["teacher_normalized"] |= {"capped_mean": -1.33, "median": -1.33}
+    document["aggregate"]["teacher_ratio"] |= {"capped_mean": -1.1, "median": -1.1}
+    file = io.StringIO()
+    Console(CONFIG, file=file).finish(document)
+    assert "not above random play yet" in file.getvalue()
+    assert "capped mean" not in file.getvalue()
+
+
+def test_teachers_scores_are_shown_from_the_start(terminal):
+    with Console(CONFIG, teachers={"pong": 20.0}, file=terminal.file) as console:
+        console.show({"updates": 0})
+    assert line_of(terminal.close(), "pong") == "pong - - - - 0% - - 20.0 -"
+
+
+def test_without_teachers_the_display_shows_the_best_test(terminal):
+    with Console(CONFIG, file=terminal.file) as console:
+        for mean in (3.0, 7.0, 5.0):
+            console.show({"test/pong/mean": mean})
+    text = terminal.close()
+    assert line_of(text, "pong") == "pong - - - - 0% - 5.0 7.0"
+    assert "teacher" not in text
+
+
+def test_headings_do_not_break_in_a_word(terminal):
+    with Console(CONFIG, teachers={"pong": 20.0}, file=terminal.file) as console:
+        console.show({"updates": 0})
+        console.finish(summary())
+    text = without_escapes(terminal.close())
+    assert "-\n" not in text.replace("teacher-", "")
+    assert {"agrees", "agreement", "played"} <= set(text.split())
 
 
 def test_what_others_print_appears_above_the_display(terminal, monkeypatch):

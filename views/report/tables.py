@@ -34,6 +34,14 @@ class Table:
     """Whether the cells hold words rather than numbers."""
 
     @property
+    def labels(self) -> Sequence[str]:
+        """What stands before each cell where the headings do not fit, with the band it is in."""
+        if not self.bands:
+            return self.head
+        bands = [text for text, span in self.bands for _ in range(span)]
+        return [f"{band}: {name}" for band, name in zip(bands, self.head, strict=True)]
+
+    @property
     def is_empty(self) -> bool:
         """Whether no cell says anything."""
         return all(cell == NONE for _, *cells in self.rows for cell in cells)
@@ -49,7 +57,7 @@ class Table:
 def aggregates_table(group: RunGroup, *, is_alone: bool) -> Table:
     """The last tests of all games together."""
     columns = {
-        "percent of the expert's score": {g: ratios_of(group, g) for g in group.games},
+        "percent of expert": {g: ratios_of(group, g) for g in group.games},
         "teacher-normalized": {g: normalized_of(group, g, "teacher") for g in group.games},
         "human-normalized": {g: normalized_of(group, g, "human") for g in group.games},
     }

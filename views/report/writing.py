@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -67,6 +69,16 @@ def write_report_of_run(run_dir: Path, note: Callable[[str], None]) -> None:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         note(f"no report was written: {reason}")
+    note(next_steps(run_dir))
+
+
+def next_steps(run_dir: Path) -> str:
+    """One line with the commands that a finished run is for."""
+    run = shlex.quote(os.path.relpath(run_dir))
+    return (
+        f"next: python launch/evaluate.py {run}; python launch/play.py {run} --game GAME; "
+        f"python launch/export.py {run} --out FOLDER"
+    )
 
 
 def _page_path(records: Sequence[RunRecord], out: str | Path | None) -> Path:
