@@ -143,8 +143,15 @@ class RunDir:
         runs = cls.open_existing(path).parts()
         if not runs:
             raise ValueError(f"no run has begun in {path} yet")
-        # A lock's file is opened anew by every program that carries its run.
-        return max(runs, key=lambda run: (run.path / _LOCK).stat().st_mtime)
+        return max(runs, key=cls._last_carried)
+
+    def _last_carried(self) -> float:
+        """When a program last took the run up, since the epoch; 0 for a copy without a lock."""
+        try:
+            # A lock's file is opened anew by every program that carries its run.
+            return (self.path / _LOCK).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def parts(self) -> tuple[Self, ...]:
         """The run itself; for a folder with a run for each game, those that have begun."""
