@@ -161,18 +161,16 @@ def read_run(path: str | Path) -> RunRecord:
     """
     run = RunDir.open_existing(path)
     notes: list[str] = []
-    config = _read_config(run.config_path)
-    games = config.get("games")
-    if not isinstance(games, list) or not games or not all(isinstance(g, str) for g in games):
-        raise ValueError(f"{run.config_path} names no games")
+    config = read_config(run.config_path)
+    games = config["games"]
     rows = _read_rows(run.metrics_path, notes)
     return RunRecord(
         path=run.path,
-        meta=_read_json(run.path / "meta.json", notes) or {},
+        meta=read_document(run.path / "meta.json", notes) or {},
         config=config,
         games=tuple(games),
-        summary=_read_json(run.summary_path, notes),
-        looks=tuple(row for row in rows if not _is_test(row)),
+        summary=read_document(run.summary_path, notes),
+        looks=tuple(row for row in rows if not is_test_row(row)),
         tests={game: tuple(_tests_of(f"test/{game}/", rows)) for game in games},
         teacher_tests={game: tuple(_tests_of(f"teacher/{game}/", rows)) for game in games},
         notes=tuple(notes),
@@ -218,17 +216,26 @@ def _scores(figures: object) -> Scores | None:
     )
 
 
-def _read_config(path: Path) -> Document:
+def read_config(path: Path) -> Document:
+    """The settings in a config.yaml, not checked but for the games.
+
+    Raises:
+        ValueError: the file is damaged, or names no games.
+    """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ValueError(f"{path} is not a run's configuration")
+    games = document.get("games")
+    if not isinstance(games, list) or not games or not all(isinstance(g, str) for g in games):
+        raise ValueError(f"{path} names no games")
     return document
 
 
-def _read_json(path: Path, notes: list[str]) -> Document | None:
+def read_document(path: Path, notes: list[str] | None = None) -> Document | None:
+    """A JSON object in a file; None where there is no file or a damaged one, which is noted."""
     if not path.is_file():
         return None
     try:
@@ -236,7 +243,8 @@ def _read_json(path: Path, notes: list[str]) -> Document | None:
     except (OSError, ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        notes.append(f"{path.name} is damaged and was left out")
+        if notes is not None:
+            notes.append(f"{path.name} is damaged and was left out")
         return None
     return document
 
@@ -249,7 +257,7 @@ def _read_rows(path: Path, notes: list[str]) -> list[Row]:
     rows, damaged = [], 0
     with path.open("rb") as file:
         for line in file:
-            row = _parse_row(line)
+            row = parse_row(line)
             # What a program is writing at this moment, or was when it died, is no damage.
             damaged += row is None and line.endswith(b"\n")
             rows.append(row or {})
@@ -258,14 +266,19 @@ def _read_rows(path: Path, notes: list[str]) -> list[Row]:
     return list(reversed(list(_newest_first(rows))))
 
 
-def _parse_row(line: bytes) -> Row | None:
+def parse_row(line: bytes) -> Row | None:
+    """The finite numbers of a line of metrics.jsonl; None for a damaged line."""
     try:
-        document = json.loads(line)
+        return as_row(json.loads(line))
     except (ValueError, RecursionError):
         return None
+
+
+def as_row(document: object) -> Row | None:
+    """The finite numbers of a map; None for what is no map."""
     if not isinstance(document, dict):
         return None
-    return {key: value for key, x in document.items() if (value := number(x)) is not None}
+    return {str(key): value for key, x in document.items() if (value := number(x)) is not None}
 
 
 def _newest_first(rows: Sequence[Row]) -> Iterator[Row]:
@@ -278,7 +291,8 @@ def _newest_first(rows: Sequence[Row]) -> Iterator[Row]:
             yield row
 
 
-def _is_test(row: Row) -> bool:
+def is_test_row(row: Row) -> bool:
+    """Whether a row has the results of a test, or of a teacher that was tried."""
     return any(key.startswith(("test/", "teacher/")) for key in row)
 
 

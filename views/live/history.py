@@ -6,19 +6,16 @@ and a file that is too long to be read in a second is read at places spread even
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from records.run_record import number
-
-Row: TypeAlias = dict[str, float]
+from records.run_record import Row, is_test_row, parse_row
 
 NUM_POINTS = 240
-"""Of a curve; more cannot be told apart on a screen."""
+"""Points of a curve; more cannot be told apart on a screen."""
 
 _READ_WHOLE_BYTES = 16 << 20
 _NUM_SAMPLES = 800
@@ -30,25 +27,25 @@ class History:
     """Rows of one run, oldest first; what a resumed run did again counts once."""
 
     def __init__(self, path: Path, *, max_rows: int = 4_000) -> None:
-        """Nothing is read yet.
+        """Prepare to read; nothing is read yet.
 
         Args:
-            path: of metrics.jsonl; it may appear later, or never.
+            path: path of metrics.jsonl; it may appear later, or never.
             max_rows: beyond it every second row of the older half is dropped.
         """
         self._path = path
         self._max_rows = max_rows
         self._offset = 0
         self.looks: list[Row] = []
-        """Rows of the run itself."""
+        """Rows with the figures of the run, as the launcher looked at it."""
         self.tests: list[Row] = []
-        """Rows of tests of the student."""
+        """Rows with the results of tests, and of teachers that were tried."""
         self.latest: Row = {}
         """The newest value of every key."""
 
     @property
     def seconds(self) -> float:
-        """Of the newest look, since the run began; -inf where there is none."""
+        """Time of the newest look since the run began; -inf where there is none."""
         return self.looks[-1].get("seconds", -math.inf) if self.looks else -math.inf
 
     def read_file(self) -> None:
@@ -69,18 +66,18 @@ class History:
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]  # What is being written now comes next time.
         self._offset += len(whole)
-        self.add(row for line in whole.splitlines() if (row := _parse(line)) is not None)
+        self.add(row for line in whole.splitlines() if (row := parse_row(line)) is not None)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Append rows, oldest first; one that goes back in time replaces what came after it."""
         for row in rows:
-            is_test = any(key.startswith(("test/", "teacher/")) for key in row)
+            is_test = is_test_row(row)
             seconds = row.get("seconds")
             if seconds is not None:
                 _drop_after(self.looks, seconds)
                 _drop_after(self.tests, seconds)
             (self.tests if is_test else self.looks).append(row)
-            # Where the run stands is said by its looks: a test may be of older weights.
+            # A test may be of older weights, so how far the run is, its looks alone say.
             self.latest |= (
                 {k: v for k, v in row.items() if "/" in k} if is_test else row
             )  # fmt: skip
@@ -114,24 +111,6 @@ def _drop_after(rows: list[Row], seconds: float) -> None:
         rows.pop()
 
 
-def _parse(line: bytes) -> Row | None:
-    """Finite numbers of a line; None for a damaged one."""
-    try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return as_row(document)
-
-
-def as_row(document: object) -> Row | None:
-    """Finite numbers of a map; None for what is no map."""
-    if not isinstance(document, dict):
-        return None
-    return {
-        str(key): value for key, x in document.items() if (value := number(x)) is not None
-    }  # fmt: skip
-
-
 def _sample(path: Path, start: int, end: int) -> list[Row]:
     """Lines spread evenly over a part of a file, and all lines of tests in it, in their order."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
@@ -145,7 +124,7 @@ def _sample(path: Path, start: int, end: int) -> list[Row]:
             after = text.find(b"\n", found)
             found = text.find(_TEST_KEY, after, end) if after >= 0 else -1
         lines = [text[at : text.find(b"\n", at)] for at in sorted(places)]
-    return [row for line in lines if (row := _parse(line)) is not None]
+    return [row for line in lines if (row := parse_row(line)) is not None]
 
 
 def _line_after(path: Path, offset: int) -> int:

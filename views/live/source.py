@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from records.run_dir import RunDir
-from views.live.history import History, as_row
+from records.run_record import as_row, read_config, read_document
+from views.live.history import History
 
 if TYPE_CHECKING:
     from engines.on_redis.bus import RedisBus
 
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
 _FRESH_FILE_S = 20.0
-"""A run without Redis goes on if it has written within this time, or three of its periods."""
+"""A run without Redis counts as going on if it has written within this time, or within three of
+its report periods."""
 _MAX_EVENTS = 200
 _MAX_RECORDS = 2_000
 
@@ -38,18 +38,18 @@ class Seen:
 
     name: str
     config: Mapping[str, Any]
-    """As in config.yaml, not checked."""
+    """Settings as config.yaml has them, not checked."""
     meta: Mapping[str, Any]
     history: History
     status: Mapping[str, Any] | None = None
     """What the launcher says of the run; None where nothing is heard of it."""
     redis: str = "none"
-    """`ok`, `none` (the run has none that is known), `opening` or `lost`."""
+    """How Redis is: `ok`, `none` (the run has none that is known), `opening` or `lost`."""
     summary: Mapping[str, Any] | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
-    """Oldest first."""
+    """The newest events, the oldest of them first."""
     silent_s: float | None = None
-    """Since metrics.jsonl was written; None without one."""
+    """Seconds since metrics.jsonl was written; None without one."""
 
     @property
     def period_s(self) -> float:
@@ -68,17 +68,17 @@ class RunSource:
     """Looks at one run. `look` is for one thread at a time, the rest for any."""
 
     def __init__(self, run: RunDir, *, redis_url: str = "") -> None:
-        """Nothing is read yet.
+        """Prepare to look; nothing is read yet.
 
         Args:
             run: the folder; config.yaml and meta.json of a run on another machine are enough.
-            redis_url: of the run's Redis; without, the environment's or what the folder says.
+            redis_url: address of its Redis; without, the environment's or what the folder says.
         """
         self.run = run
         self._given_url = redis_url or os.environ.get(REDIS_URL_VARIABLE, "")
         self._history = History(run.metrics_path)
-        self._config = _read_yaml(run.config_path)
-        self._meta = _read_json(run.path / "meta.json") or {}
+        self._config = read_config(run.config_path)
+        self._meta = read_document(run.path / "meta.json") or {}
         self._bus: RedisBus | None = None
         self._bus_url = ""
         self._opening: threading.Thread | None = None
@@ -86,9 +86,8 @@ class RunSource:
 
     @property
     def games(self) -> tuple[str, ...]:
-        """Of the run."""
-        games = self._config.get("games")
-        return tuple(map(str, games)) if isinstance(games, list) else ()
+        """Games of the run, in the order of its settings."""
+        return tuple(self._config["games"])
 
     @property
     def bus(self) -> RedisBus | None:
@@ -109,7 +108,7 @@ class RunSource:
             history=self._history,
             status=status,
             redis=redis,
-            summary=_read_json(self.run.summary_path),
+            summary=read_document(self.run.summary_path),
             events=events,
             silent_s=_silent_s(self.run.metrics_path),
         )
@@ -186,26 +185,6 @@ def _silent_s(path: Path) -> float | None:
         return max(0.0, time.time() - path.stat().st_mtime)
     except OSError:
         return None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        document = None
-    if not isinstance(document, dict) or not isinstance(document.get("games"), list):
-        raise ValueError(f"{path} is not the configuration of a run")
-    if "dqn" in document:
-        raise ValueError(f"{path} is of a run that trains experts; the page shows one of a student")
-    return document
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:

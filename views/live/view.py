@@ -14,8 +14,7 @@ from typing import Any
 
 from games.registry import get_game
 from games.spec import normalized_score
-from records.run_record import number
-from views.live.history import Row, as_row
+from records.run_record import Row, as_row, number
 from views.live.source import Seen
 
 FIGURES = (
