@@ -17,8 +17,9 @@ import torch
 from engines.engine import Engine
 from engines.local.engine import LocalEngine
 from engines.on_redis.bus import RedisAddress, RedisBus
+from engines.on_redis.client import check_takes_data, connect
 from engines.on_redis.run_link import RunLink, check_not_carried
-from engines.on_redis.server import PrivateRedis, check_takes_data, connect, write_private
+from engines.on_redis.server import PrivateRedis, write_private
 from networks.weights import LocalWeights
 from recipes.config import RunConfig
 from recipes.evaluation import InProcessTester, Tester

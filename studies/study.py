@@ -27,13 +27,13 @@ from recipes.loading import build_config, parse_invocation
 Value: TypeAlias = bool | int | float | str | list[int | float | str]
 Options: TypeAlias = dict[str, Value]
 """By names as on the command line, without the dashes: `{"replay.sampler": "rank"}`."""
-Command: TypeAlias = Literal["multitask", "experts", "transfer"]
+Command: TypeAlias = Literal["multitask", "experts"]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
 
 ALL_GAMES = "all"
 """Stands for the game of a unit whose one run plays every game of its options."""
 
-_DEFAULT_PRESETS = {"multitask": "quickstart", "experts": "experts", "transfer": "transfer"}
+_DEFAULT_PRESETS = {"multitask": "quickstart", "experts": "experts"}
 """Preset of each command where the options name none; as in launch/."""
 _NOT_IN_A_STUDY = ("seed", "run-dir", "resume", "redis-url")
 """Options that the runner gives to each unit itself, or that hold a password."""

@@ -14,7 +14,7 @@ import redis
 
 from benchmarks.soak.processes import Family, summed
 from benchmarks.soak.store import StoreReader, gcs_address
-from engines.on_redis.server import connect
+from engines.on_redis.client import connect
 from records.run_dir import RunDir
 
 _RESTARTS = ("actor_restarts", "shard_restarts", "learner_restarts", "inference_restarts")

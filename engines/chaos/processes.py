@@ -20,6 +20,7 @@ from engines.chaos.kill import kill_here, kill_own_node
 from engines.on_ray.calls import cause_of, in_one_line
 from engines.on_ray.role_processes import RoleProcess, find_processes
 from engines.on_ray.session import check_reachable, one_line_if_refused, this_node
+from engines.on_ray.surroundings import started_from_source
 
 _TASK_PATIENCE_S = 60.0
 """A node on which no task has run yet has to start a process for it."""
@@ -106,7 +107,7 @@ def joined(address: str, run: str) -> Iterator[RayProcesses]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         check_reachable(address)
-        with one_line_if_refused(address):
+        with one_line_if_refused(address), started_from_source():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ValueError as error:
         raise ValueError(

@@ -29,6 +29,7 @@ from engines.on_ray.ray_health import CHECK_PERIOD_S, RayDiedError, RayHealth
 from engines.on_ray.role_processes import RoleNames, find_processes
 from engines.on_ray.served_inference import ServedInference
 from engines.on_ray.shard_fleet import ShardFleet
+from engines.on_ray.start_up import StartUp
 from engines.on_redis.bus import RedisAddress, RedisBus
 from networks.weights import WeightSnapshot
 from recipes.limits import check_memory_for_actors
@@ -120,6 +121,10 @@ class RayEngine:
             steps_before=dict(state["steps"]) if state else {},
             note=note,
         )
+        wanted = {f"actor/{game}": number for game, number in recipe.num_actors.items()}
+        wanted |= {"shard": len(self._shards), "learner": self._learners.size}
+        wanted |= {"inference": 1} if self._served else {}
+        self._start_up = StartUp(redis.run, wanted, note=note)
 
     def advance(self, seconds: float) -> bool:
         """Watch the roles for this long, or until the learner has made its updates."""
@@ -132,6 +137,7 @@ class RayEngine:
             if remaining <= 0:
                 break
             self._check_ray()
+            self._start_up.look()
             loops = [*self._learners.loops, *self._actors.loops]
             ready, _ = ray.wait(loops, timeout=min(remaining, CHECK_PERIOD_S))
             for loop in ready:
@@ -166,7 +172,7 @@ class RayEngine:
         return summarize(
             updates=self._learners.updates,
             metrics=metrics,
-            games={game: self._actors.progress(game) for game in self._recipe.games},
+            played={game: self._actors.played(game) for game in self._recipe.games},
             shards=shards,
             usage=self._usage(),
             faults={
@@ -180,7 +186,6 @@ class RayEngine:
                 "redis_restarts": self._num_redis_restarts,
                 "redis_reconnects": self._learners.redis_reconnects + self._actors.redis_reconnects,
             },
-            owners=[self._learners.owner, *self._fleet.owners],
         )
 
     def _usage(self) -> Usage:

@@ -26,30 +26,44 @@ _worker: Any = _untyped_worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActorProcessEntry:
-    """A living actor of Ray that has a name and a process, in Ray's table of actors."""
+class NamedProcess:
+    """An actor of Ray that has a name and has not ended, in Ray's table of actors."""
 
     name: str
     pid: int
-    """On its own node."""
+    """On its own node; 0 before it has a process."""
     node: str
     """Ray's id of the node."""
+    is_up: bool
+    """Whether it has been built."""
 
 
-def named_processes() -> list[ActorProcessEntry]:
-    """All living actors with a name, of all runs on the cluster this process is connected to.
+def named_processes() -> list[NamedProcess]:
+    """All actors with a name that live or are to live, of all runs on the cluster.
 
     ray.util.state would tell as much, but asks Ray's dashboard, which a run does not start.
     """
     return [
-        ActorProcessEntry(
+        NamedProcess(
             name=entry["Name"],
-            pid=int(entry["Pid"]),
+            pid=int(entry["Pid"] or 0),
             node=str(entry["Address"]["NodeID"]),
+            is_up=entry["State"] == "ALIVE",
         )
         for entry in _state.actors().values()
-        if entry["State"] == "ALIVE" and entry["Name"]
+        if entry["State"] != "DEAD" and entry["Name"]
     ]
+
+
+def log_folder() -> str:
+    """Folder in which the processes of Ray on this node write their logs."""
+    return str(_worker._global_node.get_logs_dir_path())
+
+
+def silence_daemons() -> None:
+    """Keep what Ray's daemons tell this process off its output; their logs have it as well."""
+    # log_to_driver=False does not reach these messages.
+    _worker.print_to_stdstream = lambda data, ignore_prefix: None
 
 
 def pid_of(handle: Any) -> int:

@@ -14,14 +14,14 @@ from engines.on_ray.ray_internals import named_processes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleProcess:
-    """The living process in one place of a run."""
+    """The process in one place of a run."""
 
     role: str
     """`actor/GAME`, `shard`, `learner` or `inference`."""
     rank: int
     """Number of the place among those of the role; kept when its process is replaced."""
     pid: int
-    """On its own node."""
+    """On its own node; 0 before it has a process."""
     node: str
     """Ray's id of the node."""
 
@@ -46,11 +46,20 @@ class RoleNames:
 
 
 def find_processes(run: str) -> list[RoleProcess]:
-    """All living processes of a run on the Ray that this process is connected to, by place."""
+    """All processes of a run that are up, by place, on the Ray that this process has joined."""
+    return _find(run, are_up=True)
+
+
+def find_starting(run: str) -> list[RoleProcess]:
+    """All processes of a run that are still to come up, also those that are started again."""
+    return _find(run, are_up=False)
+
+
+def _find(run: str, *, are_up: bool) -> list[RoleProcess]:
     found = []
     for entry in named_processes():
         owner, *rest = entry.name.split(":")
-        if owner == run and len(rest) == 4:
+        if owner == run and len(rest) == 4 and entry.is_up == are_up:
             found.append(
                 RoleProcess(role=rest[1], rank=int(rest[2]), pid=entry.pid, node=entry.node)
             )

@@ -15,9 +15,17 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from engines.engine import check_wanted
+from engines.on_ray.ray_internals import silence_daemons
 from engines.on_ray.room import Room, has_autoscaler, num_roles, wait_for_room
+from engines.on_ray.surroundings import (
+    find_temporary_folder,
+    make_token_if_home_is_unusable,
+    started_from_source,
+)
+from recipes.limits import check_memory_for_actors
 from recipes.recipe import Recipe
-from records.machine import usable_cores
+from records.machine import available_memory_bytes, usable_cores
 
 _ray: Any = ray  # Some of its functions have no types.
 
@@ -43,6 +51,8 @@ def ray_session(
     Raises:
         ValueError: no cluster answers, or it has no room for the run, even after a wait.
     """
+    for game, number in recipe.num_actors.items():
+        check_wanted(game, number, recipe.games)
     try:
         with _signals_wait(), _process_group_of_its_own():
             _connect(recipe)
@@ -57,7 +67,8 @@ def ray_session(
 
 def joins_cluster() -> bool:
     """Whether a run uses a cluster that is there already, instead of a Ray of its own."""
-    return bool(os.environ.get("RAY_ADDRESS"))
+    # "local" is Ray's own word for a Ray of one's own.
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
 def address_for_others() -> str | None:
@@ -80,15 +91,24 @@ def this_node() -> str:
 
 def _connect(recipe: Recipe) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        check_reachable(address)
-        with one_line_if_refused(address):
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        return
+    silence_daemons()
+    with started_from_source():
+        if joins_cluster():
+            address = os.environ["RAY_ADDRESS"]
+            check_reachable(address)
+            with one_line_if_refused(address):
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            _start_own_ray(recipe)
+
+
+def _start_own_ray(recipe: Recipe) -> None:
+    check_memory_for_actors(sum(recipe.num_actors.values()), available_memory_bytes())
     # Ray would keep a record of the last 100,000 calls, for a dashboard that is not there: memory
     # that grows for hours.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
+    os.environ["RAY_TMPDIR"] = find_temporary_folder()
+    make_token_if_home_is_unusable()
     with _one_line_if_too_slow():
         ray.init(
             # Said, since Ray would else look for one that somebody has started on this machine.
@@ -136,12 +156,31 @@ def one_line_if_refused(address: str) -> Iterator[None]:
 
 
 def check_reachable(address: str) -> None:
-    """Raises ValueError if nothing listens there; Ray itself would try for minutes."""
-    host, separator, port = address.rpartition(":")
-    if not separator or "/" in address or not port.isdigit():
+    """Raises ValueError if this is no address of a cluster, or nothing listens there.
+
+    Ray itself would try for minutes, or fail with a traceback.
+    """
+    if address == "auto":
         return
+    scheme, separator, _ = address.partition("://")
+    if separator:
+        what = {
+            "ray": "Ray Client, which cannot carry a run",
+            "http": "the dashboard, for 'ray job submit'",
+            "https": "the dashboard, for 'ray job submit'",
+        }.get(scheme, "something else")
+        raise ValueError(
+            f"RAY_ADDRESS={address} is an address of {what}; give HOST:PORT of the cluster's head, "
+            "such as 10.0.0.1:6379, or auto on one of its nodes"
+        )
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdigit():
+        raise ValueError(
+            f"RAY_ADDRESS={address} is not of the form HOST:PORT, such as 10.0.0.1:6379; auto "
+            "finds the cluster that this machine belongs to, local starts a Ray of the run's own"
+        )
     try:
-        socket.create_connection((host, int(port)), timeout=5.0).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
     except (OSError, OverflowError) as error:  # The latter: no such port.
         raise ValueError(
             f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start it with 'ray start "

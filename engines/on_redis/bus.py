@@ -65,7 +65,7 @@ class RedisBus:
         """Connect nothing yet: a process may start while Redis is down.
 
         Args:
-            url: See engines.on_redis.server.connect, the way to find out early whether anybody
+            url: See engines.on_redis.client.connect, the way to find out early whether anybody
                 answers.
             run: Name of the run; runs with different names can share a server.
             max_metrics: How many of the newest metrics are kept.

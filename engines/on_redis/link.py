@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import redis
 
-from engines.on_redis.server import build_client
+from engines.on_redis.client import build_client
 from records.run_dir import hide_password
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class RedisLink:
         """Connect nothing yet.
 
         Args:
-            url: See engines.on_redis.server.connect.
+            url: See engines.on_redis.client.connect.
             timeout_s: Of one socket operation.
             first_pause_s: How long to leave Redis alone after the first failure.
             max_pause_s: The longest pause.

@@ -1,4 +1,4 @@
-"""Finding a Redis server, starting a private one, and connecting to either.
+"""Finds a Redis server program and starts a private server.
 
 A run needs Redis but should not need anybody to set one up: without a URL the launcher starts a
 server of its own, on a unix socket that only this user can open, and stops it at the end. With
@@ -26,10 +26,8 @@ from typing import Self
 from urllib.parse import quote
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
 
-from records.run_dir import hide_password
+from engines.on_redis.client import build_client
 
 _MAX_SOCKET_PATH_BYTES = 100
 """Unix limits a socket's path to 108 bytes, some systems to 104."""
@@ -280,85 +278,6 @@ class PrivateRedis:
         except OSError as error:
             return f"(its log cannot be read: {error})"
         return "\n".join(lines[-num_lines:]) or "(nothing)"
-
-
-def connect(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.Redis:
-    """A client whose server has just answered.
-
-    Args:
-        url: redis://, rediss:// (TLS) or unix://.
-        timeout_s: Of one socket operation; connecting may take at most 2 s of it.
-        num_retries: After a lost connection or a timeout, with growing pauses of up to half a
-            second.
-
-    Returns:
-        Safe to share between threads. Replies are bytes.
-
-    Raises:
-        ValueError: The URL is malformed, nobody answers, or the password is refused. The message
-            names the URL without its password.
-    """
-    client = build_client(url, timeout_s=timeout_s, num_retries=num_retries)
-    try:
-        client.ping()
-    except redis.AuthenticationError as error:
-        client.close()
-        raise ValueError(
-            f"Redis at {hide_password(url)} refuses the user or the password in the URL; correct it"
-        ) from error
-    except (redis.RedisError, OSError) as error:
-        client.close()
-        raise ValueError(
-            f"cannot reach Redis at {hide_password(url)} ({error}); start that server, correct the "
-            "URL, or leave it out to get a private server"
-        ) from error
-    return client
-
-
-def check_takes_data(client: redis.Redis, url: str) -> None:
-    """Write a few bytes below `am:` and delete them again.
-
-    Raises:
-        ValueError: the server has no memory left, or gives no right to do that.
-    """
-    key = f"am:probe:{secrets.token_hex(8)}"
-    try:
-        client.set(key, b"", ex=10)
-        client.delete(key)
-    except redis.OutOfMemoryError as error:
-        raise ValueError(
-            f"Redis at {hide_password(url)} has no memory left ({error}); raise its maxmemory, or "
-            "delete what others have left in it"
-        ) from error
-    except redis.RedisError as error:
-        raise ValueError(
-            f"Redis at {hide_password(url)} takes no data ({error}); a run must be able to read "
-            "and write keys below am:"
-        ) from error
-
-
-def build_client(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.Redis:
-    """The client of `connect`, without asking whether anybody is there.
-
-    Raises:
-        ValueError: The URL is malformed.
-    """
-    retry = Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), num_retries)
-    try:
-        return redis.Redis.from_url(
-            url,
-            decode_responses=False,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=min(timeout_s, 2.0),
-            retry=retry,
-            legacy_responses=False,
-        )
-    except (ValueError, TypeError):
-        # Without the cause: its text may quote the part that holds the password.
-        raise ValueError(
-            f"{hide_password(url)!r} is not a Redis URL; write redis://HOST:PORT/0, "
-            "rediss://:PASSWORD@HOST:PORT/0 or unix:///PATH/TO/SOCKET"
-        ) from None
 
 
 def _make_private_directory() -> Path:

@@ -21,7 +21,7 @@ class RedisWeightSource:
         """Start following.
 
         Args:
-            url: See engines.on_redis.server.connect.
+            url: See engines.on_redis.client.connect.
             run: Name of the run.
             poll_period_s: How often the newest version, a few bytes, is looked at.
 
@@ -103,7 +103,7 @@ class RedisWeightSink:
         """Start the thread.
 
         Args:
-            url: See engines.on_redis.server.connect.
+            url: See engines.on_redis.client.connect.
             run: Name of the run.
             check_period_s: How often to look whether the weights are still there.
 

@@ -12,9 +12,10 @@ import pytest
 from runs import wait_until
 
 from engines.on_redis.bus import RedisBus
+from engines.on_redis.client import build_client
 from engines.on_redis.link import RedisRefusedError
 from engines.on_redis.run_link import RunLink, check_not_carried
-from engines.on_redis.server import PrivateRedis, build_client
+from engines.on_redis.server import PrivateRedis
 from engines.on_redis.weights import RedisWeightSink, RedisWeightSource
 from engines.opening import check_redis
 from networks.weights import WeightSnapshot, WeightsVersion

@@ -1,6 +1,8 @@
 """Joining a cluster that does not let one in: one line, with what to look at."""
 
 import os
+import socket
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -49,9 +51,61 @@ def test_a_ray_that_does_not_come_up_in_its_time_is_one_line(monkeypatch):
 
     monkeypatch.setattr(session, "num_roles", lambda recipe: 1)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "environ", {"RAY_AUTH_MODE": "disabled"})
+    recipe = SimpleNamespace(num_actors={"pong": 1})
     with pytest.raises(ValueError, match=r"^Ray did not start within 30 s, .*--engine local$"):
-        session._connect(None)
+        session._start_own_ray(recipe)
     said = "something else"
     with pytest.raises(Exception, match=r"^something else$"):
-        session._connect(None)
+        session._start_own_ray(recipe)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "ray://10.0.0.1:10001",
+            "an address of Ray Client, which cannot carry a run; give HOST:PORT",
+        ),
+        ("http://127.0.0.1:8265", "an address of the dashboard, for 'ray job submit'"),
+        ("10.0.0.1", "is not of the form HOST:PORT, such as 10.0.0.1:6379"),
+        (":6379", "is not of the form HOST:PORT"),
+        ("head:port", "is not of the form HOST:PORT"),
+    ],
+)
+def test_an_address_that_is_none_of_a_cluster_is_refused_with_what_to_give(address, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        check_reachable(address)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_address_of_a_host_with_colons_may_stand_in_brackets():
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        check_reachable(f"[::1]:{listener.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(("address", "joins"), [("", False), ("local", False), ("auto", True)])
+def test_local_means_a_ray_of_the_runs_own(monkeypatch, address, joins):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert session.joins_cluster() is joins
+
+
+def test_a_million_actors_are_refused_before_anything_is_started(monkeypatch):
+    started = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", lambda **options: started.append(options))
+    crowd = SimpleNamespace(games=("pong",), num_actors={"pong": 1_000_000})
+    with (
+        pytest.raises(ValueError, match="pong cannot have 1000000 actors"),
+        session.ray_session(crowd),
+    ):
+        pass
+    monkeypatch.setattr(session, "available_memory_bytes", lambda: 4 << 30)
+    monkeypatch.setattr(session, "num_roles", lambda recipe: 1000)
+    crowd = SimpleNamespace(games=("pong",), num_actors={"pong": 1_000})
+    with (
+        pytest.raises(ValueError, match=r"1000 more actors need .*4\.0 GiB are available; add at"),
+        session.ray_session(crowd),
+    ):
+        pass
+    assert not started

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from engines.on_redis.server import PrivateRedis, connect, find_packaged_server, find_redis_server
+from engines.on_redis.client import build_client, connect
+from engines.on_redis.server import PrivateRedis, find_packaged_server, find_redis_server
 from records.run_dir import hide_password
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
@@ -360,3 +361,18 @@ def test_a_malformed_url_is_refused_without_showing_its_password(url):
 )
 def test_passwords_are_hidden_wherever_a_url_can_hold_them(url, shown):
     assert hide_password(url) == shown
+
+
+@pytest.mark.parametrize("database", ["abc", "0x1", "1/2"])
+def test_a_database_that_is_no_number_is_refused_instead_of_taken_for_the_first(database):
+    with pytest.raises(ValueError, match=f"ends in /{database}, which is no number") as refusal:
+        build_client(f"redis://:secret@localhost:6379/{database}")
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("password", ["a/b", "a#b", "a?b", "se/cr@et"])
+def test_a_password_that_is_not_encoded_is_refused_with_how_to_and_not_shown(password):
+    with pytest.raises(ValueError, match="special characters of a password as %XX") as refusal:
+        build_client(f"redis://:{password}@localhost:6379/0")
+    assert password not in str(refusal.value)
+    assert password.split("/")[-1] not in str(refusal.value)
