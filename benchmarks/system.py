@@ -23,7 +23,7 @@ from typing import Self
 
 import torch
 
-from benchmarks.processes.cpu import cpu_seconds
+from benchmarks.processes import cpu_by_role
 from benchmarks.role_work import RoleWork
 from benchmarks.setup import BenchSetup, without_pacing
 from benchmarks.timing import Result, Rounds, measure_rounds, medians
@@ -114,7 +114,7 @@ class _Look:
             updates=progress.updates,
             insert_wait_s=progress.insert_wait_s,
             sample_wait_s=progress.sample_wait_s,
-            cpu_s=cpu_seconds(),
+            cpu_s=cpu_by_role(),
         )
 
     def since(self, earlier: Self) -> Self:

@@ -27,10 +27,10 @@ import tyro
 
 from benchmarks import acting, instrumentation, learning, system
 from benchmarks.replay import replay
-from benchmarks.replay import soak as replay_soak
 from benchmarks.reporting import complete_report, format_report
 from benchmarks.setup import BenchOptions, BenchSetup, prepare
-from benchmarks.soak import soak
+from benchmarks.soak import replay as replay_soak
+from benchmarks.soak import run as soak
 from benchmarks.timing import Result
 from launch.options.exit_status import run_command
 from recipes.errors import parse_or_fail

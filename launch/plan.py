@@ -266,7 +266,10 @@ def _complete(
     completed = []
     for index, node in enumerate(nodes):
         if node.cpus is None:
-            note = f"the file does not say how many CPUs a {node.kind} has: taken to be like here"
+            note = (
+                f"the file does not say how many CPUs a {node.kind} has, which is taken to be like "
+                "here; write `resources: {CPU: N, GPU: N}` into its node type"
+            )
             if note not in notes:
                 notes.append(note)
             node = replace(node, cpus=here.cpus, memory_bytes=here.memory_bytes)

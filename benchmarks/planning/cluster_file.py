@@ -1,7 +1,7 @@
 """What machines a cluster has, from its file: Ray's own (`ray up`) or KubeRay's (kind RayCluster).
 
-Nothing is asked of a cloud. Where the file does not say how many CPUs a machine has, the name of
-its kind does, and what cannot be known is None.
+Nothing is asked of a cloud, and no names of its machines are known here: CPUs and GPUs are those of
+a node type's `resources`, and what a file does not say is None.
 """
 
 from __future__ import annotations
@@ -15,29 +15,6 @@ from typing import Any
 
 import yaml
 
-_CPUS_OF_SIZE = {"medium": 1, "large": 2, "xlarge": 4}
-_GPU_FAMILIES = {
-    "g4dn": "T4",
-    "g5": "A10G",
-    "g6": "L4",
-    "g6e": "L40S",
-    "p3": "V100",
-    "p4d": "A100",
-    "p5": "H100",
-    "g2": "L4",
-    "a2": "A100",
-    "a3": "H100",
-}
-"""Of AWS and Google Cloud."""
-_NUM_GPUS = {
-    **{(family, cpus): 4 for family in ("g4dn", "g5", "g6", "g6e") for cpus in (48, 96)},
-    **{(family, 192): 8 for family in ("g5", "g6", "g6e")},
-    **{("p3", 32): 4, ("p3", 64): 8, ("p4d", 96): 8, ("p5", 192): 8},
-    **{("g2", 24): 2, ("g2", 48): 4, ("g2", 96): 8},
-}
-"""Of machines that have more than one, by family and CPUs."""
-_GIB_PER_CPU = {"c": 2.0, "m": 4.0, "r": 8.0, "g": 4.0, "n2": 4.0, "e2": 4.0, "n1": 3.75}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
@@ -45,11 +22,11 @@ class Node:
 
     kind: str
     cpus: int | None
-    """None: the file does not say."""
+    """None if the file does not say."""
     gpus: int | None = 0
-    """None: the file does not say."""
+    """None if the file does not say."""
     gpu: str = ""
-    """What kind; empty if unknown or none."""
+    """Kind of GPU; empty if unknown or none."""
     memory_bytes: int | None = None
 
 
@@ -70,7 +47,7 @@ class ClusterFile:
     head: Node
     workers: tuple[NodeType, ...] = ()
     max_workers: int = 0
-    """Of all kinds together."""
+    """Most workers of all kinds together."""
 
     def nodes(self, *, largest: bool) -> tuple[Node, ...]:
         """The head first; with as few workers as there may be, or as many."""
@@ -137,40 +114,11 @@ def _from_node_types(document: Mapping[str, Any]) -> ClusterFile:
 
 def _node(name: str, spec: Mapping[str, Any]) -> Node:
     resources = spec.get("resources") or {}
-    config = spec.get("node_config") or {}
-    machine = str(config.get("InstanceType") or config.get("machineType") or "").rpartition("/")[2]
-    by_name = node_of_machine(name, machine)
-    gpus = int(resources.get("GPU", by_name.gpus or 0))
     return Node(
-        kind=name if not machine else f"{name} ({machine})",
-        cpus=_whole(resources.get("CPU"), by_name.cpus),
-        gpus=gpus,
-        gpu=by_name.gpu if gpus else "",
-        memory_bytes=_whole(resources.get("memory"), by_name.memory_bytes),
-    )
-
-
-def _whole(value: Any, otherwise: int | None) -> int | None:
-    return otherwise if value is None else int(value)
-
-
-def node_of_machine(kind: str, machine: str) -> Node:
-    """CPUs, memory and GPUs by a machine's name: c7i.4xlarge of AWS, n2-standard-16 of Google."""
-    family, cpus = "", None
-    if found := re.fullmatch(r"([a-z0-9-]+)\.(\d*)([a-z]+)", machine):
-        family = found[1]
-        size = _CPUS_OF_SIZE.get(found[3])
-        cpus = size * int(found[2] or 1) if size else None
-    elif found := re.fullmatch(r"([a-z]\d[a-z]?)-[a-z]+-(\d+)", machine):
-        family, cpus = found[1], int(found[2])
-    per_cpu = _GIB_PER_CPU.get(family, _GIB_PER_CPU.get(family[:1])) if cpus else None
-    gpu = _GPU_FAMILIES.get(family, "")
-    return Node(
-        kind=kind,
-        cpus=cpus,
-        gpu=gpu,
-        gpus=_NUM_GPUS.get((family, cpus or 0), 1) if gpu else 0,
-        memory_bytes=int(per_cpu * cpus * 2**30) if per_cpu and cpus else None,
+        kind=name,
+        cpus=int(resources["CPU"]) if "CPU" in resources else None,
+        gpus=int(resources.get("GPU", 0)),
+        memory_bytes=int(resources["memory"]) if "memory" in resources else None,
     )
 
 

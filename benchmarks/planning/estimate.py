@@ -22,12 +22,13 @@ from benchmarks.planning.cluster_file import Node
 from benchmarks.planning.network import largest_rate, traffic
 from benchmarks.planning.probe import Probe
 from benchmarks.planning.workload import Workload
+from engines.on_ray.room import Room, find_shortage
 from recipes.limits import ACTOR_BYTES
 
 ACTOR_FACTOR = 1.15
 """CPU seconds of an actor's process over those of its steps alone."""
 LEARNER_FACTOR = 1.14
-"""The same of a learner on a CPU."""
+"""The same factor of a learner on a CPU."""
 SHARD_S_PER_STEP = 0.9e-4
 """CPU seconds that a step costs a shard besides storing and drawing: messages, its statistics."""
 OTHERS_S_PER_STEP = 0.8e-4
@@ -35,19 +36,19 @@ OTHERS_S_PER_STEP = 0.8e-4
 BUSY = 0.92
 """Share of the time in which whoever sets the pace really works."""
 REPLICA_FACTOR = 0.9
-"""Of each of several learners, which wait for each other. Assumed."""
+"""Share of its speed that each of several learners keeps, as they wait for each other; assumed."""
 UNCERTAINTY = 0.25
-"""Of the steps per second, either way."""
+"""Relative error of the steps per second, either way."""
 
 LEARNER_BYTES = 1 << 30
 LEARNER_GPU_BYTES = 3 << 30
 SHARD_BYTES = 250 << 20
-"""Of a shard's process, without its tables."""
+"""Memory of a shard's process without its tables."""
 NODE_BYTES = 1 << 30
-"""Of Ray on a node; on the head also launcher and Redis."""
+"""Memory of Ray on a node; on the head also of launcher and Redis."""
 
 START_S = 30.0
-"""From the command to the first step."""
+"""Time from the command to the first step."""
 _GPU_LAUNCH_S = 4e-3
 _GPU_SHARE_OF_PEAK = 0.2
 _GPU_BUS_BYTES_PER_S = 6e9
@@ -61,7 +62,7 @@ _PEAK_TFLOPS = {
     "H100": 989,
     "H200": 989,
 }
-"""Of dense products in bfloat16 or float16, from the makers' data sheets."""
+"""Speed of dense products in bfloat16 or float16, from the makers' data sheets."""
 GPUS = tuple(_PEAK_TFLOPS)
 
 
@@ -89,18 +90,18 @@ class Estimate:
     shortage: str
     """What is missing for the run to begin; then the rest is of the actors that find room."""
     actors: int
-    """That play."""
+    """Actors that find room."""
     limits: Mapping[str, float]
     """Steps per second that each part would allow by itself."""
     samples_per_insert: float
     learner: LearnerSpeed
     memory_bytes: Mapping[str, int]
-    """By what needs it."""
+    """Memory by what needs it."""
     memory_shortage: str
     network_bytes_per_s: Mapping[str, float]
-    """Between nodes, at most."""
+    """Traffic between nodes by kind, at most."""
     seconds: float
-    """To the target."""
+    """Time to the target."""
 
     @property
     def bottleneck(self) -> str:
@@ -109,12 +110,12 @@ class Estimate:
 
     @property
     def steps_per_s(self) -> float:
-        """Of all games together, once the learner learns."""
+        """Steps of all games together, once the learner learns."""
         return self.limits[self.bottleneck]
 
     @property
     def samples_per_s(self) -> float:
-        """Of all learners together."""
+        """Samples of all learners together."""
         return self.steps_per_s * self.samples_per_insert
 
 
@@ -201,26 +202,17 @@ def estimate_cluster(
         learner=learner,
         memory=memory,
         memory_shortage=_shortage_of_memory("the head", on_head + NODE_BYTES, head.memory_bytes),
-        shortage=find_shortage(work, nodes),
+        shortage=_shortage(work, nodes),
         filling_s=_filling_s(work, probe, actors=actors, speed=cpu_speed),
     )
 
 
-def find_shortage(work: Workload, nodes: Sequence[Node]) -> str:
-    """What is missing for the run to begin; empty if nothing is."""
-    cpus = sum(node.cpus or 0 for node in nodes)
-    gpus = sum(node.gpus or 0 for node in nodes)
-    missing = []
-    if cpus < work.roles:
-        missing.append(
-            f"{work.roles} CPUs ({sum(work.actors.values())} actors, {work.shards} "
-            f"shard{'s' * (work.shards > 1)}, {work.learners} "
-            f"learner{'s' * (work.learners > 1)}{', 1 inference server' * work.servers}), and "
-            f"there are {cpus}"
-        )
-    if work.needs_gpu and gpus < work.learners:
-        missing.append(f"{work.learners} GPU{'s' * (work.learners > 1)}, and there are {gpus}")
-    return "the run needs " + "; ".join(missing) if missing else ""
+def _shortage(work: Workload, nodes: Sequence[Node]) -> str:
+    """What is missing for the run to begin, by the rule of the run itself; empty if nothing."""
+    need = Room(cpus=work.roles, gpus=work.learners if work.needs_gpu else 0)
+    resources = [{"CPU": node.cpus or 0, "GPU": node.gpus or 0} for node in nodes]
+    missing = find_shortage(need, [{"Alive": True, "Resources": r} for r in resources])
+    return missing and f"the run {missing}"
 
 
 def assume_gpu(gpu: str, probe: Probe, *, batch_size: int) -> LearnerSpeed:
@@ -261,7 +253,7 @@ def _limits(
 
 
 def _mean_act_s(work: Workload, probe: Probe) -> float:
-    """Of a step of the run: games play in proportion to their actors' speed."""
+    """CPU seconds of a step of the run: games play in proportion to their actors' speed."""
     rates = {game: count / probe.act_s[game] for game, count in work.actors.items()}
     return sum(work.actors.values()) / sum(rates.values())
 

@@ -20,7 +20,7 @@ import ray
 
 from benchmarks.arrays import arrays_of, num_bytes
 from benchmarks.memcpy import Memcpy, copy_source_bytes
-from benchmarks.processes.table import ProcessReading, read_process
+from benchmarks.processes import ProcessReading, read_process
 from benchmarks.replay.play import RecordedPlay
 from benchmarks.timing import Window, repeat_for
 from engines.on_ray.cluster import RemoteShard

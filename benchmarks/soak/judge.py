@@ -1,4 +1,4 @@
-"""Whether something grew: the rules of the soak, and nothing else. Pure functions of readings.
+"""Whether something grew: the rules of both soaks, and nothing else. Pure functions of readings.
 
 After the warm-up a series is looked at twice: the median of its last fifth against that of its
 first, and the rise of a line through all of it (Theil and Sen: the median of the slopes between all
@@ -18,20 +18,17 @@ Reading = Mapping[str, float]
 """One moment: `seconds`, and a number for everything that could be read."""
 
 MIN_READINGS = 10
-"""After the warm-up; fewer say nothing."""
+"""Fewer readings after the warm-up say nothing."""
 FULL = 0.99
-"""Of replay's capacity, in every game: then it counts as full."""
+"""Share of its capacity, in every game, at which replay counts as full."""
 SETTLING_SHARE = 0.1
-"""Of the whole soak, after replay is full, still belongs to the warm-up."""
+"""Share of the whole soak that still belongs to the warm-up once replay is full."""
 LATEST_SAVE = 0.5
-"""Of the whole soak: first snapshot of replay and first checkpoint are waited for up to then."""
-MIN_PACE = 0.2
-"""Of steps per second, last fifth over first: the run has not got stuck. No more than that, since
-other programs on the machine may take most of it away."""
+"""Share of the soak up to which the first snapshot and the first checkpoint are waited for."""
 _MIN_READ = 0.8
 """Share of the readings in which a judged series has a number."""
 _MAX_POINTS = 1_500
-"""Of a line; of more, every second or third is taken."""
+"""Most points of a line; of more, every second or third is taken."""
 
 _MIB = 1 << 20
 
@@ -44,7 +41,7 @@ class Rule:
     absolute: float
 
     def allowed(self, first: float) -> float:
-        """For a series that begins with `first`."""
+        """Growth allowed for a series that begins with `first`."""
         return max(self.relative * first, self.absolute)
 
 
@@ -63,7 +60,7 @@ RULES: Mapping[str, Rule] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Growth:
     """What became of one series after the warm-up."""
 
     first: float
@@ -73,9 +70,9 @@ class Verdict:
     per_hour: float
     """Slope of the line."""
     rise: float
-    """Of the line, from the first reading to the last."""
+    """Rise of the line from the first reading to the last."""
     allowed: float | None
-    """None: reported only."""
+    """Most that it may have grown; None for a series that is only reported."""
     passed: bool
 
 
@@ -93,23 +90,23 @@ def warm_up_end(readings: Sequence[Reading], *, seconds: float) -> float:
     Raises:
         ValueError: replay was never full, or hardly a reading came after that.
     """
+    advice = "use more --minutes, or a smaller --replay.capacity-per-game"
     full = _first(readings, "replay_fill", FULL)
     if full is None:
         fill = max((r.get("replay_fill", 0.0) for r in readings), default=0.0)
         raise ValueError(
-            f"replay was only {fill:.0%} full at the end, so nothing had settled; use more "
-            "--minutes, or a smaller --replay.capacity-per-game"
+            f"replay was only {fill:.0%} full at the end, so nothing had settled; {advice}"
         )
     saved = [_first(readings, name, 1) for name in ("snapshot_bytes", "checkpoints")]
     # One that comes late belongs to what is judged: a run without snapshots settles, too.
     waited_for = [when for when in saved if when is not None and when <= LATEST_SAVE * seconds]
-    end = max([full, *waited_for]) + SETTLING_SHARE * seconds
+    settled = max([full, *waited_for])
+    end = settled + SETTLING_SHARE * seconds
     count = sum(r["seconds"] >= end for r in readings)
     if count < MIN_READINGS:
         raise ValueError(
             f"only {count} readings after the warm-up, {MIN_READINGS} are needed: replay was full "
-            f"after {full:.0f} s, saved after {max([full, *waited_for]):.0f} s; use more "
-            "--minutes, or a smaller --replay.capacity-per-game"
+            f"after {full:.0f} s, saved after {settled:.0f} s; {advice}"
         )
     return end
 
@@ -119,7 +116,7 @@ def _first(readings: Sequence[Reading], name: str, least: float) -> float | None
     return next((r["seconds"] for r in readings if r.get(name, 0.0) >= least), None)
 
 
-def judge(readings: Sequence[Reading]) -> dict[str, Verdict]:
+def judge(readings: Sequence[Reading]) -> dict[str, Growth]:
     """All series of readings that come after the warm-up."""
     names = sorted({name for reading in readings for name in reading} - {"seconds"})
     return {name: _judge_series(name, readings) for name in names}
@@ -128,7 +125,7 @@ def judge(readings: Sequence[Reading]) -> dict[str, Verdict]:
 def pace(readings: Sequence[Reading]) -> float:
     """Steps per second in the last fifth over those in the first; 0 when nothing was played."""
     fifth = max(2, len(readings) // 5)
-    first, last = _steps_per_second(readings[:fifth]), _steps_per_second(readings[-fifth:])
+    first, last = per_second(readings[:fifth], "steps"), per_second(readings[-fifth:], "steps")
     return last / first if first > 0 else 0.0
 
 
@@ -138,9 +135,11 @@ def increase(readings: Sequence[Reading], name: str) -> float:
     return values[-1] - values[0] if values else 0.0
 
 
-def total(readings: Sequence[Reading], name: str) -> float | None:
-    """Newest value of a counter that began at 0 with the run; None if it was never read."""
-    return next((reading[name] for reading in reversed(readings) if name in reading), None)
+def per_second(readings: Sequence[Reading], name: str) -> float:
+    """Mean rate of a counter over the readings that have it."""
+    known = [reading["seconds"] for reading in readings if name in reading]
+    seconds = known[-1] - known[0] if known else 0.0
+    return increase(readings, name) / seconds if seconds > 0 else 0.0
 
 
 def theil_sen(seconds: Sequence[float], values: Sequence[float]) -> float:
@@ -155,7 +154,7 @@ def theil_sen(seconds: Sequence[float], values: Sequence[float]) -> float:
     return float(np.median((y[j] - y[i])[apart] / (x[j] - x[i])[apart]))
 
 
-def _judge_series(name: str, readings: Sequence[Reading]) -> Verdict:
+def _judge_series(name: str, readings: Sequence[Reading]) -> Growth:
     known = [(r["seconds"], r[name]) for r in readings if name in r]
     seconds, values = [s for s, _ in known], [v for _, v in known]
     fifth = max(1, len(values) // 5)
@@ -164,22 +163,12 @@ def _judge_series(name: str, readings: Sequence[Reading]) -> Verdict:
     rise = slope * (seconds[-1] - seconds[0])
     rule = RULES.get(name.split("/")[0])
     allowed = rule.allowed(first) if rule else None
-    return Verdict(
+    is_read = len(values) >= _MIN_READ * len(readings)
+    return Growth(
         first=first,
         last=last,
         per_hour=slope * 3600,
         rise=rise,
         allowed=allowed,
-        passed=allowed is None
-        or (
-            last - first <= allowed and rise <= allowed and len(values) >= _MIN_READ * len(readings)
-        ),
+        passed=allowed is None or (is_read and max(last - first, rise) <= allowed),
     )
-
-
-def _steps_per_second(readings: Sequence[Reading]) -> float:
-    known = [r for r in readings if "steps" in r]
-    if len(known) < 2:
-        return 0.0
-    seconds = known[-1]["seconds"] - known[0]["seconds"]
-    return (known[-1]["steps"] - known[0]["steps"]) / seconds if seconds > 0 else 0.0

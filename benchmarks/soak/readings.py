@@ -12,9 +12,10 @@ from typing import Any
 
 import redis
 
-from benchmarks.soak.processes import Family, summed
+from benchmarks.processes import Family
 from benchmarks.soak.store import StoreReader, gcs_address
 from engines.on_redis.client import connect
+from records.processes import title_of
 from records.run_dir import RunDir
 
 _RESTARTS = ("actor_restarts", "shard_restarts", "learner_restarts", "inference_restarts")
@@ -79,17 +80,16 @@ class Reader:
         return reading | _from_looks(self.looks)
 
     def _read_processes(self) -> dict[str, float]:
-        roles = self.family.read()
-        reading: dict[str, float] = {}
-        for role, found in {**roles, "all": summed(roles)}.items():
-            reading |= {
-                f"memory/{role}": found.memory_bytes,
-                f"own_memory/{role}": found.own_bytes,
-                f"descriptors/{role}": found.descriptors,
-                f"threads/{role}": found.threads,
-                f"processes/{role}": found.processes,
-            }
-        return reading
+        return {
+            f"{kind}/{role}": value
+            for role, found in self.family.read().items()
+            for kind, value in (
+                ("memory", found.memory_bytes),
+                ("descriptors", found.descriptors),
+                ("threads", found.threads),
+                ("processes", found.processes),
+            )
+        }
 
     def _read_redis(self) -> dict[str, float]:
         try:
@@ -102,7 +102,7 @@ class Reader:
 
     def _read_store(self) -> dict[str, float]:
         if self._store is None:
-            titles = (t for t in self.family.living() if "--raylet_socket_name" in t)
+            titles = (title_of(process.pid) for process in self.family.living())
             address = next((a for a in map(gcs_address, titles) if a), None)
             if address is None:
                 return {}

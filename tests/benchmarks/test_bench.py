@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from benchmarks.processes.cpu import cpu_seconds
+from benchmarks.processes import cpu_by_role
 from benchmarks.setup import (
     BenchOptions,
     EndlessPlay,
@@ -175,15 +175,15 @@ def test_experts_that_are_not_shipped_are_made_up():
 
 def test_cpu_time_of_what_this_process_has_started_is_counted():
     burn = "import time\nwhile time.process_time() < 0.4: pass\nprint(flush=True)\ninput()"
-    before = sum(cpu_seconds().values())
+    before = sum(cpu_by_role().values())
     with subprocess.Popen(
         [sys.executable, "-S", "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         child.stdout.readline()
-        alive = sum(cpu_seconds().values())
+        alive = sum(cpu_by_role().values())
         child.communicate("\n")
     assert 0.3 < alive - before < 2.0
-    assert sum(cpu_seconds().values()) < alive
+    assert sum(cpu_by_role().values()) < alive
 
 
 def test_a_benchmark_that_fails_ends_the_command_with_status_1(capsys, monkeypatch):

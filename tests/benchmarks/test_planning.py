@@ -15,7 +15,6 @@ from torch import nn
 from benchmarks.planning.cluster_file import (
     ClusterFile,
     Node,
-    node_of_machine,
     quantity,
     read_cluster,
 )
@@ -29,7 +28,6 @@ from benchmarks.planning.estimate import (
     assume_gpu,
     estimate_cluster,
     estimate_machine,
-    find_shortage,
 )
 from benchmarks.planning.probe import Probe, count_flops
 from benchmarks.planning.text import format_plan
@@ -173,19 +171,19 @@ def test_what_does_not_fit_is_said_and_the_rest_is_of_the_actors_that_find_room(
     estimate = there(work, [HEAD, WORKER])
     assert estimate.actors == 24 - 2
     assert estimate.shortage == (
-        "the run needs 42 CPUs (40 actors, 1 shard, 1 learner), and there are 24"
+        "the run needs 42 CPUs and 1 GPU, but the cluster has 24 CPUs and 1 GPU"
     )
     assert there(replace(work, actors={"pong": 1, "boxing": 1}), [HEAD]).shortage == ""
-    assert find_shortage(replace(WORK, needs_gpu=True), [WORKER]) == (
-        "the run needs 1 GPU, and there are 0"
+    assert there(replace(WORK, needs_gpu=True), [WORKER]).shortage == (
+        "the run needs 4 CPUs and 1 GPU, but the cluster has 16 CPUs"
     )
     assert there(work, [replace(HEAD, cpus=2)]).steps_per_s == 0
 
 
 def test_an_inference_server_takes_a_cpu():
     work = replace(WORK, servers=1)
-    assert find_shortage(work, [replace(WORKER, cpus=4)]) == (
-        "the run needs 5 CPUs (2 actors, 1 shard, 1 learner, 1 inference server), and there are 4"
+    assert there(work, [replace(WORKER, cpus=4)]).shortage == (
+        "the run needs 5 CPUs, but the cluster has 4 CPUs"
     )
     assert there(work, [replace(WORKER, cpus=4)]).actors == 1
 
@@ -282,18 +280,24 @@ def test_operations_are_those_of_convolutions_and_linear_layers():
 @pytest.mark.parametrize(
     ("file", "head", "smallest", "largest"),
     [
-        ("cluster.yaml", (8, 1, "L4"), 2, 8),
-        ("cluster-gcp.yaml", (8, 1, "L4"), 2, 8),
+        ("cluster.yaml", (8, 1), 2, 8),
+        ("cluster-gcp.yaml", (8, 1), 2, 8),
         # No autoscaler: there are as many as it says.
-        ("docker/kuberay.yaml", (8, 1, ""), 2, 2),
+        ("docker/kuberay.yaml", (8, 1), 2, 2),
     ],
 )
 def test_our_own_cluster_files_are_read(file, head, smallest, largest):
     cluster = read_cluster(ROOT / file)
-    assert (cluster.head.cpus, cluster.head.gpus, cluster.head.gpu) == head
+    assert (cluster.head.cpus, cluster.head.gpus) == head
     assert [n.cpus for n in cluster.nodes(largest=False)] == [8] + [16] * smallest
     assert [n.cpus for n in cluster.nodes(largest=True)] == [8] + [16] * largest
-    assert cluster.head.memory_bytes >= 28 * GIB
+
+
+def test_a_pods_memory_is_read_and_a_node_type_without_resources_has_unknown_cpus(tmp_path):
+    assert read_cluster(ROOT / "docker" / "kuberay.yaml").head.memory_bytes >= 28 * GIB
+    path = tmp_path / "cluster.yaml"
+    path.write_text("available_node_types: {h: {node_config: {InstanceType: c7i.4xlarge}}}\n")
+    assert read_cluster(path).head.cpus is None
 
 
 def test_pods_grow_where_an_autoscaler_starts_them(tmp_path):
@@ -319,31 +323,6 @@ def test_all_kinds_of_workers_together_are_no_more_than_max_workers(tmp_path):
     cluster = read_cluster(path)
     assert [node.cpus for node in cluster.nodes(largest=False)] == [4, 2]
     assert [node.cpus for node in cluster.nodes(largest=True)] == [4, 2, 2, 8]
-
-
-@pytest.mark.parametrize(
-    ("machine", "cpus", "gpu"),
-    [
-        ("c7i.4xlarge", 16, ""),
-        ("g6.2xlarge", 8, "L4"),
-        ("m7g.large", 2, ""),
-        ("n2-standard-16", 16, ""),
-        ("g2-standard-8", 8, "L4"),
-        ("mystery", None, ""),
-        ("m7i.metal", None, ""),
-    ],
-)
-def test_a_machine_is_known_by_its_name(machine, cpus, gpu):
-    node = node_of_machine("worker", machine)
-    assert (node.cpus, node.gpu, node.gpus) == (cpus, gpu, int(bool(gpu)))
-
-
-@pytest.mark.parametrize(
-    ("machine", "gpus"),
-    [("g5.16xlarge", 1), ("g5.12xlarge", 4), ("p4d.24xlarge", 8), ("g2-standard-48", 4)],
-)
-def test_large_machines_have_several_gpus(machine, gpus):
-    assert node_of_machine("head", machine).gpus == gpus
 
 
 @pytest.mark.parametrize(
@@ -447,7 +426,9 @@ def text_of(document):
 
 
 def test_a_plan_is_of_this_machine_and_of_the_cluster_at_its_smallest_and_largest():
-    document = plan_of(["--actors", "8"], cluster=ROOT / "cluster.yaml", target_steps=10**7)
+    document = plan_of(
+        ["--actors", "8"], cluster=ROOT / "cluster.yaml", target_steps=10**7, gpu="L4"
+    )
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     mine, smallest, largest = document["estimates"]
     assert mine["steps_per_s"] == pytest.approx(here().steps_per_s, rel=1e-3)

@@ -14,7 +14,7 @@ import pytest
 from replay_chunks import EpisodeWriter, chunk_of
 
 from benchmarks.memcpy import Memcpy, copy_source_bytes
-from benchmarks.processes.table import read_process
+from benchmarks.processes import read_process
 from benchmarks.replay import peers
 from benchmarks.replay.figures import (
     TARGETS,

@@ -12,9 +12,9 @@ Linux. Into DIR, which must be new or empty, go
     run/          the run's folder
     run.log       what the run has said
 
-What is allowed to grow, and by how much, is in bench_soak_judge.py; docs/cluster.md ("A long run
-that must not grow") tells how to read the result. Exit status: 0 if everything passed, 1 if not, 2
-for a mistake of the user's.
+What is allowed to grow, and by how much, is in benchmarks/soak/judge.py; docs/cluster.md ("A long
+run that must not grow") tells how to read the result. Exit status: 0 if everything passed, 1 if
+not, 2 for a mistake of the user's.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import tyro
 
+from benchmarks.processes import Family, shared_files
 from benchmarks.soak.ending import Ending, look_at_the_end
 from benchmarks.soak.judge import Reading, warm_up_end
-from benchmarks.soak.processes import Family, shared_files
 from benchmarks.soak.readings import Reader
 from benchmarks.soak.reporting import build_report, format_report, write_series
 from engines.opening import REDIS_URL_VARIABLE
@@ -49,9 +50,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 _MARK = "ACTOR_MIMIC_SOAK"
 _ENDLESS_STEPS = "1000000000000"
 _START_TIMEOUT_S = 300.0
-"""From the start of the command to the first update."""
+"""Longest wait from the start of the command to its first update."""
 _END_TIMEOUT_S = 180.0
-"""From Ctrl-C to the end of the command, with replay and checkpoint written."""
+"""Longest wait from Ctrl-C to the end of the command, which writes replay and a checkpoint."""
 _FORBIDDEN = ("--run-dir", "--resume", "--redis-url")
 
 
@@ -62,12 +63,12 @@ class SoakOptions:
     output: Path
     """Folder of the results; new or empty."""
     minutes: float = 30.0
-    """From the run's first update."""
+    """Length of the soak, from the run's first update."""
     period_s: float = 5.0
-    """Between two readings; less where a short soak would have less than sixty."""
+    """Seconds between two readings; less where a short soak would have less than sixty."""
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
+        """Refuse out-of-range values."""
         for name in ("minutes", "period_s"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
@@ -79,7 +80,7 @@ class SoakOptions:
 
     @property
     def interval_s(self) -> float:
-        """Between two readings."""
+        """Seconds between two readings."""
         return min(self.period_s, self.seconds / 60)
 
 
@@ -171,7 +172,7 @@ def run_soak(options: SoakOptions, run_options: Sequence[str], soak: Soak) -> No
     with _scratch() as scratch, (options.output / "run.log").open("w") as log:
         environment = run_environment(scratch)
         process = _start(run_options, options.output / "run", environment, log.fileno())
-        family = Family(process.pid, f"{_MARK}={scratch}".encode())
+        family = Family(process.pid, (_MARK, str(scratch)))
         try:
             reader = Reader(
                 family,
@@ -244,7 +245,7 @@ def _start(
 
 
 def run_environment(scratch: Path) -> dict[str, str]:
-    """That of this process, with everything temporary in one place and a token for Ray."""
+    """This process's environment, with everything temporary in one place and a token for Ray."""
     # In a Redis of the user's there may be others, too.
     kept = {name: value for name, value in os.environ.items() if name != REDIS_URL_VARIABLE}
     environment = {
@@ -271,10 +272,10 @@ def _scratch() -> Iterator[Path]:
 
 
 def _kill_all(process: subprocess.Popen[bytes], family: Family) -> None:
-    """Whatever is left, after it has been counted."""
+    """Kill whatever is left, after it has been counted."""
     with suppress(ProcessLookupError):
         process.kill()
     process.wait()
-    for pid in family.living_pids():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    for left in family.living():
+        with suppress(psutil.Error):
+            left.kill()
