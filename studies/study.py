@@ -11,7 +11,7 @@ import contextlib
 import functools
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -27,13 +27,13 @@ from recipes.loading import build_config, parse_invocation
 Value: TypeAlias = bool | int | float | str | list[int | float | str]
 Options: TypeAlias = dict[str, Value]
 """By names as on the command line, without the dashes: `{"replay.sampler": "rank"}`."""
-Command: TypeAlias = Literal["multitask", "experts"]
+Command: TypeAlias = Literal["multitask", "experts", "transfer"]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
 
 ALL_GAMES = "all"
 """Stands for the game of a unit whose one run plays every game of its options."""
 
-_DEFAULT_PRESETS = {"multitask": "quickstart", "experts": "experts"}
+_DEFAULT_PRESETS = {"multitask": "quickstart", "experts": "experts", "transfer": "transfer"}
 """Preset of each command where the options name none; as in launch/."""
 _NOT_IN_A_STUDY = ("seed", "run-dir", "resume", "redis-url")
 """Options that the runner gives to each unit itself, or that hold a password."""
@@ -167,11 +167,26 @@ def _load_config(command: Command, options: tuple[str, ...]) -> RunConfig:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            invocation = parse_invocation(options, default_preset=_DEFAULT_PRESETS[command])
+            words = _transfer_settings(options) if command == "transfer" else options
+            invocation = parse_invocation(words, default_preset=_DEFAULT_PRESETS[command])
             return build_config(invocation, prog=f"{command}.py")
     except (ValueError, SystemExit) as error:
         said = complaint.getvalue().removeprefix("error: ") or str(error)
         raise ValueError(" ".join(said.split())) from None
+
+
+def _transfer_settings(options: Sequence[str]) -> list[str]:
+    """The setting that `--from` of launch/transfer.py stands for; none begins with random weights.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    words = list(options)
+    if "--from" not in words:
+        raise ValueError("from is missing: name a run, a student or an expert, or none")
+    at = words.index("--from")
+    words[at : at + 2] = [] if words[at + 1] == "none" else ["--start-from", words[at + 1]]
+    return words
 
 
 def shipped_studies() -> tuple[str, ...]:

@@ -96,3 +96,18 @@ def test_the_fingerprint_follows_the_text_of_a_preset(tmp_path: Path) -> None:
     assert study.units()[0].fingerprint() == before
     preset.write_text("games: [boxing]\n")
     assert study.units()[0].fingerprint() != before
+
+
+def test_arms_of_a_transfer_say_what_they_begin_with() -> None:
+    study = Study(
+        command="transfer",
+        games=["breakout"],
+        options={"num-steps": 100},
+        arms={"random": {"from": "none"}, "silent": {}},
+        seeds=[1],
+    )
+    random, silent = study.units()
+    assert random.num_steps() == 100
+    assert random.load_config().games == ("breakout",)
+    with pytest.raises(ValueError, match="arm silent: from is missing"):
+        silent.load_config()
