@@ -23,7 +23,8 @@ from recipes.loading import load_config, load_preset
 from recipes.recipe import Recipe
 from recipes.roles import build_actor, build_own_inference
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
-from teachers.expert import save_expert, shipped_experts
+from teachers.expert import save_expert
+from teachers.shipped import shipped_experts
 
 _DEFAULT_SECONDS = {
     "actor": 20.0,

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from ale_py.vector_env import AtariVectorEnv
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorStep, local_action_table, to_local_actions
 from games.openings import Openings
 from games.registry import register_game
 from games.spec import GameSpec
+
+if TYPE_CHECKING:
+    from ale_py.vector_env import AtariVectorEnv
 
 NUM_ACTIONS = 18
 
@@ -131,12 +133,12 @@ class AtariEnvs:
     def __init__(
         self, spec: GameSpec, *, num_envs: int, protocol: EnvProtocol, seed: int, num_threads: int
     ) -> None:
-        """Build the emulators; make_vector_env() is the door for users.
+        """Build the emulators; users call make_vector_env().
 
         Args:
             spec: one of ATARI_GAMES, possibly with another height, width, stack or frame skip.
             num_envs: N.
-            protocol: `life_loss_ends_return` is the caller's affair.
+            protocol: `life_loss_ends_return` is left to the caller.
             seed: not negative.
             num_threads: threads that step the emulators; idle ones sleep.
 
@@ -172,7 +174,7 @@ class AtariEnvs:
         return self._num_envs
 
     def reset(self) -> NDArray[np.uint8]:
-        """Start N new episodes; see VectorEnv.reset()."""
+        """Start N new episodes; the first call begins the random streams from the seed."""
         if self._emulators is None:
             raise RuntimeError(f"the environments of {self._spec.name!r} are closed")
         observations: NDArray[np.uint8]
@@ -189,7 +191,7 @@ class AtariEnvs:
         return self._openings.pad(observations)
 
     def step(self, actions: NDArray[np.int64]) -> VectorStep:
-        """Play one step in every emulator; see VectorEnv.step()."""
+        """Play one step in every emulator, with the arguments and errors of VectorEnv.step()."""
         if self._emulators is None or self._lives is None:
             raise RuntimeError(
                 f"step() of {self._spec.name!r} needs a reset() first, and no close()"
@@ -226,6 +228,9 @@ class AtariEnvs:
 def _build_emulators(
     spec: GameSpec, *, num_envs: int, protocol: EnvProtocol, num_threads: int
 ) -> AtariVectorEnv:
+    # Not above: a command line that only names games is read without the emulator.
+    from ale_py.vector_env import AtariVectorEnv
+
     channels, height, width = spec.frame_shape
     emulators = AtariVectorEnv(
         spec.name,

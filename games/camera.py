@@ -34,7 +34,7 @@ class FilmedEnv:
     """One environment of a game, and its screen."""
 
     def __init__(self, spec: GameSpec, *, protocol: EnvProtocol, seed: int) -> None:
-        """Build the environment; as make_vector_env() with one environment."""
+        """Build the environment, and for an Atari game a second emulator that films it."""
         self._env = make_vector_env(spec, num_envs=1, protocol=protocol, seed=seed)
         self._camera: VectorEnv | None = None
         if ATARI_GAMES.get(spec.name) == spec:
@@ -59,7 +59,7 @@ class FilmedEnv:
         return observations
 
     def step(self, action: int) -> VectorStep:
-        """Play one step; see VectorEnv.step().
+        """Play one step, which must be a legal joint action.
 
         Raises:
             RuntimeError: the camera shows another game than the one that is played.

@@ -8,9 +8,8 @@ and the length limit are few lines, and here they mean exactly what they mean fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,10 @@ from games.env import EnvProtocol, VectorEnv, VectorStep, local_action_table, to
 from games.registry import register_game
 from games.spec import GameSpec
 
-GymEnv = gymnasium.Env[Any, Any]
+if TYPE_CHECKING:
+    import gymnasium
+
+GymEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 
 
 def image_to_frame(observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -56,7 +58,7 @@ def register_gym_game(
         to_frame: turns one observation into one uint8 frame of `spec.frame_shape`.
 
     Raises:
-        ValueError: as register_game().
+        ValueError: another game has the name, or the family another joint action set.
     """
 
     def make_env(
@@ -87,7 +89,7 @@ class GymEnvs:
         protocol: EnvProtocol,
         seed: int,
     ) -> None:
-        """Build the environments; see register_gym_game().
+        """Build the environments; users call register_gym_game() and then make_vector_env().
 
         Raises:
             ValueError: if the environment's action space does not fit the spec.
@@ -125,7 +127,7 @@ class GymEnvs:
         return self._num_envs
 
     def reset(self) -> NDArray[np.uint8]:
-        """Start N new episodes; see VectorEnv.reset()."""
+        """Start N new episodes; the first call begins the random streams from the seed."""
         if not self._envs:
             raise RuntimeError(f"the environments of {self._spec.name!r} are closed")
         for index in range(self._num_envs):
@@ -136,7 +138,7 @@ class GymEnvs:
         return self._stacks.copy()
 
     def step(self, actions: NDArray[np.int64]) -> VectorStep:
-        """Play one step in every environment; see VectorEnv.step()."""
+        """Play one step in every environment, with the arguments and errors of VectorEnv.step()."""
         if not self._envs or not self._started:
             raise RuntimeError(
                 f"step() of {self._spec.name!r} needs a reset() first, and no close()"
@@ -219,6 +221,9 @@ def _env_actions(spec: GameSpec, env: GymEnv) -> tuple[int, ...]:
     Raises:
         ValueError: if the action space fits neither the legal actions nor the joint set.
     """
+    # Not above: a command line that only names games is read without Gymnasium.
+    import gymnasium
+
     space = env.action_space
     if not isinstance(space, gymnasium.spaces.Discrete):
         raise ValueError(

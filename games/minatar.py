@@ -11,13 +11,9 @@ ends after 2,500 steps by its own rules, and reports that as a real end.
 
 from __future__ import annotations
 
-import importlib
-import logging
 from collections.abc import Callable, Mapping
-from types import MappingProxyType, ModuleType
-from typing import Any
+from types import MappingProxyType
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,52 +72,14 @@ def planes_to_frame(planes: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return frame
 
 
-class _MinAtarEnv(gymnasium.Env[NDArray[np.bool_], np.int64]):
-    """One MinAtar game with joint actions, without the plotting libraries of minatar.gym."""
-
-    def __init__(self, game: str) -> None:
-        self._game = _import_minatar().Environment(game, sticky_action_prob=0.0)
-        self.action_space = gymnasium.spaces.Discrete(NUM_ACTIONS)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
-        # Not the seeding of gymnasium.Env: the game draws from a generator of its own.
-        if seed is not None:
-            self._game.seed(seed)
-        self._game.reset()
-        return self._game.state(), {}
-
-    def step(self, action: np.int64) -> tuple[NDArray[np.bool_], float, bool, bool, dict[str, Any]]:
-        reward, terminated = self._game.act(action)
-        return self._game.state(), float(reward), bool(terminated), False, {}
-
-
-def _import_minatar() -> ModuleType:
-    """Import the optional package.
-
-    Raises:
-        ValueError: if it is not installed, saying how to install it.
-    """
-    # Without its plotting libraries MinAtar logs a warning at import, and with that installs a
-    # handler on the root logger. Neither is wanted here: nothing is plotted.
-    disabled, handlers = logging.root.manager.disable, logging.root.handlers[:]
-    logging.disable(logging.WARNING)
-    try:
-        return importlib.import_module("minatar")
-    except ModuleNotFoundError as error:
-        if error.name != "minatar":
-            raise
-        raise ValueError(
-            "MinAtar games need the optional package minatar; install it with: pip install minatar"
-        ) from None
-    finally:
-        logging.disable(disabled)
-        logging.root.handlers[:] = handlers
-
-
 def _make_gym_env(game: str) -> Callable[[], GymEnv]:
-    return lambda: _MinAtarEnv(game)
+    def make() -> GymEnv:
+        # Not above: it needs Gymnasium, which a command line that only names games does without.
+        from games.minatar_env import MinAtarEnv
+
+        return MinAtarEnv(game, num_actions=NUM_ACTIONS)
+
+    return make
 
 
 for _game in _TABLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Protocol
 
 from games.env import EnvProtocol, VectorEnv, get_protocol
@@ -21,7 +22,7 @@ class MakeVectorEnv(Protocol):
         seed: int,
         num_threads: int,
     ) -> VectorEnv:
-        """See make_vector_env()."""
+        """Build the environments of `spec`; make_vector_env() has checked the numbers."""
         ...
 
 
@@ -65,9 +66,16 @@ def get_game(name: str) -> GameSpec:
     """
     if name in _REGISTRY:
         return _REGISTRY[name][0]
-    close = difflib.get_close_matches(name.lower(), _REGISTRY, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(_snake_case(name), _REGISTRY, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else _families_hint()
     raise ValueError(f"unknown game {name!r}; {hint}")
+
+
+def _snake_case(name: str) -> str:
+    """The name without what other libraries add: `ALE/SpaceInvaders-v5` is space_invaders."""
+    bare = re.sub(r"^ALE/|-v\d+$", "", name)
+    bare = re.sub(r"(-ram|NoFrameskip|Deterministic)+$", "", bare)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", bare).lower()
 
 
 def known_games(family: str | None = None) -> tuple[str, ...]:

@@ -23,7 +23,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-import tyro
 
 from benchmarks import acting, instrumentation, learning, system
 from benchmarks.replay import replay
@@ -32,8 +31,8 @@ from benchmarks.setup import BenchOptions, BenchSetup, prepare
 from benchmarks.soak import replay as replay_soak
 from benchmarks.soak import run as soak
 from benchmarks.timing import Result
+from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from recipes.errors import parse_or_fail
 
 BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
     "actor": acting.run,
@@ -50,14 +49,12 @@ _WITH_OWN_OPTIONS = {
 }
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "bench.py") -> None:
     """Measure and print."""
     if argv and (own_main := _WITH_OWN_OPTIONS.get(argv[0])):
         own_main(argv[1:])
         return
-    options = parse_or_fail(
-        lambda: tyro.cli(BenchOptions, args=argv, prog="bench.py"), prog="bench.py"
-    )
+    options = parse_options(BenchOptions, argv, prog=prog, doc=__doc__)
     # As in the roles' own processes; the learner's measurement sets what its process would have.
     torch.set_num_threads(1)
     with ExitStack() as stack:

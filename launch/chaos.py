@@ -12,18 +12,19 @@ that it may lose, and goes on. Give it on the run's own machine, or on a node of
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TextIO
+from dataclasses import asdict, dataclass
+from typing import Annotated, TextIO
+
+from annotated_types import Gt
 
 from engines.chaos.trial import Kill, Trial, Victim, end_launcher, look_at
 from engines.on_redis.asking import find_run
 from engines.on_redis.bus import RedisBus
+from launch.options.command_line import RunOptions, parse_options
 from launch.options.exit_status import run_command
-from launch.options.of_a_run import add_redis_url, add_timeout, parse_run_options, run_parser
 from networks.quiet_logs import errors_only
 from records.run_dir import RunDir
 
@@ -31,9 +32,34 @@ _DEFAULT_ROLES = ("actor", "shard", "learner", "inference", "redis")
 _ROLES = (*_DEFAULT_ROLES, "node", "coordinator")
 
 
-def main(argv: Sequence[str]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChaosOptions(RunOptions):
+    """Kill processes of a run that goes on, one at a time, and measure how soon it recovers."""
+
+    roles: tuple[str, ...] = ()
+    """What to kill: actor, shard, learner, inference, redis, node, coordinator, or actor/GAME;
+    without, all of the first five that the run has."""
+    yes: bool = False
+    """Do not ask before killing."""
+    json: bool = False
+    """JSON on standard output; what is done goes to standard error."""
+    timeout_s: Annotated[float, Gt(0)] = 120.0
+    """Longest wait for a recovery, in seconds."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown roles, and a coordinator that is not killed last."""
+        for role in self.roles:
+            if role not in _ROLES and not role.startswith("actor/"):
+                raise ValueError(
+                    f"unknown role {role!r}; choose of {', '.join(_ROLES)}, actor/GAME"
+                )
+        if "coordinator" in self.roles[:-1]:
+            raise ValueError("the run ends with its coordinator; name that role last")
+
+
+def main(argv: Sequence[str], *, prog: str = "chaos.py") -> None:
     """Kill and measure; status 1 if something has not recovered, ValueError for a mistake."""
-    options = _parse(argv)
+    options = parse_options(ChaosOptions, argv, prog=prog, doc=__doc__)
     # Whoever reads the JSON wants nothing else there.
     told = sys.stderr if options.json else sys.stdout
     with (
@@ -50,9 +76,7 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def _kill_all(
-    bus: RedisBus, folder: RunDir, options: argparse.Namespace, told: TextIO
-) -> list[Kill]:
+def _kill_all(bus: RedisBus, folder: RunDir, options: ChaosOptions, told: TextIO) -> list[Kill]:
     standing = look_at(bus)
     if standing is None:
         raise ValueError("the run does not answer; perhaps it has ended")
@@ -84,7 +108,7 @@ def _tell(kill: Kill, told: TextIO) -> None:
     print(f"{kill.killed}: {_describe(kill)}", file=told, flush=True)
 
 
-def _confirm(victims: Sequence[Victim], options: argparse.Namespace, told: TextIO) -> None:
+def _confirm(victims: Sequence[Victim], options: ChaosOptions, told: TextIO) -> None:
     print("kill -9, one at a time: " + "; ".join(map(str, victims)), file=told, flush=True)
     if options.yes:
         return
@@ -118,41 +142,6 @@ def _print_table(kills: Sequence[Kill]) -> None:
 def _noun(kind: str, number: int) -> str:
     nouns = kind.removesuffix("_lost")
     return nouns.removesuffix("s") if number == 1 else nouns
-
-
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = run_parser(
-        "chaos.py",
-        "Kill processes of a run that goes on, one at a time, with SIGKILL, and "
-        "measure how soon it recovers.",
-    )
-    parser.add_argument(
-        "--roles",
-        nargs="+",
-        default=[],
-        metavar="ROLE",
-        help=f"of {', '.join(_ROLES)}, or actor/GAME; without, all that the run has of "
-        f"{', '.join(_DEFAULT_ROLES)}",
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="JSON on standard output; what is done goes to standard error",
-    )
-    add_timeout(parser, default_s=120.0, of="a recovery")
-    add_redis_url(parser)
-    options = parse_run_options(parser, argv)
-    _check_roles(options.roles)
-    return options
-
-
-def _check_roles(roles: Sequence[str]) -> None:
-    for role in roles:
-        if role not in _ROLES and not role.startswith("actor/"):
-            raise ValueError(f"unknown role {role!r}; choose of {', '.join(_ROLES)}, actor/GAME")
-    if "coordinator" in roles[:-1]:
-        raise ValueError("the run ends with its coordinator; name that role last")
 
 
 if __name__ == "__main__":

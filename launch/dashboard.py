@@ -12,7 +12,6 @@ enough; for one on another machine give the address of its Redis in ACTOR_MIMIC_
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import ipaddress
@@ -21,24 +20,49 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from aiohttp import web
+import tyro
 
+from launch.options.command_line import RunOptions, parse_options
 from launch.options.exit_status import run_command
-from launch.options.of_a_run import add_redis_url, parse_run_options, run_parser
-from records.run_dir import RunDir
-from views.live.guard import Guard
-from views.live.process import LOOPBACK, address_of, listen
-from views.live.server import Page
-from views.live.source import RunSource
-from views.live.token import read_token
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 _SHUTDOWN_S = 0.5
 
 
-def main(argv: Sequence[str]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardOptions(RunOptions):
+    """Show a run on a page in the browser."""
+
+    port: int = 0
+    """Port of the page; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address that the page is served at."""
+    allow_host: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Another name that browsers may call this machine by."""
+    token_file: str = ""
+    """File with the token that the controls ask for; without it, and without
+    ACTOR_MIMIC_DASHBOARD_TOKEN, nothing can be changed."""
+    listen_fd: int | None = None
+    """Only for launchers of runs: a socket that listens already."""
+    until_stdin_closes: bool = False
+    """Only for launchers of runs: end when whoever has started this has gone."""
+
+
+def main(argv: Sequence[str], *, prog: str = "dashboard.py") -> None:
     """Serve until Ctrl-C; ValueError for anything the user got wrong."""
-    options = _parse(argv)
+    options = parse_options(DashboardOptions, argv, prog=prog, doc=__doc__)
+    from records.run_dir import RunDir
+    from views.live.guard import Guard
+    from views.live.process import address_of, listen
+    from views.live.server import Page
+    from views.live.source import RunSource
+    from views.live.token import read_token
+
     run = RunDir.open_carried(options.run)
     guard = Guard(hosts=[options.host, *options.allow_host], token=read_token(options.token_file))
     source = RunSource(run, redis_url=options.redis_url)
@@ -61,7 +85,9 @@ def main(argv: Sequence[str]) -> None:
 async def _serve(
     application: web.Application, server: socket.socket, until_stdin_closes: bool
 ) -> None:
-    """Until a signal, or until whoever has started this has gone."""
+    """Serve until a signal comes, or until whoever has started this has gone."""
+    from aiohttp import web
+
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -89,35 +115,6 @@ def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False
-
-
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = run_parser(
-        "dashboard.py",
-        "Show a run on a page in the browser.",
-    )
-    parser.add_argument("--port", type=int, default=0, help="of the page; 0 takes a free one (0)")
-    parser.add_argument(
-        "--host", default=LOOPBACK, help=f"address that the page is served at ({LOOPBACK})"
-    )
-    parser.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another name that browsers may call this machine by",
-    )
-    parser.add_argument(
-        "--token-file",
-        default="",
-        help="file with the token that the controls ask for; without it, and without "
-        "ACTOR_MIMIC_DASHBOARD_TOKEN, nothing can be changed",
-    )
-    add_redis_url(parser)
-    # For views/live/process.py: a socket that listens already, and the launcher's pipe.
-    parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
-    return parse_run_options(parser, argv)
 
 
 if __name__ == "__main__":

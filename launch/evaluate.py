@@ -21,8 +21,8 @@ import torch
 import tyro
 
 from games.env import get_protocol
+from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from recipes.errors import parse_or_fail
 from records.recorded_tests import PAPER_EPSILON
 from records.run_statistics import PAPER_EPOCHS
 from views.evaluation import TABLE, EvaluationPlan, Row, foot_lines, play_tests, table_row
@@ -123,11 +123,9 @@ class EvaluateOptions:
         )
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "evaluate.py") -> None:
     """Play the tests, or read those that were recorded, and print them."""
-    options = parse_or_fail(
-        lambda: tyro.cli(EvaluateOptions, args=argv, prog="evaluate.py"), prog="evaluate.py"
-    )
+    options = parse_options(EvaluateOptions, argv, prog=prog, doc=__doc__)
     torch.set_num_threads(options.threads)
     if options.recorded:
         _print_recorded(options)

@@ -14,23 +14,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from engines.carrying import Order, carry, check_order
-from engines.keeping import BestExpert, describe_expert, is_concluded
 from launch.options.exit_status import run_command
 from recipes.config import RunConfig
 from recipes.loading import build_config, dump_config, parse_invocation
 from records.run_dir import RunDir
-from teachers.expert import load_expert
-from views.screens import TerminalAndPage
+
+if TYPE_CHECKING:
+    from engines.carrying import Order
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "experts.py") -> None:
     """Train every game to its end, one after the other."""
     invocation = parse_invocation(argv, default_preset="experts")
-    config = build_config(invocation, prog="experts.py")
+    config = build_config(invocation, prog=prog, doc=__doc__)
     if invocation.resumed is not None:
         _check_layout(invocation.resumed)
+    # Not above, here and below: it brings torch, and help is shown without.
+    from engines.carrying import check_order
+
     for game in config.games:
         check_order(_order(config, game, invocation.resumed))
     run = invocation.resumed or RunDir.create(
@@ -48,6 +51,11 @@ def main(argv: Sequence[str]) -> None:
 
 def _train(config: RunConfig, game: str, run: RunDir) -> None:
     """Train one game's expert to its end, unless an earlier session has done so."""
+    from engines.carrying import carry
+    from engines.keeping import BestExpert, describe_expert, is_concluded
+    from teachers.expert import load_expert
+    from views.screens import TerminalAndPage
+
     path = run.path / game / f"{game}.safetensors"
     order = _order(config, game, run)
     if not (is_concluded(path) and order.resumed is not None and _has_ended(order)):
@@ -62,6 +70,8 @@ def _train(config: RunConfig, game: str, run: RunDir) -> None:
 
 def _order(config: RunConfig, game: str, run: RunDir | None) -> Order:
     """One game's part of the command, to be resumed if it was begun."""
+    from engines.carrying import Order
+
     part = config.for_game(game)
     if run is None:
         return Order(config=part, preset="experts")

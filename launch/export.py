@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
 from networks.atomic_file import write_atomically
 from networks.network import MultitaskNetwork
@@ -30,7 +31,6 @@ from networks.programs import (
     largest_difference,
     write_program,
 )
-from recipes.errors import parse_or_fail
 from recipes.student import StudentTarget, find_student
 from records.run_record import read_run
 from views.export_card import build_card, card_as_json, card_as_text
@@ -61,11 +61,9 @@ class ExportOptions:
             raise ValueError(f"format names one twice: {' '.join(self.format)}")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "export.py") -> None:
     """Write, check, and say what was written."""
-    options = parse_or_fail(
-        lambda: tyro.cli(ExportOptions, args=argv, prog="export.py"), prog="export.py"
-    )
+    options = parse_options(ExportOptions, argv, prog=prog, doc=__doc__)
     torch.set_num_threads(1)
     found = find_student(options.target)
     student = found.load()

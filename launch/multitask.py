@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engines.carrying import Order, carry
-from engines.keeping import NewestStudent
 from launch.options.exit_status import run_command
 from recipes.loading import build_config, parse_invocation
-from views.screens import TerminalAndPage
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "multitask.py") -> None:
     """Run to the end; ValueError for anything the user got wrong, before anything is written."""
     invocation = parse_invocation(_spell_out(argv), default_preset="quickstart")
-    config = build_config(invocation, prog="multitask.py")
+    config = build_config(invocation, prog=prog, doc=__doc__)
+    # Not above: they bring torch, and help, or a mistake in the options, is told without.
+    from engines.carrying import Order, carry
+    from engines.keeping import NewestStudent
+    from views.screens import TerminalAndPage
+
     order = Order(
         config=config,
         preset=invocation.preset,

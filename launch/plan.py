@@ -78,11 +78,11 @@ class PlanOptions:
             )
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "plan.py") -> None:
     """Probe, estimate, print; ValueError for anything the user got wrong, before probing."""
-    options, words = parse_options(argv)
+    options, words = parse_options(argv, prog=prog)
     invocation = parse_invocation(words, default_preset="quickstart")
-    config = build_config(invocation, prog="plan.py").with_absolute_paths()
+    config = build_config(invocation, prog=prog, doc=__doc__).with_absolute_paths()
     _check_steps("num-steps", config.num_steps)
     cluster = None if options.cluster is None else read_cluster(options.cluster)
     probe = measure(what_is_probed(config, options, cluster), seconds=options.probe_s)
@@ -115,13 +115,13 @@ class _Parser(argparse.ArgumentParser):
     """One line for a mistake, like everything else here."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see plan.py --help")
+        raise ValueError(f"{message}; see {self.prog} --help")
 
 
-def parse_options(argv: Sequence[str]) -> tuple[PlanOptions, list[str]]:
+def parse_options(argv: Sequence[str], *, prog: str = "plan.py") -> tuple[PlanOptions, list[str]]:
     """(the plan's options, those of the run); ValueError for the former."""
     parser = _Parser(
-        prog="plan.py",
+        prog=prog,
         allow_abbrev=False,
         description="What a run would come to, before it is started.",
         epilog="All options of launch/multitask.py are taken as well: --games, --preset, "

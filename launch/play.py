@@ -20,8 +20,8 @@ import tyro
 from games.env import get_protocol
 from games.registry import get_game
 from games.spec import GameSpec
+from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from recipes.errors import parse_or_fail
 from recipes.student import StudentTarget, check_games, find_student
 from teachers.expert import Expert
 from teachers.references import load_teacher
@@ -89,11 +89,9 @@ class PlayOptions:
         return STEPS_PER_SECOND * self.speed
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "play.py") -> None:
     """Play, and show it or write the film."""
-    options = parse_or_fail(
-        lambda: tyro.cli(PlayOptions, args=argv, prog="play.py"), prog="play.py"
-    )
+    options = parse_options(PlayOptions, argv, prog=prog, doc=__doc__)
     torch.set_num_threads(1)
     spec = get_game(options.game)
     found = find_student(options.target)

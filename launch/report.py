@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from recipes.errors import parse_or_fail
 from views.report.writing import FILM_STEPS, figures_folder, write_report
 
 if TYPE_CHECKING:
@@ -44,11 +44,9 @@ class ReportOptions:
             raise ValueError(f"out must end in .html, got {self.out!r}")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "report.py") -> None:
     """Write, and say where."""
-    options = parse_or_fail(
-        lambda: tyro.cli(ReportOptions, args=argv, prog="report.py"), prog="report.py"
-    )
+    options = parse_options(ReportOptions, argv, prog=prog, doc=__doc__)
     page = write_report(options.runs, out=options.out or None, film_steps=options.film_steps)
     print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; its figures are in {figures_folder(page)}")
 

@@ -13,25 +13,48 @@ that machine cannot read.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import tyro
 import yaml
+from annotated_types import Gt
 
-from engines.on_redis.asking import GameActors, ask, find_run, read_actors, wait_until_followed
+from launch.options.command_line import RunOptions, parse_options
 from launch.options.exit_status import run_command
-from launch.options.of_a_run import add_redis_url, add_timeout, parse_run_options, run_parser
+
+if TYPE_CHECKING:
+    from engines.on_redis.asking import GameActors
 
 
-def main(argv: Sequence[str]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleOptions(RunOptions):
+    """Change how many actors the games of a run have, while it goes on."""
+
+    entries: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="GAME=N")] = ()
+    """Actors that a game is to have, 0 or more."""
+    file: str = ""
+    """YAML file with a mapping of games to numbers."""
+    show: bool = False
+    """Show the actors that there are, and change nothing."""
+    no_wait: bool = False
+    """Ask, and return at once."""
+    timeout_s: Annotated[float, Gt(0)] = 60.0
+    """Longest wait for the run to follow, in seconds."""
+
+
+def main(argv: Sequence[str], *, prog: str = "scale.py") -> None:
     """Ask, wait, and say what came of it; ValueError for anything the user got wrong."""
-    options = _parse(argv)
+    options = parse_options(ScaleOptions, argv, prog=prog, doc=__doc__)
     asked = _read_file(options.file) if options.file else {}
     asked |= _parse_entries(options.entries)
     if not asked and not options.show:
         raise ValueError("name what is to change, for example pong=8, or use --show")
+    from engines.on_redis.asking import ask, find_run, read_actors, wait_until_followed
+
     with find_run(options.run, redis_url=options.redis_url) as bus:
         _print(read_actors(bus))
         if not asked:
@@ -47,20 +70,6 @@ def main(argv: Sequence[str]) -> None:
 def _print(actors: Mapping[str, GameActors]) -> None:
     for game, state in actors.items():
         print(f"{game}: {state}")
-
-
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = run_parser(
-        "scale.py",
-        "Change how many actors the games of a run have, while it goes on.",
-    )
-    parser.add_argument("entries", nargs="*", metavar="GAME=N", help="actors of a game, 0 or more")
-    parser.add_argument("--file", metavar="YAML", help="a mapping of games to numbers")
-    parser.add_argument("--show", action="store_true", help="change nothing")
-    parser.add_argument("--no-wait", action="store_true", help="ask, and return at once")
-    add_timeout(parser, default_s=60.0, of="the run to follow")
-    add_redis_url(parser)
-    return parse_run_options(parser, argv)
 
 
 def _parse_entries(entries: Sequence[str]) -> dict[str, int]:

@@ -22,9 +22,9 @@ import torch
 import tyro
 
 from games.env import get_protocol
+from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
 from learner.objectives.config import MimicConfig
-from recipes.errors import parse_or_fail
 from teachers.formats import FORMATS
 from teachers.importing import import_teacher
 from teachers.printable import one_line
@@ -34,8 +34,6 @@ from views.teachers.cards import collect_teachers, print_card, print_list
 from views.teachers.verification import verify
 
 _Teacher: TypeAlias = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEACHER")]
-
-_DESCRIPTION = "Teachers: bring them in from other libraries, look at them, check that they play."
 
 IMPORTED = "teachers_imported"
 """Folder for imported teachers where none is named."""
@@ -194,11 +192,10 @@ _Command: TypeAlias = (
 )
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "zoo.py") -> None:
     """Run one command; SystemExit with status 1 for a teacher that fails its verification."""
-    command: Import | List | Show | Verify | Query = parse_or_fail(
-        lambda: tyro.cli(_Command, args=argv, prog="zoo.py", description=_DESCRIPTION),
-        prog="zoo.py",
+    command: Import | List | Show | Verify | Query = parse_options(
+        _Command, argv, prog=prog, doc=__doc__
     )
     try:
         status = command.run()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
 
 from actors.config import ActorConfig
 from games.env import get_protocol
 from games.registry import get_game, known_games
 from learner.config import LearnerConfig
 from learner.objectives.config import DqnConfig, MimicConfig
-from networks.config import NetworkConfig
+from networks.config import NetworkConfig, check_torso_fits
 from recipes.balance import BalanceConfig
 from recipes.of_an_engine import check_engine_options
 from recipes.per_game import any_text, parse_per_game, positive_float, positive_int
@@ -32,50 +34,33 @@ from teachers.hub import is_hub_reference, pin
 class EvaluationConfig:
     """How networks are tested."""
 
-    num_episodes: int = 20
+    num_episodes: Annotated[int, Ge(1)] = 20
     """Whole episodes per game."""
-    epsilon: float = 0.05
+    epsilon: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Probability of a random action (paper: 0.05)."""
-    num_envs: int = 10
+    num_envs: Annotated[int, Ge(1)] = 10
     """Episodes played at the same time."""
-    period_steps: int = 0
+    period_steps: Annotated[int, Ge(0)] = 0
     """Steps of the run, all games together, between two tests while it runs; 0: only at the end."""
-    check_teachers: int = 5
+    check_teachers: Annotated[int, Ge(0)] = 5
     """Episodes that every teacher plays beside the run, by its rules, with a warning if it is far
     below its card or near random; 0: none. Only for students."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        for name in ("num_episodes", "num_envs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= self.epsilon <= 1.0:
-            raise ValueError(f"evaluation.epsilon must lie between 0 and 1, got {self.epsilon}")
-        for name in ("period_steps", "check_teachers"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"evaluation.{name} must not be negative, got {getattr(self, name)}"
-                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
     """What is kept of a run while it goes on."""
 
-    period_s: float = 300.0
+    period_s: Annotated[float, Gt(0)] = 300.0
     """Seconds between two checkpoints; one more is written at the end."""
-    keep: int = 2
+    keep: Annotated[int, Ge(1)] = 2
     """Newest checkpoints kept."""
     keep_at_steps: tuple[int, ...] = ()
     """Steps of the run, all games together, after which the student is kept for good, in the folder
     student_at/STEPS; transfer depends on how long the student was trained."""
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        if self.period_s <= 0:
-            raise ValueError(f"checkpoint.period_s must be positive, got {self.period_s}")
-        if self.keep < 1:
-            raise ValueError(f"checkpoint.keep must be at least 1, got {self.keep}")
+        """Refuse a count of steps at which there is no student yet."""
         if any(steps < 1 for steps in self.keep_at_steps):
             raise ValueError(
                 f"checkpoint.keep_at_steps must be positive, got {min(self.keep_at_steps)}"
@@ -88,16 +73,11 @@ class DashboardConfig:
 
     enabled: bool = True
     """Only with the Ray engine; the local one opens nothing."""
-    port: int = 0
+    port: Annotated[int, Interval(ge=0, le=65_535)] = 0
     """0 takes a free one."""
     token_file: str = ""
     """File with the token that the page's controls ask for; without it, and without
     ACTOR_MIMIC_DASHBOARD_TOKEN in the environment, the page changes nothing."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
-        if not 0 <= self.port < 1 << 16:
-            raise ValueError(f"dashboard.port must be from 0 to 65535, got {self.port}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +89,7 @@ class RunConfig:
 
     games: tuple[str, ...]
     """Names of the games."""
-    num_steps: int
+    num_steps: Annotated[int, Ge(1)]
     """Steps played while learning, all games of one network together."""
     objective: Literal["mimic", "dqn"] = "mimic"
     """What is learned from: `mimic`, from teachers (Actor-Mimic); `dqn`, from rewards (n-step
@@ -120,8 +100,8 @@ class RunConfig:
     """Folder of the run; default runs/PRESET-DATE-TIME."""
     resume: str = ""
     """Folder of a run to go on with."""
-    seed: int = 1
-    """Of networks, environments, exploration and replay."""
+    seed: Annotated[int, Ge(0)] = 1
+    """Seed of networks, environments, exploration and replay."""
     engine: Literal["ray", "local"] = "ray"
     """`ray`: a process for each role, on this machine or a cluster; `local`: the same roles in
     one process and a fixed order, the same every time."""
@@ -140,9 +120,9 @@ class RunConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    report_period_s: float = 1.0
+    report_period_s: Annotated[float, Gt(0)] = 1.0
     """Seconds between two lines of metrics."""
-    cluster_wait_s: float | None = None
+    cluster_wait_s: Annotated[float, Ge(0)] | None = None
     """Seconds that a cluster without room for all roles is waited for; without, 600 if it has an
     autoscaler, which is asked for nodes, else 0."""
     teachers: tuple[str, ...] = ()
@@ -171,22 +151,14 @@ class RunConfig:
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
+        """Refuse numbers out of range, and settings that contradict each other, naming them."""
         check_ranges(self)
         if not self.games:
             raise ValueError("games is empty; name at least one, for example: --games pong boxing")
         if len(set(self.games)) != len(self.games):
             raise ValueError(f"games names one twice: {' '.join(self.games)}")
         for game in self.games:
-            get_game(game)
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        if self.report_period_s <= 0:
-            raise ValueError(f"report_period_s must be positive, got {self.report_period_s}")
-        if self.cluster_wait_s is not None and self.cluster_wait_s < 0:
-            raise ValueError(f"cluster_wait_s must not be negative, got {self.cluster_wait_s}")
+            check_torso_fits(self.network, get_game(game))
         if self.replay.batch_size_per_game:
             batch_size = self.replay.batch_size_per_game * len(self.games)
             # The dataclass is frozen for everybody else: nobody sees it with another batch size.

@@ -54,6 +54,9 @@ def summarize_box(text: str) -> str:
     has_box = "\u256d" in plain
     message = " ".join(paragraphs[0 if has_box or len(paragraphs) == 1 else 1])
     sentence = re.sub(r"^Error parsing \w+: ", "", message).rstrip(".")
+    sentence = re.sub(
+        r"^Missing from [^:]+: (\S+) (.*?) \(required\).*$", r"\1 is missing: \2", sentence
+    )
     proposed = re.search(
         r"Perhaps you meant:\s+(--[\w.-]+)", " ".join([w for words in paragraphs for w in words])
     )

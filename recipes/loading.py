@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import io
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -17,6 +20,7 @@ import yaml
 from networks.config import with_current_names
 from recipes.config import RunConfig
 from recipes.errors import parse_or_fail
+from recipes.settings import short_help
 from records.run_dir import RunDir
 
 
@@ -26,7 +30,9 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(e.name.removesuffix(".yaml") for e in entries if e.name.endswith(".yaml")))
 
 
-def load_config(argv: Sequence[str], *, preset_text: str = "", prog: str = "") -> RunConfig:
+def load_config(
+    argv: Sequence[str], *, preset_text: str = "", prog: str = "", doc: str | None = None
+) -> RunConfig:
     """Defaults, then the preset, then the command line; each overrides the one before.
 
     The preset is turned into command-line words instead of being read by a second parser, so an
@@ -36,9 +42,11 @@ def load_config(argv: Sequence[str], *, preset_text: str = "", prog: str = "") -
         argv: options, without the program's name.
         preset_text: YAML.
         prog: name of the program, for messages.
+        doc: what stands above the options in its help.
 
     Raises:
-        SystemExit: with status 2 and a message for anything that is wrong.
+        SystemExit: with status 2 and a message for anything that is wrong; with 0 after --help,
+            which shows the values of the preset as the defaults that they are.
     """
     try:
         document = _read_yaml(preset_text) if preset_text else {}
@@ -46,14 +54,37 @@ def load_config(argv: Sequence[str], *, preset_text: str = "", prog: str = "") -
         _check_keys(document, RunConfig)
     except ValueError as error:
         fail(str(error))
+    words = _as_words(document)
+    if not _HELP.isdisjoint(argv):
+        _show_help(words, verbose=not _VERBOSE.isdisjoint(argv), prog=prog, doc=doc)
     return parse_or_fail(
-        lambda: tyro.cli(
-            RunConfig,
-            args=[*_as_words(document), *argv],
-            prog=prog or None,
-            config=(tyro.conf.FlagConversionOff,),
-        ),
+        lambda: tyro.cli(RunConfig, args=[*words, *argv], prog=prog or None, config=_STYLE),
         prog=prog,
+    )
+
+
+_STYLE = (tyro.conf.FlagConversionOff,)
+_VERBOSE = frozenset({"-H", "--help-verbose"})
+_HELP = _VERBOSE | {"-h", "--help"}
+
+
+def _show_help(words: Sequence[str], *, verbose: bool, prog: str, doc: str | None) -> None:
+    """Print help in which the preset's values are the defaults, and leave with status 0."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            in_force = tyro.cli(RunConfig, args=words, config=_STYLE)
+    except SystemExit:  # The preset leaves something to the command line.
+        in_force = None
+    if not verbose:
+        print(short_help(RunConfig, in_force, prog=prog, doc=doc))
+        raise SystemExit(0)
+    tyro.cli(
+        RunConfig,
+        args=["--help"],
+        default=in_force,
+        prog=prog or None,
+        description=doc,
+        config=_STYLE,
     )
 
 
@@ -61,17 +92,26 @@ def load_preset(name_or_path: str) -> str:
     """Text of a preset: one that comes with the package, or a file.
 
     Raises:
-        ValueError: there is no such preset.
+        ValueError: there is no such preset, or it is no text.
     """
     if name_or_path in preset_names():
         return files("recipes").joinpath("presets", f"{name_or_path}.yaml").read_text()
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        return path.read_text()
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"the preset {path} cannot be read as UTF-8 text: {error}") from None
     raise ValueError(
         f"unknown preset {name_or_path!r}; choose one of {', '.join(preset_names())}, "
         "or give the path of a YAML file"
     )
+
+
+def describe_preset(name: str) -> str:
+    """The first sentence of the comment at the top of a preset that comes with the package."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), load_preset(name).splitlines())
+    return " ".join(line.strip("# ") for line in lines).partition(". ")[0].rstrip(".")
 
 
 def dump_config(config: RunConfig) -> str:
@@ -97,12 +137,27 @@ def _use_current_names(document: dict[str, Any]) -> None:
 
 def _read_yaml(text: str) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _OnceLoader)  # A safe loader, but for repeated keys.
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"the preset is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ValueError("the preset must be a mapping of option names to values")
     return document
+
+
+class _OnceLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """Refuses a key that is given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, if all of its keys differ."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise ValueError(f"the preset has {key.value} twice (line {line}); merge the two")
+            seen.add(str(key.value))
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
 
 
 _NOT_IN_PRESETS = ("preset", "resume", "run_dir", "redis_url")
@@ -114,7 +169,12 @@ def _check_keys(document: dict[str, Any], config_class: type[Any], prefix: str =
     hints = get_type_hints(config_class)
     for key, value in document.items():
         name = str(key).replace("-", "_")
-        if name not in hints or (not prefix and name in _NOT_IN_PRESETS):
+        if not prefix and name in _NOT_IN_PRESETS:
+            raise ValueError(
+                f"a preset cannot set {key}, which says where a run lies; use the option "
+                f"--{name.replace('_', '-')}"
+            )
+        if name not in hints:
             close = difflib.get_close_matches(name, hints, n=1)
             hint = f"; did you mean {prefix}{close[0]}?" if close else ""
             raise ValueError(f"a preset cannot set {prefix}{key}{hint}")
@@ -148,6 +208,10 @@ def _plain(node: Any) -> Any:
     return node
 
 
+OWN_GAMES = "custom"
+"""Name of a preset that was not named, but for the games that were."""
+
+
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """What a command line asks for, before the options are read."""
@@ -175,7 +239,9 @@ def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
     if known.resume is None:
         preset = known.preset or default_preset
         text = load_preset(preset) if preset else ""
-        return Invocation(Path(preset).stem, text, tuple(options), None)
+        # With other games it is no longer the run that the default preset describes.
+        is_own = known.preset is None and any(o.split("=")[0] == "--games" for o in options)
+        return Invocation(OWN_GAMES if is_own else Path(preset).stem, text, tuple(options), None)
     if known.preset is not None:
         raise ValueError("--resume goes on with the run's own settings; leave --preset out")
     if any(option.split("=")[0] in ("--run-dir", "--run_dir") for option in options):
@@ -184,9 +250,9 @@ def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
     return Invocation(run.preset, run.config_path.read_text(), tuple(options), run)
 
 
-def build_config(invocation: Invocation, *, prog: str) -> RunConfig:
+def build_config(invocation: Invocation, *, prog: str, doc: str | None = None) -> RunConfig:
     """Defaults, then the preset, then the options; leaves with status 2 if they are wrong."""
-    return load_config(invocation.options, preset_text=invocation.preset_text, prog=prog)
+    return load_config(invocation.options, preset_text=invocation.preset_text, prog=prog, doc=doc)
 
 
 def load_run_config(run: RunDir) -> RunConfig:

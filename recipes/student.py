@@ -12,7 +12,8 @@ from recipes.config import RunConfig
 from recipes.loading import load_run_config
 from recipes.recipe import Recipe
 from records.run_dir import RunDir
-from teachers.expert import Expert, load_expert, shipped_experts
+from teachers.expert import Expert, load_expert
+from teachers.shipped import shipped_experts
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from networks.atomic_file import write_atomically
 from networks.network import MultitaskNetwork
 from networks.teacher_network import CategoricalNetwork, TeacherNetwork
 from networks.weights import WeightsVersion, copy_arrays, take_snapshot
+from teachers import shipped
 from teachers.bounded_reading import MAX_WEIGHTS_BYTES, check_header, read_at_most
 from teachers.card import (
     CARD_FORMAT,
@@ -45,8 +45,7 @@ from teachers.card import (
     load_card,
     parse_card,
 )
-
-_SUFFIX = ".safetensors"
+from teachers.shipped import WEIGHTS_SUFFIX
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,12 +139,6 @@ def _head_kind(network: TeacherNetwork) -> HeadKind:
     return "q" if network.critic is None else "policy"
 
 
-def shipped_experts() -> tuple[str, ...]:
-    """Games whose expert comes with the package, in alphabetical order."""
-    names = (entry.name for entry in _shipped_folder().iterdir())
-    return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
-
-
 def load_expert(reference: str | Path, game: str | None = None) -> Expert:
     """Load an expert in float32 on the CPU.
 
@@ -201,8 +194,8 @@ def save_expert(
             that are not finite in the precision they are written in.
     """
     path = Path(path)
-    if path.suffix != _SUFFIX:
-        raise ValueError(f"experts are saved as GAME{_SUFFIX}, not as {path.name!r}")
+    if path.suffix != WEIGHTS_SUFFIX:
+        raise ValueError(f"experts are saved as GAME{WEIGHTS_SUFFIX}, not as {path.name!r}")
     if isinstance(network, MultitaskNetwork) and network.num_quantiles:
         network = network.without_quantiles()
     snapshot = take_snapshot(network, WeightsVersion(0, 0), half=half)
@@ -308,33 +301,30 @@ def _read_weights(weights: Traversable, sha256: str) -> dict[str, NDArray[Any]]:
 def _find_weights(reference: str | Path) -> Traversable:
     if _is_path(reference):
         path = Path(reference)
-        if path.suffix != _SUFFIX:
-            raise ValueError(f"{path} is not an expert; name its GAME{_SUFFIX} file")
+        if path.suffix != WEIGHTS_SUFFIX:
+            raise ValueError(f"{path} is not an expert; name its GAME{WEIGHTS_SUFFIX} file")
         # Not Path.is_file: it raises for a name that is too long.
         if not os.path.isfile(path):
             raise ValueError(f"expert {path} is missing")
         return path
-    if reference not in shipped_experts():
+    if reference not in shipped.shipped_experts():
         raise ValueError(
             f"no expert for {reference!r} is shipped (shipped: "
-            f"{', '.join(shipped_experts()) or 'none'}); give the path of a GAME{_SUFFIX} file"
+            f"{', '.join(shipped.shipped_experts()) or 'none'}); give the path of a "
+            f"GAME{WEIGHTS_SUFFIX} file"
         )
-    return _shipped_folder().joinpath(f"{reference}{_SUFFIX}")
+    return shipped.shipped_folder().joinpath(f"{reference}{WEIGHTS_SUFFIX}")
 
 
 def _is_path(reference: str | Path) -> bool:
     if isinstance(reference, Path):
         return True
     separators = {os.sep, os.altsep or os.sep}
-    return reference.endswith(_SUFFIX) or not separators.isdisjoint(reference)
+    return reference.endswith(WEIGHTS_SUFFIX) or not separators.isdisjoint(reference)
 
 
 def _card_beside(weights: Traversable) -> Traversable:
-    name = weights.name.removesuffix(_SUFFIX) + ".json"
+    name = weights.name.removesuffix(WEIGHTS_SUFFIX) + ".json"
     if isinstance(weights, Path):
         return weights.with_name(name)
-    return _shipped_folder().joinpath(name)
-
-
-def _shipped_folder() -> Traversable:
-    return files("teachers").joinpath("weights")
+    return shipped.shipped_folder().joinpath(name)

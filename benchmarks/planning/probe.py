@@ -27,7 +27,7 @@ from networks.weights import WeightsVersion, take_snapshot
 from recipes.config import RunConfig
 from recipes.limits import choose_device
 from recipes.recipe import Recipe
-from teachers.expert import shipped_experts
+from teachers.shipped import shipped_experts
 
 _MAX_CAPACITY = 50_000
 """Transitions of a game in the probe's own replay: it fills no more, and a cluster's tables may be

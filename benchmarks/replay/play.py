@@ -19,7 +19,8 @@ from networks.weights import LocalWeights
 from recipes.recipe import Recipe
 from recipes.roles import build_env
 from replay.types import Chunk
-from teachers.expert import load_expert, shipped_experts
+from teachers.expert import load_expert
+from teachers.shipped import shipped_experts
 
 _SKIPPED_STEPS = 2_048
 """Of all environments of a game, before the record: the beginnings of a game look all alike."""

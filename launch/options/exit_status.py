@@ -1,16 +1,17 @@
-"""How every command ends: its exit status, and one clear line for what a user got wrong.
+"""How every command starts and ends: its words, its exit status, one clear line for a mistake.
 
 Imports nothing of the project, so that a command that needs little starts at once.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
@@ -23,17 +24,14 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     _Interrupter().listen()
     # The roles take one thread each; a library that spins up its own would fight them for cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _outlive_readers()
     try:
-        main(sys.argv[1:])
+        main([expand_home(word) for word in sys.argv[1:]])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read the output has gone; the interpreter must not try to flush it either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     sys.exit(0)
 
 
@@ -69,3 +67,40 @@ class _Interrupter:
             )
         self._is_ending = True
         raise KeyboardInterrupt
+
+
+def expand_home(word: str) -> str:
+    """`--run-dir=~/runs` with the home folder in it: shells leave `~` after `=` as it is."""
+    head, separator, value = word.rpartition("=")
+    return f"{head}={os.path.expanduser(value)}" if separator and value[:1] == "~" else word
+
+
+class _DroppingFile(io.FileIO):
+    """A file that takes what nobody reads any more, instead of ending the program."""
+
+    def write(self, data: Any, /) -> int:
+        """Write to the reader; the data are dropped if it has gone."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def _outlive_readers() -> None:
+    """Let a run go on, and end with its own status, whose terminal or pipe has gone."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if type(stream) is not io.TextIOWrapper:  # Replaced already, by a test for example.
+            continue
+        file = io.BufferedWriter(_DroppingFile(stream.fileno(), "wb", closefd=False))
+        setattr(
+            sys,
+            name,
+            io.TextIOWrapper(
+                file,
+                encoding=stream.encoding,
+                errors=stream.errors,
+                line_buffering=stream.line_buffering,
+                write_through=name == "stderr",
+            ),
+        )

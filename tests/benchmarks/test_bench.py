@@ -28,7 +28,8 @@ from benchmarks.timing import (
 )
 from launch.bench import BENCHMARKS, main
 from recipes.roles import build_shard
-from teachers.expert import load_expert, shipped_experts
+from teachers.expert import load_expert
+from teachers.shipped import shipped_experts
 
 GAME = "pong"
 

@@ -16,7 +16,8 @@ from games.registry import get_game
 from launch import zoo
 from networks.network import MultitaskNetwork
 from teachers.card import ScoreRecord, load_card
-from teachers.expert import load_expert, save_expert, shipped_experts
+from teachers.expert import load_expert, save_expert
+from teachers.shipped import shipped_experts
 from views.teachers.verification import DrawnPolicy, draws_actions, with_scores
 
 SPEC = signals.GAMES[0]

@@ -10,11 +10,12 @@ import torch
 from safetensors.numpy import load_file
 from saved_experts import SCORE, build_network, card_fields, observations, saved
 
-import teachers.expert
+import teachers.shipped
 from games.registry import get_game
 from networks.network import MultitaskNetwork
 from teachers.card import load_card
-from teachers.expert import architecture_of, load_expert, save_expert, shipped_experts
+from teachers.expert import architecture_of, load_expert, save_expert
+from teachers.shipped import shipped_experts
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_a_text_with_a_separator_or_suffix_is_a_path(
 def test_shipped_experts_are_found_by_the_name_of_their_game(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teachers.expert, "_shipped_folder", lambda: weights.parent)
+    monkeypatch.setattr(teachers.shipped, "shipped_folder", lambda: weights.parent)
     assert shipped_experts() == ("pong",)
     assert load_expert("pong").card.game == "pong"
     with pytest.raises(ValueError, match=r"no expert for 'breakout' is shipped \(shipped: pong\)"):
@@ -189,7 +190,7 @@ def test_shipped_experts_are_found_by_the_name_of_their_game(
 def test_a_shipped_expert_under_the_name_of_another_game_is_refused(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teachers.expert, "_shipped_folder", lambda: weights.parent)
+    monkeypatch.setattr(teachers.shipped, "shipped_folder", lambda: weights.parent)
     for suffix in (".safetensors", ".json"):
         weights.with_suffix(suffix).rename(weights.with_name("breakout" + suffix))
     with pytest.raises(ValueError, match="is for 'pong', not for 'breakout'"):
@@ -205,4 +206,4 @@ def test_every_shipped_expert_loads_and_labels() -> None:
 
 
 def test_the_folder_of_shipped_experts_comes_with_the_package() -> None:
-    assert teachers.expert._shipped_folder().joinpath("README.md").is_file()
+    assert teachers.shipped.shipped_folder().joinpath("README.md").is_file()

@@ -8,7 +8,8 @@ import pytest
 
 from games.registry import get_game
 from teachers.card import ScoreRecord
-from teachers.expert import load_expert, shipped_experts
+from teachers.expert import load_expert
+from teachers.shipped import shipped_experts
 from teachers.verify import Measured, compare, describe_alarm, measure
 
 PONG = get_game("pong")  # random -20.7, human 14.6

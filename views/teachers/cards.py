@@ -18,8 +18,9 @@ from rich.text import Text
 
 from games.registry import get_game
 from teachers.card import ScoreRecord, TeacherCard, card_document, load_card
-from teachers.expert import Expert, shipped_experts
+from teachers.expert import Expert
 from teachers.printable import one_line
+from teachers.shipped import shipped_experts
 from views.words import number, score
 
 _WIDTH = 100

@@ -17,9 +17,10 @@ from actors.evaluator import evaluate
 from games.env import RUN_PROTOCOLS, EnvProtocol, get_protocol
 from games.registry import make_vector_env
 from teachers.card import ScoreRecord, TeacherCard, dump_card
-from teachers.expert import Expert, shipped_experts
+from teachers.expert import Expert
 from teachers.hub import is_hub_reference
 from teachers.references import load_teacher
+from teachers.shipped import shipped_experts
 from teachers.verify import Comparison, compare, measure
 from views.words import number, score
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from games.registry import get_game, make_vector_env
-from teachers.expert import Expert, load_expert, shipped_experts
+from teachers.expert import Expert, load_expert
+from teachers.shipped import shipped_experts
 
 NUM_STATES = 12_000
 NUM_ENVS = 8
