@@ -123,7 +123,8 @@ def parse_options(argv: Sequence[str], *, prog: str = "plan.py") -> tuple[PlanOp
     parser = _Parser(
         prog=prog,
         allow_abbrev=False,
-        description="What a run would come to, before it is started.",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="All options of launch/multitask.py are taken as well: --games, --preset, "
         "--actors, ... (see multitask.py --help).",
     )

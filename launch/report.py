@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Write a report of one or several runs: one HTML page, and every figure as PNG and CSV beside it.
 
-python launch/report.py runs/latest                     writes runs/latest/report.html
-python launch/report.py runs/seed1 runs/seed2 runs/seed3 --out report.html
+    python launch/report.py runs/latest                     writes runs/latest/report.html
+    python launch/report.py runs/seed1 runs/seed2 runs/seed3 --out report.html
 
 Runs that differ in nothing but their seed are taken together; other settings are compared.
 """

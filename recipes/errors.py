@@ -54,9 +54,8 @@ def summarize_box(text: str) -> str:
     has_box = "\u256d" in plain
     message = " ".join(paragraphs[0 if has_box or len(paragraphs) == 1 else 1])
     sentence = re.sub(r"^Error parsing \w+: ", "", message).rstrip(".")
-    sentence = re.sub(
-        r"^Missing from [^:]+: (\S+) (.*?) \(required\).*$", r"\1 is missing: \2", sentence
-    )
+    if missing := re.match(r"Missing from [^:]+: (\S+) (.*?) \(required\)", sentence):
+        sentence = f"{missing[1]} is missing: {missing[2].rstrip('.')}"
     proposed = re.search(
         r"Perhaps you meant:\s+(--[\w.-]+)", " ".join([w for words in paragraphs for w in words])
     )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
-import io
 import itertools
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import tyro
 import yaml
@@ -20,7 +19,7 @@ import yaml
 from networks.config import with_current_names
 from recipes.config import RunConfig
 from recipes.errors import parse_or_fail
-from recipes.settings import short_help
+from recipes.settings import list_settings, long_help, short_help
 from records.run_dir import RunDir
 
 
@@ -66,26 +65,18 @@ def load_config(
 _STYLE = (tyro.conf.FlagConversionOff,)
 _VERBOSE = frozenset({"-H", "--help-verbose"})
 _HELP = _VERBOSE | {"-h", "--help"}
+_SOME_GAMES = ("--games", "pong")
 
 
-def _show_help(words: Sequence[str], *, verbose: bool, prog: str, doc: str | None) -> None:
+def _show_help(words: Sequence[str], *, verbose: bool, prog: str, doc: str | None) -> NoReturn:
     """Print help in which the preset's values are the defaults, and leave with status 0."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            in_force = tyro.cli(RunConfig, args=words, config=_STYLE)
-    except SystemExit:  # The preset leaves something to the command line.
-        in_force = None
-    if not verbose:
-        print(short_help(RunConfig, in_force, prog=prog, doc=doc))
-        raise SystemExit(0)
-    tyro.cli(
-        RunConfig,
-        args=["--help"],
-        default=in_force,
-        prog=prog or None,
-        description=doc,
-        config=_STYLE,
-    )
+    # A preset may leave the games to the command line; help has to say that they are missing.
+    missing = () if "--games" in words else ("games",)
+    given = [*words, *(_SOME_GAMES if missing else ())]
+    config = parse_or_fail(lambda: tyro.cli(RunConfig, args=given, config=_STYLE), prog=prog)
+    groups = list_settings(RunConfig, config, missing=missing)
+    print((long_help if verbose else short_help)(groups, prog=prog, doc=doc))
+    raise SystemExit(0)
 
 
 def load_preset(name_or_path: str) -> str:
@@ -240,7 +231,8 @@ def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
         preset = known.preset or default_preset
         text = load_preset(preset) if preset else ""
         # With other games it is no longer the run that the default preset describes.
-        is_own = known.preset is None and any(o.split("=")[0] == "--games" for o in options)
+        names_games = any(option.split("=")[0] == "--games" for option in options)
+        is_own = known.preset is None and names_games and re.search(r"^games:", text, re.MULTILINE)
         return Invocation(OWN_GAMES if is_own else Path(preset).stem, text, tuple(options), None)
     if known.preset is not None:
         raise ValueError("--resume goes on with the run's own settings; leave --preset out")

@@ -24,8 +24,9 @@ from replay.pace.game_settings import GameSettings
 from replay.samplers import sampler_bytes
 from replay.storage.ring import TableSpec
 from teachers.card import ScoreRecord
-from teachers.expert import Expert, shipped_experts
+from teachers.expert import Expert
 from teachers.references import load_teacher
+from teachers.shipped import shipped_experts
 
 
 @dataclass(frozen=True, slots=True)

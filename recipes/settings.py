@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import inspect
 import shutil
-from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -30,7 +31,9 @@ class Setting:
     kind: str
     """What it takes: `int`, `float`, `text`, or its choices with bars between them."""
     value: Any
-    """Default, or what is in force; None may also stand for one that has to be given."""
+    """Default, or what is in force."""
+    is_missing: bool = False
+    """Whether nothing is in force, so that the option has to be given."""
     limits: str
     """What a number must do, in words: "be at least 1"; empty for anything."""
     meaning: str
@@ -44,6 +47,8 @@ class Setting:
     @property
     def shown_value(self) -> str:
         """The value as it would be typed; `-` for none."""
+        if self.is_missing:
+            return "(required)"
         if isinstance(self.value, tuple):
             return " ".join(map(str, self.value)) or "-"
         return "-" if self.value in (None, "") else str(self.value)
@@ -59,12 +64,15 @@ class Group:
     settings: tuple[Setting, ...]
 
 
-def list_settings(kind: type[Any], config: Any = None) -> list[Group]:
+def list_settings(
+    kind: type[Any], config: Any = None, *, missing: Sequence[str] = ()
+) -> list[Group]:
     """All settings of a configuration class, the run's own first.
 
     Args:
         kind: a dataclass whose fields may be dataclasses.
         config: one of that class whose values are shown; without it, the defaults are.
+        missing: names of the run's own settings that have no value yet, whatever `config` says.
     """
     own, groups = [], []
     hints = get_type_hints(kind, include_extras=True)
@@ -76,7 +84,8 @@ def list_settings(kind: type[Any], config: Any = None) -> list[Group]:
             settings = tuple(_settings(hint, inner, f"{item.name}."))
             groups.append(Group(name=item.name, meaning=_doc(hint), settings=settings))
         else:
-            own.append(_setting(kind, item.name, item.name, hint, value))
+            setting = _setting(kind, item.name, item.name, hint, value)
+            own.append(replace(setting, is_missing=item.name in missing))
     return [Group(name="", meaning=_doc(kind), settings=tuple(own)), *groups]
 
 
@@ -137,15 +146,32 @@ def _meanings(kind: type[Any]) -> dict[str, str]:
     return found
 
 
-def short_help(kind: type[Any], config: Any, *, prog: str, doc: str | None) -> str:
+def short_help(groups: Sequence[Group], *, prog: str, doc: str | None) -> str:
     """Help with a line for each option: its name, the value in force, the start of its meaning."""
     width = max(100, min(shutil.get_terminal_size().columns, 160))
-    lines = [f"usage: {prog} [OPTIONS]", "", *(doc or "").strip().splitlines(), ""]
-    lines.append("Options, with the values that they have without being given (-H says more):")
-    for group in list_settings(kind, config):
+    lines = [*_head(prog, doc), "Options, with the values in force (-H says more of each):"]
+    for group in groups:
         lines.append(f"{group.name}: {group.meaning}" if group.name else "")
         lines += [_short(setting, width) for setting in group.settings]
     return "\n".join(lines)
+
+
+def long_help(groups: Sequence[Group], *, prog: str, doc: str | None) -> str:
+    """Help with the whole meaning of each option, what it takes, and its range."""
+    lines = [*_head(prog, doc), "Options, with the values in force:"]
+    for group in groups:
+        lines += ["", f"{group.name}: {group.meaning}" if group.name else group.meaning]
+        for setting in group.settings:
+            limits = f", must {setting.limits}" if setting.limits else ""
+            lines.append(f"  {setting.option} {setting.shown_value}  [{setting.kind}{limits}]")
+            lines += textwrap.wrap(
+                setting.meaning, 92, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
+    return "\n".join(lines)
+
+
+def _head(prog: str, doc: str | None) -> list[str]:
+    return [f"usage: {prog} [OPTIONS]", "", *(doc or "").strip().splitlines(), ""]
 
 
 def _short(setting: Setting, width: int) -> str:

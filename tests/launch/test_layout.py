@@ -10,6 +10,10 @@ import tomllib
 import pytest
 from runs import ROOT, clean_environment
 
+from launch import actor_mimic
+from launch.experts import main as experts
+from launch.multitask import main as multitask
+
 LAUNCH = ROOT / "launch"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FILES = sorted(path.stem for path in LAUNCH.glob("*.py") if path.stem != "__init__")
@@ -97,7 +101,7 @@ def help_of(tmp_path_factory):
     }
     answers = {}
     for command, process in running.items():
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=300)
         answers[command] = (process.returncode, output, errors)
     yield answers
     assert not list(folder.iterdir()), "--help has left something behind"
@@ -107,7 +111,10 @@ def help_of(tmp_path_factory):
 def test_help_works_from_another_folder(help_of, command):
     status, output, errors = help_of[command]
     assert (status, errors) == (0, "")
-    assert f"usage: {command}" in output
+    name = "actor-mimic" if command == "actor_mimic.py" else command
+    assert f"usage: {name}" in output
+    # Examples stand in a file's first lines, and above its options.
+    assert "    python launch/" in output or "    actor-mimic " in output
 
 
 @pytest.mark.parametrize("command", ["multitask.py", "experts.py"])
@@ -115,3 +122,80 @@ def test_help_tells_of_presets_and_of_resuming(help_of, command):
     _, output, _ = help_of[command]
     assert "--preset" in output
     assert "--resume" in output
+    assert len(output.splitlines()) < 130
+
+
+@pytest.mark.parametrize("command", ["multitask.py", "experts.py", "actor_mimic.py", "scale.py"])
+def test_help_is_shown_without_loading_what_is_slow(command, tmp_path):
+    """Counted in modules and not in seconds, which belong to whatever else the machine does."""
+    program = (
+        "import sys, runpy\n"
+        f"sys.argv = [{command!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({str(LAUNCH / command)!r}, run_name='__main__')\n"
+        "finally:\n"
+        "    slow = {'torch', 'ray', 'redis', 'gymnasium', 'ale_py', 'matplotlib', 'aiohttp'}\n"
+        "    print(slow & set(sys.modules), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path) | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "set()\n")
+
+
+def test_help_shows_the_values_of_the_preset_in_force(capsys):
+    with pytest.raises(SystemExit):
+        multitask(["--preset", "smoke", "--help"])
+    short = capsys.readouterr().out
+    assert "--games pong boxing " in short
+    assert "--num-steps 1500 " in short
+    with pytest.raises(SystemExit):
+        experts(["-H"])
+    long = capsys.readouterr().out
+    assert "--games (required)" in long
+    assert "--objective dqn" in long
+    assert "--num-steps 2000000  [int, must be at least 1]" in long
+
+
+def test_the_installed_command_has_every_script_as_a_subcommand():
+    scripts = {name.removesuffix(".py") for name in COMMANDS} - {"actor_mimic"}
+    assert set(actor_mimic.COMMANDS) == scripts
+    assert PROJECT["project"]["scripts"] == {"actor-mimic": "launch.actor_mimic:script"}
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("games", "pong                     atari     6 actions  expert shipped"),
+        ("presets", "smoke          Everything once, in well under a minute"),
+        ("torsos", "minatar         the MinAtar paper's, for 10x10 frames"),
+    ],
+)
+def test_lists_say_what_there_is(capsys, name, line):
+    actor_mimic.main([name])
+    assert line in capsys.readouterr().out
+
+
+def test_a_subcommand_calls_itself_by_the_name_it_was_called_by(capsys):
+    with pytest.raises(SystemExit) as left:
+        actor_mimic.main(["scale"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: RUN is missing: Folder of the run, such as runs/latest; "
+        "see actor-mimic scale --help\n"
+    )
+    with pytest.raises(ValueError, match="unknown command 'scael'; choose one of multitask"):
+        actor_mimic.main(["scael"])
+
+
+def test_a_shell_completes_commands_and_options(capsys):
+    actor_mimic.main(["completion", "bash"])
+    script = capsys.readouterr().out
+    words = "COMP_WORDS=(actor-mimic scale --no); COMP_CWORD=2; _actor_mimic; echo ${COMPREPLY[@]}"
+    done = subprocess.run(["bash", "-c", f"{script}\n{words}"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("--no-wait\n", "")

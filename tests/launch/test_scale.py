@@ -169,7 +169,6 @@ def test_without_waiting_it_returns_at_once(coordinator, run):
         (["pong=many"], "'pong=many' is not of the form GAME=N"),
         (["pong=1", "pong=2"], "'pong' is given twice"),
         ([], "name what is to change, for example pong=8, or use --show"),
-        (["--quickly", "pong=1"], "unrecognized options: --quickly"),
         (["--file", "nowhere.yaml"], "cannot read nowhere.yaml: No such file or directory"),
         (["pong=13"], "13 is bad luck"),
     ],
@@ -216,10 +215,6 @@ def test_a_run_at_its_end_takes_no_requests(coordinator, run, server, phase):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="name the folder of a run"):
-        main([])
-    with pytest.raises(ValueError, match="--timeout-s: must be a positive number of seconds"):
-        main(["run", "--timeout-s", "soon"])
     with pytest.raises(ValueError, match="there is no run in"):
         main([str(tmp_path / "nowhere"), "pong=2"])
 
@@ -350,3 +345,22 @@ def test_a_redis_that_hangs_holds_up_nobody(run):
         )
         link.close()
         bus.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "RUN is missing: Folder of the run, such as runs/latest"),
+        (["run", "--quickly"], "Unrecognized options: --quickly"),
+        (["run", "--timeout-s", "soon"], "--timeout-s: could not convert string to float: 'soon'"),
+        (["run", "--timeout-s", "nan"], "timeout_s must be a finite number, got nan"),
+        (["run", "--timeout-s", "-5"], "timeout_s must be positive, got -5.0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_one_line(capsys, words, message):
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1

@@ -280,7 +280,26 @@ def test_a_misspelled_key_without_a_value_is_refused_as_well(capsys, value):
 
 @pytest.mark.parametrize("name", ["preset", "resume", "run_dir", "redis_url"])
 def test_a_preset_cannot_say_where_a_run_lies(capsys, name):
-    assert f"a preset cannot set {name}" in refusal(capsys, *MINIMAL, preset=f"{name}: somewhere")
+    said = refusal(capsys, *MINIMAL, preset=f"{name}: somewhere")
+    assert f"a preset cannot set {name}, which says where a run lies; use the option --" in said
+    assert "did you mean" not in said
+
+
+@pytest.mark.parametrize("text", ["seed: 1\nactor: {}\nseed: 2", "actor: {}\nseed: 1\nactor: {}"])
+def test_a_preset_with_a_key_twice_is_refused_with_its_line(capsys, text):
+    assert "(line 3); merge the two" in refusal(capsys, *MINIMAL, preset=text)
+
+
+def test_a_preset_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("# Größe\nseed: 1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"mine.yaml cannot be read as UTF-8 text"):
+        load_preset(str(path))
+
+
+def test_the_torso_of_small_frames_is_refused_for_large_ones(capsys):
+    said = refusal(capsys, *MINIMAL, "--network.torso", "minatar")
+    assert "network.torso minatar is for 10x10 frames, but those of pong are 84x84" in said
 
 
 @pytest.mark.parametrize(
@@ -453,5 +472,6 @@ def changed(config, name: str, value):
     return dataclasses.replace(config, **{part: inner})
 
 
-def test_a_games_name_close_to_a_known_one_is_answered_with_it(capsys):
-    assert "did you mean 'pong'" in refusal(capsys, "--games", "pnog", "--num-steps", "5")
+@pytest.mark.parametrize("name", ["pnog", "PongNoFrameskip-v4", "ALE/Pong-v5", "Pong-ram-v0"])
+def test_a_games_name_close_to_a_known_one_is_answered_with_it(capsys, name):
+    assert "did you mean 'pong'" in refusal(capsys, "--games", name, "--num-steps", "5")

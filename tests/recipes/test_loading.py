@@ -74,6 +74,12 @@ def test_what_is_not_a_run_cannot_be_resumed(tmp_path):
         parse("--resume", str(tmp_path / "nowhere"))
 
 
+def test_other_games_are_not_recorded_as_the_preset_that_was_not_named():
+    assert parse("--games", "pong").preset == "custom"
+    assert parse("--games=pong").preset == "custom"
+    assert parse("--preset", "smoke", "--games", "pong").preset == "smoke"
+
+
 def test_an_abbreviated_option_is_not_taken_for_another():
     assert parse("--pres", "smoke").options == ("--pres", "smoke")
 

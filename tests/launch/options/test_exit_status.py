@@ -1,11 +1,13 @@
 """How commands end: exit statuses, and the signals that ask for an end."""
 
 import signal
+import subprocess
 import sys
 
 import pytest
+from runs import ROOT
 
-from launch.options.exit_status import ENDING_SIGNALS, run_command
+from launch.options.exit_status import ENDING_SIGNALS, expand_home, run_command
 
 
 @pytest.fixture
@@ -94,3 +96,26 @@ def test_a_defect_keeps_its_traceback():
 
     with pytest.raises(ZeroDivisionError):
         run_command(main)
+
+
+def test_the_home_folder_stands_behind_an_equals_sign_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["--run-dir=~/runs/a", "pong=~/pong.safetensors", "a~b", "--x=a~", "~/kept"]
+    assert [expand_home(word) for word in words] == [
+        "--run-dir=/home/me/runs/a", "pong=/home/me/pong.safetensors", "a~b", "--x=a~", "~/kept",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_command_ends_well_although_nobody_reads_it_any_more(stream):
+    program = (
+        "import sys\n"
+        "from launch.options.exit_status import run_command\n"
+        "def main(argv):\n"
+        "    for _ in range(3):\n"
+        f"        print('x' * 100_000, file=sys.{stream}, flush=True)\n"
+        "run_command(main)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **{stream: -1})
+    getattr(process, stream).close()
+    assert process.wait(60) == 0
