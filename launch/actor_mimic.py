@@ -21,6 +21,7 @@ from launch.options.exit_status import run_command
 COMMANDS: Mapping[str, str] = {
     "multitask": "teach one student network to play several games",
     "experts": "train an expert for each of several games",
+    "transfer": "train a DQN on a new game, beginning with a student's weights",
     "evaluate": "test a student or an expert: whole episodes, raw scores",
     "report": "write a page about one or several runs",
     "dashboard": "show a run in the browser",

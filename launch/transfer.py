@@ -15,20 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engines.carrying import Order, carry
-from engines.keeping import BestExpert
 from launch.options.exit_status import run_command
 from recipes.loading import build_config, parse_invocation
-from views.screens import TerminalAndPage
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
     """Train to the end; ValueError for anything the user got wrong, before anything is written."""
     invocation = parse_invocation(_spell_out(argv), default_preset="transfer")
-    config = build_config(invocation, prog="transfer.py")
+    config = build_config(invocation, prog=prog, doc=__doc__)
     if len(config.games) != 1:
         raise ValueError(f"transfer.py trains on one game, got {' '.join(config.games)}")
     (game,) = config.games
+    # Not above: they bring torch, and help, or a mistake in the options, is told without.
+    from engines.carrying import Order, carry
+    from engines.keeping import BestExpert
+    from views.screens import TerminalAndPage
+
     order = Order(
         config=config,
         preset=invocation.preset,
@@ -47,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
 def _spell_out(argv: Sequence[str]) -> list[str]:
     """Replace `--from SOURCE` and `--game GAME` by the settings that they stand for."""
     words = [word for option in argv for word in _split(option)]
-    if not {"--resume", "--from", "--help", "-h"} & set(words):
+    if not {"--resume", "--from", "--help", "-h", "--help-verbose", "-H"} & set(words):
         raise ValueError(
             "name what the network begins with: --from RUN, STUDENT or EXPERT, or --from none"
         )
