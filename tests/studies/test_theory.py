@@ -1,0 +1,114 @@
+"""The paper's theory on MDPs that are small enough for exact numbers."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from studies.theory import (
+    HORIZONS,
+    aliased,
+    epsilon_greedy,
+    fit,
+    gradient,
+    is_settled,
+    iterate,
+    main,
+    separate,
+    soft,
+    stochastic_fit,
+    tightrope,
+)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "from_expert", "from_student", "bound"),
+    [
+        (10, 0.0350, 0.0102, 0.0177),
+        (30, 0.334, 0.0330, 0.0533),
+        (100, 3.60, 0.113, 0.178),
+        (300, 28.5, 0.342, 0.533),
+        (1000, 220.0, 1.14, 1.78),
+    ],
+)
+def test_the_costs_of_the_two_students_are_those_that_docs_give(
+    horizon, from_expert, from_student, bound
+):
+    found = separate(tightrope(), horizon)
+    assert found.from_expert == pytest.approx(from_expert, rel=5e-3)
+    assert found.from_student == pytest.approx(from_student, rel=5e-3)
+    assert found.bound == pytest.approx(bound, rel=5e-3)
+
+
+def test_errors_grow_with_the_square_of_the_horizon_from_the_experts_states_alone():
+    rows = [separate(tightrope(), horizon) for horizon in HORIZONS[:3]]
+    slope = np.polyfit(np.log(HORIZONS[:3]), np.log([row.from_expert for row in rows]), 1)[0]
+    own = np.polyfit(np.log(HORIZONS[:3]), np.log([row.from_student for row in rows]), 1)[0]
+    assert slope == pytest.approx(2.0, abs=0.05)
+    assert own == pytest.approx(1.0, abs=0.05)
+
+
+def test_proposition_1_holds_on_the_students_own_states():
+    for horizon in HORIZONS:
+        row = separate(tightrope(), horizon)
+        assert row.from_student <= row.bound
+
+
+def test_visits_sum_to_the_horizon():
+    problem = tightrope()
+    assert problem.visits(problem.expert_policy_SA, 30).sum() == pytest.approx(30.0)
+
+
+def test_newtons_solution_has_no_gradient():
+    problem, weights_S = tightrope(), np.array([0.7, 0.3])
+    theta_FA = fit(problem, weights_S, weight_decay=0.01)
+    assert np.abs(gradient(problem, theta_FA, weights_S, weight_decay=0.01)).max() < 1e-12
+
+
+def test_stochastic_updates_under_a_fixed_policy_find_newtons_solution():
+    """Lemma 1."""
+    problem, weights_S = tightrope(), np.array([0.7, 0.3])
+    exact_FA = fit(problem, weights_S, weight_decay=0.1)
+    distances = [
+        np.abs(
+            stochastic_fit(problem, weights_S, num_updates=count, weight_decay=0.1, seed=1)
+            - exact_FA
+        ).max()
+        for count in (100, 10_000, 100_000)
+    ]
+    assert distances[2] < 0.02 < distances[0]
+    assert distances[2] < distances[1] < distances[0]
+
+
+@pytest.mark.parametrize("inverse_temperature", [0.5, 0.9, 1.0])
+def test_soft_behaviour_with_a_small_constant_converges(inverse_temperature):
+    trace = iterate(aliased(), soft(inverse_temperature), weight_decay=1e-4)
+    assert is_settled(trace)
+    assert trace[-1] == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("inverse_temperature", [1.1, 2.0, 5.0])
+def test_soft_behaviour_with_a_larger_constant_ends_in_a_cycle_of_two(inverse_temperature):
+    """Lipschitz alone is not enough for Theorem 1: the map must be a contraction."""
+    trace = iterate(aliased(), soft(inverse_temperature), weight_decay=1e-4)
+    assert not is_settled(trace)
+    assert trace[-1] == pytest.approx(trace[-3])
+    assert trace[-1] == pytest.approx(1.0 - trace[-2])
+
+
+def test_epsilon_greedy_behaviour_never_settles():
+    """Its jump is not Lipschitz, so Theorem 1 does not cover the shipped algorithm."""
+    trace = iterate(aliased(), epsilon_greedy(0.1), weight_decay=1e-4, num_rounds=50)
+    assert sorted({round(value, 6) for value in trace[-4:]}) == [0.05, 0.95]
+
+
+@pytest.mark.parametrize(("weight_decay", "converges"), [(0.1, False), (0.4, False), (0.5, True)])
+def test_enough_weight_decay_restores_convergence(weight_decay, converges):
+    assert is_settled(iterate(aliased(), soft(2.0), weight_decay=weight_decay)) == converges
+
+
+def test_the_study_writes_its_numbers_and_one_plot(tmp_path, capsys):
+    main(["--out", str(tmp_path / "out")])
+    rows = list(csv.DictReader((tmp_path / "out" / "theory.csv").read_text().splitlines()))
+    assert [int(row["horizon"]) for row in rows] == list(HORIZONS)
+    assert (tmp_path / "out" / "theory.png").stat().st_size > 1000
