@@ -244,7 +244,7 @@ def random_experts(games: Sequence[str], folder: Path, *, torso: str) -> dict[st
             "trained_steps": 0,
             "scores": [],
             "origin": "made up for a benchmark",
-            "licence": "Apache-2.0",
+            "licence": "MIT",
         }
         save_expert(network, fields, path)
         paths[game] = str(path)

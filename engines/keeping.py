@@ -146,7 +146,7 @@ class BestExpert:
             "trained_steps": steps,
             "scores": scores,
             "origin": "trained by this project",
-            "licence": "Apache-2.0",
+            "licence": "MIT",
             "command": self._command,
             "created": datetime.now(UTC).date().isoformat(),
             "wall_seconds": round(seconds),

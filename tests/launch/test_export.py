@@ -171,7 +171,7 @@ def test_the_card_tells_a_stranger_what_to_do(exported):
     assert card["protocol"]["name"] == "classic"
     assert card["protocol"]["noop_max"] == 30
     assert card["licence"] == "CC0-1.0"
-    assert card["teachers"]["pong"]["licence"] == "Apache-2.0"
+    assert card["teachers"]["pong"]["licence"] == "MIT"
     assert card["scores"]["pong"]["student"]["episodes"] == 4
     assert card["scores"]["pong"]["teacher"]["mean"] == 16.32
     assert card["measured_with"]["epsilon"] == 0.05

@@ -421,7 +421,7 @@ def test_a_policys_actions_are_drawn_under_its_own_protocol_only(tmp_path):
     )
     card = {
         "game": SPEC.name, "algorithm": "PPO", "protocol": "sb3", "trained_steps": 1,
-        "scores": [], "origin": "made by a test", "licence": "Apache-2.0",
+        "scores": [], "origin": "made by a test", "licence": "MIT",
     }  # fmt: skip
     save_expert(network, card, tmp_path / "policy.safetensors", half=False)
     policy = load_expert(tmp_path / "policy.safetensors")

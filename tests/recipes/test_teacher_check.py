@@ -132,7 +132,7 @@ def policy(tmp_path):
     )
     card = {
         "game": GOOD, "algorithm": "PPO", "protocol": "sb3", "trained_steps": 1,
-        "scores": [], "origin": "made by a test", "licence": "Apache-2.0",
+        "scores": [], "origin": "made by a test", "licence": "MIT",
     }  # fmt: skip
     path = tmp_path / "policy" / f"{GOOD}.safetensors"
     save_expert(network, card, path, half=False)

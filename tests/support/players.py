@@ -95,7 +95,7 @@ def build_expert(spec: GameSpec, network: MultitaskNetwork | None = None) -> Exp
         scores=(),
         sha256="0" * 64,
         origin="made by a test",
-        licence="Apache-2.0",
+        licence="MIT",
     )
     return Expert(spec, card, network)
 

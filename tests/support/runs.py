@@ -60,7 +60,7 @@ def save_network(folder: Path, game: str, network: MultitaskNetwork) -> Path:
             }
         ],
         "origin": "made by a test",
-        "licence": "Apache-2.0",
+        "licence": "MIT",
     }
     save_expert(network, card, path)
     return path

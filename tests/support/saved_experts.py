@@ -34,7 +34,7 @@ def card_fields(game: str = "pong", **changes: object) -> dict[str, object]:
         "trained_steps": 1000,
         "scores": [SCORE],
         "origin": "made by a test",
-        "licence": "Apache-2.0",
+        "licence": "MIT",
     }
     return {**fields, **changes}
 

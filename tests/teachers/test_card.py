@@ -34,7 +34,7 @@ DOCUMENT: dict[str, object] = {
     "scores": [SCORE, {**SCORE, "protocol": "modern", "mean": 18.0, "precision": "full"}],
     "sha256": "0" * 63 + "a",
     "origin": "trained with launch/experts.py",
-    "licence": "Apache-2.0",
+    "licence": "MIT",
     "command": "python -m launch.experts --games pong",
     "created": "2025-01-31T12:00:00Z",
     "wall_seconds": 5400.5,

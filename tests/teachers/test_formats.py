@@ -393,6 +393,6 @@ def _fields(game: str) -> dict[str, object]:
         "trained_steps": None,
         "scores": [],
         "origin": "a test",
-        "licence": "Apache-2.0",
+        "licence": "MIT",
         "preprocessing": Preprocessing(frames="none", max_noops=3),
     }

@@ -119,7 +119,7 @@ def test_without_a_temperature_a_policy_is_asked_at_1_and_values_at_the_runs(tmp
     )
     card = {
         "game": "pong", "algorithm": "PPO", "protocol": "sb3", "trained_steps": 1,
-        "scores": [], "origin": "made by a test", "licence": "Apache-2.0",
+        "scores": [], "origin": "made by a test", "licence": "MIT",
     }  # fmt: skip
     save_expert(network, card, tmp_path / "pong.safetensors", half=False)
     legal = get_game("pong").legal_mask()
