@@ -24,6 +24,7 @@ from actors.rows import RowWindow
 from games.env import VectorEnv
 from networks.weights import WeightsVersion
 from replay.client import ReplayWriter
+from replay.columns import EntryShape
 from replay.types import Chunk
 from teachers.expert import Expert
 
@@ -83,6 +84,7 @@ class Actor:
         serial: int,
         seed: int,
         start_step: int = 0,
+        extra_columns: tuple[str, ...] = (),
     ) -> None:
         """Reset the environments; nothing is played yet.
 
@@ -100,6 +102,7 @@ class Actor:
             serial: number of this actor, never used twice in a run.
             seed: of exploration.
             start_step: steps every environment of this game had played before (a resumed run).
+            extra_columns: optional columns of replay/columns.py that go into the chunks.
 
         Raises:
             ValueError: the teacher is to act, and there is none.
@@ -126,14 +129,18 @@ class Actor:
         self._finishing = threading.Event()
         self._is_running = False
         self._rows = RowWindow(
+            EntryShape(
+                frame_shape=env.spec.frame_shape,
+                num_actions=env.spec.num_actions,
+                num_teacher_actions=env.spec.num_actions if teacher else 0,
+                num_teacher_features=teacher.num_features if teacher and store_features else 0,
+                extra_columns=extra_columns,
+            ),
             num_envs=env.num_envs,
             chunk_steps=config.chunk_steps,
             num_lookahead=priority_rule.num_lookahead,
-            frame_shape=env.spec.frame_shape,
-            num_actions=env.spec.num_actions,
-            num_teacher_actions=env.spec.num_actions if teacher else 0,
-            num_teacher_features=teacher.num_features if teacher and store_features else 0,
         )
+        self._extra_columns = extra_columns
         self._returns = _EpisodeReturns(env.num_envs)
         self._observations = env.reset()
         self._is_first = np.ones(env.num_envs, np.bool_)
@@ -239,23 +246,26 @@ class Actor:
         epsilons = annealed(
             self._final_epsilons, step=self._steps_per_env, anneal_steps=self._config.anneal_steps
         )
-        acting = rows.teacher_logits if self._config.act_with == "teacher" else rows.student_logits
-        actions = self._policy(acting[row], epsilons).actions
+        acting = "teacher_logits" if self._config.act_with == "teacher" else "student_logits"
+        drawn = self._policy(rows[acting][row], epsilons)
+        actions = drawn.actions
         start = time.perf_counter()
         step = self._env.step(actions)
         self.counts.stepping_s += time.perf_counter() - start
         ends_return = step.terminated
         if self._life_loss_ends_return:
             ends_return = ends_return | step.life_lost
-        channels = rows.frames.shape[2]
-        rows.frames[row] = self._observations[:, -channels:]
-        rows.is_first[row] = self._is_first
+        channels = rows["frames"].shape[2]
+        rows["frames"][row] = self._observations[:, -channels:]
+        rows["is_first"][row] = self._is_first
         rows.is_entry[row] = ~self._ended | self._truncated
-        rows.is_transition[row] = ~self._ended
-        rows.actions[row] = actions
-        rows.rewards[row] = step.rewards
-        rows.discounts[row] = ~ends_return
-        rows.epsilons[row] = epsilons
+        rows["is_transition"][row] = ~self._ended
+        rows["actions"][row] = actions
+        rows["rewards"][row] = step.rewards
+        rows["discounts"][row] = ~ends_return
+        rows["epsilons"][row] = epsilons
+        if "behaviour_probabilities" in self._extra_columns:
+            rows["behaviour_probabilities"][row] = drawn.probabilities
         self._observations = step.observations
         self._is_first = step.restarted
         self._truncated = step.truncated
@@ -274,8 +284,8 @@ class Actor:
         if self._teacher is not None:
             # A server computes the student's logits meanwhile.
             labels = self._teacher.label(torch.from_numpy(self._observations))
-            self._rows.teacher_logits[row] = labels.logits_BA.numpy()
-            self._rows.teacher_values[row] = labels.values_B.numpy()
-            if self._rows.teacher_features.shape[-1]:
-                self._rows.teacher_features[row] = labels.features_BF.numpy()
-        self._rows.student_logits[row] = self._inference.finish()
+            self._rows["teacher_logits"][row] = labels.logits_BA.numpy()
+            self._rows["teacher_values"][row] = labels.values_B.numpy()
+            if self._rows["teacher_features"].shape[-1]:
+                self._rows["teacher_features"][row] = labels.features_BF.numpy()
+        self._rows["student_logits"][row] = self._inference.finish()

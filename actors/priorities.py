@@ -46,8 +46,8 @@ class PolicyDistance:
 
     def __call__(self, rows: RowWindow) -> NDArray[np.float32]:
         """[T, N]."""
-        student = rows.student_logits[: rows.chunk_steps]
-        teacher = rows.teacher_logits[: rows.chunk_steps]
+        student = rows["student_logits"][: rows.chunk_steps]
+        teacher = rows["teacher_logits"][: rows.chunk_steps]
         distance_B = mimic_distance(
             torch.from_numpy(student.reshape(-1, student.shape[-1])),
             torch.from_numpy(teacher.reshape(-1, teacher.shape[-1])),
@@ -72,14 +72,14 @@ class TdError:
 
     def __call__(self, rows: RowWindow) -> NDArray[np.float32]:
         """[T, N]."""
-        count, num_envs = rows.chunk_steps, rows.actions.shape[1]
+        count, num_envs = rows.chunk_steps, rows["actions"].shape[1]
         ahead = np.arange(self.num_lookahead)[:, None] + np.arange(count)  # [n, T]
         # [n, T, N] -> [T * N, n]
-        rewards = np.clip(rows.rewards[ahead], -self._reward_clip, self._reward_clip)
-        discounts = rows.discounts[ahead]
+        rewards = np.clip(rows["rewards"][ahead], -self._reward_clip, self._reward_clip)
+        discounts = rows["discounts"][ahead]
         # The sum ends where nothing was played: at a truncated episode's last observation, which
         # it bootstraps from, or behind a real end, where its discount is 0 already.
-        goes_on = np.cumprod(rows.is_transition[ahead], axis=0)
+        goes_on = np.cumprod(rows["is_transition"][ahead], axis=0)
         lengths = goes_on.sum(axis=0).reshape(-1).astype(np.int64)
         returns, bootstrap = n_step_returns(
             np.moveaxis(rewards, 0, -1).reshape(count * num_envs, -1),
@@ -88,8 +88,8 @@ class TdError:
             gamma=self._gamma,
         )
         row, env = np.divmod(np.arange(count * num_envs), num_envs)
-        best = rows.student_logits[..., self._legal].max(axis=-1)
+        best = rows["student_logits"][..., self._legal].max(axis=-1)
         targets = returns + bootstrap * best[row + lengths, env]
-        taken = rows.student_logits[row, env, rows.actions[row, env]]
+        taken = rows["student_logits"][row, env, rows["actions"][row, env]]
         error: NDArray[np.float32] = np.abs(targets - taken).reshape(count, num_envs)
         return error.astype(np.float32)

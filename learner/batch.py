@@ -76,13 +76,13 @@ class BatchLoader:
             keys=batch.keys,
             game_counts=tuple(counts.tolist()),
             observations_BCHW=self._images(batch.observations),
-            actions_B=self._tensor(batch.actions),
+            actions_B=self._tensor(batch["actions"]),
             game_index_B=self._tensor(batch.game_index),
-            teacher_logits_BA=self._floats(batch.teacher_logits),
-            teacher_features_BD=self._floats(batch.teacher_features),
+            teacher_logits_BA=self._floats(batch["teacher_logits"]),
+            teacher_features_BD=self._floats(batch["teacher_features"]),
             inverse_probabilities_B=self._tensor(batch.inverse_probabilities),
             loss_weights_B=self._tensor(batch.loss_weights),
-            acting_versions=batch.weights_versions.copy(),
+            acting_versions=batch["weights_versions"].copy(),
             temporal_difference=self._temporal_difference(batch),
         )
 

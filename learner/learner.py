@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
@@ -26,7 +25,7 @@ from learner.objectives.base import Objective
 from learner.pooling import pool_weights
 from learner.replicas import LoneReplica, Replicas
 from learner.schedule import LearningRate
-from networks.weights import WeightSink, WeightsVersion, take_snapshot
+from networks.weights import WeightSink, WeightsVersion, take_snapshot, updates_of
 from replay.client import ReplayReader
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
 
@@ -123,7 +122,7 @@ class Learner:
     def update(self, batch: DeviceBatch) -> None:
         """One optimizer step; publishes the weights when their period is over."""
         start = time.perf_counter()
-        lag = np.maximum(self.num_updates - _updates(batch.acting_versions), 0)
+        lag = np.maximum(self.num_updates - updates_of(batch.acting_versions), 0)
         self._policy_lag_sum += float(lag.mean())
         self._freeze_torso(self.num_updates < self._config.frozen_torso_updates)
         batch = pool_weights(batch, self._replicas)
@@ -287,11 +286,6 @@ def precision_on(device: torch.device, wanted: Precision) -> Literal["float32", 
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     has_bfloat16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return "bfloat16" if has_bfloat16 else "float32"
-
-
-def _updates(encoded_versions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of updates in encoded versions, as WeightsVersion.decode would say, vectorised."""
-    return encoded_versions & ((1 << 40) - 1)
 
 
 def _copy_to_host(value: Any) -> Any:

@@ -60,6 +60,12 @@ class WeightsVersion(NamedTuple):
         return cls(encoded >> _UPDATES_BITS, encoded & (2**_UPDATES_BITS - 1))
 
 
+def updates_of(encoded: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Updates behind each of many encoded versions, as `WeightsVersion.decode` gives for one."""
+    updates: NDArray[np.int64] = encoded & (2**_UPDATES_BITS - 1)
+    return updates
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightSnapshot:
     """The named arrays of a module at one version, independent of the module's own memory."""

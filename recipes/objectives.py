@@ -39,6 +39,10 @@ class Needs:
     """Quantiles of every action's return that the head gives; 0 for their mean alone."""
     num_successors: int = 0
     """Steps after each transition that replay delivers: n of an n-step return."""
+    sequence_length: int = 1
+    """Consecutive steps of each sequence that replay delivers; 1 for single steps."""
+    extra_columns: tuple[str, ...] = ()
+    """Names of the optional columns of replay/columns.py that actors store."""
     gamma: float = 0.99
     """Discount of n-step returns, per step; without meaning where nothing bootstraps."""
     reward_clip: float = 1.0

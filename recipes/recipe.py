@@ -20,6 +20,7 @@ from networks.masking import legal_matrix
 from networks.network import MultitaskNetwork
 from recipes.config import RunConfig
 from recipes.objectives import OBJECTIVES, Needs
+from replay.columns import EntryShape
 from replay.pace.game_settings import GameSettings
 from replay.samplers import sampler_bytes
 from replay.storage.ring import TableSpec
@@ -134,12 +135,16 @@ class Recipe:
         return TableSpec(
             game=spec.name,
             capacity=capacity,
-            frame_shape=spec.frame_shape,
+            entry=EntryShape(
+                frame_shape=spec.frame_shape,
+                num_actions=spec.num_actions,
+                num_teacher_actions=spec.num_actions if needs.labels else 0,
+                num_teacher_features=self.load_teacher(game).num_features if needs.features else 0,
+                extra_columns=needs.extra_columns,
+            ),
             num_stack=spec.num_stack,
-            num_actions=spec.num_actions,
-            num_teacher_actions=spec.num_actions if needs.labels else 0,
-            num_teacher_features=self.load_teacher(game).num_features if needs.features else 0,
             num_successors=needs.num_successors,
+            sequence_length=needs.sequence_length,
             compression=self.config.replay.compression,
             sampler_bytes=sampler_bytes(self.config.replay),
         )

@@ -75,16 +75,10 @@ def largest_chunk(recipe: Recipe, game: str) -> Chunk:
     """A blank chunk of the greatest size that an actor may send."""
     config, spec = recipe.config.actor, recipe.table_spec(game, 1)
     rows = RowWindow(
-        num_envs=config.num_envs,
-        chunk_steps=config.chunk_steps,
-        num_lookahead=0,
-        frame_shape=spec.frame_shape,
-        num_actions=spec.num_actions,
-        num_teacher_actions=spec.num_teacher_actions,
-        num_teacher_features=spec.num_teacher_features,
+        spec.entry, num_envs=config.num_envs, chunk_steps=config.chunk_steps, num_lookahead=0
     )
-    rows.is_entry[:] = rows.is_transition[:] = True
-    priorities = np.zeros(rows.rewards.shape, np.float32)
+    rows.is_entry[:] = rows["is_transition"][:] = True
+    priorities = np.zeros((config.chunk_steps, config.num_envs), np.float32)
     return rows.take_chunk(game=game, actor_serial=0, priorities=priorities, weights_version=0)
 
 
@@ -112,6 +106,7 @@ def build_actor(
         inference=inference,
         teacher=recipe.find_teacher(game),
         store_features=recipe.needs.features,
+        extra_columns=recipe.needs.extra_columns,
         priority_rule=recipe.build_priority_rule(game),
         epsilons=exploration_rates(config, rank, num_ranks),
         life_loss_ends_return=get_protocol(config.protocol).life_loss_ends_return,

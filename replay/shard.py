@@ -16,7 +16,7 @@ from typing import Unpack
 import numpy as np
 
 from replay.batches.batch_layout import BatchLayout
-from replay.batches.draw import check_tables, draw_batch, empty_batch
+from replay.batches.draw import check_tables, draw_batch, empty_batch, weigh_rows
 from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings, SettingsChange, check_game_settings, check_quota
 from replay.pace.pacing import Pacing, Waits
@@ -24,7 +24,6 @@ from replay.pace.slices import GameSlice
 from replay.samplers import build_sampler
 from replay.stats import ShardStats, stats_of_table
 from replay.storage.ring import TableSpec
-from replay.storage.sequences import SequenceBatch, check_numbers, gather_sequences
 from replay.storage.table import ReplayTable
 from replay.types import Chunk, Int64Array, PriorityUpdate, SampleBatch
 
@@ -69,7 +68,7 @@ class ReplayShard:
             ValueError: no tables, two for one game, tables whose transitions do not fit into one
                 batch, or settings of other games or that make no sense.
         """
-        check_tables(tables)
+        check_tables(tables, batch_size=config.batch_size)
         self._config = config
         self._shard = shard
         self._games = tuple(spec.game for spec in tables)
@@ -155,10 +154,12 @@ class ReplayShard:
         """
         index = self._index_of(chunk.game)
         # Refused before waiting: a chunk that can never be stored is not tried again and again.
-        self._tables[index].check_fits(chunk)
+        # Looked through only here, while others may be served.
+        self._tables[index].ring.check_fits(chunk)
         size = chunk.num_transitions
-        self._pacing.check_can_progress(index, size)
         with self._condition:
+            self._tables[index].check_next(chunk)
+            self._pacing.check_can_progress(index, size)
             is_let = self._wait_until(
                 lambda: self._may_insert(index, size), timeout_s, self._adds[index]
             )
@@ -199,10 +200,11 @@ class ReplayShard:
             if out is None:  # Before anything is counted: there may be no memory for it.
                 out = empty_batch(self.specs, self._config.batch_size, shard=self._shard)
             with self._working():
-                counts, loss_weights = self._pacing.allot()
+                counts = self._pacing.allot()
                 self._count_yielded(counts)
-                self._pacing.count_batch(counts)
-                draw_batch(self._tables, counts, loss_weights=loss_weights, out=out)
+                num_steps = draw_batch(self._tables, counts, out=out)
+                weigh_rows(out, counts, self._pacing.loss_weights(num_steps))
+                self._pacing.count_batch(num_steps)
             self._batch_bytes += self._bytes_per_batch
             self._condition.notify_all()
             return out
@@ -211,51 +213,6 @@ class ReplayShard:
         """Note of each game how much of its part of the next batch the others give."""
         for table, wanted, count in zip(self._tables, self._pacing.wanted, counts, strict=True):
             table.counts.yielded += max(0, wanted - count)
-
-    def sample_sequences(
-        self, game: str, num: int, length: int, *, burn_in: int = 0, timeout_s: float = 0.0
-    ) -> SequenceBatch | None:
-        """Draw sequences of one game, waiting while its actors are behind.
-
-        They come beside the batches, whose shares they leave alone; every learning step counts as
-        a sample. Waits as `sample`, until all `num * length` steps could be drawn.
-
-        Args:
-            game: one of this replay's.
-            num: see ReplayTable.sample_sequences, also for the next two.
-            length: the most learning steps of each.
-            burn_in: the most steps before those.
-            timeout_s: the longest wait.
-
-        Returns:
-            None if they may not be drawn yet.
-
-        Raises:
-            ValueError: an unknown game, or numbers that make no sense or can never be drawn.
-        """
-        index = self._index_of(game)
-        with self._condition:
-            capacity = self._tables[index].spec.capacity
-            check_numbers(num, length, burn_in, capacity=capacity)
-            size = num * length
-            self._pacing.begin_draw(index, size)
-            self._condition.notify_all()  # The game may insert now what the draw lacks.
-            try:
-                is_let = self._wait_until(
-                    lambda: self._pacing.can_draw(index, size), timeout_s, self._samples
-                )
-            finally:
-                self._pacing.end_draw(index, size)
-            if not is_let:
-                return None
-            table = self._tables[index]
-            with self._working():
-                slots = table.sample_sequences(num, length, burn_in=burn_in)
-                batch = gather_sequences(table.ring, slots, shard=self._shard, game_index=index)
-            self._batch_bytes += batch.num_bytes
-            self._pacing.count_draw(index, int(batch.lengths.sum()))
-            self._condition.notify_all()
-            return batch
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -379,12 +336,6 @@ class ReplayShard:
         # A game that is fed no more may have been the last one that learning waited for.
         self._pacing.maybe_start()
         self._condition.notify_all()
-
-    def can_add(self, chunk: Chunk) -> bool:
-        """Whether `add` would store the chunk at once."""
-        with self._condition:
-            index = self._index_of(chunk.game)
-            return not self._closed and self._may_insert(index, chunk.num_transitions)
 
     def can_sample(self) -> bool:
         """Whether `sample` would give a batch at once."""

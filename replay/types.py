@@ -13,17 +13,22 @@ Shape letters:
     R  runs: stretches of consecutive entries of one stream
     B  transitions of a batch, ordered by game
     N  steps of an n-step return (0 when the objective needs no successors)
+    Q  sequences of a batch;  T  steps of each
     C, H, W  one frame;  S  frames per observation
-    A  joint actions;  D  teacher features (0 when they are not stored)
+
+The columns of a transition are declared in replay/columns.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from replay.columns import required_columns, sent_column, wrong_values
 
 UInt8Array: TypeAlias = NDArray[np.uint8]
 Int32Array: TypeAlias = NDArray[np.int32]
@@ -32,15 +37,22 @@ Float16Array: TypeAlias = NDArray[np.float16]
 Float32Array: TypeAlias = NDArray[np.float32]
 Float64Array: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
+Columns: TypeAlias = Mapping[str, NDArray[Any]]
+"""Arrays by the names in replay.columns, all with the same rows."""
 
 STREAMS_PER_ACTOR_BITS = 16
 """A stream's number is its actor's serial number, shifted, plus the environment's index."""
 
 MAX_STEP = 1 << 62
-"""Of a stream; what comes after it still has a number."""
+"""The highest position in a stream; what comes after it still has a number."""
 
-CHUNK_LAYOUT_VERSION = 1
-"""Of what is in a chunk and what it means; raised whenever that changes."""
+_MAX_INT64 = int(np.iinfo(np.int64).max)
+
+CHUNK_LAYOUT_VERSION = 2
+"""Version of a chunk's own fields and their meaning. Columns are known by name, so another set of
+them needs no other version."""
+
+_RUN_ARRAYS = ("streams", "first_steps", "lengths")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,49 +66,32 @@ class Chunk:
     """[R] Position of each run's first entry in its stream; a jump means that a chunk was lost."""
     lengths: Int64Array
     """[R] Entries in each run; they sum to E."""
-    frames: UInt8Array
-    """[E, C, H, W] The newest frame of each observation. Older ones are earlier entries."""
-    is_first: BoolArray
-    """[E] First observation of an episode: frames before it are zeros."""
-    is_transition: BoolArray
-    """[E] False for the last observation of a truncated episode, which is never sampled."""
-    actions: Int64Array
-    """[E] Joint action ids (ALE ids for Atari)."""
-    rewards: Float32Array
-    """[E] Raw, after the action."""
-    discounts: Float32Array
-    """[E] 0 where the return ends after the action (game over; a lost life in training), else 1."""
-    epsilons: Float32Array
-    """[E] Exploration rate of the policy that acted."""
-    student_logits: Float16Array
-    """[E, A] Outputs of the acting student (Q-values when a DQN acts)."""
-    teacher_logits: Float16Array
-    """[E, A] Teacher Q minus its maximum over legal actions, illegal entries 0; A = 0 without."""
-    teacher_features: Float16Array
-    """[E, D]"""
-    teacher_values: Float32Array
-    """[E] Maximum over legal actions of the teacher's Q-values."""
-    priorities: Float32Array
-    """[E] Initial priority, as the actor sees it; non-negative."""
+    columns: Columns
+    """[E, ...] What is sent of every entry, by the names in replay.columns."""
     weights_version: int
     """Encoded version of the weights that acted (networks.weights.WeightsVersion.encode)."""
     layout_version: int = CHUNK_LAYOUT_VERSION
     """Replay refuses any other than its own."""
 
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """One column [E, ...]."""
+        return self.columns[name]
+
     @property
     def num_entries(self) -> int:
         """E."""
-        return len(self.frames)
+        return len(self.columns["frames"])
 
     @property
     def num_bytes(self) -> int:
-        """Of all arrays."""
-        return sum(getattr(self, name).nbytes for name in _CHUNK_ARRAYS)
+        """Size of all arrays."""
+        runs = (self.streams, self.first_steps, self.lengths)
+        return sum(array.nbytes for array in (*runs, *self.columns.values()))
 
     @property
     def num_transitions(self) -> int:
         """Entries that can be sampled one day."""
-        return int(np.count_nonzero(self.is_transition))
+        return int(np.count_nonzero(self.columns["is_transition"]))
 
     def check(self) -> None:
         """Raises ValueError if the arrays do not fit each other or hold what must not be stored."""
@@ -106,37 +101,54 @@ class Chunk:
         self._check_values()
 
     def _check_layout(self) -> None:
-        # A chunk that was pickled before there were versions comes back without the field.
+        # A chunk that an older version has pickled comes back with other things in the fields.
         version = getattr(self, "layout_version", 0)
         if type(version) is not int or version != CHUNK_LAYOUT_VERSION:
+            shown = version if isinstance(version, int) else "of another kind"
             raise ValueError(
-                f"chunk of {self.game}: it has layout {version}, but this replay stores layout "
+                f"chunk of {self.game}: it has layout {shown}, but this replay stores layout "
                 f"{CHUNK_LAYOUT_VERSION}; run actors and replay from the same version of the code"
+            )
+        missing = [name for name in required_columns() if name not in self.columns]
+        unknown = [name for name in self.columns if sent_column(name) is None]
+        if missing or unknown:
+            wrong = f"lacks {', '.join(missing)}" if missing else f"also has {', '.join(unknown)}"
+            raise ValueError(
+                f"chunk of {self.game}: it {wrong}; run actors and replay from the same version of "
+                "the code"
             )
 
     def _check_arrays(self) -> None:
-        for name, (dtype, num_axes) in _CHUNK_ARRAYS.items():
-            array = getattr(self, name)
-            if not isinstance(array, np.ndarray):
-                raise ValueError(
-                    f"chunk of {self.game}: {name} is no array but a {type(array).__name__}"
-                )
-            if array.ndim != num_axes:
-                raise ValueError(
-                    f"chunk of {self.game}: {name} has shape {array.shape}, not {num_axes} axes"
-                )
-            if not np.can_cast(array.dtype, dtype, "safe"):
-                raise ValueError(
-                    f"chunk of {self.game}: {name} has type {array.dtype}, expected "
-                    f"{np.dtype(dtype)}"
-                )
-        for name in _CHUNK_ARRAYS:
-            array = getattr(self, name)
-            expected = len(self.lengths) if name in _RUN_ARRAYS else self.num_entries
+        for name in _RUN_ARRAYS:
+            self._check_array(name, getattr(self, name), np.int64, num_axes=1)
+        for name, array in self.columns.items():
+            column = sent_column(name)
+            assert column is not None, "unknown columns were refused before"
+            self._check_array(name, array, column.dtype, num_axes=1 + len(column.axes))
+        for name, array, expected in (
+            *((name, getattr(self, name), len(self.lengths)) for name in _RUN_ARRAYS),
+            *((name, array, self.num_entries) for name, array in self.columns.items()),
+        ):
             if len(array) != expected:
                 raise ValueError(
                     f"chunk of {self.game}: {name} has shape {array.shape}, not {expected} rows"
                 )
+
+    def _check_array(
+        self, name: str, array: object, dtype: type[np.generic], *, num_axes: int
+    ) -> None:
+        if not isinstance(array, np.ndarray):
+            raise ValueError(
+                f"chunk of {self.game}: {name} is no array but a {type(array).__name__}"
+            )
+        if array.ndim != num_axes:
+            raise ValueError(
+                f"chunk of {self.game}: {name} has shape {array.shape}, not {num_axes} axes"
+            )
+        if not np.can_cast(array.dtype, dtype, "safe"):
+            raise ValueError(
+                f"chunk of {self.game}: {name} has type {array.dtype}, expected {np.dtype(dtype)}"
+            )
 
     def _check_runs(self) -> None:
         if not len(self.lengths) or np.any(self.lengths < 0) or np.any(self.first_steps < 0):
@@ -160,57 +172,16 @@ class Chunk:
 
     def _check_values(self) -> None:
         version = self.weights_version
-        if not isinstance(version, int | np.integer) or not 0 <= version < 1 << 63:
-            raise ValueError(f"chunk of {self.game}: weights_version must be an int of 63 bits")
-        # Written so that nan fails too: a single one would spoil the sum tree or the student.
-        if not np.all((self.priorities >= 0) & (self.priorities < np.inf)):
-            raise ValueError(f"chunk of {self.game}: priorities must be finite and not negative")
-        # The student learns these; of its own logits, which it does not, the priorities would tell.
-        for name in ("rewards", "teacher_values", "teacher_logits", "teacher_features"):
-            if not are_finite(getattr(self, name)):
-                raise ValueError(f"chunk of {self.game}: {name} must be finite")
-        for name in ("epsilons", "discounts"):
-            values = getattr(self, name)
-            if not np.all((values >= 0) & (values <= 1)):
-                raise ValueError(f"chunk of {self.game}: {name} must lie between 0 and 1")
-
-
-CHECKED_AT_ONCE = 16_384
-"""Numbers that `are_finite` looks at in one piece. The C library keeps a large array that is freed
-for as long as its thread lives, and hundreds of threads store chunks."""
-
-
-def are_finite(values: NDArray[np.generic]) -> bool:
-    """As np.isfinite(values).all(), which takes fifty times as long for float16."""
-    if values.dtype != np.float16:
-        return bool(np.isfinite(values).all())
-    bits = values.view(np.uint16).reshape(-1)
-    for start in range(0, len(bits), CHECKED_AT_ONCE):
-        # Without the sign: infinite and nan have all bits of the exponent.
-        if int((bits[start : start + CHECKED_AT_ONCE] << 1).max()) >= 0xF800:
-            return False
-    return True
-
-
-_RUN_ARRAYS = ("streams", "first_steps", "lengths")
-# Type and number of axes of a chunk's arrays.
-_CHUNK_ARRAYS: dict[str, tuple[type[np.generic], int]] = {
-    "streams": (np.int64, 1),
-    "first_steps": (np.int64, 1),
-    "lengths": (np.int64, 1),
-    "frames": (np.uint8, 4),
-    "is_first": (np.bool_, 1),
-    "is_transition": (np.bool_, 1),
-    "actions": (np.int64, 1),
-    "rewards": (np.float32, 1),
-    "discounts": (np.float32, 1),
-    "epsilons": (np.float32, 1),
-    "student_logits": (np.float16, 2),
-    "teacher_logits": (np.float16, 2),
-    "teacher_features": (np.float16, 2),
-    "teacher_values": (np.float32, 1),
-    "priorities": (np.float32, 1),
-}
+        if not isinstance(version, int | np.integer) or not 0 <= version <= _MAX_INT64:
+            raise ValueError(
+                f"chunk of {self.game}: weights_version must be a whole number from 0 on that fits "
+                "into an int64"
+            )
+        for name, array in self.columns.items():
+            column = sent_column(name)
+            wrong = column and wrong_values(array, column.values)
+            if wrong:
+                raise ValueError(f"chunk of {self.game}: {name} {wrong}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,33 +233,68 @@ class ItemKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sequences:
+    """What makes the rows of a batch Q sequences of T consecutive steps, one after the other.
+
+    A sequence that ends early repeats its last step up to T: in those rows the loss weight is 0 and
+    the key is nobody's, all else is as in the last step.
+    """
+
+    length: int
+    """T."""
+    num_steps: Int64Array
+    """[Q] Steps of each sequence, 1 to T; the rows behind them are repetitions."""
+    bootstrap_observations: UInt8Array
+    """[Q, S*C, H, W] Observation after the last step; zeros where there is none."""
+    can_bootstrap: BoolArray
+    """[Q] Whether the observation after the last step is here. If not, and the last discount is
+    not 0, what became of the last step is not known."""
+
+    @property
+    def is_step(self) -> BoolArray:
+        """[Q, T] False for repetitions."""
+        is_step: BoolArray = np.arange(self.length) < self.num_steps[:, None]
+        return is_step
+
+    def part(self, part: slice) -> Sequences:
+        """Some of the sequences, as views."""
+        return Sequences(
+            length=self.length,
+            num_steps=self.num_steps[part],
+            bootstrap_observations=self.bootstrap_observations[part],
+            can_bootstrap=self.can_bootstrap[part],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleBatch:
-    """What the learner gets: transitions of all games, ordered by game."""
+    """What the learner gets: transitions of all games, ordered by game.
+
+    They are single steps, unless `sequences` says otherwise; with successors, if the objective
+    needs n-step returns.
+    """
 
     games: tuple[str, ...]
     keys: ItemKeys
     observations: UInt8Array
     """[B, S*C, H, W] Oldest frame first."""
-    actions: Int64Array
-    """[B]"""
-    student_logits: Float16Array
-    """[B, A] As they were when acting."""
-    teacher_logits: Float16Array
-    """[B, A]"""
-    teacher_features: Float16Array
-    """[B, D] D of the widest game, zeros behind a narrower game's features."""
-    teacher_values: Float32Array
-    """[B]"""
+    columns: Columns
+    """[B, ...] What was stored of each, by the names in replay.columns. An axis of the widest game;
+    zeros lie behind a narrower game's values."""
     inverse_probabilities: Float32Array
-    """[B] 1 / (N * P): N transitions of the game can be drawn, this one with probability P."""
+    """[B] 1 / (N * P): N transitions of the game can be drawn, this one with probability P. A step
+    of a sequence has that of the first step, which was drawn."""
     loss_weights: Float32Array
     """[B] Restore the configured balance of the games present when one yielded part of its share;
     mean 1."""
-    weights_versions: Int64Array
-    """[B] Encoded version of the weights that acted."""
     ages: Int64Array
     """[B] Entries of the same game that this shard has stored since."""
-    successors: Successors | None
+    successors: Successors | None = None
+    sequences: Sequences | None = None
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """One column [B, ...]."""
+        return self.columns[name]
 
     @property
     def game_index(self) -> Int64Array:
@@ -298,7 +304,7 @@ class SampleBatch:
     @property
     def batch_size(self) -> int:
         """B."""
-        return len(self.actions)
+        return len(self.observations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from networks.weights import WeightsVersion, take_snapshot
 from recipes.config import RunConfig
 from recipes.limits import choose_device
 from recipes.recipe import Recipe
+from replay.types import SampleBatch
 from teachers.shipped import shipped_experts
 
 _MAX_CAPACITY = 50_000
@@ -179,8 +180,8 @@ def count_flops(network: nn.Module, observation_shape: tuple[int, ...]) -> float
     return 3 * total
 
 
-def _batch_bytes(batch: Any) -> int:
-    """Of all arrays that a reader gets."""
-    names = ("observations", "actions", "student_logits", "teacher_logits", "teacher_features")
-    more = ("teacher_values", "inverse_probabilities", "loss_weights", "weights_versions", "ages")
-    return sum(getattr(batch, name).nbytes for name in (*names, *more))
+def _batch_bytes(batch: SampleBatch) -> int:
+    """Size of all arrays that a reader gets, but for the keys."""
+    weights_bytes = batch.inverse_probabilities.nbytes + batch.loss_weights.nbytes
+    columns_bytes = sum(column.nbytes for column in batch.columns.values())
+    return batch.observations.nbytes + weights_bytes + batch.ages.nbytes + columns_bytes

@@ -139,37 +139,27 @@ def write_items(recorded: RecordedPlay, path: Path) -> None:
     transitions that an actor sends at once. Transitions come chunk by chunk, the games in turn.
     """
     chunks = list(_in_turn(recorded))
-    frame_shape = chunks[0].frames.shape[2:]
+    frame_shape = chunks[0]["frames"].shape[2:]
     histories = _Histories()
     games = list(recorded.chunks)
     columns: dict[str, NDArray[Any]] = {
         "frames": np.concatenate(
-            [np.zeros((1, *frame_shape), np.uint8), *(chunk.frames[:, 0] for chunk in chunks)]
+            [np.zeros((1, *frame_shape), np.uint8), *(chunk["frames"][:, 0] for chunk in chunks)]
         ),
-        "stacks": np.concatenate([histories.of(chunk)[chunk.is_transition] for chunk in chunks]),
+        "stacks": np.concatenate([histories.of(chunk)[chunk["is_transition"]] for chunk in chunks]),
         "streams": np.concatenate([_stream_of_rows(chunk, games) for chunk in chunks]),
         "weights_versions": np.concatenate(
             [np.full(chunk.num_transitions, chunk.weights_version, np.int64) for chunk in chunks]
         ),
         "chunk_size": np.array(recorded.entries_per_chunk()),
     }
-    for name in _COLUMNS:
-        parts = [getattr(chunk, name)[chunk.is_transition] for chunk in chunks]
+    apart = ("frames", "is_first", "is_transition")
+    for name in chunks[0].columns.keys() - set(apart):
+        parts = [chunk[name][chunk["is_transition"]] for chunk in chunks]
         columns[name] = np.concatenate(parts)
     np.savez(path, allow_pickle=False, **columns)
 
 
-_COLUMNS = (
-    "actions",
-    "rewards",
-    "discounts",
-    "epsilons",
-    "student_logits",
-    "teacher_logits",
-    "teacher_features",
-    "teacher_values",
-    "priorities",
-)
 _NUM_STACK = 4
 
 
@@ -189,7 +179,7 @@ class _Histories:
             stack = self._newest.get(key, [0] * _NUM_STACK)
             for _ in range(length):
                 self._num_frames += 1
-                before = [0] * (_NUM_STACK - 1) if chunk.is_first[row] else stack[1:]
+                before = [0] * (_NUM_STACK - 1) if chunk["is_first"][row] else stack[1:]
                 stack = [*before, self._num_frames]
                 stacks[row] = stack
                 row += 1
@@ -200,7 +190,8 @@ class _Histories:
 def _stream_of_rows(chunk: Chunk, games: Sequence[str]) -> Int64Array:
     """[T] For each transition, a number that no stream of another game has."""
     numbers: Int64Array = chunk.streams * len(games) + games.index(chunk.game)
-    return np.repeat(numbers, chunk.lengths)[chunk.is_transition]
+    rows: Int64Array = np.repeat(numbers, chunk.lengths)[chunk["is_transition"]]
+    return rows
 
 
 def _in_turn(recorded: RecordedPlay) -> Iterator[Chunk]:

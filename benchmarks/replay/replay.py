@@ -98,7 +98,7 @@ def replay_settings(recipe: Recipe, recorded: RecordedPlay) -> dict[str, Any]:
         "num_batch_slots": config.num_batch_slots,
         "entries_per_chunk": recorded.entries_per_chunk(),
         "bytes_per_chunk": recorded.bytes_per_chunk(),
-        "num_teacher_features": recipe.table_spec(recipe.games[0], 1).num_teacher_features,
+        "num_teacher_features": recipe.table_spec(recipe.games[0], 1).entry.num_teacher_features,
         "players": recorded.players,
         "memcpy_source_bytes": copy_source_bytes(recipe),
     }

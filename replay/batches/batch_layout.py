@@ -7,7 +7,7 @@ arrays of a batch are views of the block, so filling them fills the block.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay.storage.ring import TableSpec
-from replay.types import ItemKeys, SampleBatch, Successors, UInt8Array
+from replay.types import ItemKeys, SampleBatch, Sequences, Successors, UInt8Array
 
 _ALIGNMENT = 64
 """Bytes; a cache line, and enough for every type."""
@@ -33,7 +33,7 @@ class ArrayPlace:
 
     @property
     def num_bytes(self) -> int:
-        """Of the array."""
+        """Size of the array."""
         return np.dtype(self.dtype).itemsize * prod(self.shape)
 
 
@@ -44,14 +44,17 @@ class BatchLayout:
     games: tuple[str, ...]
     places: tuple[ArrayPlace, ...]
     num_bytes: int
-    """Of the block, a multiple of the alignment."""
+    """Size of the block, a multiple of the alignment."""
+    sequence_length: int = 1
+    """Steps of each sequence; 1 for single steps."""
 
     @classmethod
     def of_tables(cls, specs: Sequence[TableSpec], batch_size: int) -> BatchLayout:
         """The layout of batches of these tables, which fit into one batch."""
-        return cls.of_arrays(
+        layout = cls.of_arrays(
             tuple(spec.game for spec in specs), _arrays_of_batch(specs, batch_size)
         )
+        return replace(layout, sequence_length=specs[0].sequence_length)
 
     @classmethod
     def of_arrays(
@@ -77,49 +80,56 @@ class BatchLayout:
 
     def batch(self, block: UInt8Array, *, shard: int) -> SampleBatch:
         """The batch in a block [num_bytes]; its arrays are views of it."""
-        arrays = self.views(block)
-        keys = {name: arrays.pop(name) for name in _KEY_ARRAYS}
-        successors = {name: arrays.pop(name) for name in _SUCCESSOR_ARRAYS if name in arrays}
+        parts: dict[str, dict[str, NDArray[Any]]] = {}
+        for name, array in self.views(block).items():
+            part, _, name = name.rpartition("/")
+            parts.setdefault(part, {})[name] = array
+        sequences = parts.get("sequences")
         return SampleBatch(
             games=self.games,
-            keys=ItemKeys(shard=shard, **keys),
-            successors=Successors(**successors) if successors else None,
-            **arrays,
+            keys=ItemKeys(shard=shard, **parts["keys"]),
+            columns=parts["columns"],
+            successors=Successors(**parts["successors"]) if "successors" in parts else None,
+            sequences=Sequences(length=self.sequence_length, **sequences) if sequences else None,
+            **parts[""],
         )
-
-
-_KEY_ARRAYS = ("game_index", "slots", "generations")
-_SUCCESSOR_ARRAYS = ("rewards", "discounts", "lengths", "bootstrap_observations")
 
 
 def _arrays_of_batch(
     specs: Sequence[TableSpec], batch_size: int
 ) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
-    """Type and shape of every array of a SampleBatch, those of its parts among them."""
+    """Type and shape of every array of a SampleBatch; those of its parts as PART/NAME."""
     spec = specs[0]
-    num_features = max(spec.num_teacher_features for spec in specs)
     rows = (batch_size,)
     arrays: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
         "observations": (np.uint8, (*rows, *spec.observation_shape)),
-        "game_index": (np.int64, rows),
-        "slots": (np.int64, rows),
-        "generations": (np.int64, rows),
-        "actions": (np.int64, rows),
-        "student_logits": (np.float16, (*rows, spec.num_actions)),
-        "teacher_logits": (np.float16, (*rows, spec.num_teacher_actions)),
-        "teacher_features": (np.float16, (*rows, num_features)),
-        "teacher_values": (np.float32, rows),
+        "keys/game_index": (np.int64, rows),
+        "keys/slots": (np.int64, rows),
+        "keys/generations": (np.int64, rows),
         "inverse_probabilities": (np.float32, rows),
         "loss_weights": (np.float32, rows),
-        "weights_versions": (np.int64, rows),
         "ages": (np.int64, rows),
     }
+    for column in spec.entry.columns:
+        if column.travels == "batches" or (
+            column.travels == "sequences" and spec.sequence_length > 1
+        ):
+            shapes = [other.entry.row_shape(column) for other in specs]
+            widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+            arrays[f"columns/{column.name}"] = (column.dtype, (*rows, *widest))
     if spec.num_successors:
         steps = (batch_size, spec.num_successors)
         arrays |= {
-            "rewards": (np.float32, steps),
-            "discounts": (np.float32, steps),
-            "lengths": (np.int64, rows),
-            "bootstrap_observations": (np.uint8, (*rows, *spec.observation_shape)),
+            "successors/rewards": (np.float32, steps),
+            "successors/discounts": (np.float32, steps),
+            "successors/lengths": (np.int64, rows),
+            "successors/bootstrap_observations": (np.uint8, (*rows, *spec.observation_shape)),
+        }
+    if spec.sequence_length > 1:
+        each = (batch_size // spec.sequence_length,)
+        arrays |= {
+            "sequences/num_steps": (np.int64, each),
+            "sequences/can_bootstrap": (np.bool_, each),
+            "sequences/bootstrap_observations": (np.uint8, (*each, *spec.observation_shape)),
         }
     return arrays

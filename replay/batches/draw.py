@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replay.batches.batch_layout import BatchLayout
+from replay.storage.links import NO_SLOT
 from replay.storage.ring import TableSpec, TransitionRing
+from replay.storage.sequences import SequenceSlots
 from replay.storage.table import Drawn, ReplayTable
-from replay.types import SampleBatch
+from replay.types import Int64Array, SampleBatch, Sequences
+
+_LARGE_ROW_BYTES = 256
+"""From here on a row is worth fetching into the caches before it is copied."""
 
 
-def check_tables(tables: Sequence[TableSpec]) -> None:
-    """Raises ValueError unless transitions of all the tables fit into one batch."""
+def check_tables(tables: Sequence[TableSpec], *, batch_size: int) -> None:
+    """Raises ValueError unless transitions of all the tables fit into one batch of this size."""
     if not tables:
         raise ValueError("a replay shard needs at least one game")
     games = [spec.game for spec in tables]
@@ -21,13 +28,27 @@ def check_tables(tables: Sequence[TableSpec]) -> None:
         raise ValueError(f"a replay shard was given two tables of one game: {', '.join(games)}")
     first = tables[0]
     for spec in tables[1:]:
-        for name in ("observation_shape", "num_actions", "num_teacher_actions", "num_successors"):
-            mine, other = getattr(first, name), getattr(spec, name)
+        for name, mine, other in _that_must_agree(first, spec):
             if mine != other:
                 raise ValueError(
                     f"{first.game} and {spec.game} do not fit into one batch: {name} is {mine} "
                     f"and {other}"
                 )
+    length = first.sequence_length
+    if batch_size % length:
+        fewer = batch_size - batch_size % length
+        raise ValueError(
+            f"replay.batch_size ({batch_size}) must be a multiple of the {length} steps of each "
+            f"sequence; use {f'{fewer} or ' if fewer else ''}{fewer + length}"
+        )
+
+
+def _that_must_agree(first: TableSpec, second: TableSpec) -> Iterator[tuple[str, object, object]]:
+    """(name, value of the one, value of the other) of what all tables of a batch have alike."""
+    for name in ("observation_shape", "num_successors", "sequence_length"):
+        yield name, getattr(first, name), getattr(second, name)
+    for name in ("num_actions", "num_teacher_actions", "extra_columns"):
+        yield name, getattr(first.entry, name), getattr(second.entry, name)
 
 
 def empty_batch(specs: Sequence[TableSpec], batch_size: int, *, shard: int) -> SampleBatch:
@@ -37,37 +58,54 @@ def empty_batch(specs: Sequence[TableSpec], batch_size: int, *, shard: int) -> S
 
 
 def draw_batch(
-    tables: Sequence[ReplayTable],
-    counts: Sequence[int],
-    *,
-    loss_weights: Sequence[float],
-    out: SampleBatch,
-) -> None:
+    tables: Sequence[ReplayTable], counts: Sequence[int], *, out: SampleBatch
+) -> list[int]:
     """Draw transitions and gather all that the learner needs of them into `out`.
+
+    All arrays are filled but the loss weights, which depend on what was found.
 
     Args:
         tables: of all games; those that give transitions must have some that are ready.
-        counts: [G], transitions of each game.
-        loss_weights: [G], weight of each game's transitions.
-        out: a batch of as many transitions, whose arrays are filled.
+        counts: [G], rows of each game; multiples of the length of sequences.
+        out: a batch of as many rows, whose arrays are filled.
+
+    Returns:
+        [G] Steps drawn of each game: its rows without those that repeat a sequence's last step.
     """
     drawn = []
+    num_steps = [0] * len(tables)
     start = 0
     for index, count in enumerate(counts):
         if count:
             rows = slice(start, start + count)
             out.keys.game_index[rows] = index
-            out.loss_weights[rows] = loss_weights[index]
             table = tables[index]
             found = table.sample(count)
             _fill_labels(table.ring, found, out, rows)
-            drawn.append((table.ring, found.slots, rows))
+            num_steps[index] = found.num_steps
+            drawn.append((table.ring, found, rows))
             start += count
     # Last, of all games: they are megabytes, and drive all else out of the processor's caches.
-    for ring, slots, rows in drawn:
-        ring.gather_observations(slots, out.observations[rows])
+    for ring, found, rows in drawn:
+        ring.gather_observations(found.slots, out.observations[rows])
         if out.successors is not None:
-            ring.gather_successors(slots, out.successors.rows(rows))
+            ring.gather_successors(found.slots, out.successors.rows(rows))
+        if out.sequences is not None and found.sequences is not None:
+            _fill_sequences(ring, found.sequences, out.sequences, rows)
+    return num_steps
+
+
+def weigh_rows(batch: SampleBatch, counts: Sequence[int], loss_weights: Sequence[float]) -> None:
+    """Fill a batch's loss weights.
+
+    Args:
+        batch: drawn, [G] `counts` rows of each game.
+        counts: its rows of each game.
+        loss_weights: [G] Weight of a step of each game; rows that repeat a step have none.
+    """
+    batch.loss_weights[:] = np.repeat(loss_weights, counts)
+    if batch.sequences is not None:
+        batch.loss_weights[~batch.sequences.is_step.reshape(-1)] = 0.0
 
 
 def _fill_labels(ring: TransitionRing, drawn: Drawn, out: SampleBatch, rows: slice) -> None:
@@ -77,20 +115,31 @@ def _fill_labels(ring: TransitionRing, drawn: Drawn, out: SampleBatch, rows: sli
     out.keys.generations[rows] = drawn.generations
     out.ages[rows] = drawn.ages
     out.inverse_probabilities[rows] = drawn.inverse_probabilities
-    out.actions[rows] = ring.actions.take(slots)
-    for name in _GATHERED:
-        # Clipped instead of checked: only then does NumPy copy straight to where it is told to.
-        getattr(ring, name).take(slots, axis=0, out=getattr(out, name)[rows], mode="clip")
-    width = ring.spec.num_teacher_features
-    features = out.teacher_features[rows]
-    if width:
+    for name, values in out.columns.items():
+        _gather(ring[name], slots, values[rows])
+
+
+def _gather(stored: NDArray[Any], slots: Int64Array, out: NDArray[Any]) -> None:
+    """Copy rows of a column to `out`, which may be wider: zeros lie behind them then."""
+    if out.ndim > 1 and stored.shape[1] != out.shape[1]:
+        out[:, : stored.shape[1]] = stored.take(slots, axis=0)
+        out[:, stored.shape[1] :] = 0
+        return
+    if stored.dtype != out.dtype:
+        out[:] = stored.take(slots, axis=0)
+        return
+    if stored.strides[0] >= _LARGE_ROW_BYTES:
         # As for frames (frame_store.py): rows lie all over memory, and are asked for all at once.
-        ring.teacher_features[:, 0][slots]
-    if width == features.shape[1]:
-        ring.teacher_features.take(slots, axis=0, out=features, mode="clip")
-    else:
-        features[:, :width] = ring.teacher_features[slots]
-        features[:, width:] = 0
+        stored[:, 0][slots]
+    # Clipped instead of checked: only then does NumPy copy straight to where it is told to.
+    stored.take(slots, axis=0, out=out, mode="clip")
 
 
-_GATHERED = ("student_logits", "teacher_logits", "teacher_values", "weights_versions")
+def _fill_sequences(
+    ring: TransitionRing, found: SequenceSlots, out: Sequences, rows: slice
+) -> None:
+    """Copy what is known of sequences as a whole to those of a batch that are in some rows."""
+    part = out.part(slice(rows.start // out.length, rows.stop // out.length))
+    part.num_steps[:] = found.num_steps
+    part.can_bootstrap[:] = found.bootstrap_slots != NO_SLOT
+    ring.gather_observations(found.bootstrap_slots, part.bootstrap_observations)

@@ -109,6 +109,5 @@ class BatchAllotment:
             shares = [1.0 if count else 0.0 for count in counts]
             total = sum(shares)
         return [
-            share / total * self._batch_size / max(n, 1)
-            for share, n in zip(shares, counts, strict=True)
+            share / total * sum(counts) / max(n, 1) for share, n in zip(shares, counts, strict=True)
         ]

@@ -33,6 +33,7 @@ class _Terms:
     min_sizes: list[int]
     """Transitions of each game that learning waits for."""
     allotment: BatchAllotment
+    """Divides a batch in whole draws: single steps, or sequences."""
     batch_weight: float
     """Mean loss weight of a transition. Shards give equally many batches, but a game that is only
     in some of them must not have less of a say for it, nor the others more: so a batch weighs what
@@ -61,9 +62,8 @@ class Pacing:
         self._tables = tables
         self._games = tuple(table.spec.game for table in tables)
         self._largest_insert = [0] * len(tables)
-        self._largest_draw = [0] * len(tables)
-        self._draws: list[list[int]] = [[] for _ in tables]
-        """Sizes of the draws outside of batches that go on, by game."""
+        self._steps_per_draw = tables[0].spec.sequence_length
+        self._draws_per_batch = config.batch_size // self._steps_per_draw
         self._turns = Turns(len(tables))
         self.total = self._build_limiter()
         self.by_game = [self._build_limiter() for _ in tables]
@@ -86,7 +86,7 @@ class Pacing:
             min_sizes=[
                 slices[game].part_of(self._config.min_size_per_game) for game in self._games
             ],
-            allotment=BatchAllotment(shares, self._config.batch_size),
+            allotment=BatchAllotment(shares, self._draws_per_batch),
             batch_weight=sum(shares) / sum(settings[game].share for game in self._games),
         )
 
@@ -131,11 +131,10 @@ class Pacing:
     def _check_can_progress(self, terms: _Terms, index: int, insert_size: int) -> None:
         config = self._config
         if config.pin_every_game:
-            size = max(terms.allotment.most_wanted[index], self._largest_draw[index])
+            size = terms.allotment.most_wanted[index] * self._steps_per_draw
             self.by_game[index].check_can_progress(insert_size=insert_size, sample_size=size)
             return
-        size = max(config.batch_size, *self._largest_draw)
-        self.total.check_can_progress(insert_size=insert_size, sample_size=size)
+        self.total.check_can_progress(insert_size=insert_size, sample_size=config.batch_size)
         # Inserting waits when more than error_buffer - insert_size * samples_per_insert samples
         # are due. Of those, and of what came before the start, the caps must leave a whole batch.
         # No cap is below samples_per_insert, so whatever game was inserted, it can give its part.
@@ -164,17 +163,7 @@ class Pacing:
         """
         if self._config.pin_every_game:
             return self.by_game[index].can_insert(size)
-        if self._lacks_data(index):
-            return True
         return self.total.can_insert(size) and self._turns.is_turn_of(index, waiting)
-
-    def _lacks_data(self, index: int) -> bool:
-        """Whether a draw of this game alone waits for its cap.
-
-        Other games may have filled the band meanwhile, and nobody else may be drawing: then only
-        this game's data end the wait. The draw takes out of the band what they are too many.
-        """
-        return any(size > self._left_of_cap(index) for size in self._draws[index])
 
     def can_sample(self) -> bool:
         """Whether a batch may be drawn now."""
@@ -182,22 +171,27 @@ class Pacing:
         # Pinned games bound their sum by themselves; a second bound would let them wait for it.
         if not self._config.pin_every_game and not self.total.can_sample(size):
             return False
-        return self.started and sum(self._allowances()) >= size
+        return self.started and sum(self._allowances()) >= self._draws_per_batch
 
     @property
     def wanted(self) -> list[int]:
-        """[G] Transitions of each game in the next batch, if none is short of data."""
-        return self._terms.allotment.wanted
+        """[G] Rows of each game in the next batch, if none is short of data."""
+        return [draws * self._steps_per_draw for draws in self._terms.allotment.wanted]
 
-    def allot(self) -> tuple[list[int], list[float]]:
-        """(transitions, loss weight) [G] of each game in the next batch; `can_sample` first."""
-        terms = self._terms
-        counts = terms.allotment.allot(self._allowances())
-        weights = terms.allotment.loss_weights(counts)
-        return counts, [terms.batch_weight * weight for weight in weights]
+    def allot(self) -> list[int]:
+        """[G] Rows of each game in the next batch; `can_sample` first."""
+        draws = self._terms.allotment.allot(self._allowances())
+        return [count * self._steps_per_draw for count in draws]
+
+    def loss_weights(self, num_steps: Sequence[int]) -> list[float]:
+        """[G] Loss weight of each game's steps in a batch that holds so many of each."""
+        weights = self._terms.allotment.loss_weights(num_steps)
+        # Rows that repeat a sequence's last step weigh nothing; the others make up for them.
+        scale = self._terms.batch_weight * (self._config.batch_size / sum(num_steps))
+        return [scale * weight for weight in weights]
 
     def _allowances(self) -> list[int]:
-        """[G] The most that may be drawn of each game now."""
+        """[G] The most draws that may be made of each game now."""
         return [
             self._allowance(index) if table.num_ready else 0
             for index, table in enumerate(self._tables)
@@ -206,42 +200,14 @@ class Pacing:
     def _allowance(self, index: int) -> int:
         if self._config.pin_every_game:
             wanted = self._terms.allotment.wanted[index]
-            return wanted if self.by_game[index].can_sample(wanted) else 0
-        return min(self._config.batch_size, max(0, self._left_of_cap(index)))
+            return wanted if self.by_game[index].can_sample(wanted * self._steps_per_draw) else 0
+        left = max(0, self._left_of_cap(index)) // self._steps_per_draw
+        return min(self._draws_per_batch, left)
 
     def _left_of_cap(self, index: int) -> int:
         # A game may also draw on what it stored before learning started, hence the table's counts.
         counts = self._tables[index].counts
         return math.ceil(self._terms.caps[index] * counts.inserted) - counts.sampled
-
-    def begin_draw(self, index: int, size: int) -> None:
-        """Note that so many transitions of one game are to be drawn outside of a batch.
-
-        ValueError if they could never be drawn at once.
-        """
-        pinned = self._config.pin_every_game
-        limiter = self.by_game[index] if pinned else self.total
-        insert_size = self._largest_insert[index] if pinned else max(self._largest_insert)
-        limiter.check_can_progress(insert_size=insert_size, sample_size=size)
-        self._largest_draw[index] = max(self._largest_draw[index], size)
-        self._draws[index].append(size)
-
-    def end_draw(self, index: int, size: int) -> None:
-        """That draw goes on no more, whether or not it was let through."""
-        self._draws[index].remove(size)
-
-    def can_draw(self, index: int, size: int) -> bool:
-        """Whether `size` transitions of one game may be drawn now, outside of a batch."""
-        if not self.started or not self._tables[index].num_ready:
-            return False
-        if self._config.pin_every_game:
-            return self.by_game[index].can_sample(size)
-        return self.total.can_sample(size) and self._left_of_cap(index) >= size
-
-    def count_draw(self, index: int, size: int) -> None:
-        """Note that transitions of one game were drawn outside of a batch."""
-        self.total.count_sample(size)
-        self.by_game[index].count_sample(size)
 
     def count_insert(self, index: int, size: int) -> None:
         """Note that transitions of a game were stored."""
@@ -252,11 +218,14 @@ class Pacing:
         # After counting: the limiters count from the start, and these came before it.
         self.maybe_start()
 
-    def count_batch(self, counts: Sequence[int]) -> None:
-        """Note that a batch as `allot` has divided it was drawn."""
+    def count_batch(self, num_steps: Sequence[int]) -> None:
+        """Note that a batch as `allot` has divided it was drawn, with so many steps of each game.
+
+        Sequences that have ended early hold fewer steps than they have rows.
+        """
         self._terms.allotment.advance()
-        self.total.count_sample(self._config.batch_size)
-        for limiter, count in zip(self.by_game, counts, strict=True):
+        self.total.count_sample(sum(num_steps))
+        for limiter, count in zip(self.by_game, num_steps, strict=True):
             limiter.count_sample(count)
 
     def state(self) -> tuple[list[LimiterState], list[float]]:

@@ -45,7 +45,7 @@ def build_sampler(config: ReplayConfig, spec: TableSpec) -> Sampler:
         return by_priority()
     if config.sampler == "rank":
         return by_rank()
-    if spec.num_teacher_actions == 0:
+    if spec.entry.num_teacher_actions == 0:
         raise ValueError(
             "replay.sampler hierarchical parts transitions by their teacher's values, but "
             f"{spec.game} has no teacher; use uniform, proportional or rank"

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay.snapshots.snapshot_files import Document
-from replay.storage.stored_columns import Columns
-from replay.types import BoolArray
+from replay.types import BoolArray, Columns
 
 _KINDS = "biuf"  # Truth values and numbers; never objects.
 

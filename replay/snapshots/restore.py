@@ -29,9 +29,8 @@ from replay.snapshots.snapshot_files import (
     manifest_name,
     read_document,
 )
-from replay.storage.stored_columns import Columns
 from replay.storage.table import ReplayTable, TableCounts
-from replay.types import STREAMS_PER_ACTOR_BITS, Int64Array
+from replay.types import STREAMS_PER_ACTOR_BITS, Columns, Int64Array
 
 _FOLDER = re.compile(r"^shard-(\d+)-of-(\d+)$")
 

@@ -34,8 +34,7 @@ from replay.snapshots.snapshot_files import (
     write_document,
 )
 from replay.storage.ring import TableSpec
-from replay.storage.stored_columns import Columns
-from replay.types import STREAMS_PER_ACTOR_BITS, Int64Array
+from replay.types import STREAMS_PER_ACTOR_BITS, Columns, Int64Array
 
 SEGMENT_ENTRIES = 2_048
 """Entries in a segment; the newest one has fewer and is written again by the next snapshot."""
@@ -231,7 +230,7 @@ class SnapshotWriter:
                     slots = table.ring.slots_of(wanted)
                     here = slots >= 0
                     generations.append(wanted[here])
-                    priorities.append(table.ring.priorities[slots[here]])
+                    priorities.append(table.ring["priorities"][slots[here]])
                     times.append(table.times_sampled(slots[here]))
         empty: Int64Array = np.zeros(0, np.int64)
         held = np.concatenate([empty, *generations])
@@ -270,14 +269,17 @@ class SnapshotWriter:
 
 def describe_shape(spec: TableSpec) -> Document:
     """What entries of two tables must have in common."""
-    return {
-        "frame_shape": list(spec.frame_shape),
+    entry = spec.entry
+    shape = {
+        "frame_shape": list(entry.frame_shape),
         "num_stack": spec.num_stack,
-        "num_actions": spec.num_actions,
-        "num_teacher_actions": spec.num_teacher_actions,
-        "num_teacher_features": spec.num_teacher_features,
+        "num_actions": entry.num_actions,
+        "num_teacher_actions": entry.num_teacher_actions,
+        "num_teacher_features": entry.num_teacher_features,
         "num_successors": spec.num_successors,
     }
+    # Left out where there are none, so that they fit into what was written before there were any.
+    return shape | ({"extra_columns": list(entry.extra_columns)} if entry.extra_columns else {})
 
 
 def _stretches(segments: list[Segment]) -> Iterator[tuple[int, int]]:

@@ -18,8 +18,7 @@ import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.storage.stored_columns import Columns
-from replay.types import Int64Array, UInt8Array
+from replay.types import Columns, Int64Array, UInt8Array
 
 Compression: TypeAlias = Literal["none", "lz4"]
 

@@ -41,8 +41,8 @@ class StreamLinks:
         # One place more: NO_SLOT as an index means the last place, so it leads to itself. Links
         # have the type of an index, so they are followed without a copy.
         self._back = np.full(capacity + 1, NO_SLOT, np.int64)
-        self.previous = self._back[:-1]
-        self.next = np.full(capacity, NO_SLOT, np.int64)
+        self._forward = np.full(capacity + 1, NO_SLOT, np.int64)
+        self.previous, self.next = self._back[:-1], self._forward[:-1]
         self._tails: dict[int, _Tail] = {}
 
     def check_order(self, chunk: Chunk) -> None:
@@ -97,8 +97,8 @@ class StreamLinks:
         """Connect each entry with the one before it, unless an episode starts or steps are lost."""
         stops = np.cumsum(chunk.lengths)
         starts = stops - chunk.lengths
-        self.is_first[slots] = chunk.is_first
-        self.is_transition[slots] = chunk.is_transition
+        self.is_first[slots] = chunk["is_first"]
+        self.is_transition[slots] = chunk["is_transition"]
         self.streams[slots] = np.repeat(chunk.streams, chunk.lengths)
         steps = np.repeat(chunk.first_steps - starts, chunk.lengths) + np.arange(len(slots))
         self.steps[slots] = steps
@@ -113,7 +113,7 @@ class StreamLinks:
             previous[start] = tail.slot if tail is not None and goes_on else NO_SLOT
             self._tails[stream] = _Tail(int(slots[stop - 1]), int(steps[stop - 1]))
         # Nothing follows the last observation of a truncated episode, whatever the chunk says.
-        follows = (previous >= 0) & ~chunk.is_first & self.is_transition[previous]
+        follows = (previous >= 0) & ~chunk["is_first"] & self.is_transition[previous]
         self.previous[slots] = np.where(follows, previous, NO_SLOT)
         self.next[slots] = NO_SLOT
         self.next[previous[follows]] = slots[follows]
@@ -153,6 +153,14 @@ class StreamLinks:
             # Wrapped instead of checked: only then does NumPy write straight to where it is told.
             self._back.take(stack[row], out=stack[row - 1], mode="wrap")
         return np.ascontiguousarray(stack.T)
+
+    def path(self, slots: Int64Array, length: int) -> Int64Array:
+        """Slots [length + 1, B] of each entry and of those that follow it; -1 behind the last."""
+        path = np.empty((length + 1, len(slots)), np.int64)
+        path[0] = slots
+        for row in range(length):
+            self._forward.take(path[row], out=path[row + 1], mode="wrap")
+        return path
 
     def history(self, slots: Int64Array, num_stack: int) -> tuple[Int64Array, BoolArray]:
         """(what `stacks` gives; bool [B] whether all frames of each are here)."""

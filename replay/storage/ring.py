@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.columns import EntryShape
 from replay.storage.frame_store import Compression, build_frame_store
 from replay.storage.links import NO_SLOT, StreamLinks
-from replay.storage.stored_columns import Columns, check_columns, newest_rows
-from replay.types import BoolArray, Chunk, Int64Array, Successors, UInt8Array
+from replay.storage.stored_columns import check_columns, newest_rows
+from replay.types import BoolArray, Chunk, Columns, Int64Array, Successors, UInt8Array
 
 _MAX_ACTIONS = 256  # An action is stored in one byte.
 _COPIED_AT_ONCE = 4_096  # Entries; bounds what a change of capacity needs besides both rings.
@@ -33,46 +35,47 @@ class TableSpec:
     game: str
     capacity: int
     """Entries kept; the oldest is overwritten first."""
-    frame_shape: tuple[int, int, int]
-    """One frame [C, H, W]."""
+    entry: EntryShape
     num_stack: int
     """Frames per observation."""
-    num_actions: int
-    """Width of the student's logits."""
-    num_teacher_actions: int
-    """Width of the teacher's logits; 0 without a teacher."""
-    num_teacher_features: int
-    """Width of the teacher's features; 0 when they are not stored."""
-    num_successors: int
-    """Steps a transition must be followed by before it can be sampled: n of n-step, else 0."""
+    num_successors: int = 0
+    """Steps whose rewards are returned with a transition: n of n-step, else 0."""
+    sequence_length: int = 1
+    """Consecutive steps that a batch holds of whatever was drawn; 1: single steps."""
     compression: Compression = "none"
-    """Of frames."""
+    """How frames are stored."""
     sampler_bytes: int = 32
-    """Memory of one slot in the sampler; here that of a sum tree at its worst."""
+    """Memory of one slot in the sampler; the default is that of a sum tree at its worst."""
+
+    @property
+    def num_following(self) -> int:
+        """Steps that must have followed a transition before it can be drawn, unless it ended."""
+        # A sequence needs what follows its last step, too: returns bootstrap from there.
+        after_sequence = self.sequence_length if self.sequence_length > 1 else 0
+        return max(self.num_successors, after_sequence)
 
     @property
     def observation_shape(self) -> tuple[int, int, int]:
         """[S*C, H, W]."""
-        channels, height, width = self.frame_shape
+        channels, height, width = self.entry.frame_shape
         return (self.num_stack * channels, height, width)
 
     @property
     def label_bytes(self) -> int:
-        """Memory of one slot without its frame: labels, bookkeeping and the sampler's part."""
-        labels = 2 * (self.num_actions + self.num_teacher_actions + self.num_teacher_features)
-        return labels + _BOOKKEEPING_BYTES + self.sampler_bytes
+        """Memory of one slot without its frame: columns, bookkeeping and the sampler's part."""
+        return self.entry.row_bytes + _BOOKKEEPING_BYTES + self.sampler_bytes
 
     @property
     def raw_bytes_per_entry(self) -> int:
         """Memory of one slot, were its frame not compressed."""
-        return int(np.prod(self.frame_shape)) + self.label_bytes
+        return int(np.prod(self.entry.frame_shape)) + self.label_bytes
 
     @property
     def bytes_per_entry(self) -> int:
         """Memory of one slot; of compressed frames a guess, and on the safe side for Atari."""
         if self.compression == "none":
             return self.raw_bytes_per_entry
-        return int(np.prod(self.frame_shape)) // _SAFE_COMPRESSION + self.label_bytes
+        return int(np.prod(self.entry.frame_shape)) // _SAFE_COMPRESSION + self.label_bytes
 
     @property
     def nbytes(self) -> int:
@@ -80,26 +83,10 @@ class TableSpec:
         return self.capacity * self.bytes_per_entry
 
 
-# Links 2 x 8, generation 8, stream 8, step 8, action 1, reward 4, discount 4, epsilon 4,
-# value 4, priority 4, version 8, times sampled 4, three flags.
-_BOOKKEEPING_BYTES = 76
+# Beside the columns: links 2 x 8, times sampled 4, whether it is ready 1.
+_BOOKKEEPING_BYTES = 21
 # Frames of Atari games become 8 to 30 times smaller.
 _SAFE_COMPRESSION = 4
-
-
-_CHUNK_COLUMNS = (
-    "actions",
-    "rewards",
-    "discounts",
-    "epsilons",
-    "student_logits",
-    "teacher_logits",
-    "teacher_features",
-    "teacher_values",
-    "priorities",
-)
-_STORED_COLUMNS = (*_CHUNK_COLUMNS, "weights_versions", "generations")
-_LINK_COLUMNS = ("streams", "steps", "is_first", "is_transition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,33 +112,37 @@ class TransitionRing:
 
         ValueError for a capacity that is too small or more actions than a byte can tell apart.
         """
-        if spec.capacity < 2 * (spec.num_stack + spec.num_successors):
+        least = 2 * (spec.num_stack + spec.num_following)
+        if spec.capacity < least:
             raise ValueError(
-                f"replay capacity of {spec.game} is {spec.capacity}; it must be at least "
-                f"{2 * (spec.num_stack + spec.num_successors)}"
+                f"replay capacity of {spec.game} is {spec.capacity}; it must be at least {least}"
             )
-        if not 1 <= spec.num_actions <= _MAX_ACTIONS:
+        if not 1 <= spec.entry.num_actions <= _MAX_ACTIONS:
             raise ValueError(
-                f"{spec.game} has {spec.num_actions} actions; replay stores 1 to {_MAX_ACTIONS}"
+                f"{spec.game} has {spec.entry.num_actions} actions; replay stores 1 to "
+                f"{_MAX_ACTIONS}"
             )
         self.spec = spec
         size = spec.capacity
-        self.frames = build_frame_store(spec.compression, size, spec.frame_shape)
+        self.frames = build_frame_store(spec.compression, size, spec.entry.frame_shape)
         self.links = StreamLinks(size)
-        self.actions = np.zeros(size, np.uint8)
-        self.rewards = np.zeros(size, np.float32)
-        self.discounts = np.zeros(size, np.float32)
-        self.epsilons = np.zeros(size, np.float32)
-        self.student_logits = np.zeros((size, spec.num_actions), np.float16)
-        self.teacher_logits = np.zeros((size, spec.num_teacher_actions), np.float16)
-        self.teacher_features = np.zeros((size, spec.num_teacher_features), np.float16)
-        self.teacher_values = np.zeros(size, np.float32)
-        self.priorities = np.zeros(size, np.float32)
-        self.weights_versions = np.zeros(size, np.int64)
-        self.generations = np.full(size, -1, np.int64)
+        self._stored: dict[str, NDArray[Any]] = {}
+        for column in spec.entry.columns:
+            if column.kept_by == "links":
+                self._stored[column.name] = getattr(self.links, column.name)
+            elif column.kept_by == "ring":
+                shape = (size, *spec.entry.row_shape(column))
+                self._stored[column.name] = np.zeros(shape, column.stored_dtype or column.dtype)
+        self._sent = [c.name for c in spec.entry.sent_columns if c.kept_by == "ring"]
+        self.generations: Int64Array = self._stored["generations"]
+        self.generations[:] = -1
         self._num_added = 0
         self._num_written = 0  # Since this ring was made; its remainder is the next slot.
         self._stretches = [_Stretch(0, 0)]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """One column by slot, [capacity, ...]; not that of the frames."""
+        return self._stored[name]
 
     @property
     def num_added(self) -> int:
@@ -189,28 +180,43 @@ class TransitionRing:
         return np.where(self.generations[slots] == generations, slots, NO_SLOT)
 
     def check_fits(self, chunk: Chunk) -> None:
-        """Raises ValueError if the chunk is malformed or does not fit this ring."""
+        """Raises ValueError if the chunk is malformed or of another shape than this ring's entries.
+
+        That holds for good, whatever the ring contains, so nobody needs to be kept out meanwhile.
+        """
         chunk.check()
-        spec = self.spec
-        if chunk.num_entries > spec.capacity // 2:
-            raise ValueError(
-                f"a chunk of {chunk.num_entries} entries is too large for {spec.game}'s replay "
-                f"capacity of {spec.capacity}; use chunks of at most half the capacity"
-            )
-        for name, array, expected in (
-            ("frames", chunk.frames, spec.frame_shape),
-            ("student_logits", chunk.student_logits, (spec.num_actions,)),
-            ("teacher_logits", chunk.teacher_logits, (spec.num_teacher_actions,)),
-            ("teacher_features", chunk.teacher_features, (spec.num_teacher_features,)),
-        ):
-            if array.shape[1:] != expected:
+        entry = self.spec.entry
+        wanted = {column.name: entry.row_shape(column) for column in entry.sent_columns}
+        for name, array in chunk.columns.items():
+            if name not in wanted:
+                raise ValueError(
+                    f"chunk of {chunk.game}: it has the column {name}, which this run does "
+                    "not store"
+                )
+            if array.shape[1:] != wanted[name]:
                 raise ValueError(
                     f"chunk of {chunk.game}: a row of {name} has shape {array.shape[1:]}, "
-                    f"expected {expected}"
+                    f"expected {wanted[name]}"
                 )
-        if np.any((chunk.actions < 0) | (chunk.actions >= spec.num_actions)):
+        missing = wanted.keys() - chunk.columns.keys()
+        if missing:
             raise ValueError(
-                f"chunk of {chunk.game}: actions must lie between 0 and {spec.num_actions - 1}"
+                f"chunk of {chunk.game}: it lacks {', '.join(sorted(missing))}, which this "
+                "run stores"
+            )
+        actions = chunk["actions"]
+        if np.any((actions < 0) | (actions >= entry.num_actions)):
+            raise ValueError(
+                f"chunk of {chunk.game}: actions must lie between 0 and {entry.num_actions - 1}"
+            )
+
+    def check_next(self, chunk: Chunk) -> None:
+        """Raises ValueError if a chunk that fits cannot come next: it is too large, or too late."""
+        capacity = self.spec.capacity
+        if chunk.num_entries > capacity // 2:
+            raise ValueError(
+                f"a chunk of {chunk.num_entries} entries is too large for {self.spec.game}'s "
+                f"replay capacity of {capacity}; use chunks of at most half the capacity"
             )
         self.links.check_order(chunk)
 
@@ -232,22 +238,16 @@ class TransitionRing:
         """Store a chunk's entries in slots that `claim` gave and link them in time."""
         if not len(slots):
             return
-        columns = {name: getattr(chunk, name) for name in _CHUNK_COLUMNS}
-        self._write_labels(columns)
-        for part, _ in self._parts(len(slots)):
-            self.weights_versions[part] = chunk.weights_version
-        self.frames.write(int(slots[0]), chunk.frames)
+        for part, rows in self._parts(len(slots)):
+            for name in self._sent:
+                self._stored[name][part] = chunk[name][rows]
+            self._stored["weights_versions"][part] = chunk.weights_version
+        self.frames.write(int(slots[0]), chunk["frames"])
         self._note_generation(self._num_added, self._num_written)
         self.generations[slots] = self._num_added + np.arange(len(slots))
         self._num_added += len(slots)
         self._num_written += len(slots)
         self.links.link(slots, chunk)
-
-    def _write_labels(self, columns: Columns) -> None:
-        """Copy columns [E] to the next E slots."""
-        for slots, rows in self._parts(len(columns["actions"])):
-            for name, values in columns.items():
-                getattr(self, name)[slots] = values[rows]
 
     def _parts(self, num_entries: int) -> Iterator[tuple[slice, slice]]:
         """(slots, rows) of the next entries, in two parts if the ring's end lies between them."""
@@ -257,13 +257,11 @@ class TransitionRing:
         if num_entries > room:
             yield slice(0, num_entries - room), slice(room, num_entries)
 
-    def columns(self, slots: Int64Array) -> dict[str, NDArray[np.generic]]:
+    def columns(self, slots: Int64Array) -> dict[str, NDArray[Any]]:
         """Copies of all that is stored of entries [E]; `restore` makes a ring of them again."""
-        columns: dict[str, NDArray[np.generic]] = {
-            name: getattr(self, name)[slots] for name in _STORED_COLUMNS
+        columns: dict[str, NDArray[Any]] = {
+            name: values[slots] for name, values in self._stored.items()
         }
-        for name in _LINK_COLUMNS:
-            columns[name] = getattr(self.links, name)[slots]
         columns.update(self.frames.columns(slots))
         return columns
 
@@ -292,18 +290,15 @@ class TransitionRing:
         self.links.relink(self.held_slots())
 
     def _append_stored(self, columns: Columns) -> None:
-        mine = {name: getattr(self, name) for name in _STORED_COLUMNS}
-        mine |= {name: getattr(self.links, name) for name in _LINK_COLUMNS}
-        check_columns(columns, like=mine, game=self.spec.game, above=self._num_added - 1)
+        check_columns(columns, like=self._stored, game=self.spec.game, above=self._num_added - 1)
         columns = newest_rows(columns, self.spec.capacity)
         generations = columns["generations"]
         if not len(generations):
             return
         first_slot = self._num_written % self.spec.capacity
-        self._write_labels({name: columns[name] for name in _STORED_COLUMNS})
         for slots, rows in self._parts(len(generations)):
-            for name in _LINK_COLUMNS:
-                getattr(self.links, name)[slots] = columns[name][rows]
+            for name, values in self._stored.items():
+                values[slots] = columns[name][rows]
         self.frames.load(first_slot, columns)
         steps = np.diff(generations, prepend=self._num_added - 1)
         for row in np.flatnonzero(steps > 1).tolist():
@@ -342,8 +337,9 @@ class TransitionRing:
         ready: BoolArray = complete & links.is_transition[slots] & (self.generations[slots] >= 0)
         current = slots
         pending = ready.copy()
-        for _ in range(self.spec.num_successors):
-            pending &= (self.discounts[current] > 0) & links.is_transition[current]
+        discounts = self["discounts"]
+        for _ in range(self.spec.num_following):
+            pending &= (discounts[current] > 0) & links.is_transition[current]
             after = links.next[current]
             ready &= ~pending | (after >= 0)
             pending &= after >= 0
@@ -352,12 +348,12 @@ class TransitionRing:
 
     def completed_by(self, slots: Int64Array) -> Int64Array:
         """Slots that may have become ready now that `slots` are written: they and steps before."""
-        return self.links.predecessors(slots, self.spec.num_successors)
+        return self.links.predecessors(slots, self.spec.num_following)
 
     def gather_observations(self, slots: Int64Array, out: UInt8Array) -> None:
         """Write the frame stacks of `slots` into `out` [B, S*C, H, W], which is contiguous."""
         stack = self.links.stacks(slots, self.spec.num_stack)
-        shape = (len(slots), self.spec.num_stack, *self.spec.frame_shape)
+        shape = (len(slots), self.spec.num_stack, *self.spec.entry.frame_shape)
         self.frames.read(stack, out.reshape(shape))
 
     def gather_successors(self, slots: Int64Array, out: Successors | None = None) -> Successors:
@@ -373,8 +369,8 @@ class TransitionRing:
         ended = np.zeros(count, np.bool_)
         for step in range(num_steps):
             running &= links.is_transition[current]
-            rewards[running, step] = self.rewards[current[running]]
-            discounts[running, step] = self.discounts[current[running]]
+            rewards[running, step] = self["rewards"][current[running]]
+            discounts[running, step] = self["discounts"][current[running]]
             lengths += running
             ended |= discounts[:, step] == 0
             running &= ~ended

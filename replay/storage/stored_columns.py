@@ -1,15 +1,10 @@
-"""What is stored of entries, as arrays by name: how they leave a ring and come back."""
+"""Columns on their way out of a ring and back: checked as a whole, cut to what fits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
-Columns: TypeAlias = Mapping[str, NDArray[np.generic]]
-"""Arrays by name. All have a row for each entry but `frame_blobs`, which is a run of bytes."""
+from replay.types import Columns
 
 
 def check_columns(columns: Columns, *, like: Columns, game: str, above: int) -> None:

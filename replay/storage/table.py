@@ -10,9 +10,8 @@ import numpy as np
 from replay.samplers.base import Sampler
 from replay.storage.quantiles import RecentValues, quantiles_of, spread_slots
 from replay.storage.ring import TableSpec, TransitionRing
-from replay.storage.sequences import SequenceSlots, check_numbers, follow
-from replay.storage.stored_columns import Columns
-from replay.types import Chunk, Float32Array, Int32Array, Int64Array
+from replay.storage.sequences import SequenceSlots, follow
+from replay.types import Chunk, Columns, Float32Array, Int32Array, Int64Array
 
 
 @dataclass(slots=True)
@@ -32,16 +31,28 @@ class TableCounts:
     Counted by whoever divides the batches."""
 
 
+NOBODYS = -1
+"""Generation in the keys of rows that only repeat a step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """Transitions [B] drawn from a table; the arrays are not to be changed."""
 
     slots: Int64Array
     generations: Int64Array
+    """-1 for the rows behind a sequence's last step, which repeat it."""
     ages: Int64Array
     """Entries that the table has stored since each of them."""
     inverse_probabilities: Float32Array
     """1 / (N * P)."""
+    sequences: SequenceSlots | None = None
+    """The sequences that the rows are made of; None for single steps."""
+
+    @property
+    def num_steps(self) -> int:
+        """Rows that are no repetitions."""
+        return len(self.slots) if self.sequences is None else int(self.sequences.num_steps.sum())
 
 
 class ReplayTable:
@@ -75,16 +86,16 @@ class ReplayTable:
         """Transitions that can be sampled now."""
         return len(self._sampler)
 
-    def check_fits(self, chunk: Chunk) -> None:
-        """Raises ValueError if `add` would refuse the chunk."""
-        self.ring.check_fits(chunk)
+    def check_next(self, chunk: Chunk) -> None:
+        """Raises ValueError if `add` would refuse a chunk that the ring has found to fit."""
+        self.ring.check_next(chunk)
 
     def add(self, chunk: Chunk) -> None:
-        """Store a chunk, overwriting the oldest entries.
+        """Store a chunk that fits (`ring.check_fits`), overwriting the oldest entries.
 
-        ValueError if it does not fit the table, which is then left as it was.
+        ValueError if it cannot come next; the table is then left as it was.
         """
-        self.check_fits(chunk)
+        self.check_next(chunk)
         slots, broken = self.ring.claim(chunk.num_entries)
         self._retire(np.concatenate([slots, broken]))
         self.ring.write(slots, chunk)
@@ -104,18 +115,35 @@ class ReplayTable:
         candidates = candidates[~self._is_ready[candidates]]
         ready = candidates[self.ring.ready(candidates)]
         self._is_ready[ready] = True
-        self._sampler.admit(ready, self.ring.priorities[ready], self.ring.teacher_values[ready])
+        self._sampler.admit(
+            ready, self.ring["priorities"][ready], self.ring["teacher_values"][ready]
+        )
 
     def sample(self, size: int) -> Drawn:
         """Draw transitions with replacement, one from each of `size` equal parts of the total.
 
-        ValueError if nothing can be drawn yet.
+        Where the spec asks for sequences, the size is a multiple of their length, and a transition
+        is drawn for each sequence: its first step. All its steps count as sampled, but not the rows
+        that repeat the last one. ValueError if nothing can be drawn yet.
         """
+        if self.spec.sequence_length > 1:
+            return self._sample_sequences(size // self.spec.sequence_length)
         slots, inverse = self._draw(size)
         generations = self.ring.generations.take(slots)
         ages = self.ring.num_added - 1 - generations
         self._count_draws(slots, ages)
         return Drawn(slots, generations, ages, inverse)
+
+    def _sample_sequences(self, num: int) -> Drawn:
+        length = self.spec.sequence_length
+        drawn, inverse = self._draw(num)
+        found = follow(self.ring.links, drawn, length=length)
+        slots, is_step = found.slots.reshape(-1), found.is_step.reshape(-1)
+        generations = self.ring.generations.take(slots)
+        ages = self.ring.num_added - 1 - generations
+        self._count_draws(slots[is_step], ages[is_step])
+        generations = np.where(is_step, generations, NOBODYS)
+        return Drawn(slots, generations, ages, np.repeat(inverse, length), found)
 
     def _draw(self, size: int) -> tuple[Int64Array, Float32Array]:
         if not len(self._sampler):
@@ -128,27 +156,6 @@ class ReplayTable:
         # One of another type would be added ten times more slowly.
         np.add.at(self._times_sampled, slots, np.int32(1))
         self._sampled_ages.add(ages)
-
-    def sample_sequences(self, num: int, length: int, *, burn_in: int = 0) -> SequenceSlots:
-        """Draw transitions with replacement, and with each the steps around it in its episode.
-
-        A sequence has the probability of the transition that was drawn, its first learning step,
-        whatever its length. Every learning step counts as sampled.
-
-        Args:
-            num: sequences.
-            length: the most learning steps of each; see `replay.storage.sequences.follow`.
-            burn_in: the most steps before those.
-
-        Raises:
-            ValueError: nothing can be drawn yet, or numbers that make no sense.
-        """
-        check_numbers(num, length, burn_in, capacity=self.spec.capacity)
-        drawn, inverse = self._draw(num)
-        sequences = follow(self.ring, drawn, inverse, length=length, burn_in=burn_in)
-        learned = sequences.learning_slots
-        self._count_draws(learned, self.ring.num_added - 1 - self.ring.generations[learned])
-        return sequences
 
     def check_update(
         self, slots: Int64Array, generations: Int64Array, priorities: Float32Array
@@ -170,15 +177,18 @@ class ReplayTable:
         """Set new priorities; of a key given twice the last counts.
 
         Keys whose transition can no longer be drawn (overwritten, or a frame of it) are dropped
-        and counted. ValueError for malformed ones, before any is set.
+        and counted; those of a sequence's repetitions are dropped without. ValueError for malformed
+        ones, before any is set.
         """
         self.check_update(slots, generations, priorities)
         current = (self.ring.generations[slots] == generations) & self._is_ready[slots]
-        self.counts.stale_priorities += int(np.count_nonzero(~current))
+        is_stale = ~current & (generations != NOBODYS)
+        self.counts.stale_priorities += int(np.count_nonzero(is_stale))
         slots = slots[current]
-        self.ring.priorities[slots] = priorities[current]
+        stored = self.ring["priorities"]
+        stored[slots] = priorities[current]
         # Read back, so that of a key given twice all rows bring the same priority.
-        self._sampler.update(slots, self.ring.priorities[slots])
+        self._sampler.update(slots, stored[slots])
 
     def priority_quantiles(self) -> tuple[float, ...]:
         """QUANTILES of the priorities of 4,096 slots spread evenly over the table, if drawable.
@@ -186,7 +196,7 @@ class ReplayTable:
         The cost does not grow with the capacity; up to 4,096 entries the quantiles are exact.
         """
         slots = spread_slots(self.ring.num_entries)
-        return quantiles_of(self.ring.priorities[slots[self._is_ready[slots]]])
+        return quantiles_of(self.ring["priorities"][slots[self._is_ready[slots]]])
 
     def age_quantiles(self) -> tuple[float, ...]:
         """QUANTILES of the ages of the last 4,096 draws: entries stored since the one drawn."""
@@ -222,7 +232,7 @@ class ReplayTable:
         here = slots >= 0
         if not np.all((priorities >= 0) & (priorities <= np.finfo(np.float32).max)):
             raise ValueError(f"stored priorities of {self.spec.game} are not all finite numbers")
-        self.ring.priorities[slots[here]] = priorities[here]
+        self.ring["priorities"][slots[here]] = priorities[here]
         self._times_sampled[slots[here]] = times_sampled[here]
         self._admit(self.ring.held_slots())
 
@@ -259,7 +269,7 @@ class ReplayTable:
             raise ValueError(f"{self.spec.game}: the number of ready transitions is wrong")
         try:
             self._sampler.check_valid(
-                ready, self.ring.priorities[ready], self.ring.teacher_values[ready]
+                ready, self.ring["priorities"][ready], self.ring["teacher_values"][ready]
             )
         except ValueError as error:
             raise ValueError(f"{self.spec.game}: {error}") from error

@@ -30,7 +30,7 @@ class NoLookahead:
     num_lookahead = 0
 
     def __call__(self, rows):
-        return rows.rewards[: rows.chunk_steps].copy()
+        return rows["rewards"][: rows.chunk_steps].copy()
 
 
 def build_actor(
@@ -74,9 +74,8 @@ def build_actor(
 
 
 def columns_of(chunk):
-    return {
-        field.name: np.asarray(getattr(chunk, field.name)) for field in dataclasses.fields(chunk)
-    }
+    whole = {field.name: getattr(chunk, field.name) for field in dataclasses.fields(chunk)}
+    return whole.pop("columns") | {name: np.asarray(value) for name, value in whole.items()}
 
 
 def assert_same_chunks(one, other):
@@ -148,8 +147,8 @@ def test_priorities_go_with_the_rows_they_were_computed_for():
     actor = build_actor(chunk_steps=4)
     for _ in range(6):
         chunk = actor.collect()
-        assert chunk.priorities.tolist() == chunk.rewards.tolist()
-        assert chunk.priorities.dtype == np.float32
+        assert chunk["priorities"].tolist() == chunk["rewards"].tolist()
+        assert chunk["priorities"].dtype == np.float32
 
 
 def test_td_errors_reach_the_chunk_of_their_row():
@@ -205,7 +204,7 @@ def test_wire_types_are_those_of_the_chunk():
         "teacher_values": np.float32,
         "priorities": np.float32,
     }
-    assert {name: getattr(chunk, name).dtype for name in expected} == expected
+    assert {name: chunk[name].dtype for name in expected} == expected
     assert chunk.game == SPEC.name
     assert type(chunk.weights_version) is int
 
@@ -214,14 +213,14 @@ def test_wire_types_are_those_of_the_chunk():
 def test_features_are_stored_only_when_asked_for(store_features):
     actor = build_actor(teacher=TagTeacher(SPEC), store_features=store_features, chunk_steps=2)
     chunk = actor.collect()
-    assert chunk.teacher_features.shape[1] == (TagTeacher.num_features if store_features else 0)
-    assert chunk.teacher_logits.shape[1] == counting.NUM_ACTIONS
+    assert chunk["teacher_features"].shape[1] == (TagTeacher.num_features if store_features else 0)
+    assert chunk["teacher_logits"].shape[1] == counting.NUM_ACTIONS
 
 
 def test_without_a_teacher_nothing_is_stored_of_one():
     chunk = build_actor(chunk_steps=2).collect()
-    assert chunk.teacher_logits.shape == (chunk.num_entries, 0)
-    assert chunk.teacher_features.shape == (chunk.num_entries, 0)
+    assert chunk["teacher_logits"].shape == (chunk.num_entries, 0)
+    assert chunk["teacher_features"].shape == (chunk.num_entries, 0)
 
 
 def test_labels_in_the_chunk_equal_those_of_the_expert_on_the_frame_stacks():
@@ -243,13 +242,13 @@ def test_labels_in_the_chunk_equal_those_of_the_expert_on_the_frame_stacks():
     observations = torch.from_numpy(batch.observations)
     labels = expert.label(observations)
     tolerance = {"rtol": 2e-3, "atol": 1e-4}
-    np.testing.assert_allclose(batch.teacher_logits, labels.logits_BA, **tolerance)
-    np.testing.assert_allclose(batch.teacher_features, labels.features_BF, **tolerance)
-    np.testing.assert_allclose(batch.teacher_values, labels.values_B, rtol=1e-5)
+    np.testing.assert_allclose(batch["teacher_logits"], labels.logits_BA, **tolerance)
+    np.testing.assert_allclose(batch["teacher_features"], labels.features_BF, **tolerance)
+    np.testing.assert_allclose(batch["teacher_values"], labels.values_B, rtol=1e-5)
     with torch.no_grad():
-        np.testing.assert_allclose(batch.student_logits, network(observations), **tolerance)
+        np.testing.assert_allclose(batch["student_logits"], network(observations), **tolerance)
     # Not because all states look the same to it.
-    assert batch.teacher_logits.astype(np.float32).std(axis=0).max() > 1e-3
+    assert batch["teacher_logits"].astype(np.float32).std(axis=0).max() > 1e-3
 
 
 # Acting
@@ -392,7 +391,7 @@ def test_new_weights_act_from_the_next_chunk_on():
         actor.pull_weights()
         chunk = actor.collect()
         versions.append(chunk.weights_version)
-        actions.append(set(chunk.actions[chunk.is_transition].tolist()))
+        actions.append(set(chunk["actions"][chunk["is_transition"]].tolist()))
     assert versions == [WeightsVersion(1, updates).encode() for updates in (0, 10, 20)]
     assert actions == [{4}, {1}, {5}]
 
@@ -530,8 +529,8 @@ def test_policy_distance_priorities_are_those_of_the_stored_labels():
     rule = PolicyDistance(SPEC.legal_mask(), temperature=2.0, kind="l1")
     chunk = build_actor(teacher=TagTeacher(SPEC), rule=rule, chunk_steps=6).collect()
     legal = list(SPEC.legal_actions)
-    teacher = np.exp(chunk.teacher_logits[:, legal].astype(float) / 2.0)
-    student = np.exp(chunk.student_logits[:, legal].astype(float))
+    teacher = np.exp(chunk["teacher_logits"][:, legal].astype(float) / 2.0)
+    student = np.exp(chunk["student_logits"][:, legal].astype(float))
     p = teacher / teacher.sum(1, keepdims=True)
     q = student / student.sum(1, keepdims=True)
-    np.testing.assert_allclose(chunk.priorities, np.abs(p - q).sum(1), rtol=1e-4)
+    np.testing.assert_allclose(chunk["priorities"], np.abs(p - q).sum(1), rtol=1e-4)

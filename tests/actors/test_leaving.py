@@ -24,7 +24,7 @@ class NoPriorities:
     num_lookahead = 0
 
     def __call__(self, rows):
-        return rows.rewards[: rows.chunk_steps].copy()
+        return rows["rewards"][: rows.chunk_steps].copy()
 
 
 class SlowReplay:

@@ -139,8 +139,8 @@ def test_every_transition_that_was_played_can_be_drawn_and_is_as_it_was_played(n
     assert set(drawn) == set().union(*expected)
     assert len(drawn) == len(set(drawn))
     for row, clock in enumerate(tags.clock.tolist()):
-        assert batch.student_logits[row].tolist() == TagNetwork().scores(clock).tolist()
-        assert batch.teacher_values[row] == clock
+        assert batch["student_logits"][row].tolist() == TagNetwork().scores(clock).tolist()
+        assert batch["teacher_values"][row] == clock
 
 
 @pytest.mark.parametrize("num_successors", [0, 2])
@@ -209,7 +209,7 @@ def test_actors_in_threads_and_a_learner_that_holds_the_pace():
             batch = shards[0].sample(timeout_s=30.0)
             assert batch is not None, "actors do not deliver"
             tags = check_batch(batch, SCHEDULES, life_loss_ends_return=True)
-            for row, version in enumerate(batch.weights_versions.tolist()):
+            for row, version in enumerate(batch["weights_versions"].tolist()):
                 drawn.setdefault(tags.tuple_at(row)[:3], []).append((int(tags.clock[row]), version))
             if update % 5 == 0:
                 weights.publish(take_snapshot(learned, WeightsVersion(0, update + 1)))

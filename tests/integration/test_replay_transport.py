@@ -148,13 +148,13 @@ def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(start):
     reader = RayReplayReader([shard])
     for count in range(10):
         batch = take(reader)
-        values = batch.teacher_values.copy()
+        values = batch["teacher_values"].copy()
         wait_until(
             lambda count=count: ask(shard, "num_drawn") >= 8 * (count + CALLS_PER_SHARD),
             timeout_s=CALL_S,
             what="the next is drawn",
         )
-        np.testing.assert_array_equal(batch.teacher_values, values)
+        np.testing.assert_array_equal(batch["teacher_values"], values)
         check_small_batch(batch)
 
 

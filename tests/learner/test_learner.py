@@ -1,7 +1,6 @@
 """The learner: the order of what it does, one exact step, priorities, versions, going on."""
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 from batches import GAMES, SPECS, build_student, build_value_network, encoded, random_batch
 from fakes import FakeReplay, FakeWeights, Tape
 from players import table_spec
+from replay_chunks import with_array
 
 from learner.batch import BatchLoader
 from learner.checkpoint import load_newest, save_checkpoint
@@ -468,7 +468,7 @@ def test_batches_come_from_replay_and_priorities_find_their_way_back():
     for actor in actors:
         chunk = actor.collect()
         narrow = np.zeros((chunk.num_entries, 0), np.float16)
-        replay.add(replace(chunk, teacher_features=narrow), timeout_s=0.0)
+        replay.add(with_array(chunk, "teacher_features", narrow), timeout_s=0.0)
     for _ in range(2):
         batch = replay.sample(timeout_s=0.0)
         learner.update(learner.load_batch(batch))

@@ -158,7 +158,7 @@ def test_the_ladder_is_spread_over_all_environments_of_a_game(experts):
 
 def test_a_constant_rate_is_the_same_everywhere(multitask):
     chunk = actor_of(Recipe(multitask), GAMES[0]).collect()
-    assert np.allclose(chunk.epsilons, multitask.actor.epsilon)
+    assert np.allclose(chunk["epsilons"], multitask.actor.epsilon)
 
 
 # Replay
@@ -166,14 +166,14 @@ def test_a_constant_rate_is_the_same_everywhere(multitask):
 
 def test_features_are_stored_only_where_they_are_regressed(multitask):
     recipe = Recipe(multitask)
-    assert recipe.table_spec(GAMES[0], 10).num_teacher_features == 0
+    assert recipe.table_spec(GAMES[0], 10).entry.num_teacher_features == 0
     regressing = changed(recipe, mimic=MimicConfig(feature_weight=0.1))
-    assert regressing.table_spec(GAMES[0], 10).num_teacher_features == 128
+    assert regressing.table_spec(GAMES[0], 10).entry.num_teacher_features == 128
 
 
 def test_experts_store_successors_and_no_teacher(experts):
     spec = Recipe(experts.for_game(GAMES[0])).table_spec(GAMES[0], 10)
-    assert (spec.num_successors, spec.num_teacher_actions) == (experts.dqn.num_steps, 0)
+    assert (spec.num_successors, spec.entry.num_teacher_actions) == (experts.dqn.num_steps, 0)
 
 
 def test_shards_share_the_capacity_and_draw_differently(multitask):

@@ -69,8 +69,8 @@ def test_new_priorities_go_to_the_shard_that_gave_the_batch():
     client.update_priorities(
         PriorityUpdate(keys=batch.keys, priorities=np.full(4, 7.0, np.float32))
     )
-    assert shards[1]._tables[0].ring.priorities.max() == 7.0
-    assert shards[0]._tables[0].ring.priorities.max() == 1.0
+    assert shards[1]._tables[0].ring["priorities"].max() == 7.0
+    assert shards[0]._tables[0].ring["priorities"].max() == 1.0
 
 
 def test_chunk_that_must_wait_is_not_taken():

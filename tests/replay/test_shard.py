@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_chunks import Entry, EpisodeWriter, chunk_of, make_settings, make_spec
+from replay_chunks import Entry, EpisodeWriter, chunk_of, make_settings, make_spec, with_array
 from replay_model import SlowTable
 from replay_shards import make_config
 from replay_shards import make_shard as shard_of
@@ -75,7 +75,7 @@ def test_batch_holds_what_a_slow_table_holds_under_its_keys(num_successors):
         chunk = chunk_of(
             entries,
             game=games[index],
-            num_teacher_features=specs[index].num_teacher_features,
+            num_teacher_features=specs[index].entry.num_teacher_features,
             weights_version=turn,
         )
         assert shard.add(chunk)
@@ -94,23 +94,25 @@ def check_batch(batch: SampleBatch, models: list[SlowTable], versions: list[list
     assert batch.games == ("pong", "boxing")
     assert batch.keys.shard == 3
     assert np.all(np.diff(batch.game_index) >= 0)
-    assert batch.teacher_features.shape[1] == 5
+    assert batch["teacher_features"].shape[1] == 5
     num_rows = {len(getattr(batch.keys, name)) for name in ("game_index", "slots", "generations")}
     assert num_rows == {batch.batch_size} == {12}
     for row in range(batch.batch_size):
         model = models[batch.game_index[row]]
         generation = int(batch.keys.generations[row])
         entry = model.history[generation]
-        width = model.spec.num_teacher_features
+        width = model.spec.entry.num_teacher_features
         np.testing.assert_array_equal(batch.observations[row], model.observation(generation))
-        assert batch.actions[row] == entry.action
-        np.testing.assert_array_equal(batch.student_logits[row], entry.label(0.25, 3))
-        np.testing.assert_array_equal(batch.teacher_logits[row], entry.label(0.5, 3))
-        np.testing.assert_array_equal(batch.teacher_features[row, :width], entry.label(0.75, width))
-        assert not batch.teacher_features[row, width:].any()
-        assert batch.teacher_values[row] == entry.serial + 0.5
+        assert batch["actions"][row] == entry.action
+        np.testing.assert_array_equal(batch["student_logits"][row], entry.label(0.25, 3))
+        np.testing.assert_array_equal(batch["teacher_logits"][row], entry.label(0.5, 3))
+        np.testing.assert_array_equal(
+            batch["teacher_features"][row, :width], entry.label(0.75, width)
+        )
+        assert not batch["teacher_features"][row, width:].any()
+        assert batch["teacher_values"][row] == entry.serial + 0.5
         assert batch.ages[row] == model.num_added - 1 - generation
-        assert batch.weights_versions[row] == versions[batch.game_index[row]][generation]
+        assert batch["weights_versions"][row] == versions[batch.game_index[row]][generation]
         np.testing.assert_allclose(
             batch.inverse_probabilities[row], model.inverse_probability(generation), rtol=1e-6
         )
@@ -121,7 +123,7 @@ def check_successors(batch: SampleBatch, row: int, model: SlowTable, generation:
     if not model.spec.num_successors:
         assert batch.successors is None
         return
-    expected = model.successors(generation)
+    expected = model.successors(generation, model.spec.num_successors)
     length = len(expected.rewards)
     assert batch.successors.lengths[row] == length
     assert batch.successors.rewards[row, :length].tolist() == expected.rewards
@@ -147,7 +149,8 @@ def test_arrays_of_a_batch_have_the_types_of_the_wire_format():
         "ages": np.int64,
         "game_index": np.int64,
     }
-    assert {name: getattr(batch, name).dtype for name in types} == types
+    found = {name: getattr(batch, name).dtype for name in types.keys() - batch.columns.keys()}
+    assert found | {name: batch[name].dtype for name in batch.columns} == types
     for name in ("slots", "generations"):
         assert getattr(batch.keys, name).dtype == np.int64
     successors = batch.successors
@@ -268,12 +271,10 @@ def test_inserting_and_sampling_wait_for_each_other_by_the_limiters_arithmetic()
     for _ in range(4):
         play(shard, writer, "pong")  # -4, 4, 12, 20
     chunk = chunk_of(writer.play(0, "...."))
-    assert not shard.can_add(chunk)
     assert not shard.add(chunk)
     assert shard.stats().limiter_error == 20.0
     assert shard.stats().tables["pong"].counts.inserted == 20
     assert shard.sample() is not None  # 8
-    assert shard.can_add(chunk)
     assert shard.add(chunk)
 
 
@@ -303,12 +304,11 @@ def test_pinned_games_are_held_to_the_ratio_one_by_one():
     for _ in range(2):
         play(shard, pong, "pong")  # 4, 8
     chunk = chunk_of(pong.play(0, "...."))
-    assert not shard.can_add(chunk)  # 12 would be above 8.
-    assert shard.can_add(chunk_of(boxing.play(0, "...."), game="boxing"))
+    assert not shard.add(chunk)  # 12 would be above 8.
     assert counts_of(shard.sample()) == [4, 4]  # 4 and -4
     assert counts_of(shard.sample()) == [4, 4]  # 0 and -8
     assert not shard.can_sample()  # Boxing would fall to -12, so pong waits with it.
-    assert shard.can_add(chunk)
+    assert shard.add(chunk)
 
 
 def test_pinned_games_share_no_second_bound_on_their_sum():
@@ -486,14 +486,14 @@ def test_new_priorities_reach_their_transitions_and_stale_ones_are_counted():
 def test_malformed_keys_are_refused_before_any_priority_is_set(change, message):
     shard = filled_shard(batch_size=4)
     batch = shard.sample()
-    before = [table.ring.priorities.copy() for table in shard._tables]
+    before = [table.ring["priorities"].copy() for table in shard._tables]
     update = PriorityUpdate(
         keys=replace(batch.keys, **change), priorities=np.full(4, 9.0, np.float32)
     )
     with pytest.raises(ValueError, match=message):
         shard.update_priorities(update)
     for table, priorities in zip(shard._tables, before, strict=True):
-        np.testing.assert_array_equal(table.ring.priorities, priorities)
+        np.testing.assert_array_equal(table.ring["priorities"], priorities)
     assert all(table.counts.stale_priorities == 0 for table in shard.stats().tables.values())
 
 
@@ -504,17 +504,17 @@ def test_one_bad_priority_of_the_last_game_leaves_the_first_game_alone():
     priorities[-1] = np.nan
     with pytest.raises(ValueError, match="breakout must be finite"):
         shard.update_priorities(PriorityUpdate(keys=batch.keys, priorities=priorities))
-    assert all(table.ring.priorities.max() == 1.0 for table in shard._tables)
+    assert all(table.ring["priorities"].max() == 1.0 for table in shard._tables)
     shard.check_valid()
 
 
 def test_bad_chunk_is_refused_at_once_even_while_inserting_must_wait():
     shard = make_shard(("pong",), error_buffer=10.0, batch_size=4)
     writer = EpisodeWriter()
-    while shard.can_add(chunk := chunk_of(writer.play(0, "...."))):
-        assert shard.add(chunk)
+    while shard.add(chunk := chunk_of(writer.play(0, "...."))):
+        pass
     before = shard.stats()
-    bad = replace(chunk, priorities=np.full(4, np.nan, np.float32))
+    bad = with_array(chunk, "priorities", np.full(4, np.nan, np.float32))
     with pytest.raises(ValueError, match="priorities must be finite"):
         shard.add(bad, timeout_s=60.0)
     assert shard.stats() == before
@@ -548,12 +548,12 @@ def test_same_seed_draws_the_same_batches_and_another_seed_or_shard_does_not():
             r"pong and boxing do not fit into one batch: observation_shape is \(2, 2, 2\) and",
         ),
         (
-            [make_spec(), replace(make_spec(game="boxing"), num_actions=5)],
+            [make_spec(), make_spec(game="boxing", num_actions=5)],
             None,
             "num_actions is 3 and 5",
         ),
         (
-            [make_spec(), replace(make_spec(game="boxing"), num_teacher_actions=0)],
+            [make_spec(), make_spec(game="boxing", num_teacher_actions=0)],
             None,
             "num_teacher_actions is 3 and 0",
         ),
@@ -561,6 +561,11 @@ def test_same_seed_draws_the_same_batches_and_another_seed_or_shard_does_not():
             [make_spec(), make_spec(game="boxing", num_successors=3)],
             None,
             "num_successors is 0 and 3",
+        ),
+        (
+            [make_spec(), make_spec(game="boxing", sequence_length=3)],
+            None,
+            "sequence_length is 1 and 3",
         ),
     ],
 )

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from replay_chunks import EpisodeWriter, chunk_of
+from replay_chunks import EpisodeWriter, array_of, chunk_of, with_array
 from replay_shards import GAMES, Players, contents, make_shard
 
 from replay.batches.draw import empty_batch
-from replay.types import CHECKED_AT_ONCE, PriorityUpdate, are_finite
+from replay.columns import CHECKED_AT_ONCE, are_finite
+from replay.types import PriorityUpdate
 
 
 def good_chunk():
@@ -19,15 +20,15 @@ def good_chunk():
 
 def with_value(name, value, row=1):
     def change(chunk):
-        array = getattr(chunk, name).copy()
+        array = array_of(chunk, name).copy()
         array[row] = value
-        return replace(chunk, **{name: array})
+        return with_array(chunk, name, array)
 
     return change
 
 
-def with_array(name, make):
-    return lambda chunk: replace(chunk, **{name: make(getattr(chunk, name))})
+def changed(name, make):
+    return lambda chunk: with_array(chunk, name, make(array_of(chunk, name)))
 
 
 BAD_CHUNKS = {
@@ -41,41 +42,41 @@ BAD_CHUNKS = {
     ),
     "endless features": (with_value("teacher_features", -np.inf), "features must be finite"),
     "nan epsilon": (with_value("epsilons", np.nan), "epsilons must lie between"),
-    "a list for an array": (with_array("rewards", lambda a: a.tolist()), "no array but a list"),
+    "a list for an array": (changed("rewards", lambda a: a.tolist()), "no array but a list"),
     "discount above one": (with_value("discounts", 1.5), "discounts must lie between"),
     "unknown action": (with_value("actions", 3), "actions must lie between 0 and 2"),
     "negative action": (with_value("actions", -1), "actions must lie between 0 and 2"),
     "frames too large": (
-        with_array("frames", lambda a: np.zeros((4, 1, 3, 3), np.uint8)),
+        changed("frames", lambda a: np.zeros((4, 1, 3, 3), np.uint8)),
         "a row of frames has shape",
     ),
     "frames of floats": (
-        with_array("frames", lambda a: a.astype(np.float32)),
+        changed("frames", lambda a: a.astype(np.float32)),
         "frames has type float32, expected uint8",
     ),
     "logits too wide": (
-        with_array("student_logits", lambda a: np.zeros((4, 9), np.float16)),
+        changed("student_logits", lambda a: np.zeros((4, 9), np.float16)),
         "a row of student_logits has shape",
     ),
     "logits of the teacher missing": (
-        with_array("teacher_logits", lambda a: a[:, :0]),
+        changed("teacher_logits", lambda a: a[:, :0]),
         "a row of teacher_logits has shape",
     ),
     "features missing": (
-        with_array("teacher_features", lambda a: a[:, :0]),
+        changed("teacher_features", lambda a: a[:, :0]),
         "a row of teacher_features has shape",
     ),
     "rewards of doubles": (
-        with_array("rewards", lambda a: a.astype(np.float64)),
+        changed("rewards", lambda a: a.astype(np.float64)),
         "rewards has type float64",
     ),
-    "a column too short": (with_array("rewards", lambda a: a[:-1]), "rewards has shape"),
+    "a column too short": (changed("rewards", lambda a: a[:-1]), "rewards has shape"),
     "frames without axes": (
-        with_array("frames", lambda a: np.zeros((), np.uint8)),
+        changed("frames", lambda a: np.zeros((), np.uint8)),
         r"frames has shape \(\), not 4 axes",
     ),
     "lengths without axes": (
-        with_array("lengths", lambda a: np.array(4)),
+        changed("lengths", lambda a: np.array(4)),
         r"lengths has shape \(\), not 1 axes",
     ),
     "runs whose sum overflows": (
@@ -91,9 +92,9 @@ BAD_CHUNKS = {
         with_value("first_steps", 2**63 - 1, row=0),
         "a first step is beyond 4611686018427387904",
     ),
-    "runs too long": (with_array("lengths", lambda a: a + 1), "run lengths sum to 5"),
-    "run of negative length": (with_array("lengths", lambda a: -a), "negative"),
-    "no run": (with_array("lengths", lambda a: a[:0]), "rows"),
+    "runs too long": (changed("lengths", lambda a: a + 1), "run lengths sum to 5"),
+    "run of negative length": (changed("lengths", lambda a: -a), "negative"),
+    "no run": (changed("lengths", lambda a: a[:0]), "rows"),
     "two actors": (
         lambda chunk: replace(
             chunk,
@@ -111,6 +112,10 @@ BAD_CHUNKS = {
     "version between two": (lambda chunk: replace(chunk, weights_version=1.5), "weights_version"),
     "no version": (lambda chunk: replace(chunk, weights_version=None), "weights_version"),
     "unknown game": (lambda chunk: replace(chunk, game="seaquest"), "not 'seaquest'"),
+    "huge version": (lambda chunk: replace(chunk, weights_version=1 << 63), "weights_version"),
+    "nan value of the teacher": (with_value("teacher_values", np.nan), "values must be finite"),
+    "discount below 0": (with_value("discounts", -1.0), "discounts must lie between 0 and 1"),
+    "an axis too many": (changed("discounts", lambda a: a[:, None]), "not 1 axes"),
     "version below 0": (lambda chunk: replace(chunk, weights_version=-1), "weights_version"),
 }
 

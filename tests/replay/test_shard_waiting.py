@@ -93,7 +93,6 @@ def test_closing_wakes_everyone_and_nothing_is_stored_or_drawn_afterwards(pool):
     # Sampling would have been allowed, and would have let inserting go on.
     assert not shard.can_sample()
     assert shard.sample(timeout_s=LONG_S) is None
-    assert not empty.can_add(chunks[0])
     assert empty.add(chunks[0], timeout_s=LONG_S) is False
     assert empty.stats().tables["pong"].size == 0
 
@@ -125,8 +124,8 @@ def test_waits_are_counted_while_they_last_and_by_game(pool):
     shard = ReplayShard(config, specs, clock=lambda: float(next(clock)))
     writers = {game: EpisodeWriter(actor=index) for index, game in enumerate(shard.games)}
     assert shard.add(chunk_of(writers["boxing"].play(0, "...."), game="boxing"))
-    while shard.can_add(chunk := chunk_of(writers["pong"].play(0, "...."))):
-        assert shard.add(chunk)
+    while shard.add(chunk := chunk_of(writers["pong"].play(0, "...."))):
+        pass
     added = pool.submit(shard.add, chunk, timeout_s=LONG_S)
     wait_for(lambda: shard.stats().waiting_actors == 1)
     first, second = shard.stats(), shard.stats()
@@ -243,25 +242,3 @@ def test_who_gives_up_waiting_lets_the_others_go_on(pool):
     pong = pool.submit(shard.add, chunk_for("pong", 2), timeout_s=LONG_S)
     assert result_of(boxing) is False
     assert result_of(pong) is True
-
-
-def test_a_draw_of_one_game_gets_its_data_though_another_has_filled_the_band(pool):
-    shard = two_games(samples_per_insert_cap=2.0)
-    drawn = pool.submit(shard.sample_sequences, "boxing", 4, 3, timeout_s=LONG_S)
-    wait_for(lambda: shard.stats().waiting_requests == 1)
-    assert not shard.can_add(chunk_for("pong", 0))
-    assert shard.add(chunk_for("boxing", 1), timeout_s=LONG_S)  # 8 transitions, a cap of 16.
-    assert result_of(drawn).lengths.sum() > 0
-
-
-def test_draws_and_chunks_that_could_wait_for_each_other_are_refused_whichever_comes_first():
-    shard = two_games(error_buffer=20.0, batch_size=4)
-    shard.sample_sequences("pong", 12, 3)
-    long = chunk_of(EpisodeWriter(actor=5).play(0, "." * 30))
-    with pytest.raises(ValueError, match="band of 66 samples"):
-        shard.add(long)
-    shard = two_games(error_buffer=20.0, batch_size=4)
-    while not shard.add(long):
-        assert shard.sample() is not None
-    with pytest.raises(ValueError, match="band of 66 samples"):
-        shard.sample_sequences("boxing", 12, 3)

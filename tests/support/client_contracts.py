@@ -139,7 +139,7 @@ def check_batches_hold_what_was_played(make: MakeReplay) -> None:
 
 
 def check_shapes_and_types(make: MakeReplay) -> None:
-    """Every column of a batch is as replay/types.py says."""
+    """Every column of a batch is as replay/columns.py says."""
     _, batch = _filled(make)
     assert batch.games == tuple(spec.name for spec in SPECS)
     shape = SPECS[0].observation_shape
@@ -156,7 +156,7 @@ def check_shapes_and_types(make: MakeReplay) -> None:
         ("ages", (), np.int64),
         ("game_index", (), np.int64),
     ):
-        array = getattr(batch, name)
+        array = batch.columns[name] if name in batch.columns else getattr(batch, name)
         assert array.shape == (BATCH_SIZE, *columns), name
         assert array.dtype == dtype, name
     assert batch.successors is not None
@@ -192,7 +192,7 @@ def check_full_replay_refuses_and_keeps_nothing(make: MakeReplay) -> None:
 
 
 def _tags_of(chunk: Chunk) -> set[tuple[int, ...]]:
-    tags = counting.read_tags(chunk.frames)
+    tags = counting.read_tags(chunk["frames"])
     return {tags.tuple_at(index) for index in range(chunk.num_entries)}
 
 

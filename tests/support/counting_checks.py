@@ -23,21 +23,6 @@ from numpy.typing import NDArray
 from games.registry import get_game
 from replay.types import STREAMS_PER_ACTOR_BITS, Chunk, SampleBatch
 
-_COLUMNS = (
-    "frames",
-    "is_first",
-    "is_transition",
-    "actions",
-    "rewards",
-    "discounts",
-    "epsilons",
-    "student_logits",
-    "teacher_logits",
-    "teacher_features",
-    "teacher_values",
-    "priorities",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -73,8 +58,8 @@ def streams_of(chunks: Iterable[Chunk]) -> dict[int, Stream]:
 
 def _join(pieces: list[tuple[Chunk, slice]]) -> Stream:
     columns = {
-        name: np.concatenate([getattr(chunk, name)[rows] for chunk, rows in pieces])
-        for name in _COLUMNS
+        name: np.concatenate([chunk[name][rows] for chunk, rows in pieces])
+        for name in pieces[0][0].columns
     }
     versions = np.concatenate(
         [np.full(rows.stop - rows.start, chunk.weights_version) for chunk, rows in pieces]
@@ -130,13 +115,13 @@ def check_batch(
     tags = check_stacks(batch.observations)
     expected_games = np.array([game_id(game) for game in batch.games])[batch.game_index]
     assert (tags.game == expected_games).all(), "a row of another game"
-    if batch.teacher_features.shape[1]:
+    if batch["teacher_features"].shape[1]:
         newest = batch.observations[:, -1].reshape(batch.batch_size, -1)
         width = newest.shape[1]
-        assert (batch.teacher_features[:, :width] == newest).all(), "features of another state"
+        assert (batch["teacher_features"][:, :width] == newest).all(), "features of another state"
     for row in range(batch.batch_size):
         game = batch.games[int(batch.game_index[row])]
-        assert int(batch.actions[row]) in get_game(game).legal_actions
+        assert int(batch["actions"][row]) in get_game(game).legal_actions
         steps = _steps_from(schedules[game], tags, row)
         assert steps, "not a state that an action was taken in"
         if batch.successors is not None:
@@ -193,4 +178,4 @@ def _check_first_actions(batch: SampleBatch, tags: Tags) -> None:
         if column >= 0 and stacks[row].any():
             after = read_tags(stacks[row, column])
             assert after.clock == tags.clock[row] + 1
-            assert after.action == batch.actions[row], "shifted actions"
+            assert after.action == batch["actions"][row], "shifted actions"

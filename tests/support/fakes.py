@@ -90,12 +90,12 @@ class _FifoTable:
             for offset in range(length):
                 position, tail = self._tails.get(stream, (-1, None))
                 follows = tail is not None and position + 1 == first_step + offset
-                previous = tail if follows and not chunk.is_first[row] else None
+                previous = tail if follows and not chunk["is_first"][row] else None
                 entry = _Entry(chunk, row, previous, len(self.entries))
                 if previous is not None:
                     previous.next = entry
                 self.entries.append(entry)
-                if chunk.is_transition[row]:
+                if chunk["is_transition"][row]:
                     self._waiting.append(entry)
                 self._tails[stream] = (first_step + offset, entry)
                 row += 1
@@ -105,15 +105,15 @@ class _FifoTable:
 
     def stack(self, entry: _Entry) -> list[NDArray[np.uint8]] | None:
         """Frames of the observation, oldest first; None if one is missing."""
-        frames = [entry.chunk.frames[entry.row]]
+        frames = [entry.chunk["frames"][entry.row]]
         while len(frames) < self.spec.num_stack:
-            if entry.chunk.is_first[entry.row]:
+            if entry.chunk["is_first"][entry.row]:
                 frames += [np.zeros_like(frames[0])] * (self.spec.num_stack - len(frames))
             elif entry.previous is None:
                 return None
             else:
                 entry = entry.previous
-                frames.append(entry.chunk.frames[entry.row])
+                frames.append(entry.chunk["frames"][entry.row])
         return frames[::-1]
 
     def future(self, entry: _Entry) -> tuple[list[_Entry], _Entry | None] | None:
@@ -123,10 +123,10 @@ class _FifoTable:
         for _ in range(self.spec.num_successors):
             if current is None:
                 return None
-            if not current.chunk.is_transition[current.row]:
+            if not current.chunk["is_transition"][current.row]:
                 break
             steps.append(current)
-            if current.chunk.discounts[current.row] == 0:
+            if current.chunk["discounts"][current.row] == 0:
                 return steps, None
             current = current.next
         return None if current is None else (steps, current)
@@ -226,12 +226,12 @@ class FakeReplay:
             del table.ready[:count]
 
         def column(name: str) -> NDArray[np.generic]:
-            return np.stack([getattr(entry.chunk, name)[entry.row] for _, entry in taken])
+            return np.stack([entry.chunk[name][entry.row] for _, entry in taken])
 
-        widest = max(table.spec.num_teacher_features for table in self._tables)
+        widest = max(table.spec.entry.num_teacher_features for table in self._tables)
         features = np.zeros((len(taken), widest), np.float16)
         for row, (_, entry) in enumerate(taken):
-            own = entry.chunk.teacher_features[entry.row]
+            own = entry.chunk["teacher_features"][entry.row]
             features[row, : len(own)] = own
         ones = np.ones(len(taken), np.float32)
         serials = np.array([entry.serial for _, entry in taken])
@@ -244,14 +244,16 @@ class FakeReplay:
                 generations=serials.copy(),
             ),
             observations=np.stack([self._observation(table, entry) for table, entry in taken]),
-            actions=column("actions"),
-            student_logits=column("student_logits"),
-            teacher_logits=column("teacher_logits"),
-            teacher_features=features,
-            teacher_values=column("teacher_values"),
+            columns={
+                "actions": column("actions"),
+                "student_logits": column("student_logits"),
+                "teacher_logits": column("teacher_logits"),
+                "teacher_features": features,
+                "teacher_values": column("teacher_values"),
+                "weights_versions": np.array([e.chunk.weights_version for _, e in taken]),
+            },
             inverse_probabilities=ones,
             loss_weights=ones.copy(),
-            weights_versions=np.array([entry.chunk.weights_version for _, entry in taken]),
             ages=np.array([len(table.entries) - 1 - entry.serial for table, entry in taken]),
             successors=self._successors(taken) if self._tables[0].spec.num_successors else None,
         )
@@ -274,8 +276,8 @@ class FakeReplay:
             steps, last = future
             lengths[row] = len(steps)
             for column, step in enumerate(steps):
-                rewards[row, column] = step.chunk.rewards[step.row]
-                discounts[row, column] = step.chunk.discounts[step.row]
+                rewards[row, column] = step.chunk["rewards"][step.row]
+                discounts[row, column] = step.chunk["discounts"][step.row]
             if last is not None:
                 bootstrap[row] = self._observation(table, last)
         return Successors(

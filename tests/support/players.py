@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from games.spec import GameSpec
 from networks.network import MultitaskNetwork
+from replay.columns import EntryShape
 from replay.storage.ring import TableSpec
 from teachers.card import TeacherCard
 from teachers.expert import Expert, Labels, architecture_of
@@ -112,10 +113,12 @@ def table_spec(
     return TableSpec(
         game=spec.name,
         capacity=capacity,
-        frame_shape=spec.frame_shape,
+        entry=EntryShape(
+            frame_shape=spec.frame_shape,
+            num_actions=spec.num_actions,
+            num_teacher_actions=num_teacher_actions,
+            num_teacher_features=num_teacher_features,
+        ),
         num_stack=spec.num_stack,
-        num_actions=spec.num_actions,
-        num_teacher_actions=num_teacher_actions,
-        num_teacher_features=num_teacher_features,
         num_successors=num_successors,
     )

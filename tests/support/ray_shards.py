@@ -81,7 +81,7 @@ class FarReader:
             batch = self._reader.sample(timeout_s=CALL_S)
             assert batch is not None
             check_small_batch(batch)
-            values.append(batch.teacher_values.tolist())
+            values.append(batch["teacher_values"].tolist())
         return self._reader.num_mapped, values
 
 
@@ -101,9 +101,11 @@ def small_chunks(actor: int, count: int, *, length: int = 6) -> list[Chunk]:
 
 def check_small_batch(batch: SampleBatch) -> None:
     """AssertionError unless every row is of one and the same step."""
-    serials = (batch.teacher_values - 0.5).astype(np.int64)
-    np.testing.assert_array_equal(batch.actions, serials % 3)
-    np.testing.assert_array_equal(batch.student_logits[:, 0], (0.25 + serials % 500).astype("f2"))
+    serials = (batch["teacher_values"] - 0.5).astype(np.int64)
+    np.testing.assert_array_equal(batch["actions"], serials % 3)
+    np.testing.assert_array_equal(
+        batch["student_logits"][:, 0], (0.25 + serials % 500).astype("f2")
+    )
     newest = batch.observations[:, 1].reshape(len(serials), 4).copy().view("<u4")[:, 0]
     np.testing.assert_array_equal(newest, 1 + serials)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replay.columns import EntryShape
 from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings
 from replay.storage.ring import TableSpec
@@ -24,17 +25,25 @@ def make_spec(
     num_stack: int = 2,
     num_successors: int = 0,
     num_teacher_features: int = 2,
+    sequence_length: int = 1,
+    num_actions: int = NUM_ACTIONS,
+    num_teacher_actions: int = NUM_ACTIONS,
+    extra_columns: tuple[str, ...] = (),
 ) -> TableSpec:
     """Shape of a table for the chunks made here."""
     return TableSpec(
         game=game,
         capacity=capacity,
-        frame_shape=FRAME_SHAPE,
+        entry=EntryShape(
+            frame_shape=FRAME_SHAPE,
+            num_actions=num_actions,
+            num_teacher_actions=num_teacher_actions,
+            num_teacher_features=num_teacher_features,
+            extra_columns=extra_columns,
+        ),
         num_stack=num_stack,
-        num_actions=NUM_ACTIONS,
-        num_teacher_actions=NUM_ACTIONS,
-        num_teacher_features=num_teacher_features,
         num_successors=num_successors,
+        sequence_length=sequence_length,
     )
 
 
@@ -117,20 +126,34 @@ def chunk_of(
         streams=np.array(streams, np.int64),
         first_steps=np.array(first_steps, np.int64),
         lengths=np.array(lengths, np.int64),
-        frames=column([e.frame for e in entries], np.uint8, FRAME_SHAPE),
-        is_first=column([e.is_first for e in entries], np.bool_),
-        is_transition=column([e.is_transition for e in entries], np.bool_),
-        actions=column([e.action for e in entries], np.int64),
-        rewards=column([e.reward for e in entries], np.float32),
-        discounts=column([e.discount for e in entries], np.float32),
-        epsilons=column([0.1] * len(entries), np.float32),
-        student_logits=labels(0.25, NUM_ACTIONS),
-        teacher_logits=labels(0.5, NUM_ACTIONS),
-        teacher_features=labels(0.75, num_teacher_features),
-        teacher_values=column([e.serial + 0.5 for e in entries], np.float32),
-        priorities=column([e.priority for e in entries], np.float32),
+        columns={
+            "frames": column([e.frame for e in entries], np.uint8, FRAME_SHAPE),
+            "is_first": column([e.is_first for e in entries], np.bool_),
+            "is_transition": column([e.is_transition for e in entries], np.bool_),
+            "actions": column([e.action for e in entries], np.int64),
+            "rewards": column([e.reward for e in entries], np.float32),
+            "discounts": column([e.discount for e in entries], np.float32),
+            "epsilons": column([0.1] * len(entries), np.float32),
+            "student_logits": labels(0.25, NUM_ACTIONS),
+            "teacher_logits": labels(0.5, NUM_ACTIONS),
+            "teacher_features": labels(0.75, num_teacher_features),
+            "teacher_values": column([e.serial + 0.5 for e in entries], np.float32),
+            "priorities": column([e.priority for e in entries], np.float32),
+        },
         weights_version=weights_version,
     )
+
+
+def array_of(chunk: Chunk, name: str) -> np.ndarray:
+    """The array under the name of a column or of what is sent of every run."""
+    return chunk[name] if name in chunk.columns else getattr(chunk, name)
+
+
+def with_array(chunk: Chunk, name: str, array: object) -> Chunk:
+    """The chunk with another array where `array_of` finds one."""
+    if name in chunk.columns:
+        return replace(chunk, columns={**chunk.columns, name: array})
+    return replace(chunk, **{name: array})
 
 
 class EpisodeWriter:

@@ -27,16 +27,6 @@ class ModelSuccessors:
     """None where the return ended."""
 
 
-@dataclass
-class ModelSequence:
-    """Generations of consecutive steps."""
-
-    burn_in: list[int]
-    steps: list[int]
-    after: int | None
-    """What follows the last step."""
-
-
 class SlowTable:
     """The last `capacity` entries, and what can be told from them."""
 
@@ -124,12 +114,12 @@ class SlowTable:
             frames.insert(0, self.history[current].frame)
         return np.concatenate(frames)
 
-    def successors(self, generation: int) -> ModelSuccessors | None:
-        """The next n steps; None if one that is needed is missing."""
+    def successors(self, generation: int, num_steps: int) -> ModelSuccessors | None:
+        """The next `num_steps` steps; None if one that is needed is missing."""
         rewards: list[float] = []
         discounts: list[float] = []
         current = generation
-        while len(rewards) < self.spec.num_successors:
+        while len(rewards) < num_steps:
             entry = self.history[current]
             if not entry.is_transition:
                 break
@@ -150,23 +140,17 @@ class SlowTable:
             for generation in self.held()
             if self.history[generation].is_transition
             and self.observation(generation) is not None
-            and self.successors(generation) is not None
+            and self.successors(generation, self.spec.num_following) is not None
         ]
 
-    def sequence(self, generation: int, length: int, burn_in: int) -> ModelSequence:
-        """The steps around one that is ready."""
-        steps, current = [], generation
+    def sequence(self, generation: int, length: int) -> tuple[list[int], int | None]:
+        """(steps from one on that is ready; what follows the last of them)."""
+        steps: list[int] = []
+        current: int | None = generation
         while current is not None and self.history[current].is_transition and len(steps) < length:
             steps.append(current)
             current = self.after(current)
-        warm_up: list[int] = []
-        before = self.before(generation)
-        while before is not None and len(warm_up) < burn_in:
-            if self.observation(before) is None:
-                break
-            warm_up.insert(0, before)
-            before = self.before(before)
-        return ModelSequence(warm_up, steps, current)
+        return steps, current
 
     def inverse_probabilities(self, edges: Sequence[float]) -> dict[int, float]:
         """1 / (N * P), as the importance weights use it, of all that can be drawn."""

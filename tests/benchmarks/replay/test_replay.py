@@ -164,7 +164,7 @@ def test_replay_is_measured_with_the_features_and_the_size_of_the_paper():
         source_bytes = copy_source_bytes(recipe)
     config = recipe.config
     assert config.games == ("pong", "breakout", "space_invaders")
-    assert spec.num_teacher_features == 512
+    assert spec.entry.num_teacher_features == 512
     assert config.replay.batch_size == 512
     assert config.replay.capacity_per_game * len(config.games) == pytest.approx(100_000, rel=1e-3)
     # Frame, features, both logits: what memcpy is measured out of must not fit into a cache.

@@ -84,7 +84,7 @@ def engine(config):
 
 
 def rates_of(engine, game):
-    return {e for chunk in engine.chunks if chunk.game == game for e in chunk.epsilons.tolist()}
+    return {e for chunk in engine.chunks if chunk.game == game for e in chunk["epsilons"].tolist()}
 
 
 def test_one_to_three_to_one_loses_nothing(engine, config):
@@ -138,7 +138,8 @@ def test_the_same_changes_at_the_same_time_are_the_same_run(config):
         engine.play(10)
         engine.close()
         return [
-            (chunk.game, chunk.streams.tolist(), chunk.actions.tolist()) for chunk in engine.chunks
+            (chunk.game, chunk.streams.tolist(), chunk["actions"].tolist())
+            for chunk in engine.chunks
         ]
 
     first, second = played(), played()

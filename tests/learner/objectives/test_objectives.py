@@ -47,7 +47,7 @@ def policies(batch, student, row):
     legal = list(SPECS[game].legal_actions)
     with torch.no_grad():
         logits = student(torch.from_numpy(batch.observations[row : row + 1]))[0].double().numpy()
-    teacher = batch.teacher_logits[row, legal].astype(float) / TEMPERATURES[game]
+    teacher = batch["teacher_logits"][row, legal].astype(float) / TEMPERATURES[game]
     return log_softmax(teacher), log_softmax(logits[legal])
 
 
@@ -94,7 +94,7 @@ def test_feature_loss_takes_each_games_rows_through_its_own_regressor_at_its_own
     batch = random_batch(counts=counts)
     # What lies behind a narrower teacher's features belongs to nobody.
     narrow = batch.game_index == 0
-    batch.teacher_features[narrow, FEATURE_SIZES[GAMES[0]] :] = 77.0
+    batch["teacher_features"][narrow, FEATURE_SIZES[GAMES[0]] :] = 77.0
     student = build_student(features=True)
     result = build_mimic(student, feature_weight=0.02, importance_exponent=0.6)(load(batch))
     losses = []
@@ -104,7 +104,7 @@ def test_feature_loss_takes_each_games_rows_through_its_own_regressor_at_its_own
             observation = torch.from_numpy(batch.observations[row : row + 1])
             _, features = student.forward_with_features(observation)
             regressed = student.feature_regressors[game](features)[0].numpy()
-        teacher = batch.teacher_features[row, : FEATURE_SIZES[game]].astype(float)
+        teacher = batch["teacher_features"][row, : FEATURE_SIZES[game]].astype(float)
         losses.append(((regressed - teacher) ** 2).sum())
     expected = np.mean(batch.loss_weights * importance(batch, 0.6) * losses)
     assert result.metrics["feature_loss"].item() == pytest.approx(expected, rel=1e-4)
@@ -201,7 +201,7 @@ def test_double_dqn_equals_a_slow_loop_over_the_rows(exponent):
             factor *= GAMMA * float(successors.discounts[row, step])
         greedy = max(legal, key=lambda action: online[row, action])
         value += factor * target[row, greedy]
-        error = value - q[row, batch.actions[row]]
+        error = value - q[row, batch["actions"][row]]
         errors.append(abs(error))
         losses.append(0.5 * error**2 if abs(error) <= 1 else abs(error) - 0.5)
         best.append(max(q[row, action] for action in legal))
@@ -296,7 +296,7 @@ def test_the_gradient_goes_through_the_taken_actions_value_alone():
     network = build_value_network(1)
     build_dqn(network, num_steps=1)(load(batch)).loss.backward()
     touched = network.head.bias.grad.nonzero().flatten().tolist()
-    assert touched == batch.actions.tolist()
+    assert touched == batch["actions"].tolist()
 
 
 def test_the_torso_learns_in_bfloat16_although_it_was_used_without_gradient_just_before():

@@ -70,15 +70,15 @@ def make_shard(*, seed: int = 0, num_successors: int = 2, filled: bool = True) -
 def fill(shard: ReplayShard) -> None:
     for actor, spec in enumerate(shard.specs):
         entries = EpisodeWriter(actor=actor).play(0, "..l...t....e...")
-        features = spec.num_teacher_features
+        features = spec.entry.num_teacher_features
         assert shard.add(chunk_of(entries, game=spec.game, num_teacher_features=features))
 
 
 def arrays_of(batch: SampleBatch) -> dict[str, np.ndarray]:
     """Copies of all arrays."""
-    return {
-        field.name: np.array(value)
-        for holder in (batch, batch.keys, batch.successors)
+    return {name: array.copy() for name, array in batch.columns.items()} | {
+        f"{type(holder).__name__}.{field.name}": np.array(value)
+        for holder in (batch, batch.keys, batch.successors, batch.sequences)
         if holder is not None
         for field in fields(holder)
         if isinstance(value := getattr(holder, field.name), np.ndarray)
@@ -176,10 +176,10 @@ def test_a_batch_is_a_read_only_view_of_shared_memory_and_its_keys_are_its_own()
         assert batch is not None
         assert not batch.observations.flags.writeable
         before = arrays_of(batch)
-        while np.array_equal(batch.teacher_values, before["teacher_values"]):
+        while np.array_equal(batch["teacher_values"], before["teacher_values"]):
             take(reader)
-        np.testing.assert_array_equal(batch.keys.slots, before["slots"])
-        np.testing.assert_array_equal(batch.keys.generations, before["generations"])
+        np.testing.assert_array_equal(batch.keys.slots, before["ItemKeys.slots"])
+        np.testing.assert_array_equal(batch.keys.generations, before["ItemKeys.generations"])
 
 
 def test_a_batch_in_hand_is_not_written_over_by_requests_under_way():
@@ -220,7 +220,7 @@ def test_a_request_waits_for_data_as_long_as_it_says():
 
 def priorities_of(shard: ReplayShard) -> set[float]:
     with shard.locked() as parts:
-        return set(np.concatenate([t.ring.priorities for t in parts.tables]).tolist())
+        return set(np.concatenate([t.ring["priorities"] for t in parts.tables]).tolist())
 
 
 def test_priorities_that_travel_with_a_request_are_set_before_the_draw():

@@ -398,17 +398,14 @@ def test_whoever_dies_and_whatever_is_set_somebody_can_go_on(
 
     def step(games) -> bool:
         """Somebody who may go on does."""
-        able = [game for game in games if shard.can_add(chunks[game])]
-        doers = [*able, *(["learner"] if shard.can_sample() else [])]
-        if not doers:
-            return False
-        chosen = str(rng.choice(sorted(doers)))
-        if chosen == "learner":
-            assert shard.sample() is not None
-        else:
-            assert shard.add(chunks[chosen])
-            chunks[chosen] = chunk_of(writers[chosen].play(0, "...."), game=chosen)
-        return True
+        for doer in rng.permutation(sorted([*games, "learner"])).tolist():
+            if doer == "learner":
+                if shard.sample() is not None:
+                    return True
+            elif shard.add(chunks[doer]):
+                chunks[doer] = chunk_of(writers[doer].play(0, "...."), game=doer)
+                return True
+        return False
 
     try:
         for game in THREE:

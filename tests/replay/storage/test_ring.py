@@ -185,7 +185,8 @@ def test_memory_is_as_announced(capacity):
     table = make_table(spec)
     ring = table.ring
     parts = (table, ring, ring.links, ring.frames, table._sampler, table._sampler._tree)
-    arrays = [a for part in parts for a in vars(part).values() if isinstance(a, np.ndarray)]
+    values = [*ring._stored.values(), *(a for part in parts for a in vars(part).values())]
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
     # One array may have several names, and views of it.
     used = sum({id(array): array.nbytes for array in arrays if array.base is None}.values())
     assert used <= spec.nbytes <= 1.15 * used
@@ -206,7 +207,7 @@ def test_capacity_and_actions_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="capacity of pong is 9; it must be at least 10"):
         TransitionRing(make_spec(capacity=9, num_stack=2, num_successors=3))
     with pytest.raises(ValueError, match="pong has 257 actions; replay stores 1 to 256"):
-        TransitionRing(replace(make_spec(), num_actions=257))
+        TransitionRing(make_spec(num_actions=257))
 
 
 def damage_tails(ring):

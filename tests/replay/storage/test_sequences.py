@@ -12,7 +12,7 @@ from sampler_cases import build_case
 
 from replay.config import ReplayConfig
 from replay.shard import ReplayShard
-from replay.storage.sequences import follow, gather_sequences
+from replay.storage.sequences import follow
 from replay.storage.table import ReplayTable
 
 
@@ -23,19 +23,17 @@ def make_table(*, sampler: str = "uniform", **spec) -> ReplayTable:
     )
 
 
-def sequence_from(table: ReplayTable, slot: int, *, length: int, burn_in: int = 0):
-    return follow(
-        table.ring, np.array([slot]), np.ones(1, np.float32), length=length, burn_in=burn_in
-    )
+def sequence_from(table: ReplayTable, slot: int, *, length: int):
+    return follow(table.ring.links, np.array([slot]), length=length)
 
 
 def test_sequence_ends_with_the_game_and_has_nothing_to_bootstrap_from():
     table = make_table(num_stack=1)
     table.add(chunk_of(EpisodeWriter().play(0, "..e...")))
     found = sequence_from(table, 1, length=4)
-    assert found.slots.tolist() == [[1, 2, -1, -1]]
+    assert found.slots.tolist() == [[1, 2, 2, 2]]
     assert found.bootstrap_slots.tolist() == [-1]
-    assert found.lengths.tolist() == [2]
+    assert found.num_steps.tolist() == [2]
 
 
 def test_sequence_goes_on_after_a_lost_life_with_discount_0_there():
@@ -44,15 +42,14 @@ def test_sequence_goes_on_after_a_lost_life_with_discount_0_there():
     found = sequence_from(table, 0, length=3)
     assert found.slots.tolist() == [[0, 1, 2]]
     assert found.bootstrap_slots.tolist() == [3]
-    batch = gather_sequences(table.ring, found, shard=0, game_index=0)
-    assert batch.discounts.tolist() == [[1.0, 0.0, 1.0]]
+    assert table.ring["discounts"][found.slots].tolist() == [[1.0, 0.0, 1.0]]
 
 
 def test_truncated_episode_gives_its_last_observation_to_bootstrap_from():
     table = make_table(num_stack=1)
     table.add(chunk_of(EpisodeWriter().play(0, ".t..")))
     found = sequence_from(table, 0, length=4)
-    assert found.slots.tolist() == [[0, 1, -1, -1]]
+    assert found.slots.tolist() == [[0, 1, 1, 1]]
     assert found.bootstrap_slots.tolist() == [2]  # An entry, but no transition.
     # Also where the sequence is exactly as long as the episode.
     assert sequence_from(table, 0, length=2).bootstrap_slots.tolist() == [2]
@@ -65,12 +62,11 @@ def test_sequence_ends_at_a_lost_step_and_at_the_newest_one():
     writer.play(0, ".")  # Never arrives.
     table.add(chunk_of(writer.play(0, "...")))
     found = sequence_from(table, 0, length=5)
-    assert found.slots.tolist() == [[0, 1, -1, -1, -1]]
+    assert found.slots.tolist() == [[0, 1, 1, 1, 1]]
     assert found.bootstrap_slots.tolist() == [-1]
     found = sequence_from(table, 3, length=5)
-    assert found.slots.tolist() == [[3, 4, -1, -1, -1]]
+    assert found.slots.tolist() == [[3, 4, 4, 4, 4]]
     assert found.bootstrap_slots.tolist() == [-1]
-    assert not gather_sequences(table.ring, found, shard=0, game_index=0).can_bootstrap[0]
 
 
 def test_sequence_follows_its_stream_through_slots_of_others_and_around_the_ring():
@@ -80,174 +76,141 @@ def test_sequence_follows_its_stream_through_slots_of_others_and_around_the_ring
         table.add(chunk_of([*writer.play(0, ".."), *writer.play(1, "..")]))
     # Slots hold, of streams 0 and 1, the third round in 0..3 and the second one in 4..7.
     found = sequence_from(table, 4, length=6)
-    assert found.slots.tolist() == [[4, 5, 0, 1, -1, -1]]
+    assert found.slots.tolist() == [[4, 5, 0, 1, 1, 1]]
 
 
-def test_burn_in_stops_where_the_episode_begins_and_is_aligned_with_the_drawn_step():
-    table = make_table(num_stack=2)
-    table.add(chunk_of(EpisodeWriter().play(0, ".e....")))
-    found = sequence_from(table, 3, length=2, burn_in=3)
-    assert found.slots.tolist() == [[-1, -1, 2, 3, 4]]
-    assert found.lengths.tolist() == [2]
-    assert found.learning_slots.tolist() == [3, 4]
-
-
-def test_burn_in_leaves_out_steps_that_lack_a_frame():
-    table = make_table(num_stack=3, capacity=12)
+def test_a_transition_is_drawn_only_when_its_sequence_is_here_with_what_follows():
+    table = make_table(num_stack=1, sequence_length=3)
     writer = EpisodeWriter()
-    for _ in range(4):
-        table.add(chunk_of(writer.play(0, "....")))  # The fourth overwrites slots 0 to 3.
-    found = sequence_from(table, 8, length=1, burn_in=8)
-    # Of slots 4 and 5 frames are gone.
-    assert found.slots.tolist() == [[-1, -1, -1, -1, -1, -1, 6, 7, 8]]
+    table.add(chunk_of(writer.play(0, "...")))
+    assert table.num_ready == 0
+    table.add(chunk_of(writer.play(0, "..")))
+    assert set(table.sample(30).slots.reshape(-1, 3)[:, 0].tolist()) == {0, 1}
+    table.add(chunk_of(writer.play(0, "e")))  # After which nothing is to come.
+    assert table.num_ready == 6
 
 
-def test_every_learning_step_counts_as_sampled_and_no_step_of_the_burn_in():
-    table = make_table(num_stack=1, capacity=8)
-    writer = EpisodeWriter()
-    table.add(chunk_of(writer.play(0, "...e")))
-    found = table.sample_sequences(50, 2, burn_in=3)
-    assert table.counts.sampled == found.lengths.sum() == (found.slots[:, 3:] >= 0).sum()
-    times = table.times_sampled(np.arange(4))
-    assert times.tolist() == np.bincount(found.learning_slots, minlength=4).tolist()
+def test_every_step_counts_as_sampled_and_no_repetition():
+    table = make_table(num_stack=1, capacity=8, sequence_length=2)
+    table.add(chunk_of(EpisodeWriter().play(0, "...e")))
+    found = table.sample(100)
+    slots = found.slots[found.generations >= 0]
+    assert table.counts.sampled == found.num_steps == len(slots)
+    assert 50 < len(slots) < 100
+    assert table.times_sampled(np.arange(4)).tolist() == np.bincount(slots, minlength=4).tolist()
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "proportional", "rank"])
 def test_sequences_are_drawn_like_the_transitions_they_begin_with(sampler):
-    def table():
-        made = make_table(sampler=sampler, num_stack=1)
+    def table(**spec):
+        made = make_table(sampler=sampler, num_stack=1, **spec)
         priorities = np.random.default_rng(1).uniform(0.1, 2, 12)
         writer = EpisodeWriter()
         made.add(chunk_of([e for p in priorities for e in writer.play(0, ".", priority=p)]))
         return made
 
-    drawn = table().sample(40)
-    found = table().sample_sequences(40, 3)
-    assert found.slots[:, 0].tolist() == drawn.slots.tolist()
-    assert found.inverse_probabilities.tolist() == drawn.inverse_probabilities.tolist()
+    # Three successors make the same transitions ready.
+    drawn = table(num_successors=3).sample(40)
+    found = table(sequence_length=3).sample(120)
+    assert found.slots[::3].tolist() == drawn.slots.tolist()
+    assert found.inverse_probabilities.tolist() == drawn.inverse_probabilities.repeat(3).tolist()
 
 
-def test_keys_of_sequences_are_good_for_new_priorities():
-    table = make_table(sampler="proportional", num_stack=1)
-    table.add(chunk_of(EpisodeWriter().play(0, "......")))
-    batch = gather_sequences(table.ring, table.sample_sequences(6, 2), shard=2, game_index=5)
-    keys = batch.keys
-    assert keys.shard == 2
-    assert keys.game_index.tolist() == [5] * 6
-    table.update_priorities(keys.slots, keys.generations, np.full(6, 3.0, np.float32))
-    assert table.ring.priorities[keys.slots].tolist() == [3.0] * 6
+def test_keys_of_repetitions_are_nobodys_and_no_stale_ones():
+    table = make_table(sampler="proportional", num_stack=1, sequence_length=4)
+    table.add(chunk_of(EpisodeWriter().play(0, "...e")))
+    found = table.sample(400)
+    priorities = np.where(found.generations >= 0, 3.0, 9.0).astype(np.float32)
+    table.update_priorities(found.slots, found.generations, priorities)
+    assert table.ring["priorities"][:4].tolist() == [3.0] * 4
     assert table.counts.stale_priorities == 0
+    table.check_valid()
 
 
-@pytest.mark.parametrize(("num", "length", "burn_in"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
-def test_numbers_that_make_no_sense_are_refused(num, length, burn_in):
-    table = make_table(num_stack=1)
-    table.add(chunk_of(EpisodeWriter().play(0, "..")))
-    with pytest.raises(ValueError, match=f"cannot draw {num} sequences of {length} steps"):
-        table.sample_sequences(num, length, burn_in=burn_in)
-    assert table.counts.sampled == 0
+# Batches of a shard
 
 
-def test_sequences_of_an_empty_table_are_refused():
-    with pytest.raises(ValueError, match="no transition of pong can be sampled yet"):
-        make_table().sample_sequences(2, 3)
-
-
-# Of a shard
-
-
-def make_shard(*, clock=time.monotonic, **overrides) -> tuple[ReplayShard, EpisodeWriter]:
+def make_shard(*, length: int = 3, clock=time.monotonic, **overrides) -> ReplayShard:
     settings = {
-        "batch_size": 4,
+        "batch_size": 12,
         "capacity_per_game": 64,
-        "min_size_per_game": 4,
+        "min_size_per_game": 1,
         "samples_per_insert": 1.0,
         "samples_per_insert_cap": 100.0,
-        "error_buffer": 20.0,
+        "error_buffer": 40.0,
     }
-    config = ReplayConfig(**(settings | overrides))
-    specs = [make_spec(game="pong", num_stack=1), make_spec(game="boxing", num_stack=1)]
-    return ReplayShard(config, specs, shard=7, clock=clock), EpisodeWriter()
+    specs = [
+        make_spec(game=game, num_stack=1, sequence_length=length) for game in ("pong", "boxing")
+    ]
+    return ReplayShard(ReplayConfig(**(settings | overrides)), specs, shard=7, clock=clock)
 
 
-def test_sequences_of_a_shard_are_of_the_game_that_is_asked_for():
-    shard, writer = make_shard()
-    assert shard.sample_sequences("boxing", 2, 2) is None  # Learning has not begun.
-    for game in ("pong", "boxing"):
-        assert shard.add(chunk_of(writer.play(0, "...."), game=game))
-    batch = shard.sample_sequences("boxing", 3, 2, burn_in=1)
-    assert batch.game == "boxing"
-    assert batch.observations.shape[:2] == (3, 3)
-    assert (batch.keys.shard, set(batch.keys.game_index.tolist())) == (7, {1})
+def fill(shard: ReplayShard, events: str = "......") -> None:
+    for actor, game in enumerate(shard.games):
+        assert shard.add(chunk_of(EpisodeWriter(actor=actor).play(0, events), game=game))
+
+
+def test_a_batch_of_sequences_holds_steps_one_after_the_other_of_every_game():
+    shard = make_shard()
+    fill(shard)
+    batch = shard.sample()
+    assert batch.game_index.tolist() == [0] * 6 + [1] * 6
+    serials = (batch["teacher_values"] - 0.5).reshape(4, 3)
+    assert (np.diff(serials, axis=1) == 1).all()
+    np.testing.assert_array_equal(batch["rewards"].reshape(4, 3), serials - 100.0)
+    assert batch.sequences.num_steps.tolist() == [3] * 4
+    assert batch.sequences.can_bootstrap.all()
+    after = batch.sequences.bootstrap_observations.reshape(4, 4).view("<u4")[:, 0]
+    np.testing.assert_array_equal(after, serials[:, -1] + 2)  # A frame shows 1 + the serial.
+    assert batch.loss_weights.tolist() == [1.0] * 12
     shard.check_valid()
+
+
+def test_steps_of_a_sequence_that_ended_early_weigh_as_much_as_the_repetitions_would():
+    shard = make_shard(length=4, batch_size=16)
+    fill(shard, "..e..e")
+    batch = shard.sample()
+    is_step = batch.sequences.is_step.reshape(-1)
+    assert 0 < is_step.sum() < 16
+    assert not batch.loss_weights[~is_step].any()
+    np.testing.assert_allclose(batch.loss_weights.mean(), 1.0, rtol=1e-6)
+    by_game = np.bincount(batch.game_index, weights=batch.loss_weights)
+    np.testing.assert_allclose(by_game, [8.0, 8.0], rtol=1e-6)
+    serials = batch["teacher_values"].reshape(4, 4)
+    for row, num in enumerate(batch.sequences.num_steps.tolist()):
+        assert (serials[row, num:] == serials[row, num - 1]).all()
+
+
+def test_steps_of_sequences_count_as_samples_and_repetitions_do_not():
+    shard = make_shard(length=4, batch_size=16)
+    fill(shard, "..e..e")
+    num_steps = int(shard.sample().sequences.num_steps.sum())
+    stats = shard.stats()
+    assert sum(table.counts.sampled for table in stats.tables.values()) == num_steps
+    assert stats.limiter_error == -num_steps
+    shard.check_valid()
+
+
+def test_cap_of_a_game_holds_for_whole_sequences():
+    shard = make_shard(samples_per_insert_cap=2.0, error_buffer=1_000.0)
+    fill(shard)
+    for _ in range(2):
+        assert shard.sample() is not None
+    assert shard.sample() is None  # 12 of each game's 12 samples are given.
+
+
+def test_a_batch_that_is_no_multiple_of_the_sequences_is_refused():
+    with pytest.raises(ValueError, match=r"batch_size \(16\) must be a multiple of the 5 steps"):
+        make_shard(length=5, batch_size=16)
 
 
 def test_sequences_count_as_bytes_drawn_and_as_time_at_work():
     seconds = itertools.count()
-    shard, writer = make_shard(clock=lambda: float(next(seconds)))
-    for game in ("pong", "boxing"):
-        assert shard.add(chunk_of(writer.play(0, "...."), game=game))
+    shard = make_shard(clock=lambda: float(next(seconds)))
+    fill(shard)
     before = shard.stats()
-    batch = shard.sample_sequences("boxing", 3, 2, burn_in=1)
+    batch = shard.sample()
     after = shard.stats()
     assert after.busy_s - before.busy_s == 1.0
-    assert after.batch_bytes == batch.num_bytes
-    # Frames alone: three sequences of three steps, and what follows each.
-    assert batch.num_bytes > batch.observations.nbytes + batch.bootstrap_observations.nbytes == 48
-
-
-@pytest.mark.parametrize("pinned", [False, True])
-def test_learning_steps_of_sequences_count_as_samples_and_are_paced_as_such(pinned):
-    shard, writer = make_shard(pin_every_game=pinned)
-    for game in ("pong", "boxing"):
-        assert shard.add(chunk_of(writer.play(0, "...."), game=game))
-    drawn = 0
-    while (batch := shard.sample_sequences("pong", 2, 3)) is not None:
-        drawn += int(batch.lengths.sum())
-    stats = shard.stats()
-    assert stats.tables["pong"].counts.sampled == drawn
-    # As long as all 6 steps might have been there, they must not have gone beyond the band.
-    assert 14 < drawn <= 20
-    assert stats.limiter_error == -drawn
-    for _ in range(4):
-        assert shard.add(chunk_of(writer.play(0, "...."), game="pong"))
-    assert shard.sample_sequences("pong", 2, 3) is not None
-
-
-def test_cap_of_a_game_holds_for_its_sequences():
-    shard, writer = make_shard(samples_per_insert_cap=2.0, error_buffer=1_000.0)
-    for game in ("pong", "boxing"):
-        assert shard.add(chunk_of(writer.play(0, "...."), game=game))
-    drawn = 0
-    while (batch := shard.sample_sequences("pong", 1, 1)) is not None:
-        drawn += int(batch.lengths.sum())
-    assert drawn == 8
-    assert shard.sample_sequences("boxing", 1, 1) is not None
-
-
-@pytest.mark.parametrize(
-    ("game", "numbers", "message"),
-    [
-        ("tennis", (1, 1), "holds pong, boxing; not 'tennis'"),
-        ("pong", (0, 1), "cannot draw 0 sequences"),
-        ("pong", (100, 10), "band is too narrow"),
-        ("pong", (1, 10**9), "from a table of"),
-    ],
-)
-def test_sequences_that_can_never_be_drawn_are_refused_at_once(game, numbers, message):
-    shard, _ = make_shard()
-    with pytest.raises(ValueError, match=message):
-        shard.sample_sequences(game, *numbers)
-
-
-def test_a_burn_in_beyond_the_table_is_refused_and_one_beyond_the_episode_ends_with_it():
-    shard, writer = make_shard()
-    capacity = shard.specs[0].capacity
-    with pytest.raises(ValueError, match=f"from a table of {capacity}; neither can be more"):
-        shard.sample_sequences("pong", 1, 1, burn_in=capacity + 1)
-    for game in ("pong", "boxing"):
-        assert shard.add(chunk_of(writer.play(0, "...."), game=game))
-    batch = shard.sample_sequences("pong", 1, 1, burn_in=capacity)
-    assert batch.is_step[:, -1].all()
-    assert not batch.is_step[:, : capacity - 3].any()  # Its last step has three before it.
-    shard.check_valid()
+    frames = batch.observations.nbytes + batch.sequences.bootstrap_observations.nbytes
+    assert after.batch_bytes > frames == (12 + 4) * 4

@@ -15,7 +15,7 @@ from sampler_cases import EVERY, EXACT, build_case, edges_of
 
 from replay.storage.quantiles import QUANTILES
 from replay.storage.ring import TableSpec
-from replay.storage.sequences import gather_sequences
+from replay.storage.sequences import follow
 from replay.storage.table import ReplayTable, TableCounts
 
 
@@ -72,42 +72,19 @@ class Pair:
             expected = self.model.inverse_probabilities(edges_of(self.table._sampler))
             np.testing.assert_allclose(inverse, [expected[g] for g in generations], rtol=1e-6)
 
-    def sample_sequences(self, num: int, length: int, burn_in: int) -> None:
-        if not self.model.ready():
-            with pytest.raises(ValueError, match="no transition of pong can be sampled yet"):
-                self.table.sample_sequences(num, length, burn_in=burn_in)
-            return
-        sequences = self.table.sample_sequences(num, length, burn_in=burn_in)
+    def follow(self, length: int) -> None:
+        """Sequences from all that can be drawn: the model's steps, and what follows them."""
+        ready = self.model.ready()
         ring, model = self.table.ring, self.model
-        batch = gather_sequences(ring, sequences, shard=3, game_index=1)
-        self.check_drawn(batch.keys.generations.tolist(), batch.inverse_probabilities)
-        for row, generation in enumerate(batch.keys.generations.tolist()):
-            wanted = model.sequence(generation, length, burn_in)
-            padding = burn_in - len(wanted.burn_in)
-            steps = [None] * padding + wanted.burn_in + wanted.steps
-            steps += [None] * (burn_in + length - len(steps))
-            assert batch.is_step[row].tolist() == [step is not None for step in steps]
-            assert batch.lengths[row] == len(wanted.steps)
-            for column, step in enumerate(steps):
-                observation = batch.observations[row, column]
-                if step is None:
-                    assert not observation.any()
-                    assert batch.rewards[row, column] == batch.discounts[row, column] == 0
-                    continue
-                entry = model.history[step]
-                np.testing.assert_array_equal(observation, model.observation(step))
-                assert batch.rewards[row, column] == entry.reward
-                assert batch.discounts[row, column] == entry.discount
-                assert batch.actions[row, column] == entry.action
-            assert batch.can_bootstrap[row] == (wanted.after is not None)
-            after = batch.bootstrap_observations[row]
-            if wanted.after is None:
-                assert not after.any()
-            else:
-                np.testing.assert_array_equal(after, model.observation(wanted.after))
-            for step in wanted.steps:
-                model.times_sampled[step] += 1
-        self.check()
+        found = follow(ring.links, ring.slots_of(np.array(ready, np.int64)), length=length)
+        for row, generation in enumerate(ready):
+            steps, after = model.sequence(generation, length)
+            slots = found.slots[row]
+            assert ring.generations[slots[: len(steps)]].tolist() == steps
+            assert found.num_steps[row] == len(steps)
+            assert (slots[len(steps) :] == slots[len(steps) - 1]).all()
+            slot = int(found.bootstrap_slots[row])
+            assert (None if slot < 0 else int(ring.generations[slot])) == after
 
     def resize(self, capacity: int) -> None:
         """Another capacity, as a changed quota makes it; keys given out before stay good."""
@@ -123,7 +100,7 @@ class Pair:
         self.saved = Snapshot(
             columns=ring.columns(slots),
             generations=ring.generations[slots],
-            priorities=ring.priorities[slots],
+            priorities=ring["priorities"][slots],
             times_sampled=table.times_sampled(slots),
             counts=replace(table.counts),
             model=copy.deepcopy(self.model),
@@ -182,8 +159,8 @@ class Pair:
         ring.gather_observations(slots, observations)
         for row, generation in enumerate(ready):
             np.testing.assert_array_equal(observations[row], model.observation(generation))
-            assert ring.priorities[slots[row]] == np.float32(model.priorities[generation])
-            assert ring.actions[slots[row]] == model.history[generation].action
+            assert ring["priorities"][slots[row]] == np.float32(model.priorities[generation])
+            assert ring["actions"][slots[row]] == model.history[generation].action
         if self.spec.num_successors:
             self.check_successors(slots, ready)
         counts = table.counts
@@ -201,7 +178,7 @@ class Pair:
     def check_successors(self, slots: np.ndarray, ready: list[int]) -> None:
         successors = self.table.ring.gather_successors(slots)
         for row, generation in enumerate(ready):
-            expected = self.model.successors(generation)
+            expected = self.model.successors(generation, self.spec.num_successors)
             length = len(expected.rewards)
             assert successors.lengths[row] == length
             assert successors.rewards[row, :length].tolist() == expected.rewards
@@ -228,10 +205,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just("add"), RUNS),
         st.tuples(st.just("add"), RUNS),
         st.tuples(st.just("sample"), st.integers(1, 6)),
-        st.tuples(
-            st.just("sequences"),
-            st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(0, 4)),
-        ),
+        st.tuples(st.just("follow"), st.integers(1, 5)),
         st.tuples(st.just("resize"), st.integers(12, 24)),
         st.tuples(st.just("snapshot"), st.none()),
         st.tuples(st.just("restore"), st.none()),
@@ -255,8 +229,8 @@ def run_operations(pair: Pair, operations: list) -> None:
                 pair.add(entries[start : start + pair.spec.capacity // 2])
         elif name == "sample":
             pair.sample(argument)
-        elif name == "sequences":
-            pair.sample_sequences(*argument)
+        elif name == "follow":
+            pair.follow(argument)
         elif name == "resize":
             pair.resize(argument)
         elif name == "snapshot":
@@ -332,7 +306,7 @@ def many_rounds(pair: Pair, *, seed: int) -> None:
         if rng.random() < 0.5:
             operations.append(("update", rng.random(8).astype(np.float32).tolist()))
         if turn % 7 == 0:
-            operations.append(("sequences", rng.integers(1, 6, 3).tolist()))
+            operations.append(("follow", int(rng.integers(1, 6))))
         if turn % 20 == 13:
             operations.append(("snapshot", None))
         if turn % 20 == 16:

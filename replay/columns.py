@@ -1,0 +1,195 @@
+"""The stored columns of a transition, declared once.
+
+A new column is one more row of COLUMNS, besides whoever fills it (an actor's RowWindow) and whoever
+reads it. Everything between follows from the table: chunks and their checks, the ring, batches of
+single steps and of sequences, shared memory, snapshots.
+
+Axes of one row of a column:
+    C, H, W  one frame
+    A  joint actions
+    K  actions that the teacher knows: A, or 0 without a teacher
+    D  teacher features; 0 when they are not stored
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Source: TypeAlias = Literal["entry", "chunk", "ring"]
+Values: TypeAlias = Literal["any", "finite", "fraction", "priority"]
+Travels: TypeAlias = Literal["nowhere", "sequences", "batches"]
+Keeper: TypeAlias = Literal["ring", "links", "frames"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One stored fact of every entry."""
+
+    name: str
+    dtype: type[np.generic]
+    """Type in chunks and batches."""
+    axes: str = ""
+    """Letters of a row's axes; none for a single number."""
+    source: Source = "entry"
+    """`entry`: an actor sends it with every entry. `chunk`: it follows from a chunk's other fields,
+    the same for many entries. `ring`: the ring counts it itself."""
+    values: Values = "any"
+    """`finite`: no nan or infinity, `fraction`: from 0 to 1, `priority`: finite and from 0 on."""
+    travels: Travels = "nowhere"
+    """The batches that bring it to the learner: none, those of sequences, or all. N-step returns
+    have their own rewards and discounts, so batches of single steps need none."""
+    stored_dtype: type[np.generic] | None = None
+    """Type in the ring and in snapshots, where it is narrower than `dtype`."""
+    kept_by: Keeper = "ring"
+    """The part of a TransitionRing that holds it."""
+    optional: bool = False
+    """Whether it is stored only where EntryShape.extra_columns names it."""
+
+
+COLUMNS: tuple[Column, ...] = (
+    # The newest frame of each observation; older ones are earlier entries.
+    Column(name="frames", dtype=np.uint8, axes="CHW", kept_by="frames"),
+    # First observation of an episode: frames before it are zeros.
+    Column(name="is_first", dtype=np.bool_, kept_by="links"),
+    # False for the last observation of a truncated episode, which is never sampled.
+    Column(name="is_transition", dtype=np.bool_, kept_by="links"),
+    # Joint action ids (ALE ids for Atari).
+    Column(name="actions", dtype=np.int64, stored_dtype=np.uint8, travels="batches"),
+    # Raw, after the action.
+    Column(name="rewards", dtype=np.float32, values="finite", travels="sequences"),
+    # 0 where the return ends after the action (game over; a lost life in training), else 1.
+    Column(name="discounts", dtype=np.float32, values="fraction", travels="sequences"),
+    # Exploration rate of the policy that acted.
+    Column(name="epsilons", dtype=np.float32, values="fraction", travels="sequences"),
+    # Outputs of the acting student (Q-values when a DQN acts). The student does not learn them, so
+    # they are not looked at; its priorities would tell.
+    Column(name="student_logits", dtype=np.float16, axes="A", travels="batches"),
+    # Teacher Q minus its maximum over legal actions, illegal entries 0.
+    Column(name="teacher_logits", dtype=np.float16, axes="K", values="finite", travels="batches"),
+    # The teacher's last hidden layer, for feature regression.
+    Column(name="teacher_features", dtype=np.float16, axes="D", values="finite", travels="batches"),
+    # Maximum over legal actions of the teacher's Q-values.
+    Column(name="teacher_values", dtype=np.float32, values="finite", travels="batches"),
+    # Probability with which the policy that acted chose the action; for off-policy corrections.
+    Column(
+        name="behaviour_probabilities",
+        dtype=np.float32,
+        values="fraction",
+        travels="batches",
+        optional=True,
+    ),
+    # Initial priority, as the actor sees it; the newest one, once replay has it.
+    Column(name="priorities", dtype=np.float32, values="priority"),
+    # Encoded version of the weights that acted (networks.weights.WeightsVersion.encode).
+    Column(name="weights_versions", dtype=np.int64, source="chunk", travels="batches"),
+    # The environment, and the entry's position among all that it has sent.
+    Column(name="streams", dtype=np.int64, source="chunk", kept_by="links"),
+    Column(name="steps", dtype=np.int64, source="chunk", kept_by="links"),
+    # A number that grows with every entry of a table and never comes again.
+    Column(name="generations", dtype=np.int64, source="ring"),
+)
+"""All columns that replay can store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryShape:
+    """Sizes of the axes of one game's entries, and the optional columns that are stored."""
+
+    frame_shape: tuple[int, int, int]
+    """One frame [C, H, W]."""
+    num_actions: int
+    """A."""
+    num_teacher_actions: int = 0
+    """K."""
+    num_teacher_features: int = 0
+    """D."""
+    extra_columns: tuple[str, ...] = ()
+    """Names of the optional columns that are stored."""
+
+    def __post_init__(self) -> None:
+        """Refuse optional columns that are not declared."""
+        known = [column.name for column in COLUMNS if column.optional]
+        for name in self.extra_columns:
+            if name not in known:
+                raise ValueError(
+                    f"replay has no optional column {name!r}; it knows {', '.join(known)}"
+                )
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns that are stored of an entry."""
+        return tuple(c for c in COLUMNS if not c.optional or c.name in self.extra_columns)
+
+    @property
+    def sent_columns(self) -> tuple[Column, ...]:
+        """The columns that an actor sends with every entry."""
+        return tuple(column for column in self.columns if column.source == "entry")
+
+    def row_shape(self, column: Column) -> tuple[int, ...]:
+        """Shape of one row of a column."""
+        channels, height, width = self.frame_shape
+        sizes = {
+            "C": channels,
+            "H": height,
+            "W": width,
+            "A": self.num_actions,
+            "K": self.num_teacher_actions,
+            "D": self.num_teacher_features,
+        }
+        return tuple(sizes[letter] for letter in column.axes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of all columns of one entry but its frame."""
+        total = 0
+        for column in self.columns:
+            if column.kept_by != "frames":
+                itemsize = np.dtype(column.stored_dtype or column.dtype).itemsize
+                total += itemsize * int(np.prod(self.row_shape(column)))
+        return total
+
+
+def sent_column(name: str) -> Column | None:
+    """The column of this name, if actors may send it."""
+    for column in COLUMNS:
+        if column.name == name and column.source == "entry":
+            return column
+    return None
+
+
+def required_columns() -> list[str]:
+    """Names of the columns that every chunk has."""
+    return [c.name for c in COLUMNS if c.source == "entry" and not c.optional]
+
+
+def wrong_values(values: NDArray[Any], kind: Values) -> str | None:
+    """What is wrong with a column's values, as the end of a sentence; None if nothing is."""
+    # Written so that nan fails too: a single one would spoil the sum tree or the student.
+    if kind == "finite" and not are_finite(values):
+        return "must be finite"
+    if kind == "fraction" and not np.all((values >= 0) & (values <= 1)):
+        return "must lie between 0 and 1"
+    if kind == "priority" and not np.all((values >= 0) & (values < np.inf)):
+        return "must be finite and not negative"
+    return None
+
+
+CHECKED_AT_ONCE = 16_384
+"""Numbers that `are_finite` looks at in one piece. The C library keeps a large array that is freed
+for as long as its thread lives, and hundreds of threads store chunks."""
+
+
+def are_finite(values: NDArray[np.generic]) -> bool:
+    """Whether there is no nan or infinity; float16 takes a fiftieth of np.isfinite's time."""
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    bits = values.view(np.uint16).reshape(-1)
+    for start in range(0, len(bits), CHECKED_AT_ONCE):
+        # Without the sign: infinite and nan have all bits of the exponent.
+        if int((bits[start : start + CHECKED_AT_ONCE] << 1).max()) >= 0xF800:
+            return False
+    return True
