@@ -122,7 +122,8 @@ def test_what_an_actor_sends_fits_into_its_shard(multitask, experts):
 def test_no_two_actors_of_a_run_play_the_same(multitask):
     recipe = Recipe(multitask)
     frames = {
-        actor_of(recipe, GAMES[0], serial=serial).collect().frames.tobytes() for serial in range(4)
+        actor_of(recipe, GAMES[0], serial=serial).collect()["frames"].tobytes()
+        for serial in range(4)
     }
     assert len(frames) == 4
 
@@ -132,8 +133,8 @@ def test_the_seed_decides_what_an_actor_plays(multitask):
     first = actor_of(recipe, GAMES[0]).collect()
     again = actor_of(recipe, GAMES[0]).collect()
     other = actor_of(changed(recipe, seed=2), GAMES[0]).collect()
-    assert np.array_equal(first.frames, again.frames)
-    assert not np.array_equal(first.frames, other.frames)
+    assert np.array_equal(first["frames"], again["frames"])
+    assert not np.array_equal(first["frames"], other["frames"])
 
 
 def test_tests_play_other_episodes_than_actors_and_than_each_other(multitask):
@@ -149,7 +150,7 @@ def test_the_ladder_is_spread_over_all_environments_of_a_game(experts):
     rates = []
     for actor in actors:
         actor.collect()  # The first chunk lacks the steps that are held back for their returns.
-        rates.append(actor.collect().epsilons.reshape(3, 4)[:, 0])
+        rates.append(actor.collect()["epsilons"].reshape(3, 4)[:, 0])
     # Ape-X: 0.4 ** (1 + 7 i / (N - 1)), every second one for each actor.
     expected = 0.4 ** (1 + 7 * np.arange(6) / 5)
     assert np.allclose(rates[0], expected[0::2])
