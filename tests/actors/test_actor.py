@@ -19,6 +19,7 @@ from actors.config import ActorConfig
 from actors.inference import OwnInference
 from actors.priorities import PolicyDistance, TdError
 from networks.weights import WeightsVersion, take_snapshot
+from replay.columns import COLUMNS
 
 SPEC = counting.LIVES
 SCHEDULE = counting.SCHEDULES[SPEC.name]
@@ -187,24 +188,11 @@ def test_wire_types_are_those_of_the_chunk():
     actor = build_actor(teacher=TagTeacher(SPEC), chunk_steps=4)
     chunk = actor.collect()
     chunk.check()
-    expected = {
-        "streams": np.int64,
-        "first_steps": np.int64,
-        "lengths": np.int64,
-        "frames": np.uint8,
-        "is_first": np.bool_,
-        "is_transition": np.bool_,
-        "actions": np.int64,
-        "rewards": np.float32,
-        "discounts": np.float32,
-        "epsilons": np.float32,
-        "student_logits": np.float16,
-        "teacher_logits": np.float16,
-        "teacher_features": np.float16,
-        "teacher_values": np.float32,
-        "priorities": np.float32,
-    }
-    assert {name: chunk[name].dtype for name in expected} == expected
+    sent = [column for column in COLUMNS if column.source == "entry" and not column.optional]
+    assert {c.name: chunk[c.name].dtype for c in sent} == {c.name: c.dtype for c in sent}
+    assert chunk.columns.keys() == {column.name for column in sent}
+    for runs in (chunk.streams, chunk.first_steps, chunk.lengths):
+        assert runs.dtype == np.int64
     assert chunk.game == SPEC.name
     assert type(chunk.weights_version) is int
 
@@ -300,7 +288,7 @@ def test_exploration_falls_with_every_step_and_goes_on_where_a_run_was_resumed()
     expected = np.clip(1 - np.arange(16) / 10, 0, None)
     np.testing.assert_allclose(stream.epsilons, expected, atol=1e-6)
     resumed = build_actor(schedule=Schedule(lengths=(90,)), start_step=7, **config).collect()
-    np.testing.assert_allclose(resumed.epsilons[:4], [0.3, 0.2, 0.1, 0.0], atol=1e-6)
+    np.testing.assert_allclose(resumed["epsilons"][:4], [0.3, 0.2, 0.1, 0.0], atol=1e-6)
 
 
 def test_same_seed_same_chunks_other_seed_other_actions():

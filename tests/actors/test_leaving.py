@@ -111,8 +111,8 @@ def test_other_exploration_rates_hold_from_the_next_step_on(actor):
     rates = epsilon_ladder(2 * NUM_ENVS)[1::2]
     actor.explore_with(rates)
     after = actor.collect()
-    assert set(before.epsilons.tolist()) == set(epsilon_ladder(NUM_ENVS).tolist())
-    assert set(after.epsilons.tolist()) == set(rates.tolist())
+    assert set(before["epsilons"].tolist()) == set(epsilon_ladder(NUM_ENVS).tolist())
+    assert set(after["epsilons"].tolist()) == set(rates.tolist())
 
 
 def test_rates_for_another_number_of_environments_are_refused(actor):

@@ -76,8 +76,8 @@ def test_chunks_are_stored_once_and_in_order_however_many_go_with_one_call(start
     assert writer.flush(timeout_s=CALL_S)
     stored = ask(shard, "columns")
     assert stored["steps"].tolist() == list(range(60 * length))
-    np.testing.assert_array_equal(stored["frames"], np.concatenate([c.frames for c in chunks]))
-    np.testing.assert_array_equal(stored["rewards"], np.concatenate([c.rewards for c in chunks]))
+    np.testing.assert_array_equal(stored["frames"], np.concatenate([c["frames"] for c in chunks]))
+    np.testing.assert_array_equal(stored["rewards"], np.concatenate([c["rewards"] for c in chunks]))
 
 
 def test_a_writer_refuses_more_chunks_while_replay_waits_for_the_learner(start):

@@ -228,8 +228,8 @@ def test_other_libraries_get_the_same_transitions_with_their_frames_by_number(tm
     ]
     first = recorded.chunks["pong"][0]
     assert not items["frames"][0].any()
-    np.testing.assert_array_equal(items["frames"][1:6], first.frames[:, 0])
-    np.testing.assert_array_equal(items["rewards"][:4], first.rewards[first.is_transition])
+    np.testing.assert_array_equal(items["frames"][1:6], first["frames"][:, 0])
+    np.testing.assert_array_equal(items["rewards"][:4], first["rewards"][first["is_transition"]])
     streams = items["streams"]
     assert len(set(streams.tolist())) == 3
     assert streams[0] == streams[1] == streams[7] != streams[4] == streams[9]

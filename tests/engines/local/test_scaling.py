@@ -98,7 +98,9 @@ def test_one_to_three_to_one_loses_nothing(engine, config):
     engine.scale(FIRST, 1)
     grown = len(engine.chunks)
     engine.play(60)  # The first of them live on what replay has.
-    rates = {e for c in engine.chunks[grown + 6 :] if c.game == FIRST for e in c.epsilons.tolist()}
+    rates = {
+        e for c in engine.chunks[grown + 6 :] if c.game == FIRST for e in c["epsilons"].tolist()
+    }
     assert rates == set(epsilon_ladder(NUM_ENVS).tolist())
     for game in GAMES:
         engine.scale(game, 0)
@@ -186,7 +188,7 @@ def test_new_actors_go_on_with_the_exploration_of_the_others(config):
     engine.scale(FIRST, 4)
     engine.play(20)
     engine.close()
-    late = np.concatenate([c.epsilons for c in engine.chunks[known + 3 :] if c.game == FIRST])
+    late = np.concatenate([c["epsilons"] for c in engine.chunks[known + 3 :] if c.game == FIRST])
     assert np.unique(late).tolist() == [np.float32(config.actor.epsilon)]
 
 
