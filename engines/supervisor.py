@@ -236,10 +236,11 @@ class Supervisor:
     def _try_teachers(self) -> None:
         """Have the teachers play, beside the run where it has processes for that."""
         episodes = self._config.evaluation.check_teachers
-        if episodes and self._recipe.needs.labels:
+        taught = [game for game in self._config.games if self._recipe.is_taught(game)]
+        if episodes and taught:
             self._display.note(f"trying every teacher in {episodes} episodes of its game")
             with self._recorder.paused():
-                self._tester.start_teachers(self._config.games)
+                self._tester.start_teachers(taught)
             self._take(self._tester.finished())
 
     def _take(self, tests: list[Test]) -> None:

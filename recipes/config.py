@@ -17,7 +17,7 @@ from actors.config import ActorConfig
 from games.env import get_protocol
 from games.registry import get_game, known_games
 from learner.config import LearnerConfig
-from learner.objectives.config import DqnConfig, MimicConfig
+from learner.objectives.config import DistillationConfig, DqnConfig, MimicConfig
 from networks.config import NetworkConfig, check_torso_fits
 from recipes.balance import BalanceConfig
 from recipes.of_an_engine import check_engine_options
@@ -91,9 +91,9 @@ class RunConfig:
     """Names of the games."""
     num_steps: Annotated[int, Ge(1)]
     """Steps played while learning, all games of one network together."""
-    objective: Literal["mimic", "dqn"] = "mimic"
+    objective: Literal["mimic", "dqn", "joint"] = "mimic"
     """What is learned from: `mimic`, from teachers (Actor-Mimic); `dqn`, from rewards (n-step
-    double DQN)."""
+    double DQN); `joint`, from both on one head of Q-values."""
     preset: str = ""
     """Name of a preset, or path of a YAML file; its settings are overridden by other options."""
     run_dir: str = ""
@@ -146,6 +146,7 @@ class RunConfig:
     by its temperature, so that they are Q-values; `fresh`, begin with the torso alone."""
     mimic: MimicConfig = field(default_factory=MimicConfig)
     dqn: DqnConfig = field(default_factory=DqnConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from actors.priorities import PolicyDistance, PriorityRule, TdError
+from learner.distillation import TeacherWeights, steps_of
 from learner.objectives.base import Objective
+from learner.objectives.joint import JointObjective
 from learner.objectives.mimic import ActorMimicObjective
 from learner.objectives.value import DqnObjective
 from networks.network import MultitaskNetwork
@@ -32,7 +35,9 @@ class Needs:
     head: Literal["logits", "q_values"]
     """What the network's head gives for each joint action."""
     labels: bool = False
-    """Whether a teacher labels every state."""
+    """Whether teachers label every state."""
+    every_game_taught: bool = False
+    """Whether a game without a teacher is refused; elsewhere its rewards must do."""
     features: bool = False
     """Whether the teacher's features are stored and regressed."""
     num_quantiles: int = 0
@@ -60,8 +65,17 @@ class ObjectiveKind(Protocol):
         """
         ...
 
-    def build(self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor) -> Objective:
-        """The loss of `network`; `legal_GA`, bool, lies on the network's device."""
+    def build(
+        self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor, taught: Sequence[int]
+    ) -> Objective:
+        """The loss of `network`.
+
+        Args:
+            config: settings of the run.
+            network: what learns.
+            legal_GA: bool, on the network's device.
+            taught: how many teachers each game has, in the order of the games.
+        """
         ...
 
     def priority_rule(
@@ -85,9 +99,16 @@ class _Mimic:
                 "mimic.divergence expected_entropy needs rewards, which objective mimic learns "
                 "without; use --objective actor_critic, or reverse_kl"
             )
-        return Needs(head="logits", labels=True, features=config.mimic.feature_weight > 0)
+        return Needs(
+            head="logits",
+            labels=True,
+            every_game_taught=True,
+            features=config.mimic.feature_weight > 0,
+        )
 
-    def build(self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor) -> Objective:
+    def build(
+        self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor, taught: Sequence[int]
+    ) -> Objective:
         return ActorMimicObjective(
             config.mimic,
             network,
@@ -107,35 +128,101 @@ class _Dqn:
     """n-step double DQN, from rewards alone."""
 
     def needs(self, config: RunConfig) -> Needs:
-        if config.replay.sampler == "hierarchical":
-            raise ValueError(
-                "replay.sampler hierarchical goes by a teacher's values, which objective dqn "
-                "learns without; use uniform, proportional or rank"
-            )
-        dqn = config.dqn
-        return Needs(
-            head="q_values",
-            num_quantiles=dqn.quantiles,
-            num_successors=dqn.num_steps,
-            gamma=dqn.gamma,
-            reward_clip=dqn.reward_clip,
-        )
+        _refuse_partitions(config, taught=False)
+        return _needs_of_q_values(config, labels=False)
 
-    def build(self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor) -> Objective:
+    def build(
+        self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor, taught: Sequence[int]
+    ) -> Objective:
         return DqnObjective(config.dqn, network, legal_GA=legal_GA)
 
     def priority_rule(
         self, config: RunConfig, game: str, legal_A: NDArray[np.bool_]
     ) -> PriorityRule:
-        dqn = config.dqn
-        return TdError(
-            legal_A, num_steps=dqn.num_steps, gamma=dqn.gamma, reward_clip=dqn.reward_clip
+        return _td_error(config, legal_A)
+
+
+class _Joint:
+    """n-step double DQN and distillation on the same Q-values."""
+
+    def needs(self, config: RunConfig) -> Needs:
+        if config.mimic.feature_weight > 0:
+            raise ValueError(
+                "mimic.feature_weight regresses teachers' features only with objective mimic; "
+                "leave it at 0"
+            )
+        if config.mimic.divergence == "expected_entropy":
+            raise ValueError(
+                "mimic.divergence expected_entropy makes rewards of what a policy draws, and "
+                "objective joint acts by Q-values; use reverse_kl"
+            )
+        taught = config.distillation.weight > 0
+        _refuse_partitions(config, taught=taught)
+        return _needs_of_q_values(config, labels=taught)
+
+    def build(
+        self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor, taught: Sequence[int]
+    ) -> Objective:
+        return JointObjective(
+            DqnObjective(config.dqn, network, legal_GA=legal_GA),
+            config.mimic,
+            _teacher_weights(config, taught, legal_GA.device),
+            network,
+            legal_GA=legal_GA,
+            temperatures=_in_order(config.games, config.temperature_of),
+            gated=config.distillation.gated,
         )
 
+    def priority_rule(
+        self, config: RunConfig, game: str, legal_A: NDArray[np.bool_]
+    ) -> PriorityRule:
+        return _td_error(config, legal_A)
 
-OBJECTIVES: Mapping[str, ObjectiveKind] = {"mimic": _Mimic(), "dqn": _Dqn()}
+
+OBJECTIVES: Mapping[str, ObjectiveKind] = {"mimic": _Mimic(), "dqn": _Dqn(), "joint": _Joint()}
 """By the value of `objective` in the configuration."""
 
 
 def _in_order(games: Sequence[str], values: Mapping[str, float]) -> list[float]:
     return [values[game] for game in games]
+
+
+def _needs_of_q_values(config: RunConfig, *, labels: bool) -> Needs:
+    dqn = config.dqn
+    return Needs(
+        head="q_values",
+        labels=labels,
+        num_quantiles=dqn.quantiles,
+        num_successors=dqn.num_steps,
+        gamma=dqn.gamma,
+        reward_clip=dqn.reward_clip,
+    )
+
+
+def _td_error(config: RunConfig, legal_A: NDArray[np.bool_]) -> TdError:
+    dqn = config.dqn
+    return TdError(legal_A, num_steps=dqn.num_steps, gamma=dqn.gamma, reward_clip=dqn.reward_clip)
+
+
+def _teacher_weights(
+    config: RunConfig, taught: Sequence[int], device: torch.device
+) -> TeacherWeights:
+    steps = steps_of(
+        1,
+        batch_size=config.replay.batch_size,
+        samples_per_insert=config.replay.samples_per_insert,
+    )
+    return TeacherWeights(
+        config.distillation,
+        dict(zip(config.games, taught, strict=True)),
+        steps_per_update=steps,
+        device=device,
+    )
+
+
+def _refuse_partitions(config: RunConfig, *, taught: bool) -> None:
+    if config.replay.sampler == "hierarchical" and not taught:
+        raise ValueError(
+            "replay.sampler hierarchical goes by a teacher's values, and this run learns without "
+            f"teachers (objective {config.objective}); use uniform, proportional or rank"
+        )

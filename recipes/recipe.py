@@ -80,7 +80,8 @@ class Recipe:
         """What `network`, made by `build_network`, minimizes on `device`."""
         assert isinstance(network, MultitaskNetwork)
         legal_GA = legal_matrix([get_game(game) for game in self.games]).to(device)
-        return OBJECTIVES[self.config.objective].build(self.config, network, legal_GA)
+        taught = [int(self.is_taught(game)) for game in self.games]
+        return OBJECTIVES[self.config.objective].build(self.config, network, legal_GA, taught)
 
     def build_priority_rule(self, game: str) -> PriorityRule:
         """How the game's actors judge their own transitions."""
@@ -88,22 +89,33 @@ class Recipe:
         return OBJECTIVES[self.config.objective].priority_rule(self.config, game, legal_A)
 
     def find_teacher(self, game: str) -> Expert | None:
-        """The teacher that labels the game's states; None where the objective needs no labels.
+        """The teacher that labels the game's states; None for a game that is learned without.
 
         Raises:
-            ValueError: there is none, or it is damaged.
+            ValueError: there is none where the objective needs one, or it is damaged.
         """
-        return self.load_teacher(game) if self.needs.labels else None
+        return self.load_teacher(game) if self.is_taught(game) else None
+
+    def is_taught(self, game: str) -> bool:
+        """Whether the game has a teacher in this run, or lacks one that it must have."""
+        needs = self.needs
+        if not needs.labels or needs.every_game_taught:
+            return needs.labels
+        return self.config.teacher_of[game] != game or game in shipped_experts()
 
     def check_teachers(self) -> None:
         """Load every teacher once; ValueError that names all games whose expert is missing."""
-        if not self.needs.labels:
-            return
+        taught = [game for game in self.games if self.is_taught(game)]
         missing = [
             game
-            for game, reference in self.config.teacher_of.items()
-            if reference == game and game not in shipped_experts()
+            for game in taught
+            if self.config.teacher_of[game] == game and game not in shipped_experts()
         ]
+        if self.needs.labels and not taught:
+            raise ValueError(
+                f"objective {self.config.objective} has no teacher for any of its games; name "
+                "some with --teachers, or set distillation.weight to 0 to learn from rewards alone"
+            )
         if missing:
             entries = " ".join(f"{game}=runs/experts/{game}/{game}.safetensors" for game in missing)
             raise ValueError(
@@ -111,7 +123,7 @@ class Recipe:
                 f"launch/experts.py --games {' '.join(missing)} --run-dir runs/experts, and name "
                 f"them: --teachers {entries}"
             )
-        for game in self.games:
+        for game in taught:
             self.load_teacher(game)
 
     def load_teacher(self, game: str) -> Expert:
@@ -161,7 +173,9 @@ class Recipe:
         policies = [
             f"{game}=1"
             for game in self.games
-            if game not in named and self.load_teacher(game).card.architecture.head == "policy"
+            if game not in named
+            and self.is_taught(game)
+            and self.load_teacher(game).card.architecture.head == "policy"
         ]
         temperatures = (*self.config.temperatures, *policies)
         return Recipe(replace(self.config, temperatures=temperatures))

@@ -15,13 +15,11 @@ from teachers.verify import compare, describe_alarm, measure
 
 def describe_policies(recipe: Recipe) -> str | None:
     """One line about the temperatures of teachers that are policies; None without any."""
-    if not recipe.needs.labels:
-        return None
     tau = recipe.config.temperature_of
     policies = [
         f"{game} {tau[game]:g}"
         for game in recipe.games
-        if recipe.load_teacher(game).card.architecture.head == "policy"
+        if recipe.is_taught(game) and recipe.load_teacher(game).card.architecture.head == "policy"
     ]
     if not policies:
         return None

@@ -74,6 +74,9 @@ class DistillationConfig:
     exponential one halves."""
     floor: Annotated[float, Ge(0)] = 0.0
     """What lambda never falls below."""
+    gated: bool = False
+    """Drop a batch's distillation where its gradient opposes that of the rewards; only for joint,
+    and about twice the work of an update."""
 
     def __post_init__(self) -> None:
         """Refuse a schedule without end, and a floor above its start."""

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from learner.batch import DeviceBatch, TemporalDifferenceBatch
+from learner.game_means import sum_by_game
 from learner.losses import double_q_loss, importance_weights, quantile_double_q_loss
 from learner.objectives.base import ObjectiveResult
 from learner.objectives.config import DqnConfig
 from networks.network import MultitaskNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporalDifferenceTerms:
+    """One batch's losses from rewards, before they are averaged."""
+
+    loss_B: Tensor
+    """With a gradient."""
+    error_B: Tensor
+    """Signed TD errors without a gradient."""
+    q_BA: Tensor
+    """The network's Q-values of the batch, with a gradient."""
+    weights_B: Tensor
+    """What each loss counts in the mean."""
+    metrics: dict[str, Tensor]
+    """Detached float32 scalars."""
 
 
 class DqnObjective:
@@ -35,25 +53,36 @@ class DqnObjective:
         self._legal_GA = legal_GA
 
     def __call__(self, batch: DeviceBatch) -> ObjectiveResult:
-        """Weighted mean of the losses; their kind is that of the network's head."""
+        """Weighted mean of the losses; the priority is the size of the TD error."""
+        terms = self.terms(batch)
+        loss = (terms.weights_B * terms.loss_B).mean()
+        return ObjectiveResult(
+            loss,
+            terms.error_B.abs(),
+            {"td_loss": loss.detach(), **terms.metrics},
+            sum_by_game(batch, {"td_loss": terms.loss_B, "td_error": terms.error_B.abs()}),
+        )
+
+    def terms(self, batch: DeviceBatch) -> TemporalDifferenceTerms:
+        """What each transition adds; the kind of its loss is that of the network's head."""
         future = batch.temporal_difference
         if future is None:
             raise ValueError("value learning needs batches with successors")
         legal_BA = self._legal_GA[batch.game_index_B]
-        terms = self._quantile_terms if self._config.quantiles else self._mean_terms
-        loss_B, td_error_B, q_BA = terms(batch, future, legal_BA)
+        compute = self._quantile_terms if self._config.quantiles else self._mean_terms
+        loss_B, error_B, q_BA = compute(batch, future, legal_BA)
         weights_B = batch.loss_weights_B * importance_weights(
             batch.inverse_probabilities_B,
             self._config.importance_exponent,
             largest=batch.largest_inverse,
         )
-        loss = (weights_B * loss_B).mean()
         metrics = {
-            "td_loss": loss.detach(),
-            "td_error": td_error_B.abs().mean(),
+            "td_error": error_B.abs().mean(),
             "q_value": q_BA.detach().masked_fill(~legal_BA, -torch.inf).amax(1).mean(),
         }
-        return ObjectiveResult(loss, td_error_B.abs(), metrics)
+        return TemporalDifferenceTerms(
+            loss_B=loss_B, error_B=error_B, q_BA=q_BA, weights_B=weights_B, metrics=metrics
+        )
 
     def _mean_terms(
         self, batch: DeviceBatch, future: TemporalDifferenceBatch, legal_BA: Tensor
