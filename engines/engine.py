@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Unpack, cast
 
 from networks.weights import WeightSnapshot
@@ -59,6 +59,13 @@ class Engine(Protocol):
         """Change what replay keeps and gives of a game; see ReplayShard.configure.
 
         The quota is the run's. ValueError, and nothing changed, if any shard refuses.
+        """
+        ...
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """Tell the learner how far the student is behind each teacher of some games, from 0 to 1.
+
+        Nobody waits for it, and a learner that is being replaced may miss it.
         """
         ...
 

@@ -19,6 +19,7 @@ from games.registry import get_game
 from learner.checkpoint import save_checkpoint
 from networks.weights import WeightSnapshot
 from recipes.evaluation import StudentTest, TeacherTest, Test, Tester
+from recipes.gaps import ScoreGaps
 from recipes.recipe import Recipe
 from recipes.teacher_check import find_alarm
 from records.progress import Progress
@@ -107,6 +108,7 @@ class Supervisor:
         self._tested: dict[int, WeightSnapshot] = {}
         """Weights whose tests are under way, by their number of updates."""
         self._progress: Progress | None = None
+        self._gaps = ScoreGaps(recipe)
         self._control = LiveControl(
             recipe, engine=engine, board=board, tell=self._tell_event, clock=clock
         )
@@ -200,6 +202,8 @@ class Supervisor:
         progress = self._engine.progress()
         before, self._progress = self._progress, progress
         row = self._recorder.record(progress)
+        if gaps := self._gaps.of(row):
+            self._engine.follow_gaps(gaps)
         for event in describe_restarts(before, progress):
             self._log_event(event, progress)
         self._display.show(self._recorder.latest)

@@ -9,7 +9,7 @@ Knows neither Ray nor Redis, and does not know which objective it minimizes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -174,6 +174,10 @@ class Learner:
                 "finite; lower learner.learning_rate or look at the rewards' scale"
             )
         self._replay.update_priorities(PriorityUpdate(keys=pending.keys, priorities=priorities))
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """Tell the objective how far the student is behind each teacher of some games."""
+        self._objective.follow_gaps(gaps)
 
     def publish(self) -> None:
         """Give the acting weights to everyone; ValueError if they are not finite."""

@@ -6,7 +6,7 @@ Deterministic and debuggable with a breakpoint; the reference that the Ray engin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -230,6 +230,10 @@ class LocalEngine:
         self._episodes_gone[local.game] += local.actor.counts.episodes
         self._returns[local.game].extend(local.actor.drain_returns())
         local.actor.close()
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """See Engine."""
+        self._learner.follow_gaps(gaps)
 
     def snapshot(self) -> WeightSnapshot:
         """See Engine."""

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Unpack
@@ -225,6 +225,10 @@ class RayEngine:
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
         """See Engine."""
         return self._fleet.configure(game, **change)
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """See Engine."""
+        self._learners.follow_gaps(gaps)
 
     def snapshot(self) -> WeightSnapshot:
         """See Engine; the newest published weights, in half precision, once Ray has died."""

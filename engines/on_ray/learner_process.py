@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -178,6 +178,10 @@ class LearnerProcess:
         return self._ask(
             lambda: take_snapshot(self._learner.network, self._learner.version, half=False)
         )
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """Take in how far the student is behind its teachers, between two updates."""
+        self._ask(lambda: self._learner.follow_gaps(gaps))
 
     def stop(self) -> None:
         """Make `run` return after the update at hand."""

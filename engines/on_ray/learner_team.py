@@ -7,7 +7,7 @@ all start again from the newest checkpoint's state.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -213,6 +213,11 @@ class LearnerTeam:
                 return ray.get(ask(self.handles[0], question), timeout=CALL_TIMEOUT_S)
             except LOSSES as error:
                 self._handle(error)
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """Pass on how far the student is behind its teachers, without waiting."""
+        for handle in self.handles:
+            ask(handle, "follow_gaps", dict(gaps))
 
     def stop(self) -> None:
         """Have all loops end after the update at hand."""

@@ -13,6 +13,7 @@ Shape suffixes:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,6 +49,13 @@ class Objective(Protocol):
 
     def after_update(self, num_updates: int) -> None:
         """Called when the optimizer has made update number `num_updates`."""
+        ...
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """Take in how far the student is behind each teacher of some games, from 0 to 1.
+
+        Only schedules of distillation that follow gaps read it.
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -63,8 +63,10 @@ class DistillationConfig:
     """How much the teachers count beside rewards: lambda, for the objectives that have both."""
 
     weight: Annotated[float, Ge(0)] = 1.0
-    """lambda at the start. Losses are means over the transitions of a batch, so it means the same
-    for every batch size and sequence length."""
+    """Lambda at the start; 0: no teacher is asked. A game whose expert is neither named nor shipped
+    learns from its rewards alone. Losses are means over transitions, so lambda does not change its
+    meaning with the batch size; distillation of Q-values has gradients 1 / tau times as large as
+    those of logits."""
     schedule: Literal["constant", "linear", "exponential", "gap"] = "constant"
     """`constant`: the student is held to its teacher for ever; `linear` and `exponential`: it is
     let go over distillation.steps; `gap`: lambda follows max(1 - student / teacher, 0), from each

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,11 @@ class JointObjective:
         """Let the target network and the schedule follow."""
         self._rewards.after_update(num_updates)
         self.teachers.num_updates = num_updates
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """Take in how far the student is behind its teachers; see TeacherWeights."""
+        for game, of_teachers in gaps.items():
+            self.teachers.follow_gaps(game, of_teachers)
 
     def state(self) -> dict[str, Tensor]:
         """The target network, and where the schedule is."""

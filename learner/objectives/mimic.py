@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -109,6 +109,9 @@ class ActorMimicObjective:
 
     def after_update(self, num_updates: int) -> None:
         """Nothing follows an update."""
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """Nothing here depends on how the student's score compares."""
 
     def state(self) -> dict[str, Tensor]:
         """Nothing but the student itself."""

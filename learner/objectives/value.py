@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -128,6 +129,9 @@ class DqnObjective:
         """Copy the network to the target network when its period is over."""
         if num_updates % self._config.target_period == 0:
             self._target.load_state_dict(self._network.state_dict())
+
+    def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
+        """Nothing here depends on how the student's score compares."""
 
     def state(self) -> dict[str, Tensor]:
         """The target network."""
