@@ -135,7 +135,7 @@ class Supervisor:
             self._engine.close()
             self._control.show("testing", self._progress)
             self._display.note("the run has reached its end; playing the last test")
-            self._start_test(snapshot)
+            self._start_test(snapshot, self._config.evaluation.num_episodes)
             self._take(self._tester.wait())
             self._results |= self._keeper.conclude()
         except KeyboardInterrupt:
@@ -221,7 +221,7 @@ class Supervisor:
             self._next_test_steps = progress.steps + period
             snapshot = self._engine.snapshot()
             with self._recorder.paused():  # A test in this process stops the training meanwhile.
-                self._start_test(snapshot)
+                self._start_test(snapshot, self._config.evaluation.episodes_meanwhile)
         if self._clock() - self._saved >= self._config.checkpoint.period_s:
             self._save()
         self._maybe_keep_student(progress)
@@ -233,9 +233,11 @@ class Supervisor:
             if steps <= progress.steps and not folder.exists():
                 keep_student(self._recipe, folder, self._engine.snapshot())
 
-    def _start_test(self, snapshot: WeightSnapshot) -> None:
+    def _start_test(self, snapshot: WeightSnapshot, num_episodes: int) -> None:
         self._tested[snapshot.version.updates] = snapshot
-        self._tester.start(snapshot, self._config.games, steps=self._steps)
+        self._tester.start(
+            snapshot, self._config.games, steps=self._steps, num_episodes=num_episodes
+        )
 
     def _try_teachers(self) -> None:
         """Have the teachers play, beside the run where it has processes for that."""

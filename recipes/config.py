@@ -42,9 +42,16 @@ class EvaluationConfig:
     """Episodes played at the same time."""
     period_steps: Annotated[int, Ge(0)] = 0
     """Steps of the run, all games together, between two tests while it runs; 0: only at the end."""
+    period_episodes: Annotated[int, Ge(0)] = 0
+    """Whole episodes per game of a test while the run goes on; 0: as many as at the end."""
     check_teachers: Annotated[int, Ge(0)] = 5
     """Episodes that every teacher plays beside the run, by its rules, with a warning if it is far
     below its card or near random; 0: none. Only for students."""
+
+    @property
+    def episodes_meanwhile(self) -> int:
+        """Whole episodes per game of a test while the run goes on."""
+        return self.period_episodes or self.num_episodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,8 +42,17 @@ Test: TypeAlias = StudentTest | TeacherTest
 class Tester(Protocol):
     """Tests students and teachers in some process."""
 
-    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
-        """Begin to test these weights in every game of `games`."""
+    def start(
+        self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int, num_episodes: int
+    ) -> None:
+        """Begin to test these weights in every game of `games`.
+
+        Args:
+            snapshot: weights of the network.
+            games: games of the run.
+            steps: steps of the run, all games together, when the weights were taken.
+            num_episodes: whole episodes of each game.
+        """
         ...
 
     def start_teachers(self, games: Sequence[str]) -> None:
@@ -67,10 +76,12 @@ class InProcessTester:
         self._recipe = recipe
         self._finished: list[Test] = []
 
-    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
+    def start(
+        self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int, num_episodes: int
+    ) -> None:
         """Test every game; returns when the tests have ended."""
         for game in games:
-            self._finished.append(run_test(self._recipe, game, snapshot, steps))
+            self._finished.append(run_test(self._recipe, game, snapshot, steps, num_episodes))
 
     def start_teachers(self, games: Sequence[str]) -> None:
         """Play every teacher; returns when they have been played."""
@@ -87,7 +98,9 @@ class InProcessTester:
         return self.finished()
 
 
-def run_test(recipe: Recipe, game: str, snapshot: WeightSnapshot, steps: int) -> StudentTest:
+def run_test(
+    recipe: Recipe, game: str, snapshot: WeightSnapshot, steps: int, num_episodes: int
+) -> StudentTest:
     """Play one game with these weights, comparing every state with the teacher if there is one."""
     config = recipe.config
     settings = config.evaluation
@@ -98,14 +111,14 @@ def run_test(recipe: Recipe, game: str, snapshot: WeightSnapshot, steps: int) ->
     env = build_env(
         config,
         game,
-        num_envs=min(settings.num_envs, settings.num_episodes),
+        num_envs=min(settings.num_envs, num_episodes),
         seed=evaluation_seed(config, updates),
     )
     try:
         result = evaluate(
             network,
             env,
-            num_episodes=settings.num_episodes,
+            num_episodes=num_episodes,
             epsilon=settings.epsilon,
             seed=evaluation_seed(config, updates),
             teacher=recipe.find_teacher(game),

@@ -47,7 +47,9 @@ class EpochSettings:
     """How runs test their student; None for what is not known or not the same in all of them."""
 
     episodes: int | None
-    """Whole episodes of each game."""
+    """Whole episodes of each game in the test at the end of the run."""
+    period_episodes: int | None
+    """Whole episodes of each game in a test while the run goes on."""
     period_steps: int | None
     """Steps of all games together between two tests; 0: only at the end."""
     epsilon: float | None
@@ -55,15 +57,22 @@ class EpochSettings:
 
     def describe(self) -> str:
         """What one test is, and what it is in the paper; to stand behind "tests"."""
-        number_of = "an unknown number of" if self.episodes is None else f"{self.episodes:,}"
-        ours = f"each of {number_of} episode{'' if self.episodes == 1 else 's'}"
         if self.period_steps == 0:
-            ours += " at the end of the run"
-        elif self.period_steps is not None:
-            ours += f" every {self.period_steps:,} steps of all games"
+            ours = f"each of {_episodes(self.episodes)} at the end of the run"
+        else:
+            ours = f"each of {_episodes(self.period_episodes)}"
+            if self.period_steps is not None:
+                ours += f" every {self.period_steps:,} steps of all games"
+            if self.period_episodes != self.episodes:
+                ours += f" and of {_episodes(self.episodes)} at the end of the run"
         theirs = f"{PAPER_TEST_STEPS:,} steps every {PAPER_PERIOD_STEPS:,} of each game"
         further = describe_rules(epsilon=self.epsilon, protocol=self.protocol)
         return f"{', '.join([ours, *further])} (paper: {', '.join([theirs, *further.values()])})"
+
+
+def _episodes(count: int | None) -> str:
+    number_of = "an unknown number of" if count is None else f"{count:,}"
+    return f"{number_of} episode{'' if count == 1 else 's'}"
 
 
 def describe_rules(*, epsilon: float | None, protocol: str | None) -> dict[str, str]:
@@ -79,10 +88,19 @@ def describe_rules(*, epsilon: float | None, protocol: str | None) -> dict[str, 
 def read_settings(runs: Sequence[RunRecord]) -> EpochSettings:
     """By what rules the runs' recorded tests were played, from their configuration."""
     episodes = _common([number(run.setting("evaluation", "num_episodes")) for run in runs])
+    # 0, or nothing in the record of an older version, stands for as many as at the end.
+    meanwhile = _common(
+        [
+            number(run.setting("evaluation", "period_episodes"))
+            or number(run.setting("evaluation", "num_episodes"))
+            for run in runs
+        ]
+    )
     period = _common([number(run.setting("evaluation", "period_steps")) for run in runs])
     protocol = _common([run.setting("protocol") for run in runs])
     return EpochSettings(
         episodes=None if episodes is None else int(episodes),
+        period_episodes=None if meanwhile is None else int(meanwhile),
         period_steps=None if period is None else int(period),
         epsilon=_common([number(run.setting("evaluation", "epsilon")) for run in runs]),
         protocol=None if protocol is None else str(protocol),

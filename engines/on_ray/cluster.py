@@ -242,11 +242,15 @@ class RayTester:
         self._recipe = recipe
         self._running: list[Any] = []
 
-    def start(self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int) -> None:
+    def start(
+        self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int, num_episodes: int
+    ) -> None:
         """See Tester; tests of older weights that still run go on."""
         weights = ray.put(snapshot)
         for game in games:
-            self._running.append(_remote_test.remote(self._recipe, game, weights, steps))
+            self._running.append(
+                _remote_test.remote(self._recipe, game, weights, steps, num_episodes)
+            )
 
     def start_teachers(self, games: Sequence[str]) -> None:
         """See Tester."""
@@ -278,10 +282,10 @@ class RayTester:
 
 
 def _test_with_one_thread(
-    recipe: Recipe, game: str, snapshot: WeightSnapshot, steps: int
+    recipe: Recipe, game: str, snapshot: WeightSnapshot, steps: int, num_episodes: int
 ) -> StudentTest:
     torch.set_num_threads(1)
-    return run_test(recipe, game, snapshot, steps)
+    return run_test(recipe, game, snapshot, steps, num_episodes)
 
 
 def _test_teacher_with_one_thread(recipe: Recipe, game: str) -> TeacherTest:

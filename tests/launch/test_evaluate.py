@@ -109,7 +109,8 @@ def test_recorded_tests_are_told_beside_the_papers(run, capsys):
     )
     settings = document(capsys, run.path, "--recorded")["test"]
     assert settings == {
-        "episodes": 4, "period_steps": 2000, "epsilon": 0.05, "protocol": "classic",
+        "episodes": 4, "period_episodes": 4, "period_steps": 2000, "epsilon": 0.05,
+        "protocol": "classic",
     }  # fmt: skip
 
 

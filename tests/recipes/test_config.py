@@ -372,6 +372,7 @@ SENSELESS = [
     ("evaluation.num_envs", 0),
     ("evaluation.epsilon", -0.1),
     ("evaluation.period_steps", -1),
+    ("evaluation.period_episodes", -1),
     ("checkpoint.period_s", 0.0),
     ("checkpoint.keep", 0),
 ]

@@ -20,20 +20,25 @@ PAPER = "125,000 steps every 250,000 of each game"
     ("settings", "expected"),
     [
         (
-            (20, 75_000, 0.05, "classic"),
+            (20, 20, 75_000, 0.05, "classic"),
             f"each of 20 episodes every 75,000 steps of all games (paper: {PAPER})",
         ),
         (
-            (1, 0, 0.05, "classic"),
+            (20, 4, 75_000, 0.05, "classic"),
+            "each of 4 episodes every 75,000 steps of all games and of 20 episodes at the end of "
+            f"the run (paper: {PAPER})",
+        ),
+        (
+            (1, 1, 0, 0.05, "classic"),
             f"each of 1 episode at the end of the run (paper: {PAPER})",
         ),
         (
-            (20, 75_000, 0.2, "modern"),
+            (20, 20, 75_000, 0.2, "modern"),
             "each of 20 episodes every 75,000 steps of all games, protocol modern, epsilon 0.2 "
             f"(paper: {PAPER}, protocol classic, epsilon 0.05)",
         ),
         (
-            (None, None, None, None),
+            (None, None, None, None, None),
             f"each of an unknown number of episodes (paper: {PAPER})",
         ),
     ],
@@ -55,7 +60,7 @@ def test_what_runs_do_not_have_in_common_is_not_known(tmp_path):
         for episodes in (3, 5)
     )
     assert read_settings([few]).episodes == 3
-    assert read_settings([few, many]) == EpochSettings(None, 0, 0.05, "classic")
+    assert read_settings([few, many]) == EpochSettings(None, None, 0, 0.05, "classic")
     assert summarize_tests(few, "breakout") is None  # It does not play that.
 
 

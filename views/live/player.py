@@ -125,7 +125,8 @@ class Player:
         spec = specs[self._game]
         networks: dict[str, PlayingNetwork] = {"student": PlayingStudent(student, spec)}
         with suppress(ValueError):
-            networks["teacher"] = _teacher(config, self._game)
+            if (teacher := _teacher(config, self._game)) is not None:
+                networks["teacher"] = teacher
         moments = play(
             spec, "student", networks,
             protocol=config.protocol, epsilon=EPSILON, seed=secrets.randbelow(1 << 31),
@@ -178,12 +179,12 @@ def _stamp(folder: Path) -> float:
     return (folder / "weights.safetensors").stat().st_mtime
 
 
-def _teacher(config: RunConfig, game: str) -> PlayingTeacher:
-    """The run's teacher; ValueError where it is not on this machine."""
+def _teacher(config: RunConfig, game: str) -> PlayingTeacher | None:
+    """The game's teacher, None if the run has none; ValueError where it is not on this machine."""
     if is_hub_reference(config.teacher_of[game]):
         raise ValueError("the page asks no other machine for a teacher")
-    expert = Recipe(config).load_teacher(game)
-    return PlayingTeacher(expert, config.temperature_of[game])
+    expert = Recipe(config).find_teacher(game)
+    return None if expert is None else PlayingTeacher(expert, config.temperature_of[game])
 
 
 def _png(screen: NDArray[np.uint8]) -> bytes:

@@ -5,21 +5,21 @@ Numbers and words only; how they look is said in views/live/web/. Pure functions
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 from games.registry import get_game
 from games.spec import normalized_score
 from records.run_record import Row, as_row, number
+from records.verdict import judge
 from views.live.source import Seen
+from views.live.teacher_cards import card_score
 
 FIGURES = (
     "steps_per_second", "frames_per_second", "samples_per_second", "updates_per_second",
-    "samples_per_insert", "policy_lag", "policy_loss", "policy_distance", "feature_loss",
+    "samples_per_insert", "policy_lag", "policy_loss", "policy_distance", "feature_loss", "td_loss",
     "insert_waiting", "sample_waiting", "replay/bytes",
 )  # fmt: skip
 """Keys of metrics.jsonl that the page has a place for; docs/metrics.md explains them."""
@@ -159,18 +159,22 @@ def _game(game: str, seen: Seen, state: str) -> dict[str, Any]:
     figures = {name: latest[key] for name, key in keys.items() if key in latest}
     random, human = _references(game)
     teacher = _teacher(game, seen)
+    # Without a teacher, what a network comes close to is human play.
+    goal = human if teacher is None else teacher
     test = _last_test(game, seen, state)
     if test is not None:
-        test["normalized"] = _normalized(test.get("mean"), random, teacher)
+        test["normalized"] = _normalized(test.get("mean"), random, goal)
     return {
         "name": game,
         **_actors(game, seen),
         "random": random,
         "human": human,
         "teacher": teacher,
+        "goal": goal,
+        "best": _best_test(game, seen, test),
         "figures": figures,
         "test": test,
-        "normalized_return": _normalized(figures.get("return"), random, teacher),
+        "normalized_return": _normalized(figures.get("return"), random, goal),
     }
 
 
@@ -197,12 +201,22 @@ def _last_test(game: str, seen: Seen, state: str) -> dict[str, float | None] | N
     return {**tests[-1]} if tests else None
 
 
+def _best_test(game: str, seen: Seen, last: Mapping[str, float | None] | None) -> float | None:
+    """Mean score of the best test so far."""
+    means = [test["mean"] for test in _tests(game, seen.history.tests)]
+    if last is not None and (mean := last.get("mean")) is not None:
+        means.append(mean)
+    return max(means, default=None)
+
+
 def _teacher(game: str, seen: Seen) -> float | None:
-    """Mean score on the teacher's card."""
+    """Mean score on the teacher's card; None for a game without a teacher."""
     candidates = (
         _dig(seen.status, "games", game, "teacher"),
         _dig(seen.summary, "games", game, "teacher", "mean"),
         seen.history.latest.get(f"test/{game}/teacher_mean"),
+        # Known before the first test, and without a launcher to ask.
+        card_score(seen.config, game),
         # What the run itself saw the teacher score.
         seen.history.latest.get(f"teacher/{game}/mean"),
     )
@@ -238,7 +252,11 @@ def _tests(game: str, rows: Sequence[Row]) -> list[Row]:
 def _verdict(seen: Seen) -> dict[str, Any] | None:
     """What limits the run: as the run says itself, or from its newest figures."""
     status = seen.status
-    verdict = judged(seen.history.latest) if status is None else status.get("verdict")
+    if status is None:
+        found = judge(seen.history.latest)
+        verdict = None if found is None else asdict(found)
+    else:
+        verdict = status.get("verdict")
     if not isinstance(verdict, Mapping) or not isinstance(verdict.get("limit"), str):
         return None
     numbers = verdict.get("numbers")
@@ -252,15 +270,6 @@ def _verdict(seen: Seen) -> dict[str, Any] | None:
             if (value := number(x)) is not None
         },
     }
-
-
-def judged(row: Row) -> dict[str, Any] | None:
-    """The verdict on a run's newest figures; None where there is none."""
-    with suppress(ModuleNotFoundError):
-        verdict = importlib.import_module("records.verdict").judge(row)
-        if is_dataclass(verdict) and not isinstance(verdict, type):
-            return asdict(verdict)
-    return None
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _NOT_LEARNING = frozenset(
         "device", "cluster_wait_s", "redis_url",
         # How much is tested, which changes how exactly the student is known, not what it knows.
         "evaluation.check_teachers", "evaluation.num_envs", "evaluation.num_episodes",
-        "evaluation.period_steps",
+        "evaluation.period_episodes", "evaluation.period_steps",
         "seed",
     }
 )  # fmt: skip

@@ -377,6 +377,13 @@ def test_a_whole_run_in_one_process_ends_with_a_valid_summary(options, tmp_path,
     assert "the run has reached its end" in capsys.readouterr().out
 
 
+def test_tests_on_the_way_play_fewer_episodes_than_the_one_at_the_end(options, tmp_path):
+    main([*options, "--evaluation.period-episodes", "1", "--run-dir", "run"])
+    key = f"test/{GAMES[0]}/episodes"
+    counts = [row[key] for row in read_metrics(tmp_path / "run") if key in row]
+    assert counts == [1, 3]
+
+
 def test_a_run_leaves_metrics_checkpoint_and_student(options, tmp_path):
     main([*options, "--run-dir", "run"])
     run = tmp_path / "run"

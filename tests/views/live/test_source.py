@@ -98,6 +98,28 @@ def test_events_are_read_and_sorted_by_what_they_are_about(run):
     assert {event["text"]: event["kind"] for event in state_of(run)["events"]} == texts
 
 
+def test_a_teachers_score_is_known_before_the_first_test(tmp_path):
+    young = make_run(tmp_path / "young", num_tests=0, num_looks=1, finish=False)
+    pong = describe(RunSource(young).look())["games"][0]
+    assert (pong["test"], pong["teacher"], pong["goal"]) == (None, 16.32, 16.32)
+
+
+def test_a_game_without_a_teacher_is_measured_by_human_play_and_its_own_best(tmp_path):
+    run = make_run(tmp_path / "run", finish=False, num_tests=2, num_looks=2)
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    rows = [
+        {key: x for key, x in row.items() if "teacher" not in key and "agreement" not in key}
+        for row in lines
+    ]
+    run.metrics_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = run.config_path.read_text().replace("objective: mimic", "objective: dqn")
+    run.config_path.write_text(text)
+    pong = state_of(run)["games"][0]
+    means = [row["test/pong/mean"] for row in rows if "test/pong/mean" in row]
+    assert (pong["teacher"], pong["goal"], pong["best"]) == (None, 14.6, max(means))
+    assert pong["test"]["normalized"] == pytest.approx((means[-1] + 20.7) / (14.6 + 20.7))
+
+
 def test_damaged_files_are_left_out(run):
     run.summary_path.write_text("{")
     run.metrics_path.write_bytes(b"\xff\xfe\n[]\n")

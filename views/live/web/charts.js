@@ -10,17 +10,23 @@ const BOTTOM = 18;
 const TOP = 6;
 const NUM_COLOURS = 7;
 
-/** Classes of the colour and dash of line number `index`. */
-export function lineClass(index) {
+/** Classes of the colour and dash of a line: of its own, or those of game number `index`. */
+function lineClass({ index, look }) {
+  if (look) return look;
   const dashed = Math.floor(index / NUM_COLOURS) % 2 === 1;
   return `s${index % NUM_COLOURS}${dashed ? " dash" : ""}`;
 }
 
 /** A chart of several lines over seconds. */
 export class Chart {
-  /** `text` writes values, `guide` is a height with a dashed line, `inView` are heights always in view. */
-  constructor(parent, heading, { unit, text = figure, guide = null, inView = [0] }) {
+  /**
+   * `text` writes values, `guide` is a height with a dashed line, `inView` are heights always in
+   * view, `limits` are the lowest and highest value that may stretch the axis: what lies beyond is
+   * drawn at the edge.
+   */
+  constructor(parent, heading, { unit, text = figure, guide = null, inView = [0], limits = [-Infinity, Infinity] }) {
     this.text = text;
+    this.limits = limits;
     this.guide = guide;
     this.inView = inView;
     this.lines = [];
@@ -44,7 +50,7 @@ export class Chart {
     new ResizeObserver(() => this.redraw()).observe(this.svg);
   }
 
-  /** `lines`: [{label, values, index, scatter}], values as long as `seconds`, null for gaps. */
+  /** `lines`: [{label, values, index or look, scatter}], values as long as `seconds`, null for gaps. */
   show(seconds, lines) {
     this.seconds = seconds;
     this.lines = lines;
@@ -66,11 +72,13 @@ export class Chart {
 
   range() {
     const known = this.lines.flatMap((line) => [...line.values, ...(line.scatter ?? []).map((p) => p[1])])
-      .filter(Number.isFinite);
+      .filter(Number.isFinite).map((value) => this.clamp(value));
     const shown = [...known, ...this.inView];
     const highest = shown.length ? Math.max(...shown) : 1;
     const lowest = shown.length ? Math.min(...shown) : 0;
-    this.step = niceStep((highest - lowest) / 3 || 1);
+    // A curve that hardly moves gets an axis on which it hardly moves, and ticks that differ.
+    const least = Math.max(Math.abs(highest), Math.abs(lowest)) / 20;
+    this.step = niceStep(Math.max((highest - lowest) / 3, least) || 1);
     this.bottom = Math.floor(lowest / this.step) * this.step;
     this.top = Math.max(Math.ceil(highest / this.step) * this.step, this.bottom + this.step);
     const longest = Math.max(...[this.bottom, this.bottom + this.step, this.top].map((value) => this.text(value).length));
@@ -80,18 +88,24 @@ export class Chart {
     this.last = Math.max(...times, this.first + 1);
   }
 
+  clamp(value) {
+    return Math.min(this.limits[1], Math.max(this.limits[0], value));
+  }
+
   x(seconds) {
     return this.left + ((seconds - this.first) / (this.last - this.first)) * (this.width - this.left - 6);
   }
 
   y(value) {
-    const share = (value - this.bottom) / (this.top - this.bottom);
+    const share = (this.clamp(value) - this.bottom) / (this.top - this.bottom);
     return this.height - BOTTOM - share * (this.height - BOTTOM - TOP);
   }
 
   axes() {
     const parts = [];
-    for (let value = this.bottom; value <= this.top + this.step / 2; value += this.step) {
+    const digits = Math.max(0, -Math.floor(Math.log10(this.step) + 1e-9));
+    for (let i = 0; this.bottom + (i - 0.5) * this.step <= this.top; i += 1) {
+      const value = Number((this.bottom + i * this.step).toFixed(digits)); // Not 0.30000000000000004.
       const y = this.y(value);
       parts.push(draw("line", "grid", { x1: this.left, x2: this.width, y1: y, y2: y }));
       parts.push(draw("text", "", { x: this.left - 6, y: y + 4, "text-anchor": "end" }, this.text(value)));
@@ -113,7 +127,7 @@ export class Chart {
     line.values.forEach((value, i) => {
       if (Number.isFinite(value)) points.push(`${this.x(this.seconds[i]).toFixed(1)},${this.y(value).toFixed(1)}`);
     });
-    const style = lineClass(line.index);
+    const style = lineClass(line);
     const parts = [draw("polyline", `curve ${style}`, { points: points.join(" ") })];
     for (const [seconds, value] of line.scatter ?? []) {
       parts.push(draw("circle", style, { cx: this.x(seconds), cy: this.y(value), r: 3, fill: "none", "stroke-width": 1.6 }));
@@ -172,7 +186,7 @@ export class Chart {
       }
     }
     this.legend.replaceChildren(...this.values().map(([line, text]) =>
-      make("span", "", {}, make("i", lineClass(line.index)), line.label, make("b", "", {}, text))));
+      make("span", "", {}, make("i", lineClass(line)), line.label, make("b", "", {}, text))));
     say(this.note, place === null ? this.unit : `at ${clock(this.seconds[place])}`);
   }
 }

@@ -1,4 +1,4 @@
-// A row for each game: how far it is towards its teacher, how fast it goes, and its actors.
+// A row for each game: how far it is towards its teacher or human play, its speed and its actors.
 
 import { askForActors, isUnlocked } from "./access.js";
 import { byId, make, say } from "./dom.js";
@@ -7,7 +7,7 @@ import { count, figure, percent, score, short, title } from "./format.js";
 const TRACK_END = 1.25; // The teacher's mark stands at 100 of 125 percent.
 const SETTLE_MS = 600;
 const MAX_ACTORS = 1024;
-const LABELS = ["Game", "Towards the teacher", "Score", "Steps", "Replay", "Actors"];
+const LABELS = ["Game", "Towards the goal", "Score", "Steps", "Replay", "Actors"];
 
 const rows = new Map();
 
@@ -27,7 +27,14 @@ export function showGames(games, isOver) {
       table.append(row.element);
     });
   }
+  const goals = new Set(games.map(goalOf));
+  say(table.firstElementChild.children[1], goals.size === 1 ? `Towards ${[...goals][0]}` : "Towards the goal");
   for (const game of games) rows.get(game.name).show(game, isOver);
+}
+
+/** What 100% means in a game. */
+export function goalOf(game) {
+  return game.teacher === null ? "human play" : "the teacher";
 }
 
 /** After the token has been taken or refused. */
@@ -106,14 +113,16 @@ class Row {
     this.fill.hidden = !Number.isFinite(share);
     this.fill.classList.toggle("training", !isTest);
     say(this.share, percent(share));
-    this.track.setAttribute("aria-label", `${title(game.name)}: ${percent(share)} of the way to the teacher`);
+    const goal = goalOf(game);
+    this.track.setAttribute("aria-label", `${title(game.name)}: ${percent(share)} of the way to ${goal}`);
     const agreement = isTest && Number.isFinite(game.test.agreement)
       ? `, agrees in ${percent(game.test.agreement)} of states` : "";
     say(this.basis, isTest ? `last test${agreement}` : Number.isFinite(share) ? "training episodes" : "no episode has ended yet");
     const shown = isTest ? game.test.mean : game.figures.return;
     const spread = isTest && Number.isFinite(game.test.std) ? ` \u00b1 ${score(game.test.std)}` : "";
     say(this.student, `${score(shown)}${spread}`);
-    say(this.teacher, `teacher ${score(game.teacher)},`);
+    const best = Number.isFinite(game.best) ? `own best ${score(game.best)}, ` : "";
+    say(this.teacher, goal === "the teacher" ? `teacher ${score(game.teacher)},` : `${best}human ${score(game.human)},`);
     say(this.random, `random ${score(game.random)}`);
   }
 

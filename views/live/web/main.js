@@ -186,10 +186,10 @@ function showEvents(events) {
 function buildCharts() {
   const place = byId("curves");
   charts = {
-    toward: new Chart(place, "Towards the teacher", { unit: "training episodes; rings are tests", text: percent, guide: 1, inView: [0, 1] }),
+    toward: new Chart(place, "From random play to the goal", { unit: "training episodes; rings are tests", text: percent, guide: 1, inView: [0, 1], limits: [-0.25, 2] }),
     rates: new Chart(place, "Steps per second", { unit: "by game", text: short }),
     waits: new Chart(place, "Who waits for whom", { unit: "callers, mean", inView: [0, 1] }),
-    loss: new Chart(place, "Policy loss", { unit: "nats, mean over batches", inView: [] }),
+    loss: new Chart(place, "Loss", { unit: "mean over batches", inView: [] }),
   };
 }
 
@@ -222,8 +222,8 @@ function showCharts() {
   if (!document_) return;
   const { looks, tests } = curves;
   const games = document_.games;
-  const toward = (game, value) => (Number.isFinite(value) && Number.isFinite(game.teacher) && game.teacher !== game.random
-    ? (value - game.random) / (game.teacher - game.random) : null);
+  const toward = (game, value) => (Number.isFinite(value) && Number.isFinite(game.goal) && game.goal !== game.random
+    ? (value - game.random) / (game.goal - game.random) : null);
   charts.toward.show(looks.seconds, games.map((game, index) => ({
     label: title(game.name), index,
     values: smooth((looks[`game/${game.name}/return`] ?? []).map((value) => toward(game, value))),
@@ -233,11 +233,18 @@ function showCharts() {
     label: title(game.name), index, values: looks[`game/${game.name}/steps_per_second`] ?? [],
   })));
   charts.waits.show(looks.seconds, [
-    { label: "actors, for the learner", index: 0, values: looks.insert_waiting ?? [] },
-    { label: "learner, for the actors", index: 1, values: looks.sample_waiting ?? [] },
+    { label: "actors, for the learner", look: "plain-line", values: looks.insert_waiting ?? [] },
+    { label: "learner, for the actors", look: "plain-line dash", values: looks.sample_waiting ?? [] },
   ]);
-  charts.loss.show(looks.seconds, [{ label: "policy loss", index: 0, values: looks.policy_loss ?? [] }]);
+  charts.loss.show(looks.seconds, lossOf(looks));
   showTiles(document_, document_.state === "ended" || document_.state === "stopped");
+}
+
+/** The loss of the run's objective: cross-entropy in nats, or a squared error of values. */
+function lossOf(looks) {
+  const [label, key] = (looks.td_loss ?? []).some(Number.isFinite)
+    ? ["value loss", "td_loss"] : ["policy loss, nats", "policy_loss"];
+  return [{ label, look: "plain-line", values: looks[key] ?? [] }];
 }
 
 /** Returns of single episodes scatter: a running mean, where there is anything. */

@@ -77,6 +77,7 @@ async function show(picture, from) {
   say(facts.get("Score"), score(picture.score));
   say(facts.get("Step"), count(picture.step));
   say(facts.get("Weights"), picture.updates === null ? "saved" : `update ${count(picture.updates)}`);
+  byId("teacher-key").hidden = !picture.policies.teacher;
   showActions(picture);
 }
 
