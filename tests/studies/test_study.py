@@ -16,7 +16,9 @@ def write(folder: Path, text: str) -> str:
 
 
 def test_every_shipped_study_is_accepted_by_its_commands_own_parser() -> None:
-    assert {"dqn_settings", "quickstart", "samplers", "smoke"} <= set(shipped_studies())
+    assert {"dqn_settings", "expert_heads", "quickstart", "samplers", "smoke"} <= set(
+        shipped_studies()
+    )
     for name in shipped_studies():
         for unit in read_study(name)[1].units():
             assert unit.num_steps() > 0
