@@ -1,167 +1,160 @@
-"""Takes fields out of a JSON object that a stranger wrote, each checked, with clear refusals.
+"""Checks JSON that a stranger wrote against a dataclass, with one clear line for a mistake.
 
-    reader = FieldReader(document, source="pong.json", prefix="", known=frozenset({"game"}))
-    game = reader.take("game", as_text)
-
-A parser is a function from any value to a checked one that raises `Unsuitable`, saying what the
-value should have been; the reader adds the names of file and field.
+The types below say what a field accepts, in the words that a refusal uses; pydantic walks the
+document, and `check_json` turns the first thing that it finds into a line with file and field.
 """
 
-import math
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+from pydantic import AfterValidator, ConfigDict, PlainValidator, Strict, TypeAdapter
+from pydantic import ValidationError as PydanticError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from teachers.printable import is_obeyed, one_line
 
 T = TypeVar("T")
 
+FORBID_EXTRA = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Unknown fields are refused, and numbers that are not finite. A dataclass that is read by
+`check_json` has it as `__pydantic_config__`."""
+
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}[0-9:.Z+-]*)?"
+_WORDS = {
+    "string_type": "a text that is not empty",
+    "bool_type": "true or false",
+    "int_type": "an integer",
+    "float_type": "a finite number",
+    "finite_number": "a finite number",
+    "tuple_type": "a list",
+}
+"""What a field must be, by pydantic's name of the mistake."""
 
 
-class FieldReader:
-    """Takes checked fields out of one JSON object."""
+def _accept(accepts: Callable[[Any], bool], words: str) -> AfterValidator:
+    """A check whose refusal says that the value must be `words`."""
 
-    def __init__(self, document: object, source: str, prefix: str, known: frozenset[str]) -> None:
-        """Refuse what is no object, or has other fields.
+    def check(value: Any) -> Any:
+        if not accepts(value):
+            raise PydanticCustomError("unsuitable", "{words}", {"words": words})
+        return value
 
-        Args:
-            document: what `json.loads` gave.
-            source: file name for messages.
-            prefix: of the fields' names in messages, like "architecture.".
-            known: names of all fields.
-        """
-        self._source = source
-        self._prefix = prefix
-        if not isinstance(document, Mapping):
-            where = f"field {prefix.removesuffix('.')!r}" if prefix else "the card"
-            raise ValueError(f"{source}: {where} must be an object with the fields {sorted(known)}")
-        unknown = sorted(map(str, set(document) - known))
-        if unknown:
-            raise ValueError(
-                f"{source}: unknown field {prefix + unknown[0][:100]!r}; "
-                f"known: {', '.join(sorted(known))}"
-            )
-        self._document = cast("Mapping[str, object]", document)
-
-    def take(self, name: str, parse: Callable[[object], T]) -> T:
-        """The field as `parse` gives it; ValueError if it is missing or unsuitable."""
-        if name not in self._document:
-            raise ValueError(f"{self._source}: field {self._prefix + name!r} is missing")
-        value = self._document[name]
-        try:
-            return parse(value)
-        except Unsuitable as error:
-            raise ValueError(
-                f"{self._source}: field {self._prefix + name!r} must be {error}, not "
-                + one_line(repr(value), max_chars=200)
-            ) from None
-
-    def maybe(self, name: str, parse: Callable[[object], T]) -> T | None:
-        """The same; None if it is missing or null."""
-        return None if self._document.get(name) is None else self.take(name, parse)
+    return AfterValidator(check)
 
 
-class Unsuitable(Exception):
-    """Says what a value should have been."""
+def _is_plain(text: str) -> bool:
+    return not any(is_obeyed(char) for char in text if char not in "\n\t")
 
 
-def as_is(value: object) -> object:
-    """Whatever it is."""
-    return value
+def _shape(value: Any) -> tuple[int, ...]:
+    sizes = tuple(value) if isinstance(value, list | tuple) else ()
+    if len(sizes) == 3 and all(type(size) is int and size > 0 for size in sizes):
+        return sizes
+    words = "three positive integers [channels, height, width]"
+    raise PydanticCustomError("unsuitable", "{words}", {"words": words})
 
 
-def as_text(value: object) -> str:
-    """Not empty, and without anything that a terminal would obey."""
-    if not isinstance(value, str) or not value.strip():
-        raise Unsuitable("a text that is not empty")
+def integer(low: int, high: int | None = None) -> AfterValidator:
+    """A check of a whole number's range, limits included."""
+    words = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+    return _accept(lambda value: low <= value and (high is None or value <= high), words)
+
+
+Text = Annotated[
+    str,
+    Strict(),
+    _accept(lambda text: bool(text.strip()), "a text that is not empty"),
     # Cards come from strangers and are printed.
-    if any(is_obeyed(char) for char in value if char not in "\n\t"):
-        raise Unsuitable("a text without control characters")
-    return value
+    _accept(_is_plain, "a text without control characters"),
+]
+# Strict: 0 is not false, "18" is not 18, and true is not 1.
+Boolean = Annotated[bool, Strict()]
+Natural = Annotated[int, Strict(), integer(0)]
+Positive = Annotated[int, Strict(), integer(1)]
+Number = Annotated[float, Strict()]
+NotNegative = Annotated[
+    float, Strict(), _accept(lambda number: number >= 0, "a number of at least 0")
+]
+Share = Annotated[float, Strict(), _accept(lambda number: 0 <= number <= 1, "a number from 0 to 1")]
+Shape = Annotated[tuple[int, int, int], PlainValidator(_shape)]
+Sha256 = Annotated[
+    str,
+    Strict(),
+    _accept(
+        lambda text: re.fullmatch(r"[0-9a-f]{64}", text) is not None,
+        "64 lower-case hexadecimal digits",
+    ),
+]
+Date = Annotated[
+    str,
+    Strict(),
+    _accept(
+        lambda text: re.fullmatch(_DATE, text) is not None,
+        "a date like '2026-01-31' or '2026-01-31T12:00:00Z'",
+    ),
+]
 
 
-def as_boolean(value: object) -> bool:
-    """True or false, not 0 or 1."""
-    if not isinstance(value, bool):
-        raise Unsuitable("true or false")
-    return value
+def check_json(kind: type[T], document: object, *, source: str, what: str = "the card") -> T:
+    """Make a `kind` of what `json.loads` gave.
 
+    Args:
+        kind: a dataclass with the types above, and FORBID_EXTRA.
+        document: from a stranger.
+        source: name of its file, for the message.
+        what: what the document as a whole is called.
 
-def as_integer(value: object) -> int:
-    """A whole number, not true or false."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise Unsuitable("an integer")
-    return value
-
-
-def as_natural(value: object) -> int:
-    """0 or more."""
-    if (number := as_integer(value)) < 0:
-        raise Unsuitable("an integer of at least 0")
-    return number
-
-
-def as_positive(value: object) -> int:
-    """1 or more."""
-    if (number := as_integer(value)) < 1:
-        raise Unsuitable("an integer of at least 1")
-    return number
-
-
-def as_number(value: object) -> float:
-    """Finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unsuitable("a finite number")
+    Raises:
+        ValueError: a wrong, missing or unknown field; one line.
+    """
+    parsed_by: Any = kind  # mypy doubts that a type can be hashed.
     try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    # Python reads and writes NaN and Infinity in JSON; other programs do not.
-    if not math.isfinite(number):
-        raise Unsuitable("a finite number")
-    return number
+        checked: T = _adapter(parsed_by).validate_python(document)
+        return checked
+    except PydanticError as error:
+        # A field that is not known explains others that are missing.
+        found = sorted(error.errors(), key=lambda one: one["type"] != "unexpected_keyword_argument")
+    raise ValueError(f"{source}: {_describe(found[0], kind, what)}")
 
 
-def as_not_negative(value: object) -> float:
-    """Finite, 0 or more."""
-    if (number := as_number(value)) < 0:
-        raise Unsuitable("a number of at least 0")
-    return number
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
-def as_share(value: object) -> float:
-    """From 0 to 1."""
-    if not 0 <= (number := as_number(value)) <= 1:
-        raise Unsuitable("a number from 0 to 1")
-    return number
+def _describe(error: ErrorDetails, kind: Any, what: str) -> str:
+    name = one_line(_dotted(error["loc"]), max_chars=100)
+    if error["type"] == "missing":
+        return f"field {name!r} is missing"
+    if error["type"] == "unexpected_keyword_argument":
+        return f"unknown field {name!r}; known: {', '.join(_known(kind, error['loc'][:-1]))}"
+    if error["type"] in ("dataclass_type", "dataclass_exact_type"):
+        where = f"field {name!r}" if name else what
+        return f"{where} must be an object with the fields {_known(kind, error['loc'])}"
+    words = _WORDS.get(error["type"], error["msg"])
+    if error["type"] == "literal_error":
+        words = error["ctx"]["expected"]
+    return f"field {name!r} must be {words}, not {one_line(repr(error['input']), max_chars=200)}"
 
 
-def as_list(value: object) -> list[object]:
-    """A list or tuple."""
-    if not isinstance(value, list | tuple):
-        raise Unsuitable("a list")
-    return list(value)
+def _dotted(location: Sequence[int | str]) -> str:
+    """("scores", 0, "mean") as scores[0].mean."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)[1:]
 
 
-def as_shape(value: object) -> tuple[int, int, int]:
-    """[channels, height, width]."""
-    try:
-        channels, height, width = map(as_positive, as_list(value))
-    except (ValueError, Unsuitable):
-        raise Unsuitable("three positive integers [channels, height, width]") from None
-    return channels, height, width
+def _known(kind: Any, location: Sequence[int | str]) -> list[str]:
+    """Names of the fields of the dataclass at a place in the document."""
+    for part in location:
+        if isinstance(part, str):
+            kind = _inner(get_type_hints(kind)[part])
+    return sorted(field.name for field in fields(kind))
 
 
-def as_sha256(value: object) -> str:
-    """64 hexadecimal digits."""
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise Unsuitable("64 lower-case hexadecimal digits")
-    return value
-
-
-def as_date(value: object) -> str:
-    """ISO 8601, with or without a time."""
-    if not isinstance(value, str) or not re.fullmatch(_DATE, value):
-        raise Unsuitable("a date like '2026-01-31' or '2026-01-31T12:00:00Z'")
-    return value
+def _inner(hint: Any) -> Any:
+    """The dataclass in `Preprocessing | None` or `tuple[ScoreRecord, ...]`."""
+    return next((arg for arg in get_args(hint) if is_dataclass(arg)), hint)
