@@ -29,7 +29,7 @@ _PARTS = ("collect", "environment", "student", "teacher")
 
 
 def run(setup: BenchSetup) -> Result:
-    """Every game in turn; a step is the mean over the games."""
+    """Measure every game in turn; a step is the mean over the games."""
     recipe = setup.recipe
     acting = {game: _Acting(recipe, game, serial) for serial, game in enumerate(recipe.games)}
     parts: dict[str, Part] = {}

@@ -20,5 +20,5 @@ def arrays_of(value: object) -> Iterator[NDArray[Any]]:
 
 
 def num_bytes(value: object) -> int:
-    """Of all arrays of nested dataclasses."""
+    """Bytes of all arrays of nested dataclasses."""
     return sum(array.nbytes for array in arrays_of(value))

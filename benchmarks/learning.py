@@ -28,13 +28,13 @@ from replay.client import LocalReplayClient
 from replay.types import SampleBatch
 
 _WINDOW_S = 0.25
-"""Length to aim at."""
+"""Length of a window to aim at."""
 _MAX_UPDATES = 50
-"""In one window."""
+"""Most updates in one window."""
 
 
 def run(setup: BenchSetup) -> Result:
-    """Updates, and everything they are made of."""
+    """Measure updates and everything they are made of."""
     torch.set_num_threads(learner_threads())
     recipe = _without_publishing(without_pacing(setup.recipe))
     learning = _Learning(recipe, setup.device)
@@ -77,7 +77,7 @@ def run(setup: BenchSetup) -> Result:
 
 
 def learner_threads() -> int:
-    """As many as a learner process takes (engines/on_ray/cluster.py)."""
+    """Threads that a learner process takes (engines/on_ray/cluster.py)."""
     return max(1, (os.cpu_count() or 1) // 2)
 
 

@@ -48,7 +48,7 @@ def complete_report(result: Result, setup: BenchSetup) -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, str]:
-    """Of Python and of the packages that results depend on."""
+    """Versions of Python and of the packages that results depend on."""
     return {
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in _PACKAGES},

@@ -97,7 +97,7 @@ class RoleWork:
         return timed(self._update, self.batch.batch_size, clock=time.process_time)
 
     def learn_by_the_clock(self, *, num_threads: int = 1) -> Window:
-        """The same to its end on the device, with so many of PyTorch's threads."""
+        """Time an update to its end on the device, with this many of PyTorch's threads."""
         before = torch.get_num_threads()
         torch.set_num_threads(num_threads)
         try:

@@ -56,10 +56,10 @@ class BenchOptions:
     benchmark: Annotated[
         Literal["actor", "replay", "replay-soak", "learner", "system"], tyro.conf.Positional
     ]
-    """What is measured."""
+    """Part of the system to measure."""
     preset: str = ""
     """Where the settings come from: a preset's name or a YAML file; without, the quickstart, and
-    for replay what benchmarks/README.md says."""
+    for replay what benchmarks/results/README.md says."""
     seconds: float = 0.0
     """Length of the measurement, without preparations; 0: long enough for a steady figure."""
     games: tuple[str, ...] = ()
@@ -71,13 +71,13 @@ class BenchOptions:
     torso: str = ""
     """The student's; without, the preset's."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """The learner's."""
+    """Where the learner computes."""
     peers_python: tuple[str, ...] = ()
     """Python interpreters of the environments that other replay libraries are installed in, to be
     measured after ours (only `replay`)."""
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
+        """Refuse out-of-range values."""
         for path in self.peers_python:
             if not os.access(path, os.X_OK):
                 raise ValueError(f"--peers-python {path} is not a program that can be run")
@@ -114,7 +114,7 @@ class BenchSetup:
 
     @property
     def device(self) -> torch.device:
-        """The learner's."""
+        """Where the learner computes."""
         return choose_device(self.recipe.config)
 
 
@@ -143,7 +143,7 @@ def prepare(options: BenchOptions, stack: ExitStack) -> BenchSetup:
 
 
 def without_pacing(recipe: Recipe) -> Recipe:
-    """The same with one replay shard that never makes anyone wait."""
+    """Give the recipe one replay shard that never makes anyone wait."""
     config = recipe.config
     unlimited = replace(
         config.replay,

@@ -34,11 +34,11 @@ from recipes.recipe import Recipe
 from records.progress import Progress
 
 _PARTS_S = 5.0
-"""Of measuring the parts, before and again after the run."""
+"""Time for measuring the parts, before the run and again after it."""
 _MAX_START_S = 120.0
-"""From the start of the roles to the first update."""
+"""Longest wait from the start of the roles to the first update."""
 _MAX_SETTLING_S = 15.0
-"""From there to the measurement."""
+"""Longest wait from the first update until one side sets the pace."""
 _MIN_WAIT_S = 0.5
 """Time that one side has waited for the other when the slower one sets the pace."""
 
@@ -106,7 +106,7 @@ class _Look:
 
     @classmethod
     def take(cls, engine: Engine) -> Self:
-        """As they are now."""
+        """Read the counters as they are now."""
         progress = engine.progress()
         return cls(
             seconds=time.monotonic(),
@@ -118,7 +118,7 @@ class _Look:
         )
 
     def since(self, earlier: Self) -> Self:
-        """What has come since."""
+        """Counters' growth since an earlier look."""
         return replace(
             self,
             seconds=self.seconds - earlier.seconds,
@@ -142,7 +142,7 @@ class _Look:
 
 
 def _endless(recipe: Recipe) -> Recipe:
-    """On Ray, and never at its end."""
+    """Put the run on Ray and let it never reach its end."""
     return Recipe(replace(recipe.config, engine="ray", num_steps=2**40))
 
 
@@ -151,7 +151,7 @@ def _cores() -> int:
 
 
 def _measure_run(recipe: Recipe, setup: BenchSetup) -> _Look:
-    """What happens in the time that is measured."""
+    """Start the run, let it settle, and measure what it does from there."""
     with ExitStack() as stack:
         connect_to_ray(recipe, stack, device=setup.device)
         engine = open_engine(

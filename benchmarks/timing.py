@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WINDOW_S = 0.2
-"""Of one operation in a round, where a benchmark has no reason for another."""
+"""Length of one window, where a benchmark has no reason for another."""
 MIN_ROUNDS = 3
-"""Measured whatever time they take; a median of less says nothing."""
+"""Rounds measured whatever time they take; a median of less says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Result:
     """Whether the command must end with status 1."""
 
     def __post_init__(self) -> None:
-        """Refuse figures that cannot be."""
+        """Refuse figures that are not positive and finite."""
         for name in ("measured", "bound"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
@@ -82,7 +82,7 @@ class Result:
 def timed(
     work: Callable[[], object], units: float, *, clock: Callable[[], float] = time.perf_counter
 ) -> Window:
-    """Do something once."""
+    """Time one call of `work`, which does this many units."""
     start = clock()
     work()
     return Window(clock() - start, units)
@@ -133,7 +133,7 @@ def measure_rounds(
 
 
 def medians(rounds: Rounds) -> dict[str, float]:
-    """Seconds per unit of each part."""
+    """Median seconds per unit of each part."""
     return {name: statistics.median(windows) for name, windows in rounds.items()}
 
 
@@ -146,5 +146,5 @@ def ratios(rounds: Rounds, part: str, other: str) -> list[float]:
 
 
 def short(value: float) -> float:
-    """Five digits: more are noise."""
+    """Round to five digits; more are noise."""
     return float(f"{value:.5g}")

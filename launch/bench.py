@@ -50,7 +50,7 @@ _WITH_OWN_OPTIONS = {
 
 
 def main(argv: Sequence[str], *, prog: str = "bench.py") -> None:
-    """Measure and print."""
+    """Measure one part and print its report; status 1 if a soak failed."""
     if argv and (own_main := _WITH_OWN_OPTIONS.get(argv[0])):
         own_main(argv[1:])
         return

@@ -41,13 +41,13 @@ from recipes.loading import build_config, parse_invocation
 from records.machine import available_memory_bytes, describe_hardware, usable_cores
 
 _UNKNOWN_GPU = "T4"
-"""The slowest of those in use: a plan that is wrong then errs on the safe side."""
+"""GPU to assume where none is named: the slowest in use, so that the plan errs on the safe side."""
 
 _IDLE = 0.95
-"""Of a core: a probe that got less was not alone."""
+"""Share of a core below which a probe was not alone on the machine."""
 
 _MAX_STEPS = 10**15
-"""More than anybody plays: a year has 3e7 seconds."""
+"""Most steps of a plan, more than anybody plays: a year has 3e7 seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class PlanOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
+        """Refuse out-of-range values."""
         if self.target_steps is not None:
             _check_steps("target-steps", self.target_steps)
         for name in ("learner_samples_per_s", "cpu_speed", "network_gbit_s", "probe_s"):
@@ -112,7 +112,7 @@ def _check_steps(name: str, number: int) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for a mistake, like everything else here."""
+    """Makes one line of a mistake, as all commands do."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")

@@ -26,7 +26,7 @@ from studies.study import Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRecord:
-    """What is remembered of a unit."""
+    """How a unit was started and how it ended."""
 
     fingerprint: str
     options: list[str]
@@ -65,7 +65,7 @@ class UnitFiles:
         return self.run.with_name(f"{self.run.name}.json")
 
     def read(self) -> UnitRecord | None:
-        """What is known of the unit; None if it was never begun.
+        """Read the unit's record; None if it was never begun.
 
         Raises:
             ValueError: the file is damaged.

@@ -56,7 +56,7 @@ class UnitFigures:
     final: float
     """Score of the last test."""
     normalized: float | None
-    """The same on the study's scale; None where the game has no reference scores."""
+    """Score of the last test on the study's scale; None where the game has no reference scores."""
     area: float | None
     """Area under the curve between the steps that all units of the game have been tested at,
     divided by their distance: the mean score on the way. None with a single test."""
@@ -87,7 +87,7 @@ class Results:
 
     @property
     def games(self) -> list[str]:
-        """In the order in which they turned up."""
+        """All games with a test, in the order of the units."""
         return list(dict.fromkeys(curve.game for curve in self.curves))
 
     def by_game(self, arm: str, name: str) -> dict[str, list[float]]:

@@ -26,7 +26,7 @@ from recipes.loading import build_config, parse_invocation
 
 Value: TypeAlias = bool | int | float | str | list[int | float | str]
 Options: TypeAlias = dict[str, Value]
-"""By names as on the command line, without the dashes: `{"replay.sampler": "rank"}`."""
+"""Options by their names on the command line, without dashes: `{"replay.sampler": "rank"}`."""
 Command: TypeAlias = Literal["multitask", "experts", "transfer"]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
 
@@ -53,7 +53,7 @@ class Study(BaseModel):
     options: Options = {}
     """Options that all arms share."""
     arms: dict[Name, Options] = Field(min_length=1)
-    """What is compared: options on top of the shared ones."""
+    """Named sets of options, on top of the shared ones, that are compared."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     games: list[str] = []
     """Games that get a run each; empty: one run plays all games of its options."""

@@ -28,7 +28,7 @@ from recipes.limits import ACTOR_BYTES
 ACTOR_FACTOR = 1.15
 """CPU seconds of an actor's process over those of its steps alone."""
 LEARNER_FACTOR = 1.14
-"""The same factor of a learner on a CPU."""
+"""CPU seconds of a learner's process over those of its updates alone, on a CPU."""
 SHARD_S_PER_STEP = 0.9e-4
 """CPU seconds that a step costs a shard besides storing and drawing: messages, its statistics."""
 OTHERS_S_PER_STEP = 0.8e-4
@@ -88,7 +88,7 @@ class Estimate:
     nodes: int
     cpus: int | None
     shortage: str
-    """What is missing for the run to begin; then the rest is of the actors that find room."""
+    """Roles that find no room, in words; the other figures are then of the actors that do."""
     actors: int
     """Actors that find room."""
     limits: Mapping[str, float]
@@ -208,7 +208,7 @@ def estimate_cluster(
 
 
 def _shortage(work: Workload, nodes: Sequence[Node]) -> str:
-    """What is missing for the run to begin, by the rule of the run itself; empty if nothing."""
+    """Name what the run lacks to begin, by the rule of the run itself; empty if nothing."""
     need = Room(cpus=work.roles, gpus=work.learners if work.needs_gpu else 0)
     resources = [{"CPU": node.cpus or 0, "GPU": node.gpus or 0} for node in nodes]
     missing = find_shortage(need, [{"Alive": True, "Resources": r} for r in resources])

@@ -10,7 +10,7 @@ from benchmarks.planning.probe import Probe
 from benchmarks.planning.workload import Workload
 
 MAX_WEIGHT_PULLS_PER_S = 5.0
-"""Of an actor (docs/architecture.md, "Weights and their versions")."""
+"""Most fetches of an actor (docs/architecture.md, "Weights and their versions")."""
 
 
 def traffic(

@@ -48,23 +48,23 @@ class Probe:
     learn_s: float
     """CPU seconds of a sample that one thread of the learner takes."""
     learner_samples_per_s: float
-    """Of a learner alone, with the threads or the GPU that it has here."""
+    """Speed of a learner alone, with the threads or the GPU that it has here."""
     learner_device: str
     """`cpu`, or the GPU's name."""
     chunk_bytes_per_step: float
     batch_bytes_per_sample: float
     weights_bytes: int
-    """Of a snapshot as it travels."""
+    """Size of a snapshot of the weights as it travels."""
     flops_per_sample: float
-    """Of an update; 0 if the network has layers that are not counted."""
+    """Arithmetic of an update; 0 if the network has layers that are not counted."""
     replay_bytes: int
-    """Of full tables."""
+    """Memory of full tables."""
     made_up_teachers: tuple[str, ...] = ()
     """Games whose expert was missing; one with random weights is as fast."""
     load: float = 0.0
     """Processes that wanted a core when it began."""
     core_share: float = 1.0
-    """Of a core that the probe got; below 1 where other programs wanted it, too."""
+    """Share of a core that the probe got; below 1 where other programs wanted it, too."""
 
 
 def measure(config: RunConfig, *, seconds: float) -> Probe:
@@ -83,7 +83,7 @@ def measure(config: RunConfig, *, seconds: float) -> Probe:
 
 
 def _with_teachers(config: RunConfig, stack: ExitStack) -> tuple[RunConfig, tuple[str, ...]]:
-    """The same with made-up experts for the games that have none; and their names."""
+    """Make up experts for the games that have none; returns the configuration and these games."""
     shipped = shipped_experts()
     missing = [
         game

@@ -24,11 +24,11 @@ class Workload:
     target_steps: int
     needs_gpu: bool
     servers: int = 0
-    """Of inference; they take a CPU each, and their work is not planned."""
+    """Inference servers; they take a CPU each, and their work is not planned."""
 
     @classmethod
     def of(cls, config: RunConfig, *, target_steps: int, needs_gpu: bool) -> Workload:
-        """As configured."""
+        """Read the workload of a run from its configuration."""
         return cls(
             actors=config.actors_of,
             shards=config.replay.num_shards,

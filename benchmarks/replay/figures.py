@@ -26,11 +26,11 @@ class ReplayFigures:
     updates_per_second: float
     """Priorities set."""
     memcpy_bytes_per_second: float
-    """Of the process that takes the batches, in the same rounds."""
+    """Speed of memcpy in the process that takes the batches, in the same rounds."""
     sampled_per_copied_byte: tuple[float, ...]
     """Transitions given out in the time that memcpy takes for a byte, of every round."""
     bytes_per_sample: float
-    """Of a transition that is given out."""
+    """Size of a transition that is given out."""
     resident_bytes_per_transition: float | None = None
     """What storing one more has added to the process's memory; None if it was not measured. It
     misses what was written to when the tables were made."""
@@ -45,7 +45,7 @@ class ReplayFigures:
 
     @property
     def memcpy_ratio_quartiles(self) -> tuple[float, float]:
-        """Between them lie the ratios of half of the rounds."""
+        """Quartiles over the rounds: half of the ratios lie between them."""
         lower, _, upper = statistics.quantiles(self._memcpy_ratios, n=4)
         return lower, upper
 
@@ -60,7 +60,7 @@ class ReplayFigures:
         return None if counted is None or resident is None else max(counted, resident)
 
     def report(self) -> dict[str, Any]:
-        """For the line of JSON."""
+        """The figures as they stand in the line of JSON."""
         figures = {
             "inserts_per_second": self.inserts_per_second,
             "samples_per_second": self.samples_per_second,
@@ -96,7 +96,7 @@ class Target:
     """An aim; never changed to fit a result."""
 
     path: str
-    """Of the figure in the report, with dots."""
+    """Place of the figure in the report, with dots."""
     comparison: str
     """>= or <=."""
     value: float

@@ -60,9 +60,9 @@ class PeerResults:
     """What the other libraries came to."""
 
     figures: dict[str, dict[str, Any] | None]
-    """Of each library: what its script printed, or None."""
+    """What each library's script printed, or None."""
     reasons: dict[str, str]
-    """Why there is None."""
+    """Reason why a library has no figures."""
 
 
 def measure_peers(

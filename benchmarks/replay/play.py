@@ -23,7 +23,7 @@ from teachers.expert import load_expert
 from teachers.shipped import shipped_experts
 
 _SKIPPED_STEPS = 2_048
-"""Of all environments of a game, before the record: the beginnings of a game look all alike."""
+"""Steps of a game left out before the record: the beginnings of a game look all alike."""
 _RECORDED_STEPS = 4_096
 _EXPERT_EPSILON = 0.1
 

@@ -36,7 +36,7 @@ from recipes.recipe import Recipe
 
 
 def run(setup: BenchSetup) -> Result:
-    """Everything, one after the other."""
+    """Measure every way of having a replay, one after the other."""
     recipe = without_pacing(setup.recipe)
     seconds = setup.options.measuring_s
     _announce("playing")
@@ -145,7 +145,7 @@ def fill_and_weigh(processes: ReplayProcesses, *, capacity: int) -> float:
 
 
 def _measure_compressed(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> ReplayFigures:
-    """The same with compressed frames."""
+    """Measure a shard that compresses its frames."""
     config = recipe.config
     compressed = replace(config, replay=replace(config.replay, compression="lz4"))
     return measure_processes(Recipe(compressed), recorded, seconds=seconds)

@@ -3,9 +3,10 @@
 Measured twice. In the shards alone, each drawing and storing in its own process with nobody to
 talk to: with a core for each that is what shards scale to, and what the target is held against.
 memcpy in the same processes says what the machine itself scales to, whose cores may share caches,
-a memory bus and, under a hypervisor, each other. And through the clients, as in `bench_replay`: one
-reader takes batches of both shards in turn, and a writer feeds each. Three or four busy processes
-on two cores cannot come to twice of what two or three do there, so that one is only reported.
+a memory bus and, under a hypervisor, each other. And through the clients, as in
+benchmarks/replay/replay.py: one reader takes batches of both shards in turn, and a writer feeds
+each. Three or four busy processes on two cores cannot come to twice of what two or three do there,
+so that one is only reported.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ class Scaling:
     """Two shards over one, each 2 at best."""
 
     alone_samples_ratio: float
-    """In the shards' own processes."""
+    """Two shards over one, drawing in their own processes."""
     alone_inserts_ratio: float
     alone_memcpy_ratio: float
-    """Of memcpy of a batch's bytes in the same processes: what this machine's memory scales to."""
+    """The same of memcpy of a batch's bytes: what this machine's memory scales to."""
     through_clients_samples_ratio: float
-    """With one reader for both shards."""
+    """Two shards over one, read by one reader for both."""
     through_clients_inserts_ratio: float
-    """With a writer for each shard."""
+    """Two shards over one, fed by a writer each."""
 
     @property
     def ratio(self) -> float:
@@ -60,7 +61,7 @@ class Scaling:
         return min(self.alone_samples_ratio, self.alone_inserts_ratio)
 
     def report(self) -> dict[str, float]:
-        """For the line of JSON."""
+        """The figures as they stand in the line of JSON."""
         return {name: short(value) for name, value in asdict(self).items()}
 
 
@@ -86,7 +87,7 @@ def measure_scaling(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -
 
 
 def on_two_shards(recipe: Recipe) -> Recipe:
-    """The same capacity on two shards, with an actor of every game for each."""
+    """Spread the same capacity over two shards, with an actor of every game for each."""
     config = recipe.config
     return Recipe(replace(config, actors=("2",), replay=replace(config.replay, num_shards=2)))
 

@@ -56,7 +56,7 @@ RULES: Mapping[str, Rule] = {
     "object_store": Rule(0.02, 8 * _MIB),
     "run_files": Rule(0.0, 8),
 }
-"""By the part of a series' name before the slash; what has none is reported and not judged."""
+"""Rules by the part of a series' name before the slash; series without one are only reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -232,7 +232,7 @@ def _check_running(process: subprocess.Popen[bytes], log: Path) -> None:
 def _start(
     run_options: Sequence[str], run_path: Path, environment: dict[str, str], log: int
 ) -> subprocess.Popen[bytes]:
-    """In a session of its own, as from a terminal."""
+    """Start the command in a session of its own, as from a terminal."""
     command = [sys.executable, str(_ROOT / "launch" / "multitask.py"), *run_options]
     return subprocess.Popen(
         [*command, "--run-dir", str(run_path)],

@@ -53,7 +53,7 @@ class StoreReader:
                     stream.close()
 
     def bytes_used(self) -> int | None:
-        """In the object stores of all nodes; waits half a minute at most."""
+        """Bytes in use in the object stores of all nodes; waits half a minute at most."""
         questions, answers = self._process.stdin, self._process.stdout
         assert questions is not None
         assert answers is not None

@@ -35,7 +35,7 @@ LABELS = (
 
 
 def parse_options(forms=()):
-    """The options that bench_replay_peers.py gives; `forms`: those a script has."""
+    """The options that benchmarks/replay/peers.py gives; `forms`: those a script has."""
     parser = argparse.ArgumentParser()
     if forms:
         parser.add_argument("form", choices=forms)
@@ -198,7 +198,7 @@ def _fill(buffer, items, count):
 
 
 def median_ratio(numerators, denominators):
-    """Of each round, as for ours: its windows lie next to each other."""
+    """Median of the ratios formed within each round, whose windows lie next to each other."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
