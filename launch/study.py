@@ -5,6 +5,7 @@
     python launch/study.py studies/samplers.yaml --jobs 2         two runs side by side
     python launch/study.py studies/samplers.yaml                  the same again: what is left
     python launch/study.py my_study.yaml --out runs/mine
+    python launch/study.py samplers --address http://127.0.0.1:8265 --jobs 8    on a Ray cluster
 
 A study that was cut off goes on where it was; several launchers may share one. Status 0 only if
 every run reached its end. docs/studies.md says what a study's file holds.
@@ -25,7 +26,7 @@ from recipes.errors import parse_or_fail
 from studies.records import UnitFiles, check_unchanged
 from studies.report import write_report
 from studies.results import read_results
-from studies.runner import Runner
+from studies.runner import Runner, job_command, launch_command
 from studies.study import Study, Unit, read_study
 from views.words import duration
 
@@ -42,6 +43,9 @@ class StudyOptions:
     """Folder of the study; default runs/studies/NAME. One that has runs of it is gone on with."""
     jobs: int = 1
     """Runs side by side."""
+    address: str = ""
+    """Dashboard of a Ray cluster (http://127.0.0.1:8265), to make the runs its jobs; without it,
+    they are processes of this machine."""
     dry_run: bool = False
     """Only say which runs there are, with their options, and what they will cost."""
 
@@ -59,12 +63,22 @@ def main(argv: Sequence[str]) -> None:
     units = study.units()
     # Reads the options of every unit, so that a mistake in the last arm is not found at night.
     runner = Runner(
-        units, study_dir, jobs=options.jobs, pace_steps_per_s=study.pace_steps_per_s, tell=_tell
+        units,
+        study_dir,
+        jobs=options.jobs,
+        pace_steps_per_s=study.pace_steps_per_s,
+        command_line=job_command(options.address, study_dir) if options.address else launch_command,
+        tell=_tell,
     )
     check_unchanged(units, study_dir)
     if options.dry_run:
         _describe(study, study_dir, runner)
         return
+    if options.address:
+        # Imported here, since Ray takes its time and --help should not.
+        from engines.on_ray.jobs import connect
+
+        connect(options.address)  # Refused now rather than by every unit.
     _make_folder(study_dir)
     failed = runner.run()
     page = write_report(read_results(study, study_dir), study_dir, name=options.study)

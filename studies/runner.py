@@ -6,6 +6,7 @@ fails is remembered and does not stop the others; one that was cut off goes on f
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -34,6 +35,21 @@ def launch_command(unit: Unit, arguments: Sequence[str]) -> list[str]:
     """The script in launch/, by this interpreter."""
     script = Path(__file__).resolve().parent.parent / "launch" / f"{unit.command}.py"
     return [sys.executable, str(script), *arguments]
+
+
+def job_command(address: str, study_dir: Path) -> CommandLine:
+    """Commands that run a unit as a job of the Ray cluster at an address and wait for its end.
+
+    The waiting process holds the unit's lock and stops its job when it is stopped itself. The
+    cluster's head must have this program and the study's folder under the same paths.
+    """
+
+    def command(unit: Unit, arguments: Sequence[str]) -> list[str]:
+        digest = hashlib.sha256(f"{study_dir}/{unit.name}".encode()).hexdigest()[:16]
+        waiter = [sys.executable, "-m", "engines.on_ray.jobs", address, f"study-{digest}"]
+        return [*waiter, *launch_command(unit, arguments)]
+
+    return command
 
 
 @dataclass(slots=True)
