@@ -21,8 +21,8 @@ from typing import Annotated
 
 import tyro
 
+from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from recipes.errors import parse_or_fail
 from studies.records import UnitFiles, check_unchanged
 from studies.report import write_report
 from studies.results import read_results
@@ -30,14 +30,12 @@ from studies.runner import Runner, job_command, launch_command
 from studies.study import Study, Unit, read_study
 from views.words import duration
 
-_PROG = "study.py"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyOptions:
     """Compare settings: arms x seeds of an ordinary command, with one report."""
 
-    study: Annotated[str, tyro.conf.Positional]
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
     """A study's file, or the name of one that comes with the package."""
     out: str = ""
     """Folder of the study; default runs/studies/NAME. One that has runs of it is gone on with."""
@@ -55,9 +53,9 @@ class StudyOptions:
             raise ValueError(f"jobs must be at least 1, got {self.jobs}")
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], *, prog: str = "study.py") -> None:
     """Run what is left of a study and write its report."""
-    options = parse_or_fail(lambda: tyro.cli(StudyOptions, args=argv, prog=_PROG), prog=_PROG)
+    options = parse_options(StudyOptions, argv, prog=prog, doc=__doc__)
     name, study = read_study(options.study)
     study_dir = Path(options.out or Path("runs") / "studies" / name).absolute()
     units = study.units()
