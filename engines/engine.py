@@ -25,10 +25,15 @@ MAX_ACTORS = 1024
 """Of one game; a larger number is taken for a slip of the finger."""
 
 
-def check_wanted(game: str, wanted: object, games: Sequence[str]) -> None:
-    """Raises ValueError unless `wanted` is a number of actors and `game` one of the run's."""
+def check_game(game: str, games: Sequence[str]) -> None:
+    """Raises ValueError unless `game` is one of the run's."""
     if game not in games:
         raise ValueError(f"{game!r} is not a game of this run; it plays {', '.join(games)}")
+
+
+def check_wanted(game: str, wanted: object, games: Sequence[str]) -> None:
+    """Raises ValueError unless `wanted` is a number of actors and `game` one of the run's."""
+    check_game(game, games)
     is_count = isinstance(wanted, int) and not isinstance(wanted, bool)
     if not is_count or not 0 <= cast(int, wanted) <= MAX_ACTORS:
         raise ValueError(

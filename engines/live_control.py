@@ -11,14 +11,15 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from engines.engine import Engine
 from games.registry import get_game
 from recipes.balance import Advice, Distances, GameLoad, balance
 from recipes.recipe import Recipe
-from records.progress import Progress
+from records.progress import GameProgress, Progress
 from records.verdict import Verdict, judge
+from replay.pace.game_settings import SettingsChange
 
 # Newest events that the run's status shows to whoever looks from outside.
 _NUM_EVENTS = 20
@@ -32,6 +33,10 @@ class Board(Protocol):
 
     def wanted(self) -> dict[str, int]:
         """Numbers of actors that somebody has asked for, by game."""
+        ...
+
+    def settings(self) -> dict[str, dict[str, float]]:
+        """Settings of replay that somebody has requested, by game."""
         ...
 
     def show(self, status: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
@@ -73,6 +78,7 @@ class LiveControl:
         self._seconds: float | None = None
         self._events: deque[dict[str, Any]] = deque(maxlen=_NUM_EVENTS)
         self._answered: dict[str, int] = {}
+        self._answered_settings: dict[str, dict[str, float]] = {}
         self._refused: dict[str, str] = {}
         self._waiting: dict[str, int] = {}
         self._started = time.time()
@@ -91,9 +97,13 @@ class LiveControl:
         self._follow_wishes(progress)
         if self._balance is not None:
             self._balance.observe(row)
-            if advice := self._balance.advise(progress, left_alone=set(self._answered)):
+            if advice := self._balance.advise(progress, left_alone=self._set_by_somebody()):
                 self._carry_out(advice, progress)
         self.show("training", progress, row)
+
+    def _set_by_somebody(self) -> set[str]:
+        shares = {game for game, change in self._answered_settings.items() if "share" in change}
+        return set(self._answered) | shares
 
     def observe_test(self, row: Mapping[str, float]) -> None:
         """Update scores and balance from the metrics of a test."""
@@ -131,11 +141,13 @@ class LiveControl:
                         "waiting": games[name].waiting if name in games else 0,
                         "steps": games[name].steps if name in games else 0,
                         "teacher": self._teachers.get(name),
+                        "settings": _settings_of(games[name]) if name in games else {},
                     }
                     for name in self._games
                 },
                 # The requests that were carried out, and the reason for each that was not.
                 "answered": dict(self._answered),
+                "answered_settings": dict(self._answered_settings),
                 "refused": dict(self._refused),
                 "events": list(self._events),
                 # The newest test of each game: the records in Redis are of looks alone.
@@ -165,6 +177,24 @@ class LiveControl:
             if self._answered.get(game) != number:
                 self._answered[game] = number
                 self._scale(game, number, progress)
+        settings = self._board.settings() if self._board is not None else {}
+        for game, change in settings.items():
+            if self._answered_settings.get(game) != change:
+                self._answered_settings[game] = change
+                self._configure(game, change, progress)
+
+    def _configure(self, game: str, change: Mapping[str, float], progress: Progress) -> None:
+        # A request has its own reason to be refused, beside that for other numbers of actors.
+        key = f"{game} settings"
+        try:
+            now = self._engine.configure(game, **cast(SettingsChange, change))
+        except ValueError as error:
+            self._refused[key] = str(error)
+            self._say(f"cannot change the settings of {game}: {error}", progress)
+            return
+        self._refused.pop(key, None)
+        in_force = ", ".join(f"{name} {getattr(now, name):g}" for name in change)
+        self._say(f"{game}: {in_force}", progress)
 
     def _scale(self, game: str, number: int, progress: Progress, why: str = "") -> None:
         try:
@@ -195,6 +225,15 @@ class LiveControl:
     def _say(self, event: str, progress: Progress) -> None:
         self.add_event(event, progress)
         self._tell(event, progress)
+
+
+def _settings_of(game: GameProgress) -> dict[str, float]:
+    """A game's settings of replay in force, as they are requested."""
+    return {
+        "share": game.replay.share,
+        "quota": game.replay.capacity,
+        "samples_per_insert_cap": game.replay.samples_per_insert_cap,
+    }
 
 
 def describe_restarts(before: Progress | None, now: Progress) -> list[str]:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Change how many actors the games of a run have, while it goes on.
+"""Change how many actors the games of a run have, and their part of replay, while it goes on.
 
     python launch/scale.py runs/latest pong=8 breakout=2
     python launch/scale.py runs/latest --file actors.yaml      games and numbers, as a mapping
+    python launch/scale.py runs/latest --share pong=2 --quota pong=20000 --cap pong=4
     python launch/scale.py runs/latest --show
     python launch/scale.py runs/latest pong=0 --no-wait
 
@@ -28,18 +29,28 @@ from launch.options.exit_status import run_command
 
 if TYPE_CHECKING:
     from engines.on_redis.asking import GameActors
+    from engines.on_redis.bus import RedisBus
+
+_SETTINGS = {"share": "share", "quota": "quota", "cap": "samples_per_insert_cap"}
+"""Options, and what replay calls the settings that they change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleOptions(RunOptions):
-    """Change how many actors the games of a run have, while it goes on."""
+    """Change how many actors the games of a run have, and their part of replay."""
 
     entries: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="GAME=N")] = ()
     """Actors that a game is to have, 0 or more."""
     file: str = ""
     """YAML file with a mapping of games to numbers."""
+    share: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GAME=X")] = ()
+    """Relative part of a game in every batch."""
+    quota: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GAME=N")] = ()
+    """Transitions that replay keeps of a game."""
+    cap: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GAME=X")] = ()
+    """How often each transition of a game is drawn at most, on average."""
     show: bool = False
-    """Show the actors that there are, and change nothing."""
+    """Show actors and settings as they are, and change nothing."""
     no_wait: bool = False
     """Ask, and return at once."""
     timeout_s: Annotated[float, Gt(0)] = 60.0
@@ -49,22 +60,48 @@ class ScaleOptions(RunOptions):
 def main(argv: Sequence[str], *, prog: str = "scale.py") -> None:
     """Ask, wait, and say what came of it; ValueError for anything the user got wrong."""
     options = parse_options(ScaleOptions, argv, prog=prog, doc=__doc__)
-    asked = _read_file(options.file) if options.file else {}
-    asked |= _parse_entries(options.entries)
-    if not asked and not options.show:
+    actors = _read_file(options.file) if options.file else {}
+    actors |= _parse_entries(options.entries)
+    settings = _parse_settings(options)
+    if not actors and not settings and not options.show:
         raise ValueError("name what is to change, for example pong=8, or use --show")
-    from engines.on_redis.asking import ask, find_run, read_actors, wait_until_followed
+    from engines.on_redis.asking import find_run, read_actors, read_settings
 
     with find_run(options.run, redis_url=options.redis_url) as bus:
         _print(read_actors(bus))
-        if not asked:
-            return
-        ask(bus, asked)
-        if options.no_wait:
-            return
-        print("asked for " + " ".join(f"{game}={n}" for game, n in asked.items()))
-        after = wait_until_followed(bus, asked, timeout_s=options.timeout_s)
-        _print({game: after[game] for game in asked})
+        if options.show or settings:
+            _print_settings(read_settings(bus))
+        if actors:
+            _change_actors(bus, actors, options)
+        if settings:
+            _change_settings(bus, settings, options)
+
+
+def _change_actors(bus: RedisBus, actors: Mapping[str, int], options: ScaleOptions) -> None:
+    from engines.on_redis.asking import ask, wait_until_followed
+
+    ask(bus, actors)
+    if options.no_wait:
+        return
+    print("asked for " + " ".join(f"{game}={n}" for game, n in actors.items()))
+    after = wait_until_followed(bus, actors, timeout_s=options.timeout_s)
+    _print({game: after[game] for game in actors})
+
+
+def _change_settings(
+    bus: RedisBus, settings: Mapping[str, Mapping[str, float]], options: ScaleOptions
+) -> None:
+    from engines.on_redis.asking import ask_settings, wait_until_set
+
+    ask_settings(bus, settings)
+    if not options.no_wait:
+        wait_until_set(bus, settings, timeout_s=options.timeout_s)
+        _print_settings(settings)
+
+
+def _print_settings(settings: Mapping[str, Mapping[str, float]]) -> None:
+    for game, values in settings.items():
+        print(f"{game}: " + ", ".join(f"{name} {value:g}" for name, value in values.items()))
 
 
 def _print(actors: Mapping[str, GameActors]) -> None:
@@ -82,6 +119,26 @@ def _parse_entries(entries: Sequence[str]) -> dict[str, int]:
             raise ValueError(f"{match[1]!r} is given twice")
         wanted[match[1]] = int(match[2])
     return wanted
+
+
+def _parse_settings(options: ScaleOptions) -> dict[str, dict[str, float]]:
+    """What is to change, by game."""
+    changes: dict[str, dict[str, float]] = {}
+    for option, setting in _SETTINGS.items():
+        for entry in getattr(options, option):
+            match = re.fullmatch(r"([^=]+)=(\d+(?:\.\d+)?)", entry)
+            if match is None:
+                raise ValueError(
+                    f"--{option} {entry!r} is not of the form GAME=NUMBER, such as pong=2"
+                )
+            change = changes.setdefault(match[1], {})
+            if setting in change:
+                raise ValueError(f"--{option} of {match[1]!r} is given twice")
+            number = float(match[2])
+            if setting == "quota" and not number.is_integer():
+                raise ValueError(f"--quota {entry!r} is not a whole number of transitions")
+            change[setting] = int(number) if setting == "quota" else number
+    return changes
 
 
 def _read_file(path: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Asks a run that goes on for other numbers of actors, through its Redis."""
+"""Asks a run that goes on for other numbers of actors or settings of replay, through its Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.engine import check_wanted
+from engines.engine import check_game, check_wanted
 from engines.on_redis.bus import RedisBus
 from engines.on_redis.link import RedisUnavailableError
 from records.run_dir import RunDir
@@ -125,12 +125,65 @@ def ask(bus: RedisBus, wanted: Mapping[str, int]) -> None:
     status = _read_status(bus)
     for game, number in wanted.items():
         check_wanted(game, number, list(status["games"]))
-    if status["phase"] in ("testing", "ended"):
-        raise ValueError("the run has reached its end; its actors have gone")
+    _check_goes_on(status)
     try:
         bus.set_wanted(wanted)
     except RedisUnavailableError as error:
         raise ValueError(f"the run does not answer ({error}); nothing was asked") from None
+
+
+def read_settings(bus: RedisBus) -> dict[str, dict[str, float]]:
+    """Share, quota and samples-per-insert cap of each game of a run, as they are in force."""
+    return {
+        game: {name: float(value) for name, value in entry["settings"].items()}
+        for game, entry in _read_status(bus)["games"].items()
+    }
+
+
+def ask_settings(bus: RedisBus, changes: Mapping[str, Mapping[str, float]]) -> None:
+    """Leave word of settings of replay; ValueError, and nothing asked, if that cannot be."""
+    status = _read_status(bus)
+    for game in changes:
+        check_game(game, list(status["games"]))
+    _check_goes_on(status)
+    try:
+        bus.set_settings(changes)
+    except RedisUnavailableError as error:
+        raise ValueError(f"the run does not answer ({error}); nothing was asked") from None
+
+
+def wait_until_set(
+    bus: RedisBus,
+    changes: Mapping[str, Mapping[str, float]],
+    *,
+    timeout_s: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Returns when the run has put all of these settings in force.
+
+    Raises:
+        ValueError: the run has refused, has ended, or has not followed in time.
+    """
+    deadline = clock() + timeout_s
+    while True:
+        status = _read_status(bus)
+        answered = status["answered_settings"]
+        if all(
+            change.items() <= answered.get(game, {}).items() for game, change in changes.items()
+        ):
+            refused = [status["refused"].get(f"{game} settings") for game in changes]
+            if reasons := [reason for reason in refused if reason]:
+                raise ValueError("; ".join(reasons))
+            return
+        _check_goes_on(status)
+        if clock() >= deadline:
+            raise ValueError(f"the run has not followed within {timeout_s:g} s")
+        time.sleep(_LOOK_PERIOD_S)
+
+
+def _check_goes_on(status: Mapping[str, Any]) -> None:
+    if status["phase"] in ("testing", "ended"):
+        raise ValueError("the run has reached its end; its actors have gone")
 
 
 def wait_until_followed(

@@ -9,6 +9,7 @@ write to Redis cannot run code in this program; what does not decode is refused 
     am:RUN:weights:VERSION      one snapshot, for the two newest versions
     am:RUN:weights              channel: each new version, nothing but its number
     am:RUN:wanted               hash: game -> number of actors
+    am:RUN:settings             hash: game -> map of settings that it should have
     am:RUN:status               one map
     am:RUN:metrics              list of maps, newest first, capped
 
@@ -199,6 +200,36 @@ class RedisBus:
         with self._lock:
             self._known_wanted |= known
         return known
+
+    def set_settings(self, changes: Mapping[str, Mapping[str, float]]) -> None:
+        """Say which settings of replay some games should have; what is not named keeps its value.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; nothing is changed.
+        """
+        if not changes:
+            return
+        merged = self.settings()
+        fields: dict[Any, Any] = {
+            game: _pack({**merged.get(game, {}), **change}) for game, change in changes.items()
+        }
+        self._link.call(lambda client: client.hset(self._prefix + "settings", mapping=fields))
+
+    def settings(self) -> dict[str, dict[str, float]]:
+        """What somebody has asked for, by game.
+
+        Not kept for a Redis that comes back empty: the run has followed by then.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        key = self._prefix + "settings"
+        fields = self._link.call(lambda client: _as_bytes_map(client.hgetall(key)))
+        asked = {
+            game.decode(errors="replace"): self._unpack(data, key, _is_map)
+            for game, data in fields.items()
+        }
+        return {game: change for game, change in asked.items() if change is not None}
 
     def set_status(self, status: Mapping[str, Any], *, ttl_s: int | None = None) -> None:
         """Replace the run's status. Its owner calls this every few seconds, also unchanged.

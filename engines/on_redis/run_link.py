@@ -84,6 +84,7 @@ class RunLink:
         self._period_s = period_s
         self._lock = threading.Lock()
         self._wanted: dict[str, int] = {}
+        self._settings: dict[str, dict[str, float]] = {}
         self._status: dict[str, Any] = {}
         self._is_up: bool | None = None
         self._unsent: deque[dict[str, Any]] = deque(maxlen=_MAX_UNSENT)
@@ -96,6 +97,11 @@ class RunLink:
         """The number of actors that somebody has asked for, by game; as of the last reading."""
         with self._lock:
             return dict(self._wanted)
+
+    def settings(self) -> dict[str, dict[str, float]]:
+        """The settings of replay that somebody has asked for, by game; as of the last reading."""
+        with self._lock:
+            return dict(self._settings)
 
     def show(self, status: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
         """Have this status seen from now on, and a record of metrics added to those before."""
@@ -130,6 +136,9 @@ class RunLink:
             status, records = self._status, deque(self._unsent)
             self._unsent.clear()
         try:
+            settings = self._bus.settings()
+            with self._lock:
+                self._settings = settings
             # Also unchanged: it says that the launcher lives.
             if status:
                 self._bus.set_status({**status, **self._whereabouts()}, ttl_s=STATUS_TTL_S)

@@ -11,6 +11,7 @@ from recipes.balance import BalanceConfig
 from recipes.config import RunConfig
 from recipes.recipe import Recipe
 from records.progress import GameProgress, GameReplay, Progress
+from replay.pace.game_settings import GameSettings
 
 GAMES = ("pong", "boxing", "breakout")
 SLOW_LEARNER = {
@@ -39,10 +40,11 @@ class CountingEngine:
         self.calls.append((game, wanted))
         self.actors[game] = wanted
 
-    def configure(self, game, *, share):
+    def configure(self, game, *, share, quota=1_000):
         if share > 1.9:
             raise ValueError("a share too many")
         self.shares[game] = share
+        return GameSettings(share=share, quota=quota, samples_per_insert_cap=4.0)
 
     def progress(self):
         return Progress(
@@ -70,10 +72,14 @@ class Board:
 
     def __init__(self):
         self.wishes = {}
+        self.settings_asked_for = {}
         self.shown = []
 
     def wanted(self):
         return dict(self.wishes)
+
+    def settings(self):
+        return dict(self.settings_asked_for)
 
     def show(self, status, record=None):
         self.shown.append((status, record))
@@ -167,6 +173,7 @@ def test_what_is_seen_from_outside():
     assert status["phase"] == "training"
     pong = status["games"]["pong"]
     assert pong.pop("teacher") == scene.recipe.teacher_score("pong").mean
+    assert pong.pop("settings") == {"share": 1.0, "quota": 0, "samples_per_insert_cap": 0.0}
     assert pong == {"live": 2, "wanted": 3, "waiting": 1, "steps": 100}
     assert (status["steps"], status["updates"]) == (300, 7)
     assert status["pid"] > 0
@@ -292,3 +299,25 @@ def test_a_test_counts_for_the_balance_too():
         scene.control.observe_test({f"test/{game}/teacher_normalized": score})
     scene.look()
     assert scene.engine.actors["breakout"] == 4
+
+
+def test_settings_that_somebody_asks_for_are_put_in_force_once_and_said():
+    scene = Scene()
+    scene.board.settings_asked_for = {"pong": {"share": 1.5, "quota": 2_000}}
+    scene.look({"seconds": 5.0})
+    scene.look({"seconds": 6.0})
+    assert scene.engine.shares["pong"] == 1.5
+    assert scene.events == ["pong: share 1.5, quota 2000"]
+    assert scene.board.status["answered_settings"] == {"pong": {"share": 1.5, "quota": 2_000}}
+    assert scene.board.status["refused"] == {}
+
+
+def test_settings_that_are_refused_are_told_with_the_reason_until_others_are_asked_for():
+    scene = Scene()
+    scene.board.settings_asked_for = {"pong": {"share": 5.0}}
+    scene.look({"seconds": 5.0})
+    assert scene.board.status["refused"] == {"pong settings": "a share too many"}
+    assert scene.events == ["cannot change the settings of pong: a share too many"]
+    scene.board.settings_asked_for = {"pong": {"share": 1.0}}
+    scene.look({"seconds": 6.0})
+    assert scene.board.status["refused"] == {}

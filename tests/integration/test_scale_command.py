@@ -53,6 +53,21 @@ def test_a_game_gets_actors_and_loses_them_while_the_run_goes_on(running):
     assert "pong: 1 -> 3 actors" in (launcher.scratch / "output").read_text()
 
 
+def test_a_games_part_of_replay_changes_while_the_run_goes_on(running):
+    launcher, run = running
+    words = ["--share", "pong=2", "--quota", "pong=20000", "--cap", "pong=4"]
+    changed = run_command("scale.py", run, *words, "--timeout-s", "200", cwd=run, timeout_s=240)
+    assert (changed.status, changed.errors) == (0, "")
+    last = changed.output.splitlines()[-1]
+    assert last == "pong: share 2, quota 20000, samples_per_insert_cap 4"
+    shown = run_command("scale.py", run, "--show", cwd=run, timeout_s=240).output
+    assert "pong: share 2, quota 20000, samples_per_insert_cap 4" in shown
+    refused = run_command("scale.py", run, "--quota", "pong=1", cwd=run, timeout_s=240)
+    assert refused.status == 2
+    assert "quota" in refused.errors
+    assert launcher.process.poll() is None
+
+
 def test_what_cannot_be_is_one_line_and_changes_nothing(running, tmp_path):
     _, run = running
     for words, message in ((["seaquest=2"], "not a game of this run"), (["pong=-1"], "-1 actors")):

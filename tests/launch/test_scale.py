@@ -49,6 +49,7 @@ class Coordinator:
     wanted: dict = dataclasses.field(default_factory=lambda: dict.fromkeys(GAMES, 1))
     answered: dict = dataclasses.field(default_factory=dict)
     refused: dict = dataclasses.field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
     phase: str = "training"
     is_deaf: bool = False
 
@@ -65,6 +66,11 @@ class Coordinator:
                 self.refused.pop(game, None)
             except ValueError as error:
                 self.refused[game] = str(error)
+        for game, change in self.link.settings().items():
+            if change.get("quota") == 13:
+                self.refused[f"{game} settings"] = "a quota of 13 is bad luck"
+            if not self.is_deaf:
+                self.settings[game] = change
         self.link.show(
             {
                 "phase": self.phase,
@@ -73,10 +79,12 @@ class Coordinator:
                         "wanted": number,
                         "live": min(number, self.room),
                         "waiting": max(0, number - self.room),
+                        "settings": {"share": 1.0, "quota": 500, **self.settings.get(game, {})},
                     }
                     for game, number in self.wanted.items()
                 },
                 "answered": self.answered,
+                "answered_settings": self.settings,
                 "refused": self.refused,
             },
             {"steps": 1.0},
@@ -147,6 +155,8 @@ def test_show_changes_nothing(coordinator, run, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "pong: 1 of 1 actors play",
         "boxing: 1 of 1 actors play",
+        "pong: share 1, quota 500",
+        "boxing: share 1, quota 500",
     ]
     assert coordinator.answered == {}
 
@@ -364,3 +374,45 @@ def test_options_that_cannot_be_are_refused_in_one_line(capsys, words, message):
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_settings_of_replay_are_asked_for_beside_actors(coordinator, run, capsys):
+    main([str(run.path), "pong=2", "--share", "pong=2", "boxing=0.5", "--cap", "pong=4"])
+    assert coordinator.wanted["pong"] == 2
+    assert coordinator.settings == {
+        "pong": {"share": 2.0, "samples_per_insert_cap": 4.0},
+        "boxing": {"share": 0.5},
+    }
+    lines = capsys.readouterr().out.splitlines()
+    assert "pong: share 1, quota 500" in lines, "what is in force before"
+    assert lines[-2:] == ["pong: share 2, samples_per_insert_cap 4", "boxing: share 0.5"]
+    # What was asked for before stays asked for.
+    main([str(run.path), "--quota", "pong=20000"])
+    assert coordinator.settings["pong"] == {
+        "share": 2.0,
+        "samples_per_insert_cap": 4.0,
+        "quota": 20_000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--share", "pong"], "--share 'pong' is not of the form GAME=NUMBER"),
+        (["--share", "pong=-1"], "--share 'pong=-1' is not of the form GAME=NUMBER"),
+        (["--share", "pong=1", "pong=2"], "--share of 'pong' is given twice"),
+        (["--quota", "pong=1.5"], "--quota 'pong=1.5' is not a whole number of transitions"),
+        (["--cap", "chess=4"], "'chess' is not a game of this run"),
+        (["--quota", "pong=13"], "a quota of 13 is bad luck"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(coordinator, run, words, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        main([str(run.path), *words])
+    assert "\n" not in str(refusal.value)
+
+
+def test_settings_that_nobody_follows_are_told(coordinator, run):
+    coordinator.is_deaf = True
+    with pytest.raises(ValueError, match=r"has not followed within 0\.3 s"):
+        main([str(run.path), "--share", "pong=2", "--timeout-s", "0.3"])
