@@ -132,14 +132,15 @@ class RayEngine:
         if self._keep_redis_alive():
             self._num_redis_restarts += 1
             self._note("Redis died and was started again; the learner rewrites the weights")
+        self._check_ray()
         while not self._finished:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
-            self._check_ray()
             self._start_up.look()
             loops = [*self._learners.loops, *self._actors.loops]
             ready, _ = ray.wait(loops, timeout=min(remaining, CHECK_PERIOD_S))
+            self._check_ray()
             for loop in ready:
                 self._loop_ended(loop)
         return not self._finished
@@ -152,6 +153,11 @@ class RayEngine:
             self._is_ray_dead = True
             raise
 
+    def _is_ray_up(self) -> bool:
+        with suppress(RayDiedError):
+            self._check_ray()
+        return not self._is_ray_dead
+
     def _loop_ended(self, loop: Any) -> None:
         """The learners are done, an actor has retired, or a process has died."""
         if loop in self._actors.loops:
@@ -161,6 +167,7 @@ class RayEngine:
 
     def progress(self) -> Progress:
         """See Engine; a role that does not answer in time is left out."""
+        self._check_ray()
         metrics = self._learners.look()
         faults = {}
         if self._served is not None:
@@ -232,7 +239,7 @@ class RayEngine:
 
     def snapshot(self) -> WeightSnapshot:
         """See Engine; the newest published weights, in half precision, once Ray has died."""
-        return self._published() if self._is_ray_dead else self._learners.snapshot()
+        return self._learners.snapshot() if self._is_ray_up() else self._published()
 
     def _published(self) -> WeightSnapshot:
         bus = RedisBus(self._redis.url, self._redis.run)
@@ -247,7 +254,7 @@ class RayEngine:
     def state(self) -> dict[str, Any]:
         """See Engine; also what a learner that dies is restarted from."""
         return {
-            "learner": self._learners.last_state if self._is_ray_dead else self._learners.state(),
+            "learner": (self._learners.state() if self._is_ray_up() else self._learners.last_state),
             "steps": {game: self._actors.steps(game) for game in self._recipe.games},
             "next_serial": self._actors.next_serial,
         }

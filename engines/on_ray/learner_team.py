@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from engines.on_ray.calls import (
     CALL_TIMEOUT_S,
     LOSSES,
+    REPORT_PATIENCE_S,
     RUN_GROUP,
     answers,
     ask,
@@ -91,6 +92,7 @@ class LearnerTeam:
         self.redis_reconnects = 0
         self.use = RoleUse()
         """Of all processes of rank 0."""
+        self._has_come_up = False
         self.usage: LearnerUsage | None = None
         """As of the last look."""
         self._start()
@@ -205,10 +207,17 @@ class LearnerTeam:
         return self._state
 
     def _ask_living(self, question: str) -> Any:
-        """The answer of rank 0; of the next one, if this one dies meanwhile."""
+        """The answer of rank 0; of the next one, if this one dies meanwhile.
+
+        Raises:
+            TimeoutError: it is busy, or the run is just starting and has nothing to tell yet.
+        """
         while True:
-            # One that is starting, or waits for a GPU, is not late with its answer.
-            ray.wait([self._arrivals[0]], timeout=_START_PATIENCE_S)
+            # One that takes a dead one's place, or waits for a GPU, is not late with its answer.
+            patience_s = _START_PATIENCE_S if self._has_come_up else REPORT_PATIENCE_S
+            if not ray.wait([self._arrivals[0]], timeout=patience_s)[0]:
+                raise TimeoutError(f"the learner has not come up within {patience_s:g} s")
+            self._has_come_up = True
             try:
                 return ray.get(ask(self.handles[0], question), timeout=CALL_TIMEOUT_S)
             except LOSSES as error:

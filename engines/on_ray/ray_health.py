@@ -38,16 +38,19 @@ class RayHealth:
         self._checked = clock()
 
     def check(self) -> None:
-        """Look, unless that was done in this second.
+        """Look at Ray's processes; at a cluster's control store once in a second.
+
+        To be called before anything is asked of Ray: a call that needs the memory of a node manager
+        which has died ends this process at once.
 
         Raises:
             RayDiedError: with what has died.
         """
+        if dead := dead_daemons():
+            raise RayDiedError(_message(f"its {dead[0]} has died"))
         if self._clock() - self._checked < CHECK_PERIOD_S:
             return
         self._checked = self._clock()
-        if dead := dead_daemons():
-            raise RayDiedError(_message(f"its {dead[0]} has died"))
         with suppress(OSError):
             socket.create_connection(self._control_store, timeout=2.0).close()
             self._answered = self._clock()
