@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -34,8 +33,8 @@ from engines.on_ray.calls import (
 )
 from engines.on_ray.cluster import ActorReport, RemoteActor
 from engines.on_ray.deaths import Deaths
+from engines.on_ray.live_actor import LiveActor, is_placed
 from engines.on_ray.placement import Placement
-from engines.on_ray.ray_internals import pid_of
 from engines.on_ray.role_processes import RoleNames
 from engines.on_redis.bus import RedisAddress
 from recipes.recipe import Recipe
@@ -47,36 +46,6 @@ RETIRING_PATIENCE_S = 60.0
 
 _STARTING_S = 3.0
 """An actor may be without a process for so long although there is room for it."""
-
-
-@dataclass(slots=True)
-class LiveActor:
-    """One actor process, or one that waits for room."""
-
-    game: str
-    rank: int
-    """Number among the game's actors; decides which shard it feeds."""
-    serial: int
-    handle: Any
-    running: Any
-    """Reference that becomes ready when its loop ends."""
-    start_step: int
-    place: tuple[int, int]
-    """(position, number of actors) in the game's ladder of exploration rates."""
-    is_counted_on: bool
-    """Whether ladder and replay take it for one of the game's; an added one only once it is up."""
-    process: str | None = None
-    """None until it has answered."""
-    counts: ActorCounts = field(default_factory=ActorCounts)
-    asked: Any = None
-    """Reference of the report that is under way."""
-    is_late: bool = False
-    """Whether it was still under way when the last look ended."""
-    must_end_by: float = 0.0
-    """While it retires."""
-    asked_for: float = field(default_factory=time.monotonic)
-    is_waiting: bool = False
-    """Whether there is no room for it, as of the last look."""
 
 
 class ActorFleet:
@@ -208,11 +177,11 @@ class ActorFleet:
 
     def _in_order_of_leaving(self, game: str) -> list[LiveActor]:
         """The one that stays longest first."""
-        return sorted(self._of(game), key=lambda actor: (not _is_placed(actor), actor.rank))
+        return sorted(self._of(game), key=lambda actor: (not is_placed(actor), actor.rank))
 
     def _retire(self, actor: LiveActor) -> None:
         self._actors.remove(actor)
-        if not _is_placed(actor):
+        if not is_placed(actor):
             ray.kill(actor.handle)  # Takes back what was asked of Ray; nothing was played yet.
             return
         ask(actor.handle, "finish")
@@ -358,7 +327,7 @@ class ActorFleet:
         for actor in self._actors:
             actor.is_waiting = False
         due = time.monotonic() - _STARTING_S
-        late = [a for a in self._actors if a.asked_for < due and not _is_placed(a)]
+        late = [a for a in self._actors if a.asked_for < due and not is_placed(a)]
         if late and not self._placement.has_room_for_actor():
             for actor in late:
                 actor.is_waiting = True
@@ -407,11 +376,6 @@ class ActorFleet:
         """Have all loops end soon, whatever is under way."""
         for handle in self.handles:
             ask(handle, "stop")
-
-
-def _is_placed(actor: LiveActor) -> bool:
-    """Whether Ray has found room for it."""
-    return actor.process is not None or pid_of(actor.handle) > 0
 
 
 def _unused(ranks: Sequence[int], count: int) -> list[int]:
