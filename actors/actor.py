@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,7 +34,11 @@ _EXPLORATION = 3
 
 @dataclass(slots=True)
 class ActorCounts:
-    """What an actor has done since it was made."""
+    """What an actor has done since it was made.
+
+    This is the only declaration of a counter: records.progress adds all actors' counts up field by
+    field, and every whole number appears in a run's metrics under the name it has here.
+    """
 
     steps: int = 0
     """Steps played, all environments together."""
@@ -48,8 +52,10 @@ class ActorCounts:
     """Time in networks, the teacher's and the student's, or until a server has answered."""
     waiting_s: float = 0.0
     """Time until replay took a chunk, sending it included; only of `run`."""
-    returns: list[tuple[float, float]] = field(default_factory=list)
-    """(raw return, exploration rate) of the episodes that ended since `drain_returns`."""
+    elapsed_s: float = 0.0
+    """Time that the actor has been at it, until the end of the last piece of the times above; so
+    that they are shares of it. It stays the last field: a copy that is made while the actor plays
+    reads the fields in their order, and must not find less time than its parts."""
 
 
 class _EpisodeReturns:
@@ -147,6 +153,8 @@ class Actor:
         self._ended = np.zeros(env.num_envs, np.bool_)
         self._truncated = np.zeros(env.num_envs, np.bool_)
         self.counts = ActorCounts()
+        self._finished_returns: list[tuple[float, float]] = []
+        self._began = time.perf_counter()
 
     @property
     def version(self) -> WeightsVersion | None:
@@ -173,7 +181,7 @@ class Actor:
         while not self._stopped.is_set():
             start = time.perf_counter()
             is_taken = self._replay.add(chunk, timeout_s=wait_s)
-            self.counts.waiting_s += time.perf_counter() - start
+            self.counts.waiting_s += self._time_since(start)
             if is_taken:
                 self.counts.chunks += 1
                 return True
@@ -217,8 +225,8 @@ class Actor:
         May be called while another thread is in `run`.
         """
         # Copy, then cut off what was copied: what is appended in between is kept for the next call.
-        returns = self.counts.returns.copy()
-        del self.counts.returns[: len(returns)]
+        returns = self._finished_returns.copy()
+        del self._finished_returns[: len(returns)]
         return returns
 
     def finish(self) -> None:
@@ -242,7 +250,7 @@ class Actor:
         rows = self._rows
         start = time.perf_counter()
         self._label(row)
-        self.counts.network_s += time.perf_counter() - start
+        self.counts.network_s += self._time_since(start)
         epsilons = annealed(
             self._final_epsilons, step=self._steps_per_env, anneal_steps=self._config.anneal_steps
         )
@@ -251,7 +259,7 @@ class Actor:
         actions = drawn.actions
         start = time.perf_counter()
         step = self._env.step(actions)
-        self.counts.stepping_s += time.perf_counter() - start
+        self.counts.stepping_s += self._time_since(start)
         ends_return = step.terminated
         if self._life_loss_ends_return:
             ends_return = ends_return | step.life_lost
@@ -274,9 +282,15 @@ class Actor:
         self.counts.steps += int(np.count_nonzero(~step.restarted))
         self.counts.episodes += int(np.count_nonzero(self._ended))
         finished = self._returns.add(step.rewards, self._ended)
-        self.counts.returns.extend(
+        self._finished_returns.extend(
             zip(finished.tolist(), epsilons[self._ended].tolist(), strict=True)
         )
+
+    def _time_since(self, start: float) -> float:
+        """Seconds since `start`, which the actor's own clock has gone on by now."""
+        now = time.perf_counter()
+        self.counts.elapsed_s = now - self._began
+        return now - start
 
     def _label(self, row: int) -> None:
         """Both networks' view of the current observations."""

@@ -112,7 +112,7 @@ class _Look:
             seconds=time.monotonic(),
             steps=progress.steps,
             updates=progress.updates,
-            insert_wait_s=progress.insert_wait_s,
+            insert_wait_s=progress.replay.insert_wait_s,
             sample_wait_s=progress.sample_wait_s,
             cpu_s=cpu_by_role(),
         )
@@ -183,10 +183,10 @@ def settle(engine: Engine) -> None:
         raise ValueError(
             f"no update within {_MAX_START_S:.0f} s; choose a preset that fills less replay first"
         )
-    waited = progress.insert_wait_s, progress.sample_wait_s
+    waited = progress.replay.insert_wait_s, progress.sample_wait_s
 
     def is_paced(now: Progress) -> bool:
-        waits = now.insert_wait_s - waited[0], now.sample_wait_s - waited[1]
+        waits = now.replay.insert_wait_s - waited[0], now.sample_wait_s - waited[1]
         return max(waits) > _MIN_WAIT_S
 
     _advance_until(engine, is_paced, _MAX_SETTLING_S)

@@ -37,6 +37,8 @@ from recipes.teacher_check import describe_policies
 from records.machine import available_memory_bytes
 from records.recorder import Recorder
 from records.run_dir import RunDir
+from records.safe_writing import SafeWriting
+from records.session_clock import SessionClock, last_wall_seconds
 
 KeeperOf: TypeAlias = Callable[[Recipe, RunDir], Keeper]
 """Makes what decides which weights of a run are kept."""
@@ -188,7 +190,12 @@ def _build_supervisor(
         replay_dir=run_dir.replay,
         note=display.note,
     )
-    started -= state["seconds"] if state else 0.0
+    session = SessionClock(
+        started=started,
+        counted_s=state["seconds"] if state else 0.0,
+        wall_s=last_wall_seconds(run_dir.metrics_path),
+    )
+    writing = SafeWriting(display.warn)
     board = open_board(redis, stack)
     probes = [board.figures] if board else []
     recorder = stack.enter_context(
@@ -197,7 +204,9 @@ def _build_supervisor(
             run_dir.tensorboard,
             [get_game(game) for game in recipe.games],
             teachers={game: recipe.teacher_score(game) for game in recipe.games},
-            started=started,
+            num_updates=config.num_updates,
+            clock=session,
+            writing=writing,
             outlets=_outlets(config, run_dir, redis, stack),
             probes=probes,
         )
@@ -211,7 +220,8 @@ def _build_supervisor(
         recorder=recorder,
         display=display,
         board=board,
-        started=started,
+        session=session,
+        writing=writing,
     )
 
 

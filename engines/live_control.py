@@ -80,7 +80,7 @@ class LiveControl:
         self._answered: dict[str, int] = {}
         self._answered_settings: dict[str, dict[str, float]] = {}
         self._refused: dict[str, str] = {}
-        self._waiting: dict[str, int] = {}
+        self._pending: dict[str, int] = {}
         self._started = time.time()
         self._verdict: Verdict | None = None
         self._balance = _Balance(recipe, clock) if recipe.config.balance.enabled else None
@@ -138,7 +138,7 @@ class LiveControl:
                     name: {
                         "live": games[name].actors if name in games else 0,
                         "wanted": games[name].wanted if name in games else 0,
-                        "waiting": games[name].waiting if name in games else 0,
+                        "waiting": games[name].pending if name in games else 0,
                         "steps": games[name].steps if name in games else 0,
                         "teacher": self._teachers.get(name),
                         "settings": _settings_of(games[name]) if name in games else {},
@@ -165,11 +165,11 @@ class LiveControl:
 
     def _tell_who_waits(self, progress: Progress) -> None:
         for name, game in progress.games.items():
-            if game.waiting and game.waiting != self._waiting.get(name):
+            if game.pending and game.pending != self._pending.get(name):
                 self._say(
-                    f"{name}: {game.waiting} of {game.wanted} actors are waiting for room", progress
+                    f"{name}: {game.pending} of {game.wanted} actors are waiting for room", progress
                 )
-            self._waiting[name] = game.waiting
+            self._pending[name] = game.pending
 
     def _follow_wishes(self, progress: Progress) -> None:
         wanted = self._board.wanted() if self._board is not None else {}

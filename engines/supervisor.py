@@ -25,6 +25,8 @@ from recipes.teacher_check import find_alarm
 from records.progress import Progress
 from records.recorder import Recorder
 from records.run_dir import RunDir
+from records.safe_writing import SafeWriting
+from records.session_clock import SessionClock
 from records.summary import build_summary
 
 
@@ -75,7 +77,8 @@ class Supervisor:
         recorder: Recorder,
         display: Display,
         board: Board | None = None,
-        started: float,
+        session: SessionClock,
+        writing: SafeWriting,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over an engine that has been started.
@@ -89,7 +92,8 @@ class Supervisor:
             recorder: takes metrics.
             display: shows them.
             board: where the run is seen, and asked, from outside; None for nowhere.
-            started: when the command began, by `clock`.
+            session: time of the run.
+            writing: has the run go on when a file cannot be written.
             clock: seconds.
         """
         self._recipe = recipe
@@ -100,7 +104,8 @@ class Supervisor:
         self._recorder = recorder
         self._keeper = keeper
         self._display = display
-        self._started = started
+        self._session = session
+        self._writing = writing
         self._clock = clock
         self._saved = clock()
         self._next_test_steps = self._config.evaluation.period_steps
@@ -262,7 +267,10 @@ class Supervisor:
             self._keep(test)
 
     def _keep(self, test: StudentTest) -> None:
-        self._keeper.keep_tested(test, self._tested[test.updates], wall_seconds=self._seconds)
+        with self._writing.attempt("the tested weights"):
+            self._keeper.keep_tested(
+                test, self._tested[test.updates], wall_seconds=self._session.wall_seconds
+            )
         # Tests end in the order in which they were begun: older weights are not asked for again.
         self._tested = {n: kept for n, kept in self._tested.items() if n >= test.updates}
 
@@ -273,7 +281,8 @@ class Supervisor:
         )
         if alarm := find_alarm(self._recipe, test):
             self._display.warn(alarm)
-            self._run_dir.add_warning(alarm)
+            with self._writing.attempt("meta.json"):
+                self._run_dir.add_warning(alarm)
 
     def _save(self) -> WeightSnapshot:
         """Checkpoint the run and write the student; ValueError for weights that are not finite."""
@@ -281,21 +290,19 @@ class Supervisor:
         # that stays the newest.
         snapshot = self._engine.snapshot()
         state = self._engine.state()
-        state["seconds"] = self._seconds
-        save_checkpoint(
-            self._run_dir.checkpoints,
-            state,
-            num_updates=state["learner"]["num_updates"],
-            keep=self._config.checkpoint.keep,
-        )
-        self._keeper.keep_newest(snapshot)
+        state["seconds"] = self._session.seconds
+        with self._writing.attempt("the checkpoint"):
+            save_checkpoint(
+                self._run_dir.checkpoints,
+                state,
+                num_updates=state["learner"]["num_updates"],
+                keep=self._config.checkpoint.keep,
+            )
+        with self._writing.attempt("the student"):
+            self._keeper.keep_newest(snapshot)
         self._saved = self._clock()
         self._log_event(f"checkpoint of update {snapshot.version.updates:,}", self._progress)
         return snapshot
-
-    @property
-    def _seconds(self) -> float:
-        return self._clock() - self._started
 
     def _write_summary(self) -> dict[str, Any]:
         games = self._config.games
@@ -303,12 +310,16 @@ class Supervisor:
             preset=self._run_dir.preset,
             seed=self._config.seed,
             games=[get_game(game) for game in games],
-            wall_seconds=self._seconds,
+            wall_seconds=self._session.wall_seconds,
             progress=self._progress,
             throughput=self._recorder.overall(),
             students=self._results,
             teachers={game: self._recipe.teacher_score(game) for game in games},
+            tried_teachers=self._recorder.tried_teachers,
         )
-        self._run_dir.write_summary(summary)
+        with self._writing.attempt("summary.json"):
+            self._run_dir.write_summary(summary)
         self._display.finish(summary)
+        for line in self._writing.unwritten():
+            self._display.warn(line)
         return summary

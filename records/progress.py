@@ -1,76 +1,58 @@
-"""How far a run has come: its counters, added up over roles."""
+"""How far a run has come: what its actors, shards and learner have counted, added up.
+
+A counter of a game is declared once, where it is counted: in actors.actor.ActorCounts what an actor
+counts, in replay.storage.table.TableCounts what a replay table counts. `add_up` adds those of all
+processes by one rule, the recorder writes every one of them under `game/GAME/NAME`, and the pages
+read them by that name. docs/architecture.md has the way of a figure in one line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
+from actors.actor import ActorCounts
 from records.usage import Usage
 from replay.stats import ShardStats, SnapshotStats, TableStats
 
+Part = TypeVar("Part")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GameReplay:
-    """One game's replay, all shards together."""
-
-    ready: int = 0
-    """Transitions that can be drawn."""
-    capacity: int = 0
-    """Entries that can be held."""
-    num_bytes: int = 0
-    """Memory of the entries held."""
-    num_raw_bytes: int = 0
-    """The same, were every frame stored as it is."""
-    share: float = 1.0
-    """Relative part of every batch, as now in force."""
-    samples_per_insert_cap: float = 0.0
-    """As now in force."""
-    overwritten_unsampled: int = 0
-    """Transitions overwritten before they were ever drawn."""
-    stale_priorities: int = 0
-    """Priority updates dropped because their transition was overwritten."""
-    yielded: int = 0
-    """Transitions of its part of the batches that other games gave in its place."""
-    insert_wait_s: float = 0.0
-    """Time that its actors have waited for the learner, summed over actors."""
-    waiting_actors: int = 0
-    """Its actors that wait now."""
-    priority_quantiles: tuple[float, ...] = ()
-    """The QUANTILES of replay.storage.quantiles, averaged over the shards that have any."""
-    age_quantiles: tuple[float, ...] = ()
-    """Of drawn transitions: entries of the game that their shard had stored since."""
+_IN_FORCE = ("share", "samples_per_insert_cap")
+"""Settings among the fields of a table: every shard has the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GameProgress:
-    """One game's part of a run, counted from the run's very beginning."""
+    """One game's part of a run."""
 
-    steps: int
-    """Steps played."""
-    episodes: int
-    """Games ended."""
-    actors: int
-    """Actors that play."""
+    actors: int = 0
+    """Actors that play now."""
     wanted: int = 0
-    """Actors that it is to have."""
-    waiting: int = 0
-    """Those of them that wait for room in the cluster; the rest is about to start."""
-    replay_size: int
-    """Entries in replay."""
-    sampled: int
-    """Transitions drawn for the learner."""
-    inserted: int
-    """Transitions stored."""
+    """Actors that the game is to have."""
+    pending: int = 0
+    """Actors among those wanted that wait for room in the cluster; the rest is about to start."""
+    played: ActorCounts = field(default_factory=ActorCounts)
+    """Sum over all actors that ever lived; `steps` are counted from the run's very beginning."""
     returns: tuple[tuple[float, float], ...] = ()
     """(raw return, exploration rate) of the episodes that ended since the last look."""
-    replay: GameReplay = GameReplay()
-    """More of its replay."""
-    stepping_s: float = 0.0
-    """Time that its actors have spent in environments, summed over actors."""
-    network_s: float = 0.0
-    """In networks."""
-    waiting_s: float = 0.0
-    """Until replay had taken their chunks."""
+    replay: TableStats = field(default_factory=TableStats)
+    """Sum over all shards."""
+
+    @property
+    def steps(self) -> int:
+        """Steps played since the run's beginning."""
+        return self.played.steps
+
+    @property
+    def sampled(self) -> int:
+        """Transitions drawn for the learner."""
+        return self.replay.counts.sampled
+
+    @property
+    def inserted(self) -> int:
+        """Transitions stored in replay."""
+        return self.replay.counts.inserted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,98 +60,118 @@ class Progress:
     """Where a run stands."""
 
     updates: int
-    """Learner updates made."""
+    """Learner updates made since the run's beginning."""
     games: dict[str, GameProgress]
     metrics: dict[str, float] = field(default_factory=dict)
-    """Means since the last look, from the learner."""
-    overwritten_unsampled: int = 0
-    """Transitions overwritten before they were ever drawn."""
-    stale_priorities: int = 0
-    """Priority updates dropped because their transition was overwritten."""
-    insert_wait_s: float = 0.0
-    """Time actors have waited for the learner, summed over actors."""
+    """The learner's means since the last look."""
     sample_wait_s: float = 0.0
-    """Time the learner has waited for the actors."""
+    """Time the learner has waited for the actors, summed over shards."""
     limiter_error: float = 0.0
     """Samples that the learner is behind (positive) or ahead (negative), all shards together."""
     waiting_requests: int = 0
     """Requests for a batch that wait now."""
     snapshots: SnapshotStats = field(default_factory=SnapshotStats)
-    """Of replay on disk: sums over the shards; age, duration and hold of the worst one."""
+    """Replay on disk: sums over the shards; age, duration and hold of the worst one."""
     faults: dict[str, int] = field(default_factory=dict)
-    """What broke and was mended, by kind."""
+    """What broke and was mended, and what was lost by it, by kind."""
     usage: Usage = field(default_factory=Usage)
     """Where time and bytes have gone."""
+    owners: tuple[str, ...] = ()
+    """Names of the processes that have counted updates and transitions; empty for one that has not
+    answered yet. What a counter has gained between two looks with different owners was not done in
+    between."""
 
     @property
     def steps(self) -> int:
-        """Of all games."""
+        """Steps of all games together."""
         return sum(game.steps for game in self.games.values())
 
+    @property
+    def sampled(self) -> int:
+        """Transitions of all games drawn for the learner."""
+        return sum(game.sampled for game in self.games.values())
 
-@dataclass(frozen=True, slots=True)
-class Played:
-    """What the actors of one game have done, all of them that ever lived."""
+    @property
+    def inserted(self) -> int:
+        """Transitions of all games stored in replay."""
+        return sum(game.inserted for game in self.games.values())
 
-    steps: int
-    episodes: int
-    actors: int
-    """That play now."""
-    wanted: int
-    """That the game is to have."""
-    returns: tuple[tuple[float, float], ...]
-    waiting: int = 0
-    """For room in the cluster."""
-    stepping_s: float = 0.0
-    """Time that its actors have spent in environments, summed over actors."""
-    network_s: float = 0.0
-    """In networks."""
-    waiting_s: float = 0.0
-    """Until replay had taken their chunks."""
+    @property
+    def replay(self) -> TableStats:
+        """All games' replay together."""
+        return add_up([game.replay for game in self.games.values()] or [TableStats()])
+
+
+def add_up(parts: Sequence[Part]) -> Part:
+    """One dataclass for several of a kind, field by field.
+
+    Numbers are added, and dataclasses likewise. Tuples hold quantiles: they are averaged column by
+    column over the parts that have any. Settings are the last part's.
+    """
+    kind: Any = type(parts[0])
+    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(kind)}
+    added: Part = kind(**{name: _add_field(name, values) for name, values in columns.items()})
+    return added
+
+
+def _add_field(name: str, values: Sequence[Any]) -> Any:
+    if name in _IN_FORCE:
+        return values[-1]
+    if isinstance(values[0], tuple):
+        return _means(values)
+    return add_up(values) if is_dataclass(values[0]) else sum(values)
+
+
+def _means(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    rows = [row for row in rows if row]
+    return tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
+
+
+def whole_counts(counts: object) -> Iterator[tuple[str, int]]:
+    """(name, value) of a dataclass's counters; times and shares, which are no counts, are left."""
+    for declared in fields(counts):  # type: ignore[arg-type]
+        value = getattr(counts, declared.name)
+        if isinstance(value, int):
+            yield declared.name, value
 
 
 def summarize(
     *,
     updates: int,
     metrics: dict[str, float],
-    played: dict[str, Played],
+    games: dict[str, GameProgress],
     shards: Sequence[ShardStats],
     faults: dict[str, int],
+    owners: Sequence[str] = (),
     usage: Usage,
 ) -> Progress:
-    """Add the shards up, game by game; `usage` of the other roles."""
-    games = {}
-    for game, actors in played.items():
-        tables = [shard.tables[game] for shard in shards]
-        games[game] = GameProgress(
-            steps=actors.steps,
-            episodes=actors.episodes,
-            actors=actors.actors,
-            wanted=actors.wanted,
-            waiting=actors.waiting,
-            returns=actors.returns,
-            stepping_s=actors.stepping_s,
-            network_s=actors.network_s,
-            waiting_s=actors.waiting_s,
-            replay_size=sum(table.size for table in tables),
-            sampled=sum(table.counts.sampled for table in tables),
-            inserted=sum(table.counts.inserted for table in tables),
-            replay=_add_up(tables),
-        )
-    counts = [table.counts for shard in shards for table in shard.tables.values()]
+    """Put a run's parts together.
+
+    Args:
+        updates: of the learner.
+        metrics: of the learner.
+        games: what the engine knows of each game's actors.
+        shards: what each shard has counted; dead ones, whose tables are empty, among them.
+        faults: what broke and was mended.
+        owners: see Progress.
+        usage: of all roles but the shards.
+    """
     return Progress(
         updates=updates,
-        games=games,
+        games={
+            name: replace(game, replay=add_up([shard.tables[name] for shard in shards]))
+            if shards
+            else game
+            for name, game in games.items()
+        },
         metrics=metrics,
-        overwritten_unsampled=sum(count.overwritten_unsampled for count in counts),
-        stale_priorities=sum(count.stale_priorities for count in counts),
-        insert_wait_s=sum(shard.insert_wait_s for shard in shards),
         sample_wait_s=sum(shard.sample_wait_s for shard in shards),
         limiter_error=sum(shard.limiter_error for shard in shards),
         waiting_requests=sum(shard.waiting_requests for shard in shards),
         snapshots=_worst_snapshots([shard.snapshots for shard in shards]),
         faults=faults,
         usage=_with_shards(usage, shards),
+        owners=tuple(owners),
     )
 
 
@@ -185,32 +187,6 @@ def _with_shards(usage: Usage, shards: Sequence[ShardStats]) -> Usage:
             "batches": sum(shard.batch_bytes for shard in shards),
         },
     )
-
-
-def _add_up(tables: Sequence[TableStats]) -> GameReplay:
-    """One game in all shards; the dead ones, whose tables are empty, among them."""
-    newest = tables[-1] if tables else None
-    return GameReplay(
-        ready=sum(table.ready for table in tables),
-        capacity=sum(table.capacity for table in tables),
-        num_bytes=sum(table.num_bytes for table in tables),
-        num_raw_bytes=sum(table.num_raw_bytes for table in tables),
-        share=newest.share if newest else 1.0,
-        samples_per_insert_cap=newest.samples_per_insert_cap if newest else 0.0,
-        overwritten_unsampled=sum(table.counts.overwritten_unsampled for table in tables),
-        stale_priorities=sum(table.counts.stale_priorities for table in tables),
-        yielded=sum(table.counts.yielded for table in tables),
-        insert_wait_s=sum(table.insert_wait_s for table in tables),
-        waiting_actors=sum(table.waiting_actors for table in tables),
-        priority_quantiles=_means([table.priority_quantiles for table in tables]),
-        age_quantiles=_means([table.age_quantiles for table in tables]),
-    )
-
-
-def _means(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    """Column by column, over the rows that are not empty."""
-    rows = [row for row in rows if row]
-    return tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
 
 
 def _worst_snapshots(shards: Sequence[SnapshotStats]) -> SnapshotStats:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from records.progress import GameReplay, Progress
+from records.progress import Progress, whole_counts
+from replay.stats import TableStats
 from replay.storage.quantiles import QUANTILES
 
 _MEDIAN, _P90 = QUANTILES.index(0.5), QUANTILES.index(0.9)
@@ -10,12 +11,13 @@ _MEDIAN, _P90 = QUANTILES.index(0.5), QUANTILES.index(0.9)
 
 def replay_figures(progress: Progress) -> dict[str, float]:
     """All that needs no earlier look; what has no value yet is left out."""
-    games = progress.games.items()
-    snapshots = progress.snapshots
+    snapshots, whole = progress.snapshots, progress.replay
     row: dict[str, float] = {
-        "replay/bytes": sum(game.replay.num_bytes for _, game in games),
+        "overwritten_unsampled": whole.counts.overwritten_unsampled,
+        "stale_priorities": whole.counts.stale_priorities,
+        "replay/bytes": whole.num_bytes,
         "replay/limiter_error": progress.limiter_error,
-        "replay/waiting_actors": sum(game.replay.waiting_actors for _, game in games),
+        "replay/waiting_actors": whole.waiting_actors,
         "replay/waiting_requests": progress.waiting_requests,
         "replay/snapshot_bytes": snapshots.num_bytes,
         "replay/snapshot_written_bytes": snapshots.num_bytes_written,
@@ -25,40 +27,28 @@ def replay_figures(progress: Progress) -> dict[str, float]:
     }
     if snapshots.age_s is not None:
         row["replay/snapshot_age_s"] = snapshots.age_s
-    for name, game in games:
+    for name, game in progress.games.items():
         row |= {f"game/{name}/{key}": x for key, x in _game_figures(game.replay).items()}
     return row
 
 
-def _game_figures(game: GameReplay) -> dict[str, float]:
+def _game_figures(table: TableStats) -> dict[str, float]:
     row: dict[str, float] = {
-        "replay_ready": game.ready,
-        "replay_capacity": game.capacity,
-        "replay_bytes": game.num_bytes,
-        "share": game.share,
-        "samples_per_insert_cap": game.samples_per_insert_cap,
-        "overwritten_unsampled": game.overwritten_unsampled,
-        "stale_priorities": game.stale_priorities,
-        "yielded": game.yielded,
-        "waiting_actors": game.waiting_actors,
+        **dict(whole_counts(table.counts)),
+        "replay_size": table.size,
+        "replay_ready": table.ready,
+        "replay_capacity": table.capacity,
+        "replay_bytes": table.num_bytes,
+        "share": table.share,
+        "samples_per_insert_cap": table.samples_per_insert_cap,
+        "waiting_actors": table.waiting_actors,
     }
-    if game.num_bytes:
-        row["replay_compression"] = game.num_raw_bytes / game.num_bytes
+    if table.num_bytes:
+        row["replay_compression"] = table.num_raw_bytes / table.num_bytes
     for name, quantiles in (
-        ("priority", game.priority_quantiles),
-        ("sample_age", game.age_quantiles),
+        ("priority", table.priority_quantiles),
+        ("sample_age", table.age_quantiles),
     ):
         if quantiles:
             row |= {f"{name}_median": quantiles[_MEDIAN], f"{name}_p90": quantiles[_P90]}
     return row
-
-
-def replay_rates(before: Progress, now: Progress, seconds: float) -> dict[str, float]:
-    """What happened per second between two looks."""
-    return {
-        f"game/{name}/insert_waiting": (
-            game.replay.insert_wait_s - before.games[name].replay.insert_wait_s
-        )
-        / seconds
-        for name, game in now.games.items()
-    }

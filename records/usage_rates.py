@@ -1,15 +1,16 @@
 """Where the time of a run's roles goes, and what they move: rates out of counters.
 
 Every process counts for itself (learner, actors, shards; docs/metrics.md explains the keys), so
-the figures hold for roles on any machine. Shares are of the time of one process, 0 to 1.
+the figures hold for roles on any machine. Shares are of a process's own time, as its own clock has
+measured it: those of parts that exclude each other add up to 1 at most, however late a report is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeAlias
 
-from records.progress import Progress
+from records.progress import Progress, add_up
 from records.usage import LearnerUsage
 
 Row: TypeAlias = dict[str, float]
@@ -19,7 +20,7 @@ def usage_rates(before: Progress, now: Progress, seconds: float) -> Row:
     """What was used between two looks; what was counted from a new beginning is left out."""
     old, new = before.usage, now.usage
     row = _learner_shares(old.learner, new.learner)
-    row |= _actor_shares(before, now, seconds)
+    row |= _actor_shares(before, now)
     if len(old.shards_busy_s) == len(new.shards_busy_s) > 0:
         pairs = zip(old.shards_busy_s, new.shards_busy_s, strict=True)
         row["shard_busy"] = max(_share(later - earlier, seconds) for earlier, later in pairs)
@@ -44,26 +45,25 @@ def _learner_shares(old: LearnerUsage | None, new: LearnerUsage | None) -> Row:
     return row
 
 
-def _actor_shares(before: Progress, now: Progress, seconds: float) -> Row:
-    """Means over actors; nothing while there are none."""
-    games = [(before.games[name], game) for name, game in now.games.items()]
-    # Those that came or went in between were there for about half of the time.
-    num_actors = sum(old.actors + new.actors for old, new in games) / 2
-    time_of_all = num_actors * seconds
-    if time_of_all <= 0:
+def _actor_shares(before: Progress, now: Progress) -> Row:
+    """Shares of the actors' own time, which each of them measures; none while nobody plays."""
+    old = add_up([game.played for game in before.games.values()])
+    new = add_up([game.played for game in now.games.values()])
+    elapsed = new.elapsed_s - old.elapsed_s
+    if elapsed <= 0:
         return {}
     row = {
-        "actor_stepping": _sum([new.stepping_s - old.stepping_s for old, new in games]),
-        "actor_network": _sum([new.network_s - old.network_s for old, new in games]),
-        "actor_waiting": _sum([new.waiting_s - old.waiting_s for old, new in games]),
-        "actor_held": now.insert_wait_s - before.insert_wait_s,
+        "actor_stepping": _share(new.stepping_s - old.stepping_s, elapsed),
+        "actor_network": _share(new.network_s - old.network_s, elapsed),
+        "actor_waiting": _share(new.waiting_s - old.waiting_s, elapsed),
+        "actor_held": _share(now.replay.insert_wait_s - before.replay.insert_wait_s, elapsed),
     }
-    shares = {key: _share(value, time_of_all) for key, value in row.items()}
-    for name, (old, new) in zip(now.games, games, strict=True):
-        if (num := (old.actors + new.actors) / 2) > 0:
-            waited = _share(new.waiting_s - old.waiting_s, num * seconds)
-            shares[f"game/{name}/actor_waiting"] = waited
-    return shares
+    for name, game in now.games.items():
+        earlier, later = before.games[name].played, game.played
+        if (elapsed := later.elapsed_s - earlier.elapsed_s) > 0:
+            waited = _share(later.waiting_s - earlier.waiting_s, elapsed)
+            row[f"game/{name}/actor_waiting"] = waited
+    return row
 
 
 def _rises(kind: str, old: Mapping[str, float], new: Mapping[str, float], seconds: float) -> Row:
@@ -74,11 +74,6 @@ def _rises(kind: str, old: Mapping[str, float], new: Mapping[str, float], second
     }
 
 
-def _sum(values: Sequence[float]) -> float:
-    # One that was replaced begins at 0 again.
-    return sum(max(0.0, value) for value in values)
-
-
 def _share(part: float, whole: float) -> float:
-    """Reports are not of exactly the same moments, so a little more than 1 is 1."""
+    """From 0 to 1; reports are not of exactly the same moment as the looks that they came for."""
     return min(1.0, max(0.0, part / whole))

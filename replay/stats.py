@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from replay.pace.game_settings import GameSettings
 from replay.pace.pacing import Waits
@@ -11,30 +11,30 @@ from replay.storage.table import ReplayTable, TableCounts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableStats:
-    """One game's slice in one shard."""
+    """One game's slice in one shard; without arguments, an empty one."""
 
-    size: int
+    size: int = 0
     """Entries held."""
-    capacity: int
+    capacity: int = 0
     """Entries that can be held: this shard's part of the game's quota."""
-    ready: int
+    ready: int = 0
     """Transitions that can be drawn."""
-    counts: TableCounts
-    num_bytes: int
+    counts: TableCounts = field(default_factory=TableCounts)
+    num_bytes: int = 0
     """Memory of the entries held."""
-    num_raw_bytes: int
+    num_raw_bytes: int = 0
     """The same, were every frame stored as it is."""
-    priority_quantiles: tuple[float, ...]
+    priority_quantiles: tuple[float, ...] = ()
     """replay.storage.quantiles.QUANTILES of the priorities held; empty without any."""
-    age_quantiles: tuple[float, ...]
+    age_quantiles: tuple[float, ...] = ()
     """The same quantiles of recent draws' ages: entries stored since the one that was drawn."""
-    share: float
+    share: float = 1.0
     """Relative part of the game in every batch of the run, as now in force."""
-    samples_per_insert_cap: float
+    samples_per_insert_cap: float = 0.0
     """As now in force."""
-    insert_wait_s: float
+    insert_wait_s: float = 0.0
     """Time that callers of `add` have waited with chunks of this game, summed over callers."""
-    waiting_actors: int
+    waiting_actors: int = 0
     """Callers of `add` that wait now with chunks of this game."""
 
 

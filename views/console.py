@@ -172,28 +172,18 @@ class _RichConsole(rich.console.Console):
 
 
 class _Pace:
-    """How far a run is, and how long it still needs at the pace of this session."""
+    """How far a run is, and how long it still needs."""
 
     def __init__(self, num_updates: int) -> None:
         self.num_updates = num_updates
         self.updates = 0
         self._seconds = 0.0
-        self._start: tuple[float, int] | None = None
+        self._left_s: float | None = None
 
     def update(self, latest: Mapping[str, float]) -> None:
         self.updates = int(latest.get("updates", 0))
-        self._seconds = latest.get("seconds", 0.0)
-        # Moves on while replay is filled, which says nothing about the pace of updates.
-        if self._start is None or self.updates <= self._start[1]:
-            self._start = (self._seconds, self.updates)
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds to the end of the run; None as long as there is no pace."""
-        if self._start is None or self.updates <= self._start[1]:
-            return None
-        pace = (self._seconds - self._start[0]) / (self.updates - self._start[1])
-        return max(0, self.num_updates - self.updates) * pace
+        self._seconds = latest.get("wall_seconds", 0.0)
+        self._left_s = latest.get("seconds_left")
 
     @property
     def updates_text(self) -> str:
@@ -202,8 +192,8 @@ class _Pace:
 
     @property
     def text(self) -> str:
-        left = self.left_s
-        return f"{duration(self._seconds)}, {duration(left) if left is not None else '-'} left"
+        left = duration(self._left_s) if self._left_s is not None else "-"
+        return f"{duration(self._seconds)}, {left} left"
 
 
 def _is_terminal(file: TextIO) -> bool:

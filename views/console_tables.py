@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from records.summary import MENDED_FAULTS
+from records.faults import num_mended
 from records.verdict import LIMITS
 from views.words import duration, number, percent, score, spread
 
@@ -28,7 +28,7 @@ def rates(latest: Figures) -> list[str]:
         f"lag {number(latest.get('policy_lag'))}",
     ]
     parts += [f"limit: {limit}" for limit in LIMITS if latest.get(f"limit/{limit}")]
-    faults = sum(latest.get(f"faults/{kind}", 0) for kind in MENDED_FAULTS)
+    faults = num_mended(under("faults/", latest))
     return [*parts, f"{number(faults)} faults"] if faults else parts
 
 

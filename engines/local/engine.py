@@ -13,7 +13,7 @@ from typing import Any, Unpack
 
 import torch
 
-from actors.actor import Actor
+from actors.actor import Actor, ActorCounts
 from engines.engine import check_wanted, claim_serial
 from engines.local.archive import LocalArchive
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
@@ -26,7 +26,7 @@ from recipes.roles import (
     exploration_rates,
 )
 from records.machine import usable_cores
-from records.progress import Played, Progress, summarize
+from records.progress import GameProgress, Progress, add_up, summarize
 from records.usage import LearnerUsage, Usage
 from replay.client import LocalReplayClient
 from replay.pace.game_settings import GameSettings, SettingsChange
@@ -71,7 +71,6 @@ class LocalEngine:
             check_wanted(game, number, recipe.games)
         self._recipe = recipe
         self._began = time.monotonic()
-        self._steps_before: dict[str, int] = dict(state["steps"]) if state else {}
         self._next_serial = int(state["next_serial"]) if state else 0
         config = recipe.config
         self._shards = [
@@ -89,8 +88,9 @@ class LocalEngine:
         if state:
             self._learner.load_state(state["learner"])
         self._learner.publish()
-        self._steps_gone = dict.fromkeys(recipe.games, 0)
-        self._episodes_gone = dict.fromkeys(recipe.games, 0)
+        steps_before = state["steps"] if state else {}
+        self._gone = {game: ActorCounts(steps=steps_before.get(game, 0)) for game in recipe.games}
+        """What earlier sessions have played, and actors that have gone."""
         self._returns: dict[str, list[tuple[float, float]]] = {game: [] for game in recipe.games}
         self._actors: list[_LocalActor] = []
         self._actors = [
@@ -173,7 +173,7 @@ class LocalEngine:
         return summarize(
             updates=self._learner.num_updates,
             metrics=self._learner.drain_metrics(),
-            played={game: self._played(game) for game in self._recipe.games},
+            games={game: self._progress(game) for game in self._recipe.games},
             shards=self._archive.stats() if self._archive else self._replay.stats(),
             usage=Usage(
                 learner=LearnerUsage(
@@ -185,25 +185,24 @@ class LocalEngine:
             faults={},
         )
 
-    def _played(self, game: str) -> Played:
+    def _progress(self, game: str) -> GameProgress:
         actors = self._of(game)
         returns, self._returns[game] = self._returns[game], []
-        return Played(
-            steps=self._steps(game),
-            episodes=self._episodes_gone[game] + sum(actor.counts.episodes for actor in actors),
+        return GameProgress(
             actors=len(actors),
             wanted=len(actors),
+            played=self._played(game),
             returns=(*returns, *(pair for actor in actors for pair in actor.drain_returns())),
-            stepping_s=sum(actor.counts.stepping_s for actor in actors),
-            network_s=sum(actor.counts.network_s for actor in actors),
         )
+
+    def _played(self, game: str) -> ActorCounts:
+        return add_up([self._gone[game], *(actor.counts for actor in self._of(game))])
 
     def _of(self, game: str) -> list[Actor]:
         return [local.actor for local in self._actors if local.game == game]
 
     def _steps(self, game: str) -> int:
-        played = sum(actor.counts.steps for actor in self._of(game))
-        return self._steps_before.get(game, 0) + self._steps_gone[game] + played
+        return self._played(game).steps
 
     def scale(self, game: str, wanted: int) -> None:
         """See Engine; between two rounds, and the same at every time."""
@@ -226,8 +225,7 @@ class LocalEngine:
         self._actors.remove(local)
         if local.chunk is not None:
             self._left_over.append(local.chunk)
-        self._steps_gone[local.game] += local.actor.counts.steps
-        self._episodes_gone[local.game] += local.actor.counts.episodes
+        self._gone[local.game] = add_up([self._gone[local.game], local.actor.counts])
         self._returns[local.game].extend(local.actor.drain_returns())
         local.actor.close()
 

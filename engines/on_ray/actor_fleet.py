@@ -1,7 +1,7 @@
 """The actor processes of a run on Ray: started, asked, replaced, added, and retired, game by game.
 
     wanted    what the run, or somebody while it goes on, asks for
-    waiting   asked of Ray, which has no room for it yet: so an autoscaler learns what is missing
+    pending   asked of Ray, which has no room for it yet: so an autoscaler learns what is missing
     up        has answered
     retiring  finishes and stores what it plays, then ends
 
@@ -38,7 +38,7 @@ from engines.on_ray.placement import Placement
 from engines.on_ray.role_processes import RoleNames
 from engines.on_redis.bus import RedisAddress
 from recipes.recipe import Recipe
-from records.progress import Played
+from records.progress import GameProgress, add_up
 from records.usage import RoleUse
 
 RETIRING_PATIENCE_S = 60.0
@@ -87,7 +87,6 @@ class ActorFleet:
         self._names = names
         self._deaths = deaths
         self._note = note
-        self._steps_before = steps_before
         self.next_serial = first_serial
         """The least serial number that no actor has had."""
         self.restarts = 0
@@ -96,7 +95,8 @@ class ActorFleet:
         """Of all actors that ever lived."""
         self._lost_by: dict[int, int] = {}
         self._reconnects_by: dict[int, int] = {}
-        self._gone: dict[str, ActorCounts] = {game: ActorCounts() for game in recipe.games}
+        self._gone = {game: ActorCounts(steps=steps_before.get(game, 0)) for game in recipe.games}
+        """What earlier sessions have played, and actors that have gone."""
         self._returns: dict[str, list[tuple[float, float]]] = {game: [] for game in recipe.games}
         self._actors: list[LiveActor] = []
         self._retiring: list[LiveActor] = []
@@ -249,12 +249,7 @@ class ActorFleet:
 
     def _keep_counts(self, actor: LiveActor) -> None:
         """Keep what an actor that has gone had reported."""
-        kept = self._gone[actor.game]
-        kept.steps += actor.counts.steps
-        kept.episodes += actor.counts.episodes
-        kept.stepping_s += actor.counts.stepping_s
-        kept.network_s += actor.counts.network_s
-        kept.waiting_s += actor.counts.waiting_s
+        self._gone[actor.game] = add_up([self._gone[actor.game], actor.counts])
 
     # Reports
 
@@ -268,7 +263,7 @@ class ActorFleet:
         self._receive(everybody, patience_s=0.0)
         self._end_overdue()
         self._spread_exploration()
-        self._find_waiting()
+        self._find_pending()
 
     def _ask(self, actors: Iterable[LiveActor]) -> None:
         for actor in actors:
@@ -298,7 +293,7 @@ class ActorFleet:
         self.use.take(report.process, report.use)
         self._lost_by[actor.serial] = report.chunks_lost
         self._reconnects_by[actor.serial] = report.redis_reconnects
-        self._returns[actor.game].extend(report.counts.returns)
+        self._returns[actor.game].extend(report.returns)
 
     def _end_overdue(self) -> None:
         for actor in [a for a in self._retiring if time.monotonic() > a.must_end_by]:
@@ -322,39 +317,36 @@ class ActorFleet:
                     actor.place = place
                     ask(actor.handle, "explore_as", *place)
 
-    def _find_waiting(self) -> None:
+    def _find_pending(self) -> None:
         """Tell those for which there is no room from those that are about to start."""
         for actor in self._actors:
-            actor.is_waiting = False
+            actor.is_pending = False
         due = time.monotonic() - _STARTING_S
         late = [a for a in self._actors if a.asked_for < due and not is_placed(a)]
         if late and not self._placement.has_room_for_actor():
             for actor in late:
-                actor.is_waiting = True
+                actor.is_pending = True
 
     # What they have done
 
     def steps(self, game: str) -> int:
         """Steps played since the run's beginning."""
-        present = [a.counts.steps for a in (*self._actors, *self._retiring) if a.game == game]
-        return self._steps_before.get(game, 0) + self._gone[game].steps + sum(present)
+        return self._played(game).steps
 
-    def played(self, game: str) -> Played:
-        """See Played; the returns since the last call."""
+    def _played(self, game: str) -> ActorCounts:
+        present = [a.counts for a in (*self._actors, *self._retiring) if a.game == game]
+        return add_up([self._gone[game], *present])
+
+    def progress(self, game: str) -> GameProgress:
+        """The game's actors and what they have done, without its replay; returns come once."""
         returns, self._returns[game] = self._returns[game], []
         crew = self._of(game)
-        counts = [a.counts for a in (*crew, *self._retiring) if a.game == game]
-        counts.append(self._gone[game])
-        return Played(
-            steps=self.steps(game),
-            episodes=sum(count.episodes for count in counts),
+        return GameProgress(
             actors=sum(actor.process is not None for actor in crew),
             wanted=len(crew),
-            waiting=sum(actor.is_waiting for actor in crew),
+            pending=sum(actor.is_pending for actor in crew),
+            played=self._played(game),
             returns=tuple(returns),
-            stepping_s=sum(count.stepping_s for count in counts),
-            network_s=sum(count.network_s for count in counts),
-            waiting_s=sum(count.waiting_s for count in counts),
         )
 
     @property

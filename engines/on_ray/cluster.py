@@ -72,7 +72,8 @@ class ActorReport:
     process: str
     """See calls.THIS_PROCESS."""
     counts: ActorCounts
-    """With the returns since the last report."""
+    returns: list[tuple[float, float]]
+    """(raw return, exploration rate) of the episodes that ended since the last report."""
     chunks_lost: int
     redis_reconnects: int
     use: ProcessUse
@@ -214,7 +215,8 @@ class ActorProcess:
         redis = self._weights.counters() if self._weights else {}
         return ActorReport(
             process=THIS_PROCESS,
-            counts=replace(self._actor.counts, returns=self._actor.drain_returns()),
+            counts=replace(self._actor.counts),
+            returns=self._actor.drain_returns(),
             chunks_lost=self._replay.chunks_lost,
             redis_reconnects=redis.get("redis_reconnects", 0),
             use=ProcessUse.of_this(weight_bytes=redis.get("weight_bytes", 0)),

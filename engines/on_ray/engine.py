@@ -179,7 +179,7 @@ class RayEngine:
         return summarize(
             updates=self._learners.updates,
             metrics=metrics,
-            played={game: self._actors.played(game) for game in self._recipe.games},
+            games={game: self._actors.progress(game) for game in self._recipe.games},
             shards=shards,
             usage=self._usage(),
             faults={
@@ -193,6 +193,7 @@ class RayEngine:
                 "redis_restarts": self._num_redis_restarts,
                 "redis_reconnects": self._learners.redis_reconnects + self._actors.redis_reconnects,
             },
+            owners=[self._learners.owner, *self._fleet.owners],
         )
 
     def _usage(self) -> Usage:

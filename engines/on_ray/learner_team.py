@@ -87,6 +87,8 @@ class LearnerTeam:
         self._incarnation = state["incarnation"] + 1 if state else 0
         self.restarts = 0
         """Teams that took the place of one in which a process had died."""
+        self.updates = 0
+        """As of the last look; before the first one, those of the checkpoint."""
         self.updates_lost = 0
         """Updates that later teams had to make once more."""
         self.redis_reconnects = 0
@@ -178,6 +180,11 @@ class LearnerTeam:
         self.use.take(report.process, report.use)
         self.usage = report.usage
         return report.metrics
+
+    @property
+    def owner(self) -> str:
+        """Name of the team that counts `updates`; another one has another name."""
+        return f"learner {self._incarnation}"
 
     @property
     def size(self) -> int:

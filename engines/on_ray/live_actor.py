@@ -36,7 +36,7 @@ class LiveActor:
     must_end_by: float = 0.0
     """While it retires."""
     asked_for: float = field(default_factory=time.monotonic)
-    is_waiting: bool = False
+    is_pending: bool = False
     """Whether there is no room for it, as of the last look."""
 
 

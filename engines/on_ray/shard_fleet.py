@@ -119,6 +119,11 @@ class ShardFleet:
                 self._note(line)
         return [*self._dead, *(shard.stats for shard in self.shards if shard.stats)]
 
+    @property
+    def owners(self) -> list[str]:
+        """Names of the processes that have counted what `look` gave; empty before an answer."""
+        return [shard.process or "" for shard in self.shards]
+
     def _restarted(self, shard: LiveShard, now: ShardStats) -> None:
         """Another process is in a dead one's place."""
         self.restarts += 1

@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from actors.actor import ActorCounts
 from engines.engine import check_wanted
 from engines.live_control import LiveControl, describe_restarts
 from games.registry import get_game
 from recipes.balance import BalanceConfig
 from recipes.config import RunConfig
 from recipes.recipe import Recipe
-from records.progress import GameProgress, GameReplay, Progress
+from records.progress import GameProgress, Progress
 from replay.pace.game_settings import GameSettings
+from replay.stats import TableStats
 
 GAMES = ("pong", "boxing", "breakout")
 SLOW_LEARNER = {
@@ -51,15 +53,11 @@ class CountingEngine:
             updates=7,
             games={
                 game: GameProgress(
-                    steps=100,
-                    episodes=1,
+                    played=ActorCounts(steps=100),
                     actors=min(self.room, self.actors[game]),
                     wanted=self.actors[game],
-                    waiting=max(0, self.actors[game] - self.room),
-                    replay_size=0,
-                    sampled=0,
-                    inserted=0,
-                    replay=GameReplay(share=self.shares[game]),
+                    pending=max(0, self.actors[game] - self.room),
+                    replay=TableStats(share=self.shares[game]),
                 )
                 for game in GAMES
             },

@@ -12,7 +12,7 @@ import pytest
 from runs import command, read_metrics, read_summary, run_command, wait_until
 
 from learner.checkpoint import load_newest
-from records.summary import check_summary
+from records.summary import Summary
 
 pytestmark = [
     pytest.mark.ray,
@@ -116,7 +116,7 @@ def test_every_role_is_back_within_half_a_minute(finished):
 def test_the_run_ends_with_all_of_its_steps(finished):
     run, _, before, num_steps = finished
     summary = read_summary(run)
-    check_summary(summary)
+    Summary.model_validate(summary)
     assert summary["updates"] == num_steps // STEPS_PER_UPDATE
     # Replay's band decides how far the actors are ahead of the learner, or behind.
     assert sum(summary["steps"].values()) >= num_steps - 256

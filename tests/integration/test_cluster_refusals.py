@@ -135,7 +135,7 @@ def standing_of(engine):
         phase="training",
         updates=progress.updates,
         steps={name: game.steps for name, game in progress.games.items()},
-        settled=all(g.actors + g.waiting == g.wanted for g in progress.games.values()),
+        settled=all(g.actors + g.pending == g.wanted for g in progress.games.values()),
         faults=progress.faults,
         has_weights=True,
         host="",
@@ -193,7 +193,7 @@ def test_an_actor_and_a_node_are_killed_through_ray_and_the_run_recovers(
             after = engine.progress()
         finally:
             engine.close()
-    assert sum(game.waiting for game in after.games.values()) == 2, "four CPUs are left for six"
+    assert sum(game.pending for game in after.games.values()) == 2, "four CPUs are left for six"
     assert after.faults["learner_restarts"] == after.faults["shard_restarts"] == 0
 
 

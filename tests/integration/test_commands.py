@@ -25,7 +25,7 @@ from networks.weights import WeightsVersion
 from recipes.loading import load_config
 from recipes.recipe import Recipe
 from records.run_dir import RunDir
-from records.summary import check_summary
+from records.summary import Summary
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
@@ -67,7 +67,7 @@ def test_a_run_on_ray_reaches_its_end(smoke):
     run, finished, _ = smoke
     assert (finished.status, finished.errors) == (0, "")
     summary = read_summary(run)
-    check_summary(summary)
+    Summary.model_validate(summary)
     assert (summary["preset"], summary["updates"]) == ("smoke", 94)  # 1,500 steps x 2 / 32
     assert not any(summary["faults"].values())
     for game in GAMES:
@@ -107,7 +107,7 @@ def test_a_finished_run_is_resumed_with_more_steps_and_other_actors(smoke, smoke
         assert running.pids == []
     assert (finished.status, finished.errors) == (0, "")
     summary = read_summary(run)
-    check_summary(summary)
+    Summary.model_validate(summary)
     assert summary["updates"] == 157  # 2,500 x 2 / 32
     assert summary["preset"] == "smoke"
     assert summary["wall_seconds"] > before["wall_seconds"]
@@ -141,7 +141,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_summary_and_no_process(smoke_options, 
     assert finished.errors == ""
     assert "interrupted" in finished.output
     summary = read_summary(run)
-    check_summary(summary)
+    Summary.model_validate(summary)
     state = load_newest(run / "checkpoints")
     assert state["learner"]["num_updates"] >= summary["updates"] > 5
     assert state["steps"] == summary["steps"]
@@ -204,7 +204,7 @@ def test_sigterm_for_all_of_a_process_group_ends_a_run_like_ctrl_c(smoke_options
             os.kill(running.process.pid, signal.SIGTERM)
             finished = running.wait(SOON_S)
     assert finished.status == 130
-    check_summary(read_summary(run))
+    Summary.model_validate(read_summary(run))
 
 
 def test_training_that_diverges_on_ray_is_one_clear_line(smoke_options, tmp_path):

@@ -113,7 +113,7 @@ def test_a_node_that_is_lost_does_not_end_the_run(recipe_of, redis_url, monkeypa
                 engine, lambda p: p.faults["actor_restarts"] >= num_there, timeout_s=180.0
             )
             # Seven CPUs are left for eight roles.
-            drive(engine, lambda p: sum(g.waiting for g in p.games.values()) == 1)
+            drive(engine, lambda p: sum(g.pending for g in p.games.values()) == 1)
             last = drive(engine, timeout_s=300.0)
             tables = dump_all(engine)
         finally:

@@ -319,9 +319,9 @@ def test_a_run_that_is_resumed_goes_on_with_a_full_replay(
     notes = []
     options |= {"name": "full-again", "state": state, "notes": notes}
     with started(longer, private_redis, monkeypatch, **options) as engine:
-        again = drive(engine, lambda progress: progress.games[COUNTING[0]].replay_size > 0)
+        again = drive(engine, lambda progress: progress.games[COUNTING[0]].replay.size > 0)
         for game in COUNTING:
-            assert again.games[game].replay_size >= stored[game]
+            assert again.games[game].replay.size >= stored[game]
         last = drive(engine)
         after = dump_all(engine)
     assert last.updates == longer.num_updates > first.updates

@@ -191,22 +191,22 @@ def test_an_actor_that_waits_for_room_holds_up_nobody(config, redis_url, monkeyp
         engine.scale(FIRST, NUM_CPUS)  # A learner, a shard and the other game leave room for five.
         full = drive(
             engine,
-            lambda progress: has(FIRST, 5)(progress) and progress.games[FIRST].waiting == 3,
+            lambda progress: has(FIRST, 5)(progress) and progress.games[FIRST].pending == 3,
         )
         monkeypatch.setattr("engines.on_ray.actor_fleet.REPORT_PATIENCE_S", 200.0)
         begun = time.monotonic()
         on = play_on(engine)
-        assert on.games[FIRST].waiting == 3
+        assert on.games[FIRST].pending == 3
         assert time.monotonic() - begun < 180.0, "the launcher waits for what is not there"
         playing = set(engine.pids(f"actor/{FIRST}"))
         # Those that wait go first: nobody who plays is touched.
         engine.scale(FIRST, 5)
         calm = engine.progress()
-        assert calm.games[FIRST].waiting == 0
+        assert calm.games[FIRST].pending == 0
         assert set(engine.pids(f"actor/{FIRST}")) == playing
         # What one game gives up, the other gets.
         engine.scale(SECOND, 2)
-        drive(engine, lambda progress: progress.games[SECOND].waiting == 1)
+        drive(engine, lambda progress: progress.games[SECOND].pending == 1)
         engine.scale(FIRST, 4)
         drive(engine, has(SECOND, 2))
         play_on(engine)

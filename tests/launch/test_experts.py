@@ -9,7 +9,7 @@ from runs import read_summary
 
 from launch.experts import main
 from records.run_dir import RunDir
-from records.summary import check_summary
+from records.summary import Summary
 from teachers.expert import load_expert
 from views.report.writing import write_report
 
@@ -42,7 +42,7 @@ def test_every_game_is_a_run_of_its_own_that_ends_with_an_expert(options, tmp_pa
     for game in GAMES:
         folder = tmp_path / "run" / game
         summary = read_summary(folder)
-        check_summary(summary)
+        Summary.model_validate(summary)
         assert summary["updates"] == 75  # 300 steps, 4 samples of each, in batches of 16.
         row = summary["games"][game]
         assert row["teacher"]["mean"] is None

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from actors.actor import ActorCounts
 from actors.evaluator import EvaluationResult
 from games.spec import GameSpec
 from learner.batch import DeviceBatch, TemporalDifferenceBatch
@@ -21,11 +22,13 @@ from learner.objectives.mimic import ActorMimicObjective
 from learner.objectives.value import DqnObjective
 from learner.schedule import LearningRate
 from networks.network import MultitaskNetwork
-from records.progress import GameProgress, GameReplay, Progress
+from records.progress import GameProgress, Progress
 from records.recorder import Recorder
+from records.session_clock import SessionClock
 from records.summary import Throughput
 from records.usage import LearnerUsage, Usage
-from replay.stats import SnapshotStats
+from replay.stats import SnapshotStats, TableStats
+from replay.storage.table import TableCounts
 from teachers.card import ScoreRecord
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -50,16 +53,15 @@ def spec(name, *, random=2.0):
 TEACHER = ScoreRecord(
     mean=12.0, std=1.0, max=14.0, episodes=30, protocol="classic", epsilon=0.05, precision="half"
 )
-REPLAY = GameReplay(
+REPLAY = TableStats(
+    size=100,
     ready=90,
     capacity=120,
     num_bytes=1_000,
     num_raw_bytes=4_000,
     share=2.0,
     samples_per_insert_cap=8.0,
-    overwritten_unsampled=5,
-    stale_priorities=6,
-    yielded=8,
+    counts=TableCounts(overwritten_unsampled=5, stale_priorities=6, yielded=8),
     insert_wait_s=7.0,
     waiting_actors=3,
     priority_quantiles=(0.0, 0.1, 0.5, 0.9, 1.0),
@@ -85,12 +87,13 @@ def clock():
 def open_recorder(tmp_path, clock):
     opened = []
 
-    def open_one(*games, **options):
+    def open_one(*games, started=None, counted_s=0.0, wall_s=0.0, **options):
+        session = SessionClock(started=started, counted_s=counted_s, wall_s=wall_s, clock=clock)
         recorder = Recorder(
             tmp_path / "metrics.jsonl",
             tmp_path / "tensorboard",
             [spec(game) for game in games or ("pong",)],
-            clock=clock,
+            clock=session,
             **options,
         )
         opened.append(recorder)
@@ -101,11 +104,23 @@ def open_recorder(tmp_path, clock):
         recorder.close()
 
 
-def game(steps=0, *, sampled=0, inserted=0, returns=(), **fields):
-    defaults = {"episodes": 0, "actors": 1, "replay_size": inserted}
-    return GameProgress(
-        steps=steps, sampled=sampled, inserted=inserted, returns=returns, **defaults | fields
-    )
+def game(steps=0, *, sampled=0, inserted=0, episodes=0, **fields):
+    counts = TableCounts(sampled=sampled, inserted=inserted)
+    defaults = {
+        "actors": 1,
+        "played": ActorCounts(steps=steps, episodes=episodes),
+        "replay": TableStats(size=inserted, counts=counts),
+    }
+    return GameProgress(**defaults | fields)
+
+
+def stored(steps, *, sampled, inserted, insert_wait_s, overwritten=0, stale=0, **fields):
+    counts = TableCounts(
+        sampled=sampled, inserted=inserted, overwritten_unsampled=overwritten,
+        stale_priorities=stale,
+    )  # fmt: skip
+    table = TableStats(size=inserted, counts=counts, insert_wait_s=insert_wait_s)
+    return game(steps, replay=table, **fields)
 
 
 def look(updates=0, *, pong=None, **fields):
@@ -121,8 +136,10 @@ def test_rates_are_differences_of_two_looks_over_the_time_between_them(open_reco
     first = recorder.record(
         Progress(
             updates=10,
-            games={"pong": game(100, sampled=50, inserted=90), "boxing": game(40)},
-            insert_wait_s=3.0,
+            games={
+                "pong": stored(100, sampled=50, inserted=90, insert_wait_s=3.0),
+                "boxing": game(40),
+            },
         )
     )
     assert not [key for key in first if key.endswith(("_second", "_insert", "_waiting"))]
@@ -131,13 +148,19 @@ def test_rates_are_differences_of_two_looks_over_the_time_between_them(open_reco
         Progress(
             updates=30,
             games={
-                "pong": game(500, sampled=850, inserted=490, episodes=3, actors=2),
+                "pong": stored(
+                    500,
+                    sampled=850,
+                    inserted=490,
+                    insert_wait_s=9.0,
+                    overwritten=5,
+                    stale=6,
+                    episodes=3,
+                    actors=2,
+                ),
                 "boxing": game(60, sampled=400, inserted=100),
             },
-            insert_wait_s=9.0,
             sample_wait_s=2.0,
-            overwritten_unsampled=5,
-            stale_priorities=6,
             faults={"actor_restarts": 1},
             metrics={"policy_lag": 12.5},
         )
@@ -334,7 +357,7 @@ def test_two_looks_at_the_same_moment_have_no_rates_instead_of_dividing_by_zero(
 
 
 def test_a_test_row_says_how_the_student_compares_with_its_teacher(open_recorder, tmp_path, clock):
-    recorder = open_recorder(teachers={"pong": TEACHER}, started=clock.now - 60.0)
+    recorder = open_recorder(teachers={"pong": TEACHER}, counted_s=60.0)
     recorder.record(look(900, pong=game(7000)))
     recorder.record_evaluation("pong", steps=5000, updates=700, result=RESULT)
     expected = {
@@ -407,7 +430,7 @@ def test_resuming_appends_rows_and_time_goes_on(open_recorder, tmp_path, clock):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"seconds": 102.0, "ste')
     clock.now += 5000.0
-    second = open_recorder(started=clock.now - 100.0)
+    second = open_recorder(counted_s=100.0)
     clock.now += 1.0
     second.record(look(6))
     assert [(row["seconds"], row["updates"]) for row in rows(tmp_path)] == [(100.0, 5), (101.0, 6)]
@@ -510,10 +533,14 @@ def test_every_key_that_is_written_is_documented_and_every_documented_key_is_wri
     open_recorder, tmp_path, clock
 ):
     probes = [lambda: {"redis_up": 1.0}]
-    recorder = open_recorder(teachers={"pong": TEACHER}, probes=probes)
+    recorder = open_recorder(teachers={"pong": TEACHER}, probes=probes, num_updates=10)
     recorder.record(look(0, usage=usage(0)))
     clock.now += 1.0
-    pong = game(10, sampled=20, inserted=10, returns=((1.0, 0.1),), replay=REPLAY)
+    pong = game(
+        returns=((1.0, 0.1),),
+        played=ActorCounts(steps=10, stepping_s=0.5, elapsed_s=1.0),
+        replay=replace(REPLAY, counts=TableCounts(sampled=20, inserted=10)),
+    )
     snapshots = SnapshotStats(age_s=3.0)
     # With an inference server or a GPU there is more to tell.
     served = {"inference_batch": 16.0, "gpu/memory_bytes": 1.0, "gpu/busy": 0.5}

@@ -2,15 +2,16 @@
 
 import pytest
 
+from actors.actor import ActorCounts
 from records.progress import GameProgress, Progress
 from records.usage import LearnerUsage, ProcessUse, RoleUse, Usage
 from records.usage_rates import usage_rates
+from replay.stats import TableStats
 
 
-def game(actors=2, **times):
-    return GameProgress(
-        steps=0, episodes=0, actors=actors, replay_size=0, sampled=0, inserted=0, **times
-    )
+def game(actors=2, *, insert_wait_s=0.0, **times):
+    replay = TableStats(insert_wait_s=insert_wait_s)
+    return GameProgress(actors=actors, played=ActorCounts(**times), replay=replay)
 
 
 def run(usage=None, *, pong=None, boxing=None, **fields):
@@ -30,19 +31,28 @@ def test_a_learners_shares_are_of_its_own_time_not_of_the_time_between_two_looks
     assert row["learner_waiting"] == row["learner_loading"] == 0.25
 
 
-def test_actors_shares_are_means_over_those_that_play():
-    before = run(pong=game(actors=1))
+def test_actors_shares_are_of_the_time_that_their_own_clocks_have_counted():
+    before = run()
     now = run(
-        pong=game(actors=3, stepping_s=12.0, network_s=4.0, waiting_s=2.0),
-        boxing=game(actors=2, waiting_s=6.0),
-        insert_wait_s=4.0,
+        # Two actors of each game, ten seconds each.
+        pong=game(stepping_s=12.0, network_s=4.0, waiting_s=2.0, elapsed_s=20.0, insert_wait_s=4.0),
+        boxing=game(waiting_s=6.0, elapsed_s=20.0),
     )
-    row = usage_rates(before, now, 10.0)  # Two actors of each game, ten seconds each.
+    row = usage_rates(before, now, 10.0)
     assert row["actor_stepping"] == pytest.approx(12 / 40)
     assert row["actor_network"] == pytest.approx(4 / 40)
     assert row["actor_waiting"] == pytest.approx(8 / 40)
     assert row["actor_held"] == pytest.approx(4 / 40)
     assert row["game/boxing/actor_waiting"] == pytest.approx(6 / 20)
+
+
+def test_a_report_that_was_late_makes_no_more_than_one_of_all_that_an_actor_does():
+    # Looks are ten seconds apart, but between the reports that came for them are twenty-two.
+    late = game(1, stepping_s=5.0, network_s=3.0, waiting_s=14.0, elapsed_s=22.0)
+    row = usage_rates(run(pong=game(1)), run(pong=late), 10.0)
+    assert row["actor_waiting"] == pytest.approx(14 / 22)
+    does = [row[f"actor_{part}"] for part in ("stepping", "network", "waiting")]
+    assert sum(does) == pytest.approx(1.0)
 
 
 def test_without_actors_there_are_no_shares_of_theirs():

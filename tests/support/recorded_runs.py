@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from actors.actor import ActorCounts
 from actors.evaluator import EvaluationResult
 from games.registry import get_game
 from networks.build import build_network
@@ -21,7 +22,10 @@ from recipes.loading import dump_config, load_config, load_preset
 from records.progress import GameProgress, Progress
 from records.recorder import Recorder
 from records.run_dir import RunDir
-from records.summary import build_summary, check_summary
+from records.session_clock import SessionClock
+from records.summary import Summary, build_summary
+from replay.stats import TableStats
+from replay.storage.table import TableCounts
 from teachers.card import ScoreRecord
 
 TEACHER_MEANS = {"pong": 16.32, "boxing": 23.4, "breakout": 39.2}
@@ -91,13 +95,14 @@ def make_run(
     )
     specs = [get_game(game) for game in games]
     clock = Clock()
+    session = SessionClock(clock=clock)
     total = num_looks * 1000 * len(games)
     tests_due = [round(num_looks * (k + 1) / num_tests) for k in range(num_tests)]
     results: dict[str, EvaluationResult] = {}
     progress = None
     teachers = {game: teacher_score(game) for game in games}
     with Recorder(
-        run.metrics_path, run.tensorboard, specs, teachers=teachers, clock=clock
+        run.metrics_path, run.tensorboard, specs, teachers=teachers, clock=session
     ) as recorder:
         for look in range(1, num_looks + 1):
             clock.now += LOOK_S
@@ -123,7 +128,7 @@ def make_run(
             students=results,
             teachers=teachers,
         )
-        check_summary(summary)
+        Summary.model_validate(summary)
         run.write_summary(summary)
     return run
 
@@ -135,8 +140,14 @@ def _progress(games: Sequence[str], look: int, seed: int, total: int) -> Progres
         updates=look * 50,
         games={
             game: GameProgress(
-                steps=steps, episodes=look, actors=1, replay_size=min(2000, steps),
-                sampled=look * 4000 + int(rng.integers(100)), inserted=steps,
+                actors=1,
+                played=ActorCounts(steps=steps, episodes=look),
+                replay=TableStats(
+                    size=min(2000, steps),
+                    counts=TableCounts(
+                        sampled=look * 4000 + int(rng.integers(100)), inserted=steps
+                    ),
+                ),
                 returns=((student_mean(game, seed, 0.8 * steps * len(games), total), 0.05),),
             )
             for game in games

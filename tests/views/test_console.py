@@ -10,15 +10,20 @@ from contextlib import suppress
 
 import pytest
 
+from actors.actor import ActorCounts
 from actors.evaluator import EvaluationResult
 from games.registry import get_game
 from recipes.config import RunConfig
 from records.progress import GameProgress, Progress
 from records.recorder import Recorder
+from records.session_clock import SessionClock
 from records.summary import Throughput, build_summary
 from replay.config import ReplayConfig
+from replay.stats import TableStats
+from replay.storage.table import TableCounts
 from teachers.card import ScoreRecord
 from views.console import Console
+from views.console_tables import rates
 
 GAMES = ("pong", "boxing")
 CONFIG = RunConfig(
@@ -46,7 +51,7 @@ def recorded(tmp_path):
         tmp_path / "tensorboard",
         [get_game(game) for game in GAMES],
         teachers={"pong": TEACHER},
-        clock=lambda: now[0],
+        clock=SessionClock(clock=lambda: now[0]),
     ) as recorder:
         for updates in (0, 1):
             recorder.record(progress(updates))
@@ -61,17 +66,14 @@ def progress(looks):
         updates=25 * looks,
         games={
             "pong": GameProgress(
-                steps=12_340 * looks,
-                episodes=77 * looks,
                 actors=3,
-                replay_size=250,
-                sampled=3 * looks,
-                inserted=2 * looks,
+                played=ActorCounts(steps=12_340 * looks, episodes=77 * looks),
                 returns=((12.5, 0.1),),
+                replay=TableStats(
+                    size=250, counts=TableCounts(sampled=3 * looks, inserted=2 * looks)
+                ),
             ),
-            "boxing": GameProgress(
-                steps=0, episodes=0, actors=1, replay_size=0, sampled=0, inserted=0
-            ),
+            "boxing": GameProgress(actors=1),
         },
         metrics={"policy_lag": 37.0},
         faults={"actor_restarts": 2} if looks else {},
@@ -159,7 +161,7 @@ def test_eighty_columns_are_enough_for_every_figure_of_most_games(terminal, monk
     tests = {"mean": 123_456.7, "teacher_mean": 234_567.8, "agreement": 1.0}
     latest = {f"game/pong/{key}": value for key, value in figures.items()}
     latest |= {f"test/pong/{key}": value for key, value in tests.items()}
-    latest |= {"seconds": 360_000.0, "updates": 100, "steps": 10_000_000}
+    latest |= {"wall_seconds": 360_000.0, "updates": 100, "steps": 10_000_000}
     with Console(CONFIG, games=("pong", "space_invaders"), file=terminal.file) as console:
         console.show(latest)
     text = terminal.close()
@@ -191,13 +193,21 @@ def test_without_a_terminal_a_test_is_told_once(tmp_path):
     assert lines[2] == "test of pong: student 15.0 +- 1.0, teacher 20.0, agreement 87%"
 
 
-def test_time_left_is_at_the_pace_of_this_session_since_it_began_to_learn():
+def test_a_line_ends_with_the_time_of_all_sessions_and_the_time_left():
     file = io.StringIO()
     console = Console(CONFIG, file=file)
-    # Resumed after an hour at update 40; filling replay took 500 s more.
-    for seconds, updates in ((3600.0, 40), (4100.0, 40), (4110.0, 45)):
-        console.show({"seconds": seconds, "updates": updates})
-    assert file.getvalue().splitlines()[-1].endswith("1:08:30, 0:01:50 left")
+    console.show({"updates": 40, "seconds": 3000.0, "wall_seconds": 4110.0})
+    console.show({"updates": 45, "wall_seconds": 4110.0, "seconds_left": 110.0})
+    first, second = file.getvalue().splitlines()
+    assert first.endswith("1:08:30, - left")
+    assert second.endswith("1:08:30, 0:01:50 left")
+
+
+def test_what_a_fault_has_cost_is_no_fault():
+    parts = rates(
+        {"faults/shard_restarts": 1, "faults/redis_restarts": 2, "faults/transitions_lost": 8_197}
+    )
+    assert parts[-1] == "3 faults"
 
 
 def test_a_terminal_shows_a_row_for_each_game_and_is_restored(tmp_path, terminal):

@@ -24,10 +24,6 @@ FIGURES = (
 )  # fmt: skip
 """Keys of metrics.jsonl that the page has a place for; docs/metrics.md explains them."""
 
-GAME_FIGURES = (
-    "steps", "steps_per_second", "episodes", "return", "replay_size", "replay_capacity",
-    "samples_per_insert", "share", "waiting_actors", "sample_age_median",
-)  # fmt: skip
 _GAME_CURVES = ("steps_per_second", "return", "actors")
 _TEST_FIGURES = ("mean", "std", "max", "episodes", "agreement", "kl", "teacher_mean")
 
@@ -44,12 +40,12 @@ def describe(seen: Seen) -> dict[str, Any]:
         "note": note,
         "created": seen.meta.get("created"),
         "host": str((seen.status or {}).get("host", "")),
-        "seconds": latest.get("seconds"),
+        "seconds": _seconds(seen, state),
         "steps": steps,
         "updates": updates,
         "num_steps": number(seen.config.get("num_steps")),
         "num_updates": _num_updates(seen.config),
-        "left_s": _time_left(seen) if state == "training" else None,
+        "left_s": latest.get("seconds_left") if state == "training" else None,
         "period_s": seen.period_s,
         "frames_per_step": _frames_per_step(seen.history.looks),
         "figures": _figures(seen, state),
@@ -115,21 +111,13 @@ def _num_updates(config: Mapping[str, Any]) -> float | None:
     return math.ceil(steps * ratio / batch) if ratio and batch else None
 
 
-def _time_left(seen: Seen) -> float | None:
-    """By the pace of about the last minute."""
-    wanted, looks = _num_updates(seen.config), seen.history.looks
-    if wanted is None or len(looks) < 2:
-        return None
-    now = looks[-1]
-    since = next(
-        (row for row in reversed(looks) if now["seconds"] - row.get("seconds", math.inf) >= 60.0),
-        looks[0],
-    )
-    made = now.get("updates", 0.0) - since.get("updates", 0.0)
-    seconds = now.get("seconds", 0.0) - since.get("seconds", 0.0)
-    if made <= 0 or seconds <= 0:
-        return None
-    return max(0.0, wanted - now.get("updates", 0.0)) * seconds / made
+def _seconds(seen: Seen, state: str) -> float | None:
+    """Time of all sessions; of a run that has ended, as its summary says."""
+    latest = seen.history.latest
+    known = latest.get("wall_seconds", latest.get("seconds"))
+    if state in ("ended", "stopped"):
+        return number((seen.summary or {}).get("wall_seconds")) or known
+    return known
 
 
 def _figures(seen: Seen, state: str) -> dict[str, float]:
@@ -155,8 +143,8 @@ def _frames_per_step(looks: Sequence[Row]) -> float | None:
 
 def _game(game: str, seen: Seen, state: str) -> dict[str, Any]:
     latest = seen.history.latest
-    keys = {key: f"game/{game}/{key}" for key in GAME_FIGURES}
-    figures = {name: latest[key] for name, key in keys.items() if key in latest}
+    prefix = f"game/{game}/"
+    figures = {key.removeprefix(prefix): x for key, x in latest.items() if key.startswith(prefix)}
     random, human = _references(game)
     teacher = _teacher(game, seen)
     # Without a teacher, what a network comes close to is human play.

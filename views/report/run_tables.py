@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from records.faults import num_mended
 from records.run_record import RunRecord
 from records.run_record import number as as_number
 from records.verdict import LIMITS, Limit, typical_verdict
@@ -31,7 +32,7 @@ def runs_table(runs: Sequence[RunRecord]) -> Table:
 
 def _run_cells(run: RunRecord) -> list[str]:
     last = run.last
-    faults = sum(int(x) for key, x in last.items() if key.startswith("faults/"))
+    faults = num_mended({key.removeprefix("faults/"): x for key, x in last.items()})
     return [
         run.name,
         NONE if run.seed is None else str(run.seed),
@@ -136,7 +137,7 @@ def seconds_of(run: RunRecord) -> float:
     seconds = as_number((run.summary or {}).get("wall_seconds"))
     if seconds is not None:
         return seconds
-    return max((row.get("seconds", 0.0) for row in run.looks), default=0.0)
+    return max((row.get("wall_seconds", row.get("seconds", 0.0)) for row in run.looks), default=0.0)
 
 
 def _mean(values: Sequence[float]) -> float | None:

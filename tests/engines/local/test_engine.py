@@ -19,7 +19,7 @@ from networks.config import NetworkConfig
 from networks.student_file import load_student
 from recipes.config import CheckpointConfig, EvaluationConfig, RunConfig
 from recipes.recipe import Recipe
-from records.summary import check_summary
+from records.summary import Summary
 from replay.config import ReplayConfig
 from replay.pace.slices import shard_of_rank
 
@@ -166,7 +166,7 @@ def test_a_run_makes_its_updates_and_keeps_to_samples_per_insert(config):
     inserted = sum(game.inserted for game in progress.games.values())
     assert abs(2.0 * (inserted - 2 * 40) - sampled) <= 2 * (2 * 100 + 2 * 2 * 16 + 2 * 40)
     assert [game.actors for game in progress.games.values()] == [2, 3]
-    assert all(0 < game.replay_size <= 200 for game in progress.games.values())
+    assert all(0 < game.replay.size <= 200 for game in progress.games.values())
     assert progress.faults == {}
 
 
@@ -271,7 +271,7 @@ def engine_with_replay(config, folder, *, state=None, notes=None):
 
 
 def replay_sizes(engine) -> dict:
-    return {game: progress.replay_size for game, progress in engine.progress().games.items()}
+    return {game: progress.replay.size for game, progress in engine.progress().games.items()}
 
 
 def test_writing_replay_to_disk_does_not_change_a_run(config, tmp_path):
@@ -365,7 +365,7 @@ def test_a_whole_run_in_one_process_ends_with_a_valid_summary(options, tmp_path,
     main([*options, "--run-dir", "run"])
     run = tmp_path / "run"
     summary = read_summary(run)
-    check_summary(summary)
+    Summary.model_validate(summary)
     assert (summary["preset"], summary["seed"], summary["updates"]) == ("smoke", 5, 19)
     assert set(summary["games"]) == set(GAMES)
     for game in GAMES:
@@ -409,7 +409,7 @@ def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_
     first = read_summary(tmp_path / "run")
     main(["--resume", "run", "--num-steps", "600", "--actors", "2"])
     second = read_summary(tmp_path / "run")
-    check_summary(second)
+    Summary.model_validate(second)
     assert second["updates"] == 38
     assert "goes on with" in capsys.readouterr().out
     assert all(second["steps"][game] > first["steps"][game] for game in GAMES)
@@ -473,7 +473,7 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_a_summary(interrupted, tmp_p
     interrupted()
     run = tmp_path / "run"
     summary = read_summary(run)
-    check_summary(summary)
+    Summary.model_validate(summary)
     assert summary["games"][GAMES[0]]["student"]["mean"] is None
     state = load_newest(run / "checkpoints")
     assert state["learner"]["num_updates"] >= summary["updates"]
@@ -490,7 +490,7 @@ def test_an_interrupted_run_whose_learner_does_not_answer_has_a_summary(
 
     monkeypatch.setattr(LocalEngine, "snapshot", wait_in_vain)
     interrupted()
-    check_summary(read_summary(tmp_path / "run"))
+    Summary.model_validate(read_summary(tmp_path / "run"))
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
 
 
@@ -502,7 +502,7 @@ def test_an_interrupted_run_does_not_wait_for_a_learner_that_hangs(
     monkeypatch.setattr("engines.supervisor._LAST_SAVE_S", 0.1)
     interrupted()
     released.set()
-    check_summary(read_summary(tmp_path / "run"))
+    Summary.model_validate(read_summary(tmp_path / "run"))
 
 
 def test_a_run_interrupted_during_its_last_test_has_checkpoint_and_summary(
@@ -515,7 +515,7 @@ def test_a_run_interrupted_during_its_last_test_has_checkpoint_and_summary(
     with pytest.raises(KeyboardInterrupt):
         main([*options, "--evaluation.period-steps", "0", "--run-dir", "run"])
     summary = read_summary(tmp_path / "run")
-    check_summary(summary)
+    Summary.model_validate(summary)
     assert summary["updates"] == 19
     assert load_newest(tmp_path / "run" / "checkpoints")["learner"]["num_updates"] == 19
 

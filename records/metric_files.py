@@ -1,0 +1,130 @@
+"""The files that a run's figures go to: lines of JSON, and TensorBoard's events.
+
+Both are opened with the first row, and again after a write that has failed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_MAX_LINE_BYTES = 1 << 20
+_MAX_WAITING = 10_000
+"""Lines that wait for a file that cannot be written; beyond it the oldest are lost."""
+_RETRY_S = 30.0
+"""Between two tries at TensorBoard's events: each makes a file of its own."""
+
+
+class JsonLines:
+    """Appends one JSON object a line, each on disk at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is opened yet; the file's folder is there."""
+        self._path = path
+        self._file: FileIO | None = None
+        self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row, and before it those that could not be written.
+
+        Raises:
+            OSError: it waits for the next call, with the others.
+        """
+        line = json.dumps({key: _json_value(x) for key, x in row.items()}, allow_nan=False)
+        self._waiting.append(line.encode() + b"\n")
+        try:
+            self._write_waiting()
+        except OSError:
+            self.close()
+            raise
+
+    def _write_waiting(self) -> None:
+        # A file that was deleted takes lines without a complaint, and nobody ever sees them.
+        if self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0:
+            self.close()
+        if self._file is None:
+            self._file = FileIO(self._path, "a+")
+            self._drop_torn_line(self._file)
+        while self._waiting:
+            left = memoryview(self._waiting[0])
+            while left:
+                left = left[self._file.write(left) :]
+            self._waiting.popleft()
+
+    def _drop_torn_line(self, file: FileIO) -> None:
+        """What a killed process or a full disk left of a line would spoil the next one."""
+        start = max(0, file.seek(0, os.SEEK_END) - _MAX_LINE_BYTES)
+        file.seek(start)
+        file.truncate(start + file.read().rfind(b"\n") + 1)
+
+    def close(self) -> None:
+        """Close the file; a later `write` opens it again."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+
+
+def _json_value(value: Any) -> Any:
+    """Seven digits of a number are enough to read; JSON has no NaN."""
+    if isinstance(value, int | str):
+        return value
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+class TensorBoard:
+    """The same rows as scalars over steps."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is opened yet; `folder` is made if it is missing."""
+        self._folder = folder
+        self._clock = clock
+        self._writer: SummaryWriter | None = None
+        self._has_failed_at = -math.inf
+        self._error: OSError | None = None
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Add a row; it is on disk within 30 s.
+
+        Raises:
+            OSError: an earlier row could not be written; it is lost, and so is this one.
+        """
+        if self._error is not None and self._clock() - self._has_failed_at < _RETRY_S:
+            raise self._error
+        step = int(row["steps"])
+        try:
+            if self._writer is None:
+                self._writer = self._open(step)
+            for key, value in row.items():
+                self._writer.add_scalar(key, value, step)
+            self._error = None
+        except OSError as error:
+            self._has_failed_at, self._error = self._clock(), error
+            self.close()
+            raise
+
+    def _open(self, step: int) -> SummaryWriter:
+        # Takes a second to import, which only a run that gets this far should spend.
+        from torch.utils.tensorboard import SummaryWriter
+
+        resumes = any(self._folder.glob("events.out.tfevents.*"))
+        # A resumed run goes back to its checkpoint: hide what was recorded after it.
+        return SummaryWriter(str(self._folder), purge_step=step if resumes else None, flush_secs=30)
+
+    def close(self) -> None:
+        """Finish the file, if it can be written."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(OSError):
+                writer.close()

@@ -1,0 +1,72 @@
+"""How long a run has gone on, over all sessions of it.
+
+Two times matter. A resumed run goes on from its checkpoint, and what an earlier session did after
+that is done again: `seconds` is the time of the work that counts, and goes back with it.
+`wall_seconds` is the time that somebody has waited, and never goes back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+_TAIL_BYTES = 1 << 20
+
+
+class SessionClock:
+    """The time of one session, and of those before it."""
+
+    def __init__(
+        self,
+        *,
+        started: float | None = None,
+        counted_s: float = 0.0,
+        wall_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Go on from earlier sessions.
+
+        Args:
+            started: when this session began, by `clock`; None for now.
+            counted_s: `seconds` of the checkpoint that the run goes on from.
+            wall_s: `wall_seconds` at the end of the session before.
+            clock: seconds, from any moment on.
+        """
+        self.now = clock
+        self._started = clock() if started is None else started
+        self._counted_s = counted_s
+        self._wall_s = max(wall_s, counted_s)
+
+    @property
+    def seconds(self) -> float:
+        """Time of the work that counts."""
+        return self._counted_s + self._session_s
+
+    @property
+    def wall_seconds(self) -> float:
+        """Time of all sessions together, with what was lost after a checkpoint."""
+        return self._wall_s + self._session_s
+
+    @property
+    def _session_s(self) -> float:
+        return self.now() - self._started
+
+
+def last_wall_seconds(metrics_path: Path) -> float:
+    """Time of all sessions that have written to metrics.jsonl; 0 where there is none."""
+    latest = 0.0
+    with suppress(OSError), metrics_path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        for line in file.read().splitlines():
+            with suppress(ValueError, RecursionError):
+                row = json.loads(line)
+                if isinstance(row, dict):
+                    # Rows of earlier versions have no other time.
+                    seconds = row.get("wall_seconds", row.get("seconds"))
+                    if isinstance(seconds, int | float):
+                        latest = max(latest, float(seconds))
+    return latest
