@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from launch.options.exit_status import run_command
 from recipes.loading import build_config, parse_invocation
 
+_SHORT_FORMS = {"--from": "--start-from", "--game": "--games"}
+
 
 def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
     """Train to the end; ValueError for anything the user got wrong, before anything is written."""
@@ -25,6 +27,10 @@ def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
     config = build_config(invocation, prog=prog, doc=__doc__)
     if len(config.games) != 1:
         raise ValueError(f"transfer.py trains on one game, got {' '.join(config.games)}")
+    if not config.start_from:
+        raise ValueError(
+            "name what the network begins with: --from RUN, STUDENT or EXPERT, or --from none"
+        )
     (game,) = config.games
     # Not above: they bring torch, and help, or a mistake in the options, is told without.
     from engines.carrying import Order, carry
@@ -48,22 +54,11 @@ def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
 
 def _spell_out(argv: Sequence[str]) -> list[str]:
     """Replace `--from SOURCE` and `--game GAME` by the settings that they stand for."""
-    words = [word for option in argv for word in _split(option)]
-    if not {"--resume", "--from", "--help", "-h", "--help-verbose", "-H"} & set(words):
-        raise ValueError(
-            "name what the network begins with: --from RUN, STUDENT or EXPERT, or --from none"
-        )
-    for index, word in enumerate(words[:-1]):
-        if word == "--from" and words[index + 1] == "none":
-            del words[index : index + 2]
-            break
-    return [{"--from": "--start-from", "--game": "--games"}.get(word, word) for word in words]
-
-
-def _split(option: str) -> list[str]:
-    """`--from=X` as two words, and anything else as it is."""
-    name, separator, value = option.partition("=")
-    return [name, value] if separator and name in ("--from", "--game") else [option]
+    words = []
+    for option in argv:
+        name, separator, value = option.partition("=")
+        words.append(_SHORT_FORMS.get(name, name) + separator + value)
+    return words
 
 
 if __name__ == "__main__":

@@ -146,8 +146,8 @@ class RunConfig:
     when every game is pinned."""
     start_from: tuple[str, ...] = ()
     """Weights that the network begins with: the folder of a run or of a student, an expert's
-    GAME.safetensors, or the name of a shipped expert; `game=...` where each game is a run of its
-    own."""
+    GAME.safetensors, the name of a shipped expert, or `none`; `game=...` where each game is a run
+    of its own."""
     start_head: Literal["keep", "rescale", "fresh"] = "keep"
     """What becomes of the head in `start_from`: `keep` it as it is; `rescale` a student's logits
     by its temperature, so that they are Q-values; `fresh`, begin with the torso alone."""
@@ -268,9 +268,10 @@ class RunConfig:
     @property
     def start_of(self) -> dict[str, str]:
         """Reference of the expert that each game's network begins with; empty for none."""
-        return parse_per_game(
+        given = parse_per_game(
             "start_from", self.start_from, self.games, default="", convert=any_text
         )
+        return {game: "" if start == "none" else start for game, start in given.items()}
 
 
 def _made_absolute(entries: tuple[str, ...]) -> tuple[str, ...]:
