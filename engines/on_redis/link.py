@@ -9,7 +9,7 @@ from typing import TypeVar
 import redis
 
 from engines.on_redis.client import build_client
-from records.run_dir import hide_password
+from records.hiding import hide_password
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")

@@ -108,7 +108,9 @@ def test_a_run_warns_on_the_console_and_in_its_folder(options, tmp_path, capsys)
     (warning,) = (line for line in lines if line.startswith("warning: "))
     assert warning.startswith(f"warning: the teacher of {BAD} is ")
     assert lines.index(warning) < 3, "before anything was learned"
-    assert RunDir.open_existing(tmp_path / "run").warnings == [warning.removeprefix("warning: ")]
+    assert RunDir.open_existing(tmp_path / "run").meta.warnings == (
+        warning.removeprefix("warning: "),
+    )
     rows = [row for row in read_metrics(tmp_path / "run") if f"teacher/{GOOD}/mean" in row]
     assert [row[f"teacher/{GOOD}/episodes"] for row in rows] == [5]
 
@@ -117,7 +119,7 @@ def test_a_run_that_is_not_to_try_its_teachers_does_not(options, tmp_path, capsy
     main([*options, "--evaluation.check-teachers", "0"])
     assert "warning" not in capsys.readouterr().out
     assert not any("teacher/" in key for row in read_metrics(tmp_path / "run") for key in row)
-    assert RunDir.open_existing(tmp_path / "run").warnings == []
+    assert RunDir.open_existing(tmp_path / "run").meta.warnings == ()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The folder of a run: what it refuses, what it records, and what it must not record."""
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -8,8 +10,10 @@ import subprocess
 
 import numpy as np
 import pytest
+from small_disks import small_disk
 
-from records.run_dir import RunDir, hide_secrets
+from records.hiding import hide_secrets
+from records.run_dir import RunDir
 
 CONFIG = "games: [pong]\nseed: 3\n"
 
@@ -84,12 +88,31 @@ def test_what_is_not_a_run_is_not_opened(tmp_path):
         RunDir.open_existing(tmp_path / "run")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1', '{"format": 1}'])
-def test_a_run_with_damaged_meta_data_is_not_opened(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Invalid JSON"),
+        ("[]", "Input should be an object"),
+        ("{}", "format: Field required"),
+        ('{"format": 1', "Invalid JSON"),
+        ('{"format": 1}', r"id: Field required \(and \d more\)"),
+        ('{"format": 1, "id": 7, "preset": "smoke"}', "id: Input should be a valid string"),
+    ],
+)
+def test_damaged_meta_data_is_refused_in_one_line_that_says_where(tmp_path, text, message):
     run = create(tmp_path / "run")
     (run.path / "meta.json").write_text(text)
-    with pytest.raises(ValueError, match=r"meta\.json is damaged"):
+    with pytest.raises(ValueError, match=rf"meta\.json is damaged: {message}") as refused:
         RunDir.open_existing(run.path)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_another_version_has_added_to_the_meta_data_stays(tmp_path):
+    run = create(tmp_path / "run")
+    (run.path / "meta.json").write_text(json.dumps(meta_of(run) | {"mood": "good"}))
+    run.add_warning("look out")
+    assert meta_of(run)["mood"] == "good"
+    assert meta_of(run)["warnings"] == ["look out"]
 
 
 def test_a_run_of_another_version_is_not_opened(tmp_path):
@@ -170,7 +193,7 @@ def test_the_commit_and_its_changes_are_recorded(tmp_path, monkeypatch):
     git("init", "--quiet")
     git("add", "file")
     git("commit", "--quiet", "--no-gpg-sign", "-m", "first")
-    monkeypatch.setattr("records.run_dir._SOURCE", source)
+    monkeypatch.setattr("records.run_meta._SOURCE", source)
     clean = meta_of(create(tmp_path / "clean"))["git"]
     assert clean == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (source / "file").write_text("2")
@@ -181,7 +204,7 @@ def test_a_checkout_of_something_else_is_not_taken_for_this_program(tmp_path, mo
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "other")], check=True)
     inside = tmp_path / "other" / "site-packages"
     inside.mkdir()
-    monkeypatch.setattr("records.run_dir._SOURCE", inside)
+    monkeypatch.setattr("records.run_meta._SOURCE", inside)
     assert meta_of(create(tmp_path / "run"))["git"] is None
 
 
@@ -207,31 +230,12 @@ def test_somebody_elses_folder_called_latest_is_left_alone(tmp_path):
     assert not (tmp_path / "latest").is_symlink()
 
 
-def test_metrics_are_appended_line_by_line(tmp_path):
-    run = create(tmp_path / "run")
-    run.append_metrics({"updates": 1, "loss": 0.5, "lag": math.nan})
-    run.append_metrics({"updates": np.int64(2), "loss": np.float32(0.25), "games": ("pong",)})
-    rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
-    assert rows == [
-        {"updates": 1, "loss": 0.5, "lag": None},
-        {"updates": 2, "loss": 0.25, "games": ["pong"]},
-    ]
-
-
-def test_the_summary_is_replaced_as_a_whole_and_has_null_for_what_is_not_finite(tmp_path):
-    run = create(tmp_path / "run")
-    run.write_summary({"updates": 1, "games": {"pong": {"student": math.inf}}})
-    run.write_summary({"updates": 2, "games": {"pong": {"student": math.nan}}})
-    summary = json.loads(run.summary_path.read_text())
-    assert summary == {"updates": 2, "games": {"pong": {"student": None}}}
-
-
 def test_a_summary_that_cannot_be_written_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
     run = create(tmp_path / "run")
     run.write_summary({"updates": 1})
     before = sorted(run.path.iterdir())
-    with pytest.raises(TypeError):
-        run.write_summary({"updates": object()})
+    with pytest.raises(ValueError, match="JSON"):
+        run.write_summary({"updates": math.nan})
 
     def full_disk(descriptor: int) -> None:
         raise OSError("no space left on device")
@@ -258,6 +262,34 @@ def test_a_run_is_carried_by_one_program_at_a_time(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_carries_the_run_and_leaves_a_warning(
+    tmp_path, monkeypatch, number
+):
+    def no_locks(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    run = create(tmp_path / "run")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with run.locked():
+        pass
+    (warning,) = run.meta.warnings
+    assert "has no locks" in warning
+    assert os.strerror(number) in warning
+
+
+def test_a_folder_that_nothing_can_be_written_into_is_refused_and_none_stays_behind(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        begun = create(disk.folder / "begun")
+        disk.fill()
+        with pytest.raises(ValueError, match=r"cannot write into the run's folder.*No space left"):
+            create(disk.folder / "run")
+        assert not (disk.folder / "run").exists()
+        disk.remount("ro")
+        with pytest.raises(ValueError, match="Read-only file system"), begun.locked():
+            pass
+
+
 def test_a_run_that_goes_on_with_other_settings_says_so(tmp_path):
     run = create(tmp_path / "run")
     run.write_config("seed: 9\n")
@@ -267,9 +299,9 @@ def test_a_run_that_goes_on_with_other_settings_says_so(tmp_path):
 def test_warnings_are_kept_once_each_and_hide_nothing_of_the_meta_data(tmp_path):
     run = create(tmp_path / "run")
     before = meta_of(run)
-    assert run.warnings == []
+    assert run.meta.warnings == ()
     for text in ("one", "two", "one"):
         run.add_warning(text)
-    assert run.warnings == ["one", "two"]
+    assert run.meta.warnings == ("one", "two")
     assert meta_of(run) == before | {"warnings": ["one", "two"]}
     assert RunDir.open_existing(run.path) == run

@@ -1,12 +1,11 @@
 """A run goes on where its files cannot be written: on file systems that really are full."""
 
 import json
-import os
 import shutil
-import subprocess
 
 import pytest
 import torch
+from small_disks import small_disk
 
 from actors.actor import ActorCounts
 from games.registry import get_game
@@ -15,42 +14,11 @@ from records.progress import GameProgress, Progress
 from records.recorder import Recorder
 from records.safe_writing import SafeWriting
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
-DISK_BYTES = 1 << 20
-
-
-class SmallDisk:
-    """A file system of its own, which can be filled up and made read-only."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def fill(self, *, pages_left=0):
-        free = shutil.disk_usage(self.folder).free
-        (self.folder / "ballast").write_bytes(bytes(free - pages_left * PAGE))
-
-    def clear(self):
-        (self.folder / "ballast").unlink()
-
-    def remount(self, mode):
-        subprocess.run(["mount", "-o", f"remount,{mode}", str(self.folder)], check=True)
-
 
 @pytest.fixture
 def disk(tmp_path):
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or mount is None or umount is None:
-        pytest.skip("only root can mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = [mount, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "small", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield SmallDisk(folder)
-    finally:
-        subprocess.run([umount, "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk") as mounted:
+        yield mounted
 
 
 @pytest.fixture

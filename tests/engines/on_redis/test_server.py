@@ -17,7 +17,7 @@ import redis
 
 from engines.on_redis.client import build_client, connect
 from engines.on_redis.server import PrivateRedis, find_packaged_server, find_redis_server
-from records.run_dir import hide_password
+from records.hiding import hide_password
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 
