@@ -14,7 +14,8 @@ Shape suffixes:
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -35,6 +36,19 @@ class TemporalDifferenceBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceTensors:
+    """What makes the rows of a batch Q sequences of T steps; see replay.types.Sequences."""
+
+    length: int
+    """T; rows are ordered by sequence, then by time: reshape [B] to [Q, T]."""
+    is_step_B: Tensor
+    """bool, False for rows that repeat the last step of a sequence that ended early."""
+    can_bootstrap_Q: Tensor
+    bootstrap_observations_QCHW: Tensor
+    """Zeros where there is nothing to bootstrap from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceBatch:
     """Tensors of one SampleBatch, and the keys to send its new priorities back with."""
 
@@ -52,6 +66,10 @@ class DeviceBatch:
     acting_versions: Int64Array
     """[B] Encoded versions of the weights that acted; on the host."""
     temporal_difference: TemporalDifferenceBatch | None
+    sequences: SequenceTensors | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    """All columns of a batch of sequences, by the names in replay/columns.py; empty for single
+    steps, whose objectives need no others than the fields above."""
     largest_inverse: Tensor | None = None
     """Largest inverse probability of the whole batch, where this is one replica's part of it."""
 
@@ -84,6 +102,25 @@ class BatchLoader:
             loss_weights_B=self._tensor(batch.loss_weights),
             acting_versions=batch["weights_versions"].copy(),
             temporal_difference=self._temporal_difference(batch),
+            sequences=self._sequences(batch),
+            columns=self._columns(batch) if batch.sequences is not None else {},
+        )
+
+    def _columns(self, batch: SampleBatch) -> dict[str, Tensor]:
+        return {
+            name: self._floats(array) if array.dtype == np.float16 else self._tensor(array)
+            for name, array in batch.columns.items()
+        }
+
+    def _sequences(self, batch: SampleBatch) -> SequenceTensors | None:
+        sequences = batch.sequences
+        if sequences is None:
+            return None
+        return SequenceTensors(
+            length=sequences.length,
+            is_step_B=self._tensor(sequences.is_step.reshape(-1)),
+            can_bootstrap_Q=self._tensor(sequences.can_bootstrap),
+            bootstrap_observations_QCHW=self._images(sequences.bootstrap_observations),
         )
 
     def _temporal_difference(self, batch: SampleBatch) -> TemporalDifferenceBatch | None:

@@ -37,9 +37,12 @@ def pool_weights(batch: DeviceBatch, replicas: Replicas) -> DeviceBatch:
     weights_G, counts_G = sums_R2G1[:, :-1].sum(0).view(2, len(batch.games))
     # A game without rows has no weight to spread either.
     pooled_G = (weights_G / counts_G.clamp(min=1.0)).float()
+    weights_B = pooled_G[batch.game_index_B]
+    if batch.sequences is not None:
+        weights_B = weights_B * batch.sequences.is_step_B
     return replace(
         batch,
-        loss_weights_B=pooled_G[batch.game_index_B],
+        loss_weights_B=weights_B,
         largest_inverse=sums_R2G1[:, -1].max(),
     )
 
@@ -49,5 +52,9 @@ def _sums(batch: DeviceBatch) -> Tensor:
     weights_B = batch.loss_weights_B.double()
     weights_G = weights_B.new_zeros(len(batch.games)).index_add_(0, batch.game_index_B, weights_B)
     counts_G = weights_B.new_tensor(batch.game_counts)
+    if batch.sequences is not None:
+        # Rows that only repeat a step have no weight, and get none.
+        is_step_B = batch.sequences.is_step_B.double()
+        counts_G = torch.zeros_like(counts_G).index_add_(0, batch.game_index_B, is_step_B)
     largest = batch.inverse_probabilities_B.double().max().unsqueeze(0)
     return torch.cat([weights_G, counts_G, largest])

@@ -240,6 +240,28 @@ class Pacing:
             limiter.load_state(state)
         self._terms.allotment.owed = owed
 
+    def check_valid(self) -> None:
+        """Raises ValueError unless limiters count all draws and, from the start on, all inserts."""
+        total, by_game = self.total, self.by_game
+        for game, table, limiter in zip(self._games, self._tables, by_game, strict=True):
+            if limiter.num_samples != table.counts.sampled:
+                raise ValueError(
+                    f"{game}: {table.counts.sampled} transitions were drawn, but the pace counts "
+                    f"{limiter.num_samples}"
+                )
+            if not 0 <= limiter.num_inserts <= table.counts.inserted:
+                raise ValueError(
+                    f"{game}: {table.counts.inserted} transitions were stored, but the pace counts "
+                    f"{limiter.num_inserts} since the start"
+                )
+        if (
+            any(limiter.started != total.started for limiter in by_game)
+            or total.num_inserts != sum(limiter.num_inserts for limiter in by_game)
+            or total.num_samples != sum(limiter.num_samples for limiter in by_game)
+            or (not total.started and total.num_inserts + total.num_samples > 0)
+        ):
+            raise ValueError("the pace of all games is not the sum of the games' own")
+
 
 def _shares_here(
     config: ReplayConfig,

@@ -301,7 +301,7 @@ def test_same_seed_same_chunks_other_seed_other_actions():
     for changes in ({"seed": 6}, {"serial": 3}):
         other = chunks(**{"seed": 5, **changes})
         pairs = list(zip(chunks(seed=5), other, strict=True))
-        assert any((one.actions != another.actions).any() for one, another in pairs)
+        assert any((one["actions"] != another["actions"]).any() for one, another in pairs)
 
 
 def test_an_actor_does_not_explore_with_the_numbers_that_replay_draws_with():

@@ -9,6 +9,7 @@ import torch
 from batches import FEATURE_SIZES, GAMES, random_batch
 
 from learner.batch import BatchLoader
+from replay.types import Sequences
 
 CPU = torch.device("cpu")
 
@@ -118,6 +119,28 @@ def test_features_that_are_not_stored_give_a_tensor_without_columns():
     without = load(dataclasses.replace(batch, columns=columns))
     assert without.teacher_features_BD.shape == (7, 0)
     assert load(batch).teacher_features_BD.shape == (7, max(FEATURE_SIZES.values()))
+
+
+def test_a_batch_of_sequences_brings_all_columns_and_what_to_bootstrap_from():
+    batch = random_batch(counts=(4, 2))
+    sequences = Sequences(
+        length=2,
+        num_steps=np.array([2, 1, 2]),
+        bootstrap_observations=batch.observations[:3].copy(),
+        can_bootstrap=np.array([True, False, True]),
+    )
+    rewards = np.arange(6, dtype=np.float32)
+    columns = {**batch.columns, "rewards": rewards}
+    loaded = load(dataclasses.replace(batch, columns=columns, sequences=sequences))
+    assert loaded.sequences.length == 2
+    assert loaded.sequences.is_step_B.tolist() == [True, True, True, False, True, True]
+    assert loaded.sequences.can_bootstrap_Q.tolist() == [True, False, True]
+    after = loaded.sequences.bootstrap_observations_QCHW.numpy()
+    np.testing.assert_array_equal(after, sequences.bootstrap_observations)
+    assert loaded.columns["rewards"].tolist() == rewards.tolist()
+    assert loaded.columns["teacher_logits"].dtype == torch.float32
+    assert loaded.columns.keys() == columns.keys()
+    assert not load(batch).columns
 
 
 @pytest.mark.gpu

@@ -215,7 +215,7 @@ def test_two_runs_of_one_stream_in_a_chunk_must_be_in_order():
 def test_a_chunk_of_another_layout_is_refused(version):
     chunk = replace(chunk_of(EpisodeWriter().play(0, "..")), layout_version=version)
     with pytest.raises(
-        ValueError, match=f"it has layout {version}, but this replay stores layout 1"
+        ValueError, match=f"it has layout {version}, but this replay stores layout 2"
     ):
         TransitionRing(SPEC).check_fits(chunk)
 
