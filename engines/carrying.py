@@ -103,6 +103,8 @@ def carry(order: Order, *, keeper_of: KeeperOf, screens: Screens) -> RunDir:
         if order.resumed is not None:
             # First of all: a run that somebody else carries is refused at once.
             stack.enter_context(order.resumed.locked())
+        else:
+            RunDir.check_new(order.folder)
         prepared = _Preparation(order)
         connect_to_ray(prepared.recipe, stack, device=prepared.device)
         run_dir = _open_folder(order, prepared.recipe.config, stack)
@@ -133,13 +135,30 @@ def _load_state(order: Order) -> dict[str, Any] | None:
     run = order.resumed
     if run is None:
         return None
-    check_same_network(load_run_config(run), order.config)
+    check_same_run(load_run_config(run), order.config.with_absolute_paths())
     return load_newest(run.checkpoints) if list_checkpoints(run.checkpoints) else None
 
 
-def check_same_network(before: RunConfig, now: RunConfig) -> None:
+_FIXED = (
+    "games",
+    "objective",
+    "network",
+    "protocol",
+    "learner.optimizer",
+    # Updates are counted in batches: with other sizes, those made would stand for other steps.
+    "replay.batch_size",
+    "replay.samples_per_insert",
+    # A student that began with one teacher would be called the student of another.
+    "teacher_of",
+    "start_of",
+    "start_head",
+)
+"""Settings that make a run what it is."""
+
+
+def check_same_run(before: RunConfig, now: RunConfig) -> None:
     """Raises ValueError for changes that a run's checkpoint would survive in shape only."""
-    for name in ("games", "objective", "network", "protocol", "learner.optimizer"):
+    for name in _FIXED:
         value_of = attrgetter(name)
         if value_of(before) != value_of(now):
             raise ValueError(

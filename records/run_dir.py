@@ -71,9 +71,10 @@ class RunDir:
             ValueError: The folder has something in it, cannot be made, or has a name that is not
                 letters, digits, `.`, `_` and `-`.
         """
+        cls.check_new(path)
         folder = Path(path).resolve() if str(path) else _find_unused(Path(root), preset)
         _check_name(folder)
-        _make_empty(folder)
+        _make(folder)
         run = cls(folder, preset, secrets.token_hex(4))
         meta = describe_run(
             run_id=run.run_id,
@@ -96,6 +97,25 @@ class RunDir:
         if not (folder.parent / _META).is_file():  # Else it is a part of another run's folder.
             _link_latest(folder)
         return run
+
+    @staticmethod
+    def check_new(path: str | Path) -> None:
+        """Refuse, without making anything, a folder that `create` could not use for a new run.
+
+        Raises:
+            ValueError: its name, what is in it, or what stands in its place.
+        """
+        if not str(path):
+            return
+        folder = Path(path).resolve()
+        _check_name(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; choose another folder for the run")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(
+                f"{folder} has something in it already; choose another folder, or go on with the "
+                f"run in it with --resume {folder}"
+            )
 
     @classmethod
     def open_existing(cls, path: str | Path) -> Self:
@@ -258,17 +278,11 @@ def _check_name(folder: Path) -> None:
         raise ValueError(f"a run cannot be called {LATEST!r}: that is the link to the newest run")
 
 
-def _make_empty(folder: Path) -> None:
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_used = any(folder.iterdir())
     except OSError as error:
         raise ValueError(f"cannot make the run's folder {folder}: {error.strerror}") from error
-    if is_used:
-        raise ValueError(
-            f"{folder} has something in it already; choose another folder, or go on with the run "
-            f"in it with --resume {folder}"
-        )
 
 
 def _link_latest(folder: Path) -> None:

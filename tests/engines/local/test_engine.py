@@ -425,11 +425,31 @@ def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_
 def test_what_a_checkpoint_cannot_follow_is_refused(options, tmp_path):
     main([*options, "--run-dir", "run"])
     before = (tmp_path / "run" / "summary.json").read_bytes()
-    for words in (["--learner.optimizer", "centered_rmsprop"], ["--protocol", "modern"]):
-        name = words[0].removeprefix("--")
+    for words in (
+        ["--learner.optimizer", "centered_rmsprop"],
+        ["--protocol", "modern"],
+        ["--replay.batch-size", "64"],
+        ["--replay.samples-per-insert", "1"],
+    ):
+        name = words[0].removeprefix("--").replace("-", "_")
         with pytest.raises(ValueError, match=f"--resume cannot change {name}"):
             main(["--resume", "run", "--num-steps", "600", *words])
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_a_run_does_not_go_on_with_other_teachers(options, teachers, tmp_path):
+    main([*options, "--run-dir", "run"])
+    swapped = [f"{GAMES[0]}={teachers / GAMES[0]}.safetensors", f"{GAMES[1]}={GAMES[1]}"]
+    with pytest.raises(ValueError, match="--resume cannot change teacher_of"):
+        main(["--resume", "run", "--num-steps", "600", "--teachers", *swapped])
+
+
+def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_tried(options, tmp_path):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("mine")
+    for folder, said in (("used", "has something in it already"), ("a b", "cannot be the name")):
+        with pytest.raises(ValueError, match=said):
+            main([*options, "--run-dir", folder, "--teachers", f"{GAMES[0]}=nowhere.safetensors"])
 
 
 def test_settings_of_the_optimizer_can_change_when_a_run_is_resumed(options, tmp_path):
