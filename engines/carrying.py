@@ -112,7 +112,8 @@ def carry(order: Order, *, keeper_of: KeeperOf, screens: Screens) -> RunDir:
             prepared, run_dir, keeper_of=keeper_of, screens=screens, started=started, stack=stack
         ).run()
     # Last, when the roles have gone and the machine is free.
-    screens.report(run_dir)
+    if prepared.recipe.config.report_at_end:
+        screens.report(run_dir)
     return run_dir
 
 

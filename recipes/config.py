@@ -129,6 +129,8 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     report_period_s: Annotated[float, Gt(0)] = 1.0
     """Seconds between two lines of metrics."""
+    report_at_end: bool = True
+    """Whether a run that has ended writes its report; launch/report.py does so at any time."""
     cluster_wait_s: Annotated[float, Ge(0)] | None = None
     """Seconds that a cluster without room for all roles is waited for; without, 600 if it has an
     autoscaler, which is asked for nodes, else 0."""

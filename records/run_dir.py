@@ -110,7 +110,7 @@ class RunDir:
         folder = Path(path).resolve()
         _check_name(folder)
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder} is a file; choose another folder for the run")
+            raise ValueError(f"cannot make the run's folder {folder}: a file has that name")
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(
                 f"{folder} has something in it already; choose another folder, or go on with the "

@@ -104,7 +104,9 @@ class UnitFiles:
         except ValueError:
             if self.run.exists():
                 shutil.rmtree(self.run)
-            return [*self.unit.options, "--seed", str(self.unit.seed), "--run-dir", str(self.run)]
+            own = ["--seed", str(self.unit.seed), "--run-dir", str(self.run)]
+            # The study has one report for all of its units.
+            return [*self.unit.options, *own, "--report-at-end", "False"]
         return ["--resume", str(self.run)]
 
     def played_steps(self) -> int:

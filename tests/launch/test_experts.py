@@ -34,6 +34,7 @@ def options(tmp_path, monkeypatch):
         *("--replay.capacity-per-game", "400", "--report-period-s", "0.05"),
         *("--evaluation.num-episodes", "3", "--evaluation.num-envs", "3"),
         *("--evaluation.period-steps", "100", "--seed", "5"),
+        *("--report-at-end", "False"),
     ]
 
 

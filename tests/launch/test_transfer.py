@@ -27,7 +27,7 @@ def common(tmp_path, monkeypatch):
         *("--network.torso", "minatar", "--num-steps", "200", "--report-period-s", "0.05"),
         *("--actor.num-envs", "2", "--actor.chunk-steps", "8", "--engine", "local"),
         *("--replay.batch-size", "16", "--replay.min-size-per-game", "40"),
-        *("--replay.capacity-per-game", "400"),
+        *("--replay.capacity-per-game", "400", "--report-at-end", "False"),
         *("--evaluation.num-episodes", "2", "--evaluation.num-envs", "2"),
     ]
 

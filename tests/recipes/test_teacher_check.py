@@ -97,6 +97,7 @@ def options(teachers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return [
         *("--preset", "smoke", "--engine", "local", "--games", *GAMES),
+        *("--report-at-end", "False"),
         *teacher_options(teachers, GAMES),
         *("--network.torso", "minatar", "--num-steps", "200", "--run-dir", "run"),
     ]

@@ -358,6 +358,7 @@ def options(teachers, tmp_path, monkeypatch):
         *("--network.torso", "minatar", "--num-steps", "300", "--report-period-s", "0.05"),
         *("--evaluation.num-episodes", "3", "--evaluation.num-envs", "3"),
         *("--evaluation.period-steps", "200", "--seed", "5"),
+        *("--report-at-end", "False"),
     ]
 
 
@@ -439,7 +440,8 @@ def test_what_a_checkpoint_cannot_follow_is_refused(options, tmp_path):
 
 def test_a_run_does_not_go_on_with_other_teachers(options, teachers, tmp_path):
     main([*options, "--run-dir", "run"])
-    swapped = [f"{GAMES[0]}={teachers / GAMES[0]}.safetensors", f"{GAMES[1]}={GAMES[1]}"]
+    other = save_random_expert(tmp_path, GAMES[1], torso="minatar", seed=9)
+    swapped = [f"{GAMES[0]}={teachers / GAMES[0]}.safetensors", f"{GAMES[1]}={other}"]
     with pytest.raises(ValueError, match="--resume cannot change teacher_of"):
         main(["--resume", "run", "--num-steps", "600", "--teachers", *swapped])
 
