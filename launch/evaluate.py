@@ -19,6 +19,7 @@ from typing import Annotated
 
 import torch
 import tyro
+from annotated_types import Ge, Interval
 
 from games.env import get_protocol
 from launch.options.command_line import parse_options
@@ -41,33 +42,33 @@ class EvaluateOptions:
     """Folder of a run or of a student, a GAME.safetensors file, or the name of a game whose expert
     is shipped; with --recorded, folders of one or several runs (seeds)."""
     games: tuple[str, ...] = ()
-    """Of a student: the games to play; all without."""
-    episodes: int | None = None
+    """Games of a student that are played; without, all."""
+    episodes: Annotated[int, Ge(1)] | None = None
     """Whole episodes of each game; 30 without."""
-    test_steps: int | None = None
+    test_steps: Annotated[int, Ge(1)] | None = None
     """Instead of so many episodes: this many steps of each game, scored by the episodes that end in
     them (paper: 125000; 1 step = 4 frames). A smaller number favours short episodes."""
     recorded: bool = False
     """Play nothing: of the tests made while the run went on, the mean of the last ones and the best
     one, as in the paper's table; of several runs, means over them and intervals over all games."""
-    last: int = PAPER_EPOCHS
+    last: Annotated[int, Ge(1)] = PAPER_EPOCHS
     """With --recorded: tests that are averaged (paper: 10)."""
-    epsilon: float = PAPER_EPSILON
+    epsilon: Annotated[float, Interval(ge=0, le=1)] = PAPER_EPSILON
     """Probability of a random action (paper: 0.05)."""
     protocol: str | None = None
     """Rules of the emulator, classic (as in the paper) or modern, or another of games/env.py;
     without, those of the run or the expert's training."""
-    num_envs: int | None = None
+    num_envs: Annotated[int, Ge(1)] | None = None
     """Episodes played at the same time; without, 10, and with --test-steps one, as in the paper."""
-    seed: int = 12345
-    """Of environments and random actions."""
-    threads: int = 1
+    seed: Annotated[int, Ge(0)] = 12345
+    """Seed of environments and random actions."""
+    threads: Annotated[int, Ge(1)] = 1
     """Threads of the emulators and of the network."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
     def __post_init__(self) -> None:
-        """Refuse options that are out of range or contradict each other."""
+        """Refuse options that contradict each other."""
         if not self.targets:
             raise ValueError("no target is named; for example: evaluate.py runs/latest")
         if len(self.targets) > 1 and not self.recorded:
@@ -75,18 +76,10 @@ class EvaluateOptions:
                 f"only one target is played, got {len(self.targets)}; several runs go with "
                 "--recorded"
             )
-        for name in ("episodes", "test_steps", "last", "num_envs", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.episodes is not None and self.test_steps is not None:
             raise ValueError("episodes and test_steps exclude each other; leave one of them out")
         if self.recorded and (self.episodes or self.test_steps):
             raise ValueError("recorded plays nothing; leave episodes and test_steps out")
-        if not 0.0 <= self.epsilon <= 1.0:
-            raise ValueError(f"epsilon must lie between 0 and 1, got {self.epsilon}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.protocol is not None:
             get_protocol(self.protocol)
 

@@ -51,10 +51,10 @@ class ExportOptions:
     format: tuple[Literal["safetensors", "torch-export", "onnx"], ...] = ("safetensors",)
     """One or more. TorchScript is not among them: PyTorch has deprecated it for torch.export."""
     licence: str = ""
-    """Of the weights, for the card: an SPDX identifier if there is one."""
+    """Licence of the weights, for the card: an SPDX identifier if there is one."""
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
+        """Refuse a list of formats that is empty or names one twice."""
         if not self.format:
             raise ValueError("format names nothing; choose safetensors, torch-export or onnx")
         if len(set(self.format)) != len(self.format):
@@ -94,7 +94,7 @@ def main(argv: Sequence[str], *, prog: str = "export.py") -> None:
 def _write_files(
     found: StudentTarget, student: MultitaskNetwork, formats: Sequence[str], folder: Path
 ) -> tuple[dict[str, float], int]:
-    """Everything but the card.
+    """Write everything but the card.
 
     Returns:
         By file, the largest difference of a logit from the student's; and the number of states

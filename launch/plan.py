@@ -64,7 +64,7 @@ class PlanOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse out-of-range values."""
+        """Refuse numbers out of range, and a GPU that nothing is known of."""
         if self.target_steps is not None:
             _check_steps("target-steps", self.target_steps)
         for name in ("learner_samples_per_s", "cpu_speed", "network_gbit_s", "probe_s"):
@@ -164,7 +164,7 @@ def make_plan(
     *,
     here: Node,
 ) -> dict[str, Any]:
-    """Everything that the probe means for this machine and for the cluster, if there is one."""
+    """The plan as a document: what the probe means here, and on the cluster if there is one."""
     notes = []
     if probe.made_up_teachers:
         notes.append(

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import torch
 import tyro
+from annotated_types import Ge, Interval
 
 from games.env import get_protocol
 from games.registry import get_game
@@ -52,32 +53,23 @@ class PlayOptions:
     """Show it in the terminal, and write nothing."""
     teacher: str = ""
     """GAME.safetensors of the teacher; without, the run's, or the shipped one."""
-    episodes: int = 1
+    episodes: Annotated[int, Interval(ge=1, le=10**6)] = 1
     """Episodes of each network, at most."""
-    steps: int = 450
+    steps: Annotated[int, Interval(ge=1, le=10**6)] = 450
     """Steps of each network, at most; 450 take half a minute."""
-    epsilon: float = 0.05
+    epsilon: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Probability of a random action (paper: 0.05)."""
-    seed: int = 1
+    seed: Annotated[int, Ge(0)] = 1
     """Seeds the game and random actions; both networks start the same game."""
     protocol: str | None = None
     """Rules of the emulator (games/env.py); without, those of the run."""
-    speed: float = 1.0
+    speed: Annotated[float, Interval(ge=0.01, le=100)] = 1.0
     """1 is the game's real speed."""
-    scale: int = 2
+    scale: Annotated[int, Interval(ge=1, le=8)] = 2
     """Size of the film: 1 is a screen of 160 pixels."""
 
     def __post_init__(self) -> None:
         """Refuse options that are out of range or contradict each other."""
-        for name, limit in (("episodes", 10**6), ("steps", 10**6), ("scale", 8)):
-            if not 1 <= getattr(self, name) <= limit:
-                raise ValueError(f"{name} must be from 1 to {limit}, got {getattr(self, name)}")
-        if not 0.0 <= self.epsilon <= 1.0:
-            raise ValueError(f"epsilon must lie between 0 and 1, got {self.epsilon}")
-        if not 0.01 <= self.speed <= 100:
-            raise ValueError(f"speed must lie between 0.01 and 100, got {self.speed}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.watch and self.out:
             raise ValueError("watch writes no film; leave watch or out away")
         if self.protocol is not None:

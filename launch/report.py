@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
+from annotated_types import Interval
 
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
 from views.report.writing import FILM_STEPS, figures_folder, write_report
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +29,13 @@ class ReportOptions:
     """Folders of runs, finished or not."""
     out: str = ""
     """The page; without, report.html in the run's folder, or in this one for several runs."""
-    film_steps: int = FILM_STEPS
+    film_steps: Annotated[int, Interval(ge=0, le=3000)] = FILM_STEPS
     """Steps of the films of expert and student in each game, of the first run; 0: no films."""
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense, naming them."""
+        """Refuse a call without runs, and a page of another kind."""
         if not self.runs:
             raise ValueError("no run is named; for example: report.py runs/latest")
-        if not 0 <= self.film_steps <= 3000:
-            raise ValueError(f"film_steps must be from 0 to 3000, got {self.film_steps}")
         if self.out and not self.out.endswith((".html", ".htm")):
             raise ValueError(f"out must end in .html, got {self.out!r}")
 

@@ -180,7 +180,7 @@ class _Joint:
 
 
 OBJECTIVES: Mapping[str, ObjectiveKind] = {"mimic": _Mimic(), "dqn": _Dqn(), "joint": _Joint()}
-"""By the value of `objective` in the configuration."""
+"""The table, by the value of `objective` in the configuration."""
 
 
 def _in_order(games: Sequence[str], values: Mapping[str, float]) -> list[float]:

@@ -37,7 +37,7 @@ CARD_FORMAT = 1
 """Written into every card; a card of a later format is refused, not guessed at."""
 
 MAX_ATOMS = 1024
-"""Of one return distribution; the papers have 51."""
+"""Most atoms of one return distribution; the papers have 51."""
 
 Precision = Literal["half", "full"]
 HeadKind = Literal["q", "categorical", "policy"]
@@ -51,7 +51,7 @@ class ScoreRecord:
 
     mean: Number
     std: NotNegative
-    """Over episodes, not of the mean."""
+    """Standard deviation over episodes, not the error of their mean."""
     max: Number
     episodes: Positive
     protocol: Text
@@ -118,7 +118,7 @@ class TeacherCard:
     scores: tuple[ScoreRecord, ...]
     """The most representative first; may be empty for a teacher nobody has measured yet."""
     sha256: Sha256
-    """Of the weights file, hexadecimal."""
+    """SHA-256 of the weights file, in hexadecimal digits."""
     origin: Text
     """Who trained it and where it can be had."""
     licence: Text

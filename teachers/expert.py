@@ -89,7 +89,7 @@ class Expert(nn.Module):
         self.register_buffer("legal_A", torch.from_numpy(spec.legal_mask()), persistent=False)
 
     def forward(self, observations_BCHW: Tensor) -> Tensor:
-        """As `q_values`."""
+        """What `q_values` gives, so that an expert can be called like any network."""
         return self.q_values(observations_BCHW)
 
     def q_values(self, observations_BCHW: Tensor) -> Tensor:

@@ -27,12 +27,12 @@ _NEVER_A_CHECKPOINT = ("train_eval_metrics.zip",)
 
 @dataclass(frozen=True, slots=True)
 class HubReference:
-    """What an address says."""
+    """An address on the Hub, taken apart."""
 
     repo: str
     """"owner/name"."""
     path: str | None
-    """Of a file in the repository; None leaves it to be found."""
+    """Path of a file in the repository; None leaves it to be found."""
     revision: str | None
     """Branch, tag or commit; None is the main branch."""
 
@@ -87,7 +87,7 @@ def parse_hub_reference(text: str) -> HubReference:
 
 
 def _stays_inside(path: str) -> bool:
-    """Of the folder it is joined to; huggingface_hub looks revisions up as files, too."""
+    """Whether a path, or a revision, leads nowhere else; huggingface_hub uses both as paths."""
     return path.isprintable() and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
@@ -134,7 +134,7 @@ def fetch(text: str, *, game: str | None = None, files: HubFiles | None = None) 
 
 
 def _fetch_card(files: HubFiles, repo: str, path: str, commit: str) -> None:
-    """Beside the weights, where it is looked for; whoever needs it says if it is missing."""
+    """Fetch the card beside the weights if there is one; its reader says if it is missing."""
     # Not looked up in the listing: one from the cache has only what was fetched before.
     with suppress(ValueError):
         files.fetch(repo, path.removesuffix(".safetensors") + ".json", commit)
@@ -172,7 +172,7 @@ class HuggingFace:
     """The Hub itself, or what its cache still has of it."""
 
     def list(self, repo: str, revision: str | None) -> Listing:
-        """See HubFiles; from the cache when the Hub cannot be reached."""
+        """List a repository; from the cache when the Hub cannot be reached."""
         hub = _import_hub()
         try:
             info = hub.HfApi().repo_info(repo, revision=revision)
@@ -188,7 +188,7 @@ class HuggingFace:
             ) from None
 
     def fetch(self, repo: str, name: str, commit: str) -> Path:
-        """See HubFiles."""
+        """Fetch one file into the cache, and give its path there."""
         hub = _import_hub()
         try:
             return Path(hub.hf_hub_download(repo, name, revision=commit))

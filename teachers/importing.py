@@ -28,7 +28,7 @@ def import_teacher(
 
     Args:
         file: a path, or an address on the Hub.
-        game: that it plays.
+        game: the game that it plays.
         format: a name in `FORMATS`; None finds it out.
         folder: made if it is missing.
         overwrite: replace a teacher that is there.

@@ -28,7 +28,7 @@ def answer(
     """Write what the teacher says; returns one line about it.
 
     Args:
-        reference: of the teacher.
+        reference: whatever `load_teacher` takes.
         observations: a .npy file.
         out: the .npz file to write.
         tau: temperature of the probabilities; None for what runs use by default.

@@ -76,9 +76,9 @@ def mimic_distance(
 
     Args:
         student_logits_BA: unmasked; not divided by the temperature.
-        teacher_logits_BA: as `teacher_policy`.
+        teacher_logits_BA: Q, or Q minus anything constant within a row.
         legal_BA: bool, broadcast against the logits.
-        temperature: as `teacher_policy`.
+        temperature: unit of Q; a tensor [B] gives each row its own.
         kind: "l1" or "kl" (from the teacher to the student).
 
     Returns:

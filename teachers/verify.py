@@ -3,7 +3,7 @@
 A teacher that was read wrongly (channels in another order, pixels scaled twice, actions shifted)
 loads without an error and plays at random; one that is played by rules it never saw may be far
 weaker than its card. Both spoil a student silently. How many episodes are played, and by which
-protocol, is the caller's affair.
+protocol, is left to the caller.
 
 The rule, with m and c the measured and the card's mean, n and k their numbers of episodes, s the
 larger of both standard deviations and r the score of random play:
@@ -39,27 +39,27 @@ class Figures(Protocol):
 
     @property
     def mean(self) -> float:
-        """Over episodes."""
+        """Mean over episodes."""
         ...
 
     @property
     def std(self) -> float:
-        """Over episodes."""
+        """Standard deviation over episodes."""
         ...
 
     @property
     def episodes(self) -> int:
-        """How many."""
+        """Number of episodes."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What was played just now."""
+    """Scores of the episodes that were played just now."""
 
     mean: float
     std: float
-    """Over episodes, not of the mean."""
+    """Standard deviation over episodes, not the error of their mean."""
     episodes: int
 
 

@@ -11,11 +11,11 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 MAX_FILE_BYTES = 512 * 2**20
-"""Of the file itself: an expert with optimizer state is below 60 MB."""
+"""Largest file that is read: an expert with optimizer state is below 60 MB."""
 MAX_MEMBER_BYTES = 256 * 2**20
-"""Of one zip member or gzip stream, decompressed."""
+"""Largest zip member or gzip stream that is read, decompressed."""
 MAX_MEMBERS = 2048
-"""Of one zip archive: a torch file has one for each tensor, and a few more."""
+"""Most members of one zip archive: a torch file has one for each tensor, and a few more."""
 
 _ENCRYPTED = 0x1
 _DIRECTORY_ENTRY = b"PK\x01\x02"
@@ -93,7 +93,7 @@ class ZipMembers:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all members, in the order of the directory."""
+        """Names of all members, in the order of the directory."""
         return tuple(self._members)
 
     def read(self, name: str, *, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:

@@ -31,7 +31,7 @@ PREPROCESSING = Preprocessing(
     max_noops=30,
     repeat_action_probability=0.0,
 )
-"""Of the Atari scripts; those on envpool start the stack with zeros."""
+"""What the Atari scripts do to the game; those on envpool start the stack with zeros."""
 
 _NATURE = tuple(f"network.{index}" for index in (0, 2, 4, 7, 9))
 _IMPALA = (

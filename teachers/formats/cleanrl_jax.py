@@ -77,7 +77,7 @@ def _value_parts(variables: object, settings: object, *, source: str) -> Network
 def _atoms_of(
     settings: object, *, source: str
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """As the script makes them from its arguments."""
+    """Returns that the atoms stand for, as the script makes them from its arguments."""
     known = settings if isinstance(settings, dict) else {}
     num, low, high = (known.get(name) for name in ("n_atoms", "v_min", "v_max"))
     if (

@@ -22,7 +22,7 @@ from teachers.formats.restricted_pickle import load_restricted
 
 _NUM_ATOMS = 51
 _V_MAX = 10.0
-"""Of Dopamine's C51 and Rainbow configurations; the checkpoint does not say."""
+"""Value that Dopamine's C51 and Rainbow configurations have; the checkpoint does not say."""
 _NUM_QUANTILES = 200
 _PREPROCESSING = Preprocessing(
     frames="gray, maximum of the last two, resize (area)",

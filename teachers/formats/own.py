@@ -16,7 +16,7 @@ from teachers.formats.imported import ImportedTeacher
 from teachers.formats.torch_files import MAX_ELEMENTS
 
 _FILLED_IN = ("architecture", "sha256", "weights_precision")
-"""By `save_expert`, from the network."""
+"""Fields of a card that `save_expert` fills in from the network."""
 
 
 def is_safetensors(data: bytes) -> bool:

@@ -24,7 +24,7 @@ _MAX_OPCODES = 3_000_000
 _MAX_STRINGS = 10_000
 """Texts that are kept: enough to find a key, too few to fill the memory."""
 _MAX_KEPT_CHARS = 200
-"""Of one text; names of modules and keys are shorter."""
+"""Longest text that is read; names of modules and keys are shorter."""
 _STRINGS = frozenset(
     {"BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "BINUNICODE8", "STRING", "SHORT_BINSTRING"}
 )
@@ -94,7 +94,7 @@ def check_imports(contents: PickleContents, allowed: Collection[str], *, source:
 
 
 def sealed(method: Callable[..., object]) -> object:
-    """The same method, as something that a pickle can call but set no attributes of.
+    """Wrap a method as something that a pickle can call but set no attributes of.
 
     Those that it sets on a method land on the function behind it, and would outlive the pickle.
     """

@@ -8,6 +8,7 @@ from recorded_runs import TEACHER_MEANS, make_run, student_mean
 
 from games.registry import get_game
 from launch.evaluate import EvaluateOptions, main
+from recipes.ranges import check_ranges
 from records.recorded_tests import PAPER_TEST_STEPS
 from records.run_statistics import estimate
 from views.evaluation import describe_epoch
@@ -331,7 +332,7 @@ def test_games_that_a_student_does_not_play_are_refused_before_anything_is_playe
 )
 def test_options_that_make_no_sense_are_refused(changed, expected):
     with pytest.raises(ValueError, match=expected):
-        EvaluateOptions(targets=("x",), **changed)
+        check_ranges(EvaluateOptions(targets=("x",), **changed))
 
 
 def test_the_usual_test_is_thirty_episodes_in_ten_environments():

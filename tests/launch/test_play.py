@@ -15,6 +15,7 @@ from games.registry import get_game, make_vector_env
 from launch.play import PlayOptions, main
 from networks.masking import masked_softmax
 from networks.network import MultitaskNetwork
+from recipes.ranges import check_ranges
 from recipes.student import find_student
 from teachers.expert import load_expert
 from teachers.targets import teacher_policy
@@ -206,7 +207,7 @@ def test_what_cannot_be_played_or_shown_is_refused(run, tmp_path, monkeypatch, w
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"steps": 0}, "steps must be from 1"),
+        ({"steps": 0}, "steps must lie between 1"),
         ({"epsilon": 1.5}, "epsilon must lie between"),
         ({"speed": 0.0}, "speed must lie between"),
         ({"seed": -1}, "seed must not be negative"),
@@ -216,7 +217,7 @@ def test_what_cannot_be_played_or_shown_is_refused(run, tmp_path, monkeypatch, w
 )
 def test_options_that_make_no_sense_are_refused(changed, expected):
     with pytest.raises(ValueError, match=expected):
-        PlayOptions(target="x", game="pong", **changed)
+        check_ranges(PlayOptions(target="x", game="pong", **changed))
 
 
 def test_mp4_without_ffmpeg_is_refused_before_anything_is_played(run, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 from recorded_runs import LOOK_S, TEACHER_MEANS, make_run, student_mean
 
 from launch.report import ReportOptions
+from recipes.ranges import check_ranges
 from records.run_record import read_run
 from records.verdict import LIMITS
 from views.report.charts import Chart
@@ -621,10 +622,10 @@ def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
     ("options", "expected"),
     [
         ({"runs": ()}, "no run is named"),
-        ({"runs": ("a",), "film_steps": -1}, "film_steps must be from 0"),
+        ({"runs": ("a",), "film_steps": -1}, "film_steps must lie between 0"),
         ({"runs": ("a",), "out": "page.txt"}, "out must end in .html"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, expected):
     with pytest.raises(ValueError, match=expected):
-        ReportOptions(**options)
+        check_ranges(ReportOptions(**options))
