@@ -16,8 +16,10 @@ from actors.evaluator import EvaluationResult
 from games.spec import GameSpec
 from learner.batch import DeviceBatch, TemporalDifferenceBatch
 from learner.config import LearnerConfig
+from learner.distillation import TeacherWeights
 from learner.learner import Learner
-from learner.objectives.config import DqnConfig, MimicConfig
+from learner.objectives.config import DistillationConfig, DqnConfig, MimicConfig
+from learner.objectives.joint import JointObjective
 from learner.objectives.mimic import ActorMimicObjective
 from learner.objectives.value import DqnObjective
 from learner.schedule import LearningRate
@@ -513,9 +515,17 @@ def all_learner_metrics():
     )
     network = MultitaskNetwork(torso="minatar", observation_shape=SHAPE, num_actions=NUM_ACTIONS)
     dqn = DqnObjective(DqnConfig(), network, legal_GA=legal_GA)
-    return learner_metrics(student, mimic, batch(successors=False)) | learner_metrics(
-        network, dqn, batch(successors=True)
+    teachers = TeacherWeights(
+        DistillationConfig(), {"pong": 1}, steps_per_update=1.0, device=torch.device("cpu")
     )
+    joint = JointObjective(
+        dqn, MimicConfig(), teachers, network, legal_GA=legal_GA, temperatures=[1.0], gated=True
+    )
+    return {
+        **learner_metrics(student, mimic, batch(successors=False)),
+        **learner_metrics(network, dqn, batch(successors=True)),
+        **learner_metrics(network, joint, batch(successors=True)),
+    }
 
 
 def usage(seconds):
