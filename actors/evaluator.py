@@ -25,7 +25,7 @@ from teachers.targets import mimic_distance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """Of one network in one game."""
+    """Scores of one network in one game, and how it compares with the teacher."""
 
     returns: tuple[float, ...]
     """Raw score of each episode."""
@@ -40,17 +40,17 @@ class EvaluationResult:
 
     @property
     def mean(self) -> float:
-        """Of the returns."""
+        """Mean of the returns."""
         return float(np.mean(self.returns))
 
     @property
     def std(self) -> float:
-        """Of the returns (population), not of their mean."""
+        """Standard deviation of the returns (population), not of their mean."""
         return float(np.std(self.returns))
 
     @property
     def max(self) -> float:
-        """Of the returns."""
+        """Greatest of the returns."""
         return float(np.max(self.returns))
 
 
@@ -214,7 +214,7 @@ class _Play:
         return seen, ended
 
     def result(self, returns: Sequence[float], *, finished: bool = True) -> EvaluationResult:
-        """Of these episodes."""
+        """What is known of the play, scored by these returns."""
         return EvaluationResult(
             returns=tuple(returns),
             steps=self._steps,

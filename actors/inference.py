@@ -27,7 +27,7 @@ class Inference(Protocol):
 
     @property
     def version(self) -> WeightsVersion | None:
-        """Of the weights behind the last logits; None before any were published."""
+        """Version of the weights behind the last logits; None before any were published."""
         ...
 
     def follow_weights(self) -> None:
@@ -57,19 +57,19 @@ class OwnInference:
         self.version: WeightsVersion | None = None
 
     def follow_weights(self) -> None:
-        """See Inference."""
+        """Load the newest weights into the copy, if there are newer ones."""
         snapshot = self._weights.poll(self.version)
         if snapshot is not None:
             apply_snapshot(self._network, snapshot)
             self.version = snapshot.version
 
     def begin(self, observations: NDArray[np.uint8]) -> None:
-        """See Inference; computes at once."""
+        """Compute the logits at once."""
         with torch.inference_mode():
             self._logits = self._network(torch.from_numpy(observations)).numpy()
 
     def finish(self) -> NDArray[np.float32]:
-        """See Inference."""
+        """The logits that `begin` has computed."""
         return self._logits
 
 
@@ -80,7 +80,7 @@ class Inferred:
     logits: NDArray[np.float32]
     """[N, A]"""
     version: WeightsVersion | None
-    """Of the weights that gave them."""
+    """Version of the weights that gave them."""
 
 
 @dataclass(frozen=True, slots=True)

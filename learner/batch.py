@@ -146,7 +146,7 @@ class BatchLoader:
         return _copy_channels_last(array)
 
     def _floats(self, array: NDArray[np.float16]) -> Tensor:
-        """In single precision; on a CPU that is the copy."""
+        """The array in single precision; on a CPU the conversion is the copy."""
         if self._device.type != "cuda":
             return torch.from_numpy(array.astype(np.float32))
         return self._tensor(array).float()

@@ -36,7 +36,7 @@ class _PendingPriorities:
 
     keys: ItemKeys
     priorities_B: Tensor
-    """In the host's memory; not to be read before `copied`."""
+    """Priorities in the host's memory; not to be read before `copied`."""
     copied: torch.cuda.Event | None
     """When the copy has arrived; None where nothing needs to be copied."""
 
@@ -100,7 +100,7 @@ class Learner:
 
     @property
     def version(self) -> WeightsVersion:
-        """Of the weights as they are now."""
+        """Version of the weights as they are now."""
         return WeightsVersion(self._incarnation, self.num_updates)
 
     def join(self, replicas: Replicas) -> None:
@@ -245,7 +245,7 @@ class Learner:
             ) from error
 
     def _gradients(self) -> list[Tensor]:
-        """Of all parameters, in their order; zeros where this part of a batch has none."""
+        """Gradients of all parameters, in order; zeros where this part of a batch has none."""
         gradients = []
         for parameter in self._network.parameters():
             if parameter.grad is None and self._replicas.size > 1:

@@ -41,7 +41,7 @@ class Replicas(Protocol):
 
     @property
     def rank(self) -> int:
-        """Of this one; rank 0 publishes, reports and keeps checkpoints."""
+        """Number of this replica; rank 0 publishes, reports and keeps checkpoints."""
         ...
 
     @property
@@ -175,7 +175,7 @@ class ReplicaGroup:
             self._device_group = _nccl(store, rank, size, address, device, timeout_s)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """See Replicas."""
+        """Replace tensors by their means over all replicas, in one all-reduce of all of them."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         # gloo has no mean. Divided first, so that the sum cannot overflow where the mean does not.
         flat /= self.size
@@ -185,13 +185,13 @@ class ReplicaGroup:
             tensor.copy_(part.view(tensor.shape))
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """See Replicas."""
+        """[size, *shape] The same tensor of every replica."""
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
         _finish(lambda: self._device_group.allgather([parts], [tensor]))
         return torch.stack(parts)
 
     def take_from_first(self, tensors: Sequence[Tensor]) -> None:
-        """See Replicas."""
+        """Replace tensors by those of rank 0, one broadcast each."""
         for tensor in tensors:
             # Plain layout: what travels are bytes in the order in which they lie.
             plain = tensor.detach().clone(memory_format=torch.contiguous_format)
@@ -199,13 +199,13 @@ class ReplicaGroup:
             tensor.detach().copy_(plain)
 
     def all_of(self, *conditions: bool) -> list[bool]:
-        """See Replicas."""
+        """For each condition whether it holds in all replicas; the GPU's work is not waited for."""
         flags = torch.tensor(conditions, dtype=torch.uint8)
         _finish(lambda: self._host_group.allreduce([flags], dist.ReduceOp.MIN))
         return [bool(flag) for flag in flags.tolist()]
 
     def close(self) -> None:
-        """See Replicas."""
+        """Leave the others, also while they wait in a collective."""
         if self._device_group is not None and self._device_group is not self._host_group:
             with suppress(RuntimeError):  # It may have failed already.
                 self._device_group.abort()

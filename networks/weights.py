@@ -72,7 +72,7 @@ class WeightSnapshot:
 
     version: WeightsVersion
     arrays: dict[str, NDArray[Any]]
-    """By the names of the module's state_dict. Treat them as read-only: they are shared."""
+    """Arrays by the names of the module's state_dict. Treat them as read-only: they are shared."""
 
     @property
     def num_bytes(self) -> int:
@@ -256,13 +256,13 @@ class LocalWeights:
         self._newest: WeightSnapshot | None = None
 
     def publish(self, snapshot: WeightSnapshot) -> None:
-        """See `WeightSink.publish`."""
+        """Keep the snapshot, unless the one at hand is as new."""
         with self._lock:
             if self._newest is None or snapshot.version > self._newest.version:
                 self._newest = snapshot
 
     def poll(self, newer_than: WeightsVersion | None) -> WeightSnapshot | None:
-        """See `WeightSource.poll`."""
+        """The snapshot at hand, if it is newer than what the caller has."""
         with self._lock:
             newest = self._newest
         if newest is None or (newer_than is not None and newest.version <= newer_than):

@@ -60,7 +60,7 @@ class LocalReplayClient:
         self._shards[update.keys.shard].update_priorities(update)
 
     def stats(self) -> list[ShardStats]:
-        """Of each shard."""
+        """Figures of each shard, in the order of their numbers."""
         return [shard.stats() for shard in self._shards]
 
 

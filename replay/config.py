@@ -17,7 +17,7 @@ PartitionCorrection: TypeAlias = Literal["within", "full"]
 
 
 MAX_SAMPLES_PER_INSERT = 1e15
-"""As good as no cap; far beyond it, samples that are allowed are no finite number any more."""
+"""A cap so high that it never binds; far beyond it, allowed samples are no finite number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,8 @@ class ReplayConfig:
     """Whether a cluster puts the replay processes on many nodes instead of the learner's, for more
     memory than one node has; batches go over the network then."""
     compression: Compression = "none"
-    """Of frames in replay: `lz4` takes a fraction of the memory and some of the processor's time
-    for every batch (docs/replay.md)."""
+    """How frames in replay are compressed: `lz4` takes a fraction of the memory and some of the
+    processor's time for every batch (docs/replay.md)."""
     num_batch_slots: Annotated[int, Ge(0)] = 3
     """Batches in the memory that each replay process shares with a learner on the same machine;
     0: batches always go through Ray's object store."""

@@ -119,7 +119,7 @@ class ReplayShard:
 
     @property
     def config(self) -> ReplayConfig:
-        """Of the run."""
+        """Settings of the whole run."""
         return self._config
 
     @property

@@ -31,7 +31,7 @@ class TableStats:
     share: float = 1.0
     """Relative part of the game in every batch of the run, as now in force."""
     samples_per_insert_cap: float = 0.0
-    """As now in force."""
+    """The most its transitions are drawn on average, as now in force."""
     insert_wait_s: float = 0.0
     """Time that callers of `add` have waited with chunks of this game, summed over callers."""
     waiting_actors: int = 0
@@ -63,15 +63,15 @@ class SnapshotStats:
     age_s: float | None = None
     """Since the newest one was taken; None before the first."""
     num_bytes: int = 0
-    """On disk, all files that the newest one needs."""
+    """Size of all files that the newest one needs."""
     num_bytes_written: int = 0
-    """By this process, all snapshots together."""
+    """Bytes that this process has written for all snapshots together."""
     duration_s: float = 0.0
-    """Of writing the newest one."""
+    """Time that writing the newest one took."""
     longest_hold_s: float = 0.0
     """The longest time that inserting and sampling stood still for a part of a snapshot."""
     num_written: int = 0
-    """By this process."""
+    """Snapshots that this process has written."""
     failures: int = 0
     """Snapshots that could not be written."""
     has_restored: bool = False
@@ -98,9 +98,9 @@ class ShardStats:
     cpu_s: float = 0.0
     """Processor time of the shard's process; 0 where it has none of its own."""
     chunk_bytes: int = 0
-    """Of all chunks stored."""
+    """Size of all chunks stored."""
     batch_bytes: int = 0
-    """Of all batches drawn, those of sequences too."""
+    """Size of all batches drawn."""
     snapshots: SnapshotStats = SnapshotStats()
     transitions_lost: int = 0
     """Stored by this shard's process before this one, and not in the snapshot it began from."""

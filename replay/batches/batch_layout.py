@@ -29,7 +29,7 @@ class ArrayPlace:
     dtype: str
     shape: tuple[int, ...]
     offset: int
-    """In bytes, from the block's start."""
+    """Bytes from the block's start."""
 
     @property
     def num_bytes(self) -> int:

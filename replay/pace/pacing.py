@@ -29,7 +29,7 @@ class _Terms:
     caps: list[float]
     is_fed: list[bool]
     turn_shares: list[float]
-    """By which games take turns at inserting; of one that has just lost its part here as well."""
+    """Shares by which games take turns at inserting, also of a game that has just lost its part."""
     min_sizes: list[int]
     """Transitions of each game that learning waits for."""
     allotment: BatchAllotment

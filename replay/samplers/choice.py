@@ -11,7 +11,7 @@ from replay.samplers.uniform import UniformSampler
 from replay.storage.ring import TableSpec
 
 _TREE_BYTES = 32
-"""Of a slot: two nodes of 8 bytes, and twice that where the capacity is just above a power of 2."""
+"""Bytes of a slot: two nodes of 8, and twice that where the capacity is just above a power of 2."""
 _RANK_BYTES = 8
 _PARTITION_BYTES = 9
 """Value and partition of a slot."""

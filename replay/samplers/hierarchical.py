@@ -1,4 +1,4 @@
-"""By the teacher's value first, by priority second: hierarchical prioritized replay.
+"""Hierarchical prioritized replay: by the teacher's value first, by priority second.
 
 Shape letters:
     B  transitions of one call
@@ -139,7 +139,7 @@ class HierarchicalSampler:
         self._put(slots[moves], where[moves])
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Int64Array, Float32Array]:
-        """Of each partition its part of `size`, drawn as its sampler draws; ordered by partition.
+        """Give each partition its part of `size`, drawn as its sampler draws; ordered by partition.
 
         The partitions' parts are whole numbers that differ from size * P(j) by less than 1.
         """

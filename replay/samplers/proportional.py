@@ -1,4 +1,4 @@
-"""By priority: the proportional variant of prioritized replay."""
+"""The proportional variant of prioritized replay: draws by priority."""
 
 from __future__ import annotations
 

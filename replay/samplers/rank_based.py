@@ -1,4 +1,4 @@
-"""By the rank of the priority: the rank-based variant of prioritized replay."""
+"""The rank-based variant of prioritized replay: draws by the rank of the priority."""
 
 from __future__ import annotations
 

@@ -284,6 +284,6 @@ def clear_snapshots(root: Path, *, keep_num_shards: int | None = None) -> None:
 
 
 def return_free_memory() -> None:
-    """As far as whole pages are free; takes milliseconds. Does nothing without glibc."""
+    """Give whole free pages back to the system; takes milliseconds. Does nothing without glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

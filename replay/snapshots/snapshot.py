@@ -63,7 +63,7 @@ class SnapshotFiles:
     names: frozenset[str]
     """All of its files, the manifest too."""
     segments: dict[str, list[Segment]]
-    """Of each game, oldest first."""
+    """Files of entries of each game, oldest first."""
     newest_serial: int
     """The highest number of any actor that it has entries of; -1 without entries."""
 
@@ -104,7 +104,7 @@ class SnapshotWriter:
         self.longest_hold_s = 0.0
         """The longest time that the shard's lock was held for a part of a snapshot."""
         self.num_bytes = 0
-        """On disk, all files of the newest snapshot."""
+        """Size of all files of the newest snapshot."""
         self.num_bytes_written = 0
 
     def write(self) -> None:

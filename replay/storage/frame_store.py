@@ -73,18 +73,18 @@ class RawFrames:
 
     @property
     def num_bytes(self) -> int:
-        """See FrameStore."""
+        """Memory of the frames held; places that were never written take none."""
         return self._num_held * (self._frames.nbytes // len(self._frames))
 
     def write(self, first_slot: int, frames: UInt8Array) -> None:
-        """See FrameStore."""
+        """Copy frames into as many slots from `first_slot` on, wrapping at the end."""
         room = len(self._frames) - first_slot
         self._frames[first_slot : first_slot + len(frames)] = frames[:room]
         self._frames[: max(0, len(frames) - room)] = frames[room:]
         self._num_held = min(len(self._frames), self._num_held + len(frames))
 
     def read(self, slots: Int64Array, out: UInt8Array) -> None:
-        """See FrameStore."""
+        """Copy frames to `out`; zeros for a negative slot."""
         # Copying waits for the first bytes of every stack; asked for all at once, they come sooner.
         self._first_bytes[slots[:, 0]]
         # Clipped instead of checked: only then does NumPy copy straight to where it is told to.
@@ -94,11 +94,11 @@ class RawFrames:
             out[is_missing] = 0
 
     def columns(self, slots: Int64Array) -> Columns:
-        """See FrameStore: `frames` [E, C, H, W]."""
+        """Copies of the frames, as `frames` [E, C, H, W]."""
         return {"frames": self._frames[slots]}
 
     def load(self, first_slot: int, columns: Columns) -> None:
-        """See FrameStore."""
+        """Write what this or another kind of store gave; ValueError for what cannot be frames."""
         shape = self._frames.shape[1:]
         if "frames" in columns:
             self.write(first_slot, _check_frames(columns["frames"], shape))
@@ -109,7 +109,7 @@ class RawFrames:
             self.write(first_slot, np.stack(frames).reshape(-1, *shape))
 
     def check_valid(self, held: Int64Array) -> None:
-        """See FrameStore; a raw frame is wherever there is a place."""
+        """Raises ValueError unless so many frames are held; which ones, raw frames do not tell."""
         _check_num_held(self._num_held, held)
 
 
@@ -130,11 +130,11 @@ class Lz4Frames:
 
     @property
     def num_bytes(self) -> int:
-        """See FrameStore; with what Python adds to every blob."""
+        """Memory of the blobs held, with what Python adds to every one."""
         return self._blob_bytes + self._num_held * BLOB_OVERHEAD_BYTES
 
     def write(self, first_slot: int, frames: UInt8Array) -> None:
-        """See FrameStore."""
+        """Compress frames into as many slots from `first_slot` on, wrapping at the end."""
         self._put(first_slot, [self._compress(frame) for frame in frames])
 
     def _compress(self, frame: UInt8Array) -> bytes:
@@ -150,7 +150,7 @@ class Lz4Frames:
         self._num_held = min(len(self._blobs), self._num_held + len(blobs))
 
     def read(self, slots: Int64Array, out: UInt8Array) -> None:
-        """See FrameStore; `out` must be contiguous."""
+        """Decompress frames to `out`, which must be contiguous; zeros for a negative slot."""
         if not slots.size:
             return
         size = self._frame_bytes
@@ -164,7 +164,7 @@ class Lz4Frames:
             start += size
 
     def columns(self, slots: Int64Array) -> Columns:
-        """See FrameStore: `frame_blobs` [bytes of all frames] and `frame_sizes` [E]."""
+        """The blobs, as `frame_blobs` [bytes of all frames] and `frame_sizes` [E]."""
         parts = [self._blobs[slot] for slot in slots.tolist()]
         return {
             "frame_blobs": np.frombuffer(b"".join(parts), np.uint8),
@@ -172,14 +172,14 @@ class Lz4Frames:
         }
 
     def load(self, first_slot: int, columns: Columns) -> None:
-        """See FrameStore."""
+        """Take blobs as they are, and compress raw frames; ValueError for what cannot be frames."""
         if "frames" in columns:
             self.write(first_slot, _check_frames(columns["frames"], self._frame_shape))
             return
         self._put(first_slot, list(_split_blobs(columns, self._frame_bytes)))
 
     def check_valid(self, held: Int64Array) -> None:
-        """See FrameStore."""
+        """Raises ValueError unless exactly the slots `held` have blobs, as large as is counted."""
         _check_num_held(self._num_held, held)
         sizes = np.array([len(blob) for blob in self._blobs], np.int64)
         if not np.array_equal(np.flatnonzero(sizes), np.sort(held)):

@@ -94,13 +94,13 @@ class _Stretch:
     """From some entry on, the generations of entries are consecutive."""
 
     generation: int
-    """Of the first one."""
+    """Generation of the stretch's first entry."""
     written: int
     """Entries that the ring had taken before it."""
 
     @property
     def offset(self) -> int:
-        """Of an entry's place in the order of writing from its generation."""
+        """Distance of an entry's place in the order of writing from its generation."""
         return self.written - self.generation
 
 
@@ -156,7 +156,7 @@ class TransitionRing:
 
     @property
     def oldest_generation(self) -> int:
-        """Of the oldest entry held; `num_added` of an empty ring."""
+        """Generation of the oldest entry held; `num_added` of an empty ring."""
         if not self._num_written:
             return self._num_added
         return int(self.generations[(self._num_written - self.num_entries) % self.spec.capacity])

@@ -46,7 +46,7 @@ def cross_entropy(batch, network, row):
         powers = np.exp((values - values.max()) / tau)
         return powers / powers.sum()
 
-    teacher = policy(batch.teacher_logits[row, legal].astype(float))
+    teacher = policy(batch["teacher_logits"][row, legal].astype(float))
     return -(teacher * np.log(policy(q[legal]))).sum()
 
 
@@ -113,11 +113,11 @@ def test_a_gate_keeps_distillation_only_where_it_does_not_oppose_the_rewards(agr
     batch = random_batch(num_successors=3, counts=(6, 0))
     network = build_value_network()
     # Rewards draw the value of one action far up; the teacher is all for it, or all against it.
-    batch.actions[:] = SPECS[0].legal_actions[0]
+    batch["actions"][:] = SPECS[0].legal_actions[0]
     batch.successors.rewards[:] = 100.0
     batch.successors.discounts[:] = 0.0
-    batch.teacher_logits[:] = -50.0 if agrees else 0.0
-    batch.teacher_logits[:, SPECS[0].legal_actions[0]] = 0.0 if agrees else -50.0
+    batch["teacher_logits"][:] = -50.0 if agrees else 0.0
+    batch["teacher_logits"][:, SPECS[0].legal_actions[0]] = 0.0 if agrees else -50.0
     result = build(network, gated=True, weight=1.0)(load(batch))
     assert result.metrics["distillation_kept"].item() == float(agrees)
     alone = build(network, weight=0.0)(load(batch)).loss.item()
