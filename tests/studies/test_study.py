@@ -44,7 +44,7 @@ def test_units_come_seed_by_seed_with_the_arms_options_over_the_shared_ones(tmp_
         (ARMS + "seeds: [1, 1]\n", "seeds has 1 twice"),
         (ARMS + "seeds: [-1]\n", "seeds.0: Input should be greater than or equal to 0"),
         (ARMS + "seeds: [1]\ngames: [pong, pung]\n", "unknown game 'pung'"),
-        (ARMS + "seeds: [1]\nreferenz: rank\n", "referenz: Extra inputs are not permitted"),
+        (ARMS + "seeds: [1]\nbaseline: rank\n", "baseline: Extra inputs are not permitted"),
         (ARMS + "seeds: [1]\nreference: rang\n", "'rang' is none of the arms uniform, rank"),
         ("arms: {../up: {}}\nseeds: [1]\n", "String should match pattern"),
         ("arms: {figures: {}}\nseeds: [1]\n", "cannot be called 'figures'"),
