@@ -151,7 +151,15 @@ class BestExpert:
             "created": datetime.now(UTC).date().isoformat(),
             "wall_seconds": round(seconds),
             "hardware": describe_hardware(),
+            "notes": self._notes(),
         }
+
+    def _notes(self) -> str | None:
+        """Where the weights began, which the steps on the card leave out."""
+        reference = self._recipe.config.start_of[self._game]
+        if not reference:
+            return None
+        return f"Began with the weights of {reference}; its own training is not in trained_steps."
 
 
 def is_concluded(path: Path) -> bool:

@@ -54,6 +54,28 @@ def test_every_game_is_a_run_of_its_own_that_ends_with_an_expert(options, tmp_pa
     assert RunDir.open_carried(tmp_path / "run").path.name == GAMES[-1]
 
 
+def test_quantiles_that_begin_from_an_expert_end_as_an_ordinary_one_and_its_card_says_so(
+    options, tmp_path
+):
+    game = GAMES[0]
+    options = [*options, "--games", game]
+    main([*options, "--run-dir", "first"])
+    start = tmp_path / "first" / game / f"{game}.safetensors"
+    main(
+        [*options, "--run-dir", "second", "--start-from", f"{game}={start}", "--dqn.quantiles", "4"]
+    )
+    before, after = (
+        load_expert(tmp_path / run / game / f"{game}.safetensors") for run in ("first", "second")
+    )
+    assert before.card.algorithm == "double DQN, 3-step, proportional prioritized replay"
+    assert before.card.notes is None
+    assert after.card.algorithm.startswith("double QR-DQN with 4 quantiles, 3-step, ")
+    assert after.card.notes == (
+        f"Began with the weights of {start}; its own training is not in trained_steps."
+    )
+    assert after.card.architecture == before.card.architecture
+
+
 def test_an_ended_expert_is_left_as_it_is_when_the_command_is_resumed(options, tmp_path):
     main([*options, "--run-dir", "run"])
     files = [tmp_path / "run" / game / f"{game}.safetensors" for game in GAMES]
