@@ -24,17 +24,21 @@ def number(value: float | None, digits: int = 0) -> str:
 
 def score(value: float | None) -> str:
     """A game's score: whole from 1,000 on, one decimal below, two below 1."""
-    if value is None:
-        return NONE
-    size = abs(value)
-    return number(value, 0 if size >= 1000 else 2 if 0 < size < 1 else 1)
+    return NONE if value is None else number(value, _score_digits(value))
 
 
 def spread(mean: float | None, std: float | None) -> str:
-    """A mean score over episodes and their standard deviation, where that is known."""
+    """A mean score over episodes and, in as many decimals, their standard deviation if known."""
     if mean is None or std is None:
         return score(mean)
-    return f"{score(mean)} {PLUS_MINUS} {score(std)}"
+    return f"{score(mean)} {PLUS_MINUS} {number(std, _score_digits(mean))}"
+
+
+def _score_digits(value: float) -> int:
+    size = abs(value)
+    if size >= 1000:
+        return 0
+    return 2 if 0 < size < 1 else 1
 
 
 def percent(value: float | None) -> str:

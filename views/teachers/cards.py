@@ -21,9 +21,12 @@ from teachers.card import ScoreRecord, TeacherCard, card_document, load_card
 from teachers.expert import Expert
 from teachers.printable import one_line
 from teachers.shipped import shipped_experts
-from views.words import number, score
+from views.words import for_reader, number, spread
 
 _WIDTH = 100
+"""Columns of a table where there is no terminal to ask."""
+_MAX_REFERENCE = 50
+"""Columns that a teacher's path may claim of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,40 +66,34 @@ def collect_teachers(folders: Sequence[Path]) -> list[FoundTeacher]:
 
 
 def print_list(teachers: Sequence[FoundTeacher], *, as_json: bool) -> None:
-    """What they are and how well they play, then by what to name them and where they are from.
-
-    Two tables with the same numbers: in one, a hundred columns leave too little for the texts.
-    """
+    """Print one table: by what to name each teacher, what it is, and how well it plays."""
     if as_json:
         print(json.dumps([_as_json(teacher) for teacher in teachers], indent=2))
         return
-    cards = [teacher.card for teacher in teachers]
-    console = Console(width=min(_terminal_width(), 160), highlight=False)
-    what = [
-        (card.game, card.algorithm, architecture_text(card), card.protocol, _first_score(card))
-        for card in cards
-    ]
-    console.print(_numbered(("game", "algorithm", "architecture", "protocol", "score"), what))
-    print()
-    whence = [
-        (one_line(teacher.reference), teacher.card.origin, teacher.card.licence)
-        for teacher in teachers
-    ]
-    console.print(_numbered(("teacher", "origin", "licence"), whence))
-
-
-def _numbered(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("", justify="right")
-    for heading in headings:
-        is_whole = heading in ("game", "protocol", "score")
-        # What people copy is to stay on one line; origins can do with several.
-        width = max(len(row[0]) for row in rows) if heading == "teacher" else len(heading)
-        table.add_column(heading, overflow="fold", no_wrap=is_whole, min_width=min(width, 60))
-    for number_, row in enumerate(rows, 1):
-        # As Text: brackets in a card are not markup.
-        table.add_row(str(number_), *map(Text, row))
-    return table
+    # What people copy stays on one line; only a very long path is folded.
+    width = max((len(one_line(teacher.reference)) for teacher in teachers), default=0)
+    table.add_column("teacher", overflow="fold", width=max(7, min(width, _MAX_REFERENCE)))
+    for heading in ("algorithm", "network"):
+        table.add_column(heading, overflow="fold", min_width=len(heading))
+    for heading, texts in (
+        ("protocol", [teacher.card.protocol for teacher in teachers]),
+        ("score", [_first_score(teacher.card) for teacher in teachers]),
+    ):
+        lines = [line for text in texts for line in text.splitlines()]
+        table.add_column(heading, no_wrap=True, width=max(map(len, [heading, *lines])))
+    for teacher in teachers:
+        card = teacher.card
+        cells = (
+            one_line(teacher.reference),
+            card.algorithm,
+            architecture_text(card),
+            card.protocol,
+            for_reader(_first_score(card), sys.stdout),
+        )
+        table.add_row(*map(Text, cells))  # As Text: brackets in a card are not markup.
+    Console(width=min(_terminal_width(), 160), highlight=False).print(table)
+    print("zoo.py show TEACHER tells the rest of one: origin, licence, training, preprocessing")
 
 
 def print_card(expert: Expert, *, as_json: bool) -> None:
@@ -132,7 +129,7 @@ def print_card(expert: Expert, *, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         if value:
-            table.add_row(name, Text(value))
+            table.add_row(name, Text(for_reader(value, sys.stdout)))
     Console(width=min(_terminal_width(), _WIDTH), highlight=False).print(table)
 
 
@@ -147,12 +144,11 @@ def architecture_text(card: TeacherCard) -> str:
 
 def score_text(record: ScoreRecord) -> str:
     """Mean, spread over episodes, their number, and by which rules."""
-    spread = f"{score(record.mean)} +- {score(record.std)}"
-    return f"{spread} ({record.episodes}), {record.protocol}"
+    return f"{spread(record.mean, record.std)} ({record.episodes}), {record.protocol}"
 
 
 def _first_score(card: TeacherCard) -> str:
-    """The most representative one; its protocol only where it is not the teacher's own."""
+    """The most telling score; with its protocol only where that is not the teacher's own."""
     first = card.score
     if first is None:
         return "not measured"

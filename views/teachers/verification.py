@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,18 +23,18 @@ from teachers.hub import is_hub_reference
 from teachers.references import load_teacher
 from teachers.shipped import shipped_experts
 from teachers.verify import Comparison, compare, measure
-from views.words import number, score
+from views.words import for_reader, number, spread
 
 _WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One protocol's part of a verification."""
+    """Result of a verification under one protocol."""
 
     measured: ScoreRecord
     card: ScoreRecord | None
-    """What it is compared with."""
+    """Score on the card that it is compared with."""
     drawn: bool
     """Whether actions were drawn from the policy, as its library does."""
     comparison: Comparison
@@ -230,7 +231,8 @@ def _print(reference: str, teacher: Expert, outcomes: Sequence[Outcome]) -> None
 
 
 def _scores(record: ScoreRecord, *, beside: str = "") -> str:
-    text = f"{score(record.mean)} +- {score(record.std)} ({record.episodes})"
+    text = f"{spread(record.mean, record.std)} ({record.episodes})"
+    text = for_reader(text, sys.stdout)
     return f"{text}\nby {record.protocol}" if beside not in ("", record.protocol) else text
 
 

@@ -1,0 +1,58 @@
+"""Figures as people read them."""
+
+import io
+
+import pytest
+
+from views.words import duration, for_reader, percent, plural, score, spread
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (12345.6, "12,346"), (-20.7, "-20.7"), (0.53, "0.53"), (0.0, "0.0")],
+)
+def test_scores_have_the_decimals_that_matter(value, text):
+    assert score(value) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "text"),
+    [
+        (9.6, 0.6, "9.6 +- 0.6"), (0.53, 0.7, "0.53 +- 0.70"), (29253.0, 8543.2, "29,253 +- 8,543"),
+        (3.0, None, "3.0"), (None, None, "-"),
+    ],
+)  # fmt: skip
+def test_a_spread_has_the_decimals_of_its_mean(mean, std, text):
+    assert spread(mean, std) == text
+
+
+def test_a_share_just_below_zero_is_no_minus_zero():
+    assert percent(-0.001) == "0%"
+    assert percent(-0.3) == "-30%"
+
+
+def test_durations_and_counts_are_written_out():
+    assert duration(3723.4) == "1:02:03"
+    assert (plural(1, "run"), plural(2, "run")) == ("1 run", "2 runs")
+
+
+class Screen(io.StringIO):
+    """A terminal with an encoding."""
+
+    def __init__(self, encoding):
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self):
+        return self._encoding
+
+    def isatty(self):
+        return True
+
+
+def test_signs_are_for_terminals_that_have_them():
+    assert for_reader("1 +- 2", Screen("utf-8")) == "1 \u00b1 2"
+    assert for_reader("1 +- 2", Screen("ascii")) == "1 +- 2"
+    assert for_reader("1 +- 2", Screen("no-such-encoding")) == "1 +- 2"
+    assert for_reader("1 +- 2", io.StringIO()) == "1 +- 2"
