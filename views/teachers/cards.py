@@ -25,8 +25,9 @@ from views.words import for_reader, number, spread
 
 _WIDTH = 100
 """Columns of a table where there is no terminal to ask."""
-_MAX_REFERENCE = 50
+_MAX_REFERENCE = 48
 """Columns that a teacher's path may claim of a table."""
+_MAX_REFERENCE_BESIDE_NETWORK = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ def print_list(teachers: Sequence[FoundTeacher], *, as_json: bool) -> None:
     # What people copy stays on one line; only a very long path is folded.
     width = max((len(one_line(teacher.reference)) for teacher in teachers), default=0)
     table.add_column("teacher", overflow="fold", width=max(7, min(width, _MAX_REFERENCE)))
-    for heading in ("algorithm", "network"):
+    # Beside long paths there is no room for the network, which `show` tells as well.
+    has_network = width <= _MAX_REFERENCE_BESIDE_NETWORK
+    for heading in ("algorithm", "network") if has_network else ("algorithm",):
         table.add_column(heading, overflow="fold", min_width=len(heading))
     for heading, texts in (
         ("protocol", [teacher.card.protocol for teacher in teachers]),
@@ -87,7 +90,7 @@ def print_list(teachers: Sequence[FoundTeacher], *, as_json: bool) -> None:
         cells = (
             one_line(teacher.reference),
             card.algorithm,
-            architecture_text(card),
+            *([architecture_text(card)] if has_network else []),
             card.protocol,
             for_reader(_first_score(card), sys.stdout),
         )
