@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from actors.config import ActorConfig
 from actors.inference import Inference
-from actors.policy import EpsilonGreedy, annealed
+from actors.policy import Behaviour, EpsilonGreedy, SoftmaxPolicy, annealed
 from actors.priorities import PriorityRule
 from actors.rows import RowWindow
 from games.env import VectorEnv
@@ -91,6 +91,7 @@ class Actor:
         seed: int,
         start_step: int = 0,
         extra_columns: tuple[str, ...] = (),
+        draws_actions: bool = False,
     ) -> None:
         """Reset the environments; nothing is played yet.
 
@@ -109,6 +110,8 @@ class Actor:
             seed: of exploration.
             start_step: steps every environment of this game had played before (a resumed run).
             extra_columns: optional columns of replay/columns.py that go into the chunks.
+            draws_actions: draw from the softmax of the logits, with exploration folded in, instead
+                of playing the best action.
 
         Raises:
             ValueError: the teacher is to act, and there is none.
@@ -127,7 +130,8 @@ class Actor:
         self._life_loss_ends_return = life_loss_ends_return
         self._replay = replay
         self._serial = serial
-        self._policy = EpsilonGreedy(
+        behaviour = SoftmaxPolicy if draws_actions else EpsilonGreedy
+        self._policy: Behaviour = behaviour(
             env.spec.legal_mask(), np.random.default_rng([seed, serial, _EXPLORATION])
         )
         self._steps_per_env = start_step

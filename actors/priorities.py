@@ -58,6 +58,16 @@ class PolicyDistance:
         return distance_B.numpy().reshape(student.shape[:2]).astype(np.float32)
 
 
+class Alike:
+    """The same priority for every transition: where only the learner can tell them apart."""
+
+    num_lookahead = 0
+
+    def __call__(self, rows: RowWindow) -> NDArray[np.float32]:
+        """[T, N]."""
+        return np.ones((rows.chunk_steps, rows.num_envs), np.float32)
+
+
 class TdError:
     """Size of the n-step TD error, from Q-values that the actor has anyway."""
 

@@ -22,10 +22,19 @@ ROWS = "rows"
 """Name of the numbers of transitions among the sums."""
 
 
-def sum_by_game(batch: DeviceBatch, terms_B: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """float32 [G] for each term, detached, and the numbers of transitions; never waits."""
-    ones_B = torch.ones_like(batch.loss_weights_B)
-    rows_TB = torch.stack([ones_B, *(term_B.detach().float() for term_B in terms_B.values())])
+def sum_by_game(
+    batch: DeviceBatch, terms_B: Mapping[str, Tensor], *, counts_B: Tensor | None = None
+) -> dict[str, Tensor]:
+    """float32 [G] for each term, detached, and the numbers of transitions; never waits.
+
+    Args:
+        batch: whose games they are.
+        terms_B: figures of each row.
+        counts_B: 1 for rows that count and 0 for those that fill sequences up; None: all count.
+    """
+    counts_B = torch.ones_like(batch.loss_weights_B) if counts_B is None else counts_B
+    terms = [counts_B * term_B.detach().float() for term_B in terms_B.values()]
+    rows_TB = torch.stack([counts_B, *terms])
     sums_TG = rows_TB.new_zeros(len(rows_TB), len(batch.games))
     sums_TG.index_add_(1, batch.game_index_B, rows_TB)
     return dict(zip([ROWS, *terms_B], sums_TG.unbind(), strict=True))

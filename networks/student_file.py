@@ -8,14 +8,18 @@ Reading one runs no code from it.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from games.registry import get_game
+from games.spec import GameSpec
 from networks.atomic_file import write_atomically
 from networks.build import build_network
 from networks.config import NetworkConfig, with_current_names
@@ -57,9 +61,28 @@ def load_student(folder: Path) -> MultitaskNetwork:
         games = tuple(document["games"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{config} does not describe a student ({error})") from error
-    student = build_network(network, [get_game(game) for game in games])
     try:
-        copy_arrays(student, load_safetensors(weights.read_bytes()))
+        arrays = load_safetensors(weights.read_bytes())
+        specs = [get_game(game) for game in games]
+        student = build_network(
+            network,
+            specs,
+            num_quantiles=_num_quantiles(arrays, network, specs),
+            has_critic="critic.weight" in arrays,
+        )
+        copy_arrays(student, arrays)
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{weights} does not hold this student's weights ({error})") from error
     return student
+
+
+def _num_quantiles(
+    arrays: Mapping[str, NDArray[Any]], network: NetworkConfig, specs: Sequence[GameSpec]
+) -> int:
+    """Quantiles of every action that the head's rows make room for; 0 for means alone."""
+    bias = arrays.get("advantage.bias" if network.dueling else "head.bias")
+    if bias is None or not specs:
+        return 0
+    num_heads = 1 if network.heads == "joint" else len(specs)
+    per_action = len(bias) // (num_heads * specs[0].num_actions)
+    return per_action if per_action > 1 else 0

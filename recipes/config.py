@@ -17,7 +17,12 @@ from actors.config import ActorConfig
 from games.env import get_protocol
 from games.registry import get_game, known_games
 from learner.config import LearnerConfig
-from learner.objectives.config import DistillationConfig, DqnConfig, MimicConfig
+from learner.objectives.config import (
+    ActorCriticConfig,
+    DistillationConfig,
+    DqnConfig,
+    MimicConfig,
+)
 from networks.config import NetworkConfig, check_torso_fits
 from recipes.balance import BalanceConfig
 from recipes.of_an_engine import check_engine_options
@@ -98,9 +103,10 @@ class RunConfig:
     """Names of the games."""
     num_steps: Annotated[int, Ge(1)]
     """Steps played while learning, all games of one network together."""
-    objective: Literal["mimic", "dqn", "joint"] = "mimic"
+    objective: Literal["mimic", "dqn", "joint", "actor_critic"] = "mimic"
     """What is learned from: `mimic`, from teachers (Actor-Mimic); `dqn`, from rewards (n-step
-    double DQN); `joint`, from both on one head of Q-values."""
+    double DQN); `joint`, from both on one head of Q-values; `actor_critic`, from
+    rewards with V-trace, kickstarted by teachers."""
     preset: str = ""
     """Name of a preset, or path of a YAML file; its settings are overridden by other options."""
     run_dir: str = ""
@@ -155,6 +161,7 @@ class RunConfig:
     by its temperature, so that they are Q-values; `fresh`, begin with the torso alone."""
     mimic: MimicConfig = field(default_factory=MimicConfig)
     dqn: DqnConfig = field(default_factory=DqnConfig)
+    actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

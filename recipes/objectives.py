@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actors.priorities import PolicyDistance, PriorityRule, TdError
+from actors.priorities import Alike, PolicyDistance, PriorityRule, TdError
 from learner.distillation import TeacherWeights, steps_of
+from learner.objectives.actor_critic import ActorCriticObjective
 from learner.objectives.base import Objective
 from learner.objectives.joint import JointObjective
 from learner.objectives.mimic import ActorMimicObjective
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 class Needs:
     """What an objective needs of the network, of acting and of replay."""
 
-    head: Literal["logits", "q_values"]
-    """What the network's head gives for each joint action."""
+    head: Literal["logits", "q_values", "policy_and_value"]
+    """What the network's head gives: a number for each joint action, and the state's value, too."""
+    draws_actions: bool = False
+    """Whether actors draw from the policy, instead of playing its best action epsilon-greedily."""
     labels: bool = False
     """Whether teachers label every state."""
     every_game_taught: bool = False
@@ -179,7 +182,69 @@ class _Joint:
         return _td_error(config, legal_A)
 
 
-OBJECTIVES: Mapping[str, ObjectiveKind] = {"mimic": _Mimic(), "dqn": _Dqn(), "joint": _Joint()}
+class _ActorCritic:
+    """V-trace actor-critic, kickstarted by teachers where there are any."""
+
+    def needs(self, config: RunConfig) -> Needs:
+        if config.network.dueling:
+            raise ValueError(
+                "network.dueling is for Q-values, and objective actor_critic has a critic of its "
+                "own; use --network.dueling False"
+            )
+        if config.mimic.feature_weight > 0:
+            raise ValueError(
+                "mimic.feature_weight regresses teachers' features only with objective mimic; "
+                "leave it at 0"
+            )
+        if config.actor.exploration == "ladder":
+            raise ValueError(
+                "actor.exploration ladder is for epsilon-greedy acting, and objective actor_critic "
+                "draws actions from its policy; use constant"
+            )
+        length = config.actor_critic.sequence_length
+        part = config.learner.part_of(config.replay.batch_size)
+        if part % length:
+            fewer = part - part % length
+            sizes = [n * config.learner.num_replicas for n in (fewer, fewer + length) if n]
+            raise ValueError(
+                f"replay.batch_size ({config.replay.batch_size}) counts steps, and each learner's "
+                f"part of it must be whole sequences of actor_critic.sequence_length ({length}); "
+                f"use {' or '.join(map(str, sizes))}"
+            )
+        taught = config.distillation.weight > 0
+        _refuse_partitions(config, taught=taught)
+        return Needs(
+            head="policy_and_value",
+            labels=taught,
+            draws_actions=True,
+            sequence_length=length,
+            extra_columns=("behaviour_probabilities",),
+        )
+
+    def build(
+        self, config: RunConfig, network: MultitaskNetwork, legal_GA: Tensor, taught: Sequence[int]
+    ) -> Objective:
+        return ActorCriticObjective(
+            config.actor_critic,
+            config.mimic,
+            _teacher_weights(config, taught, legal_GA.device),
+            network,
+            legal_GA=legal_GA,
+            temperatures=_in_order(config.games, config.temperature_of),
+        )
+
+    def priority_rule(
+        self, config: RunConfig, game: str, legal_A: NDArray[np.bool_]
+    ) -> PriorityRule:
+        return Alike()
+
+
+OBJECTIVES: Mapping[str, ObjectiveKind] = {
+    "mimic": _Mimic(),
+    "dqn": _Dqn(),
+    "joint": _Joint(),
+    "actor_critic": _ActorCritic(),
+}
 """The table, by the value of `objective` in the configuration."""
 
 

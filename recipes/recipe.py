@@ -73,6 +73,7 @@ class Recipe:
             self.config.network,
             specs,
             num_quantiles=self.needs.num_quantiles,
+            has_critic=self.needs.head == "policy_and_value",
             teacher_feature_sizes=teacher_feature_sizes,
         )
 

@@ -107,6 +107,7 @@ def build_actor(
         teacher=recipe.find_teacher(game),
         store_features=recipe.needs.features,
         extra_columns=recipe.needs.extra_columns,
+        draws_actions=recipe.needs.draws_actions,
         priority_rule=recipe.build_priority_rule(game),
         epsilons=exploration_rates(config, rank, num_ranks),
         life_loss_ends_return=get_protocol(config.protocol).life_loss_ends_return,
@@ -202,6 +203,9 @@ def _seed_of(*path: int) -> int:
 def exploration_rates(config: RunConfig, rank: int, num_ranks: int) -> NDArray[np.float32]:
     """Exploration rates [num_envs] of actor number `rank` of a game's `num_ranks`."""
     num_envs = config.actor.num_envs
+    if Recipe(config).needs.draws_actions:
+        # A policy that is drawn from explores by itself.
+        return np.zeros(num_envs, np.float32)
     if config.actor.exploration == "constant":
         return np.full(num_envs, config.actor.epsilon, np.float32)
     # Interleaved, so that every actor has some of each end of the ladder.

@@ -99,8 +99,9 @@ class DistillationConfig:
 class ActorCriticConfig:
     """Actor-critic with V-trace (IMPALA), with teachers kickstarting."""
 
-    sequence_length: Annotated[int, Ge(1)] = 20
-    """T, the steps of each sequence that is drawn."""
+    sequence_length: Annotated[int, Ge(2)] = 16
+    """T, the steps of each sequence that is drawn (IMPALA on Atari: 20); replay.batch_size counts
+    steps and must be a multiple of it."""
     gamma: Annotated[float, Interval(ge=0, lt=1)] = 0.99
     """Discount per step."""
     reward_clip: Annotated[float, Gt(0)] = 1.0

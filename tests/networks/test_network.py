@@ -1,6 +1,7 @@
 """Heads of one game or several, critics, quantiles, regressors and refusals of the network."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from games.spec import GameSpec
 from networks.build import build_network
 from networks.config import NetworkConfig, with_current_names
 from networks.network import MultitaskNetwork
+from networks.student_file import load_student, save_student
+from networks.weights import WeightsVersion, take_snapshot
 
 GAMES = ("pong", "breakout", "seaquest")
 SHAPE = (2, 10, 10)
@@ -339,3 +342,25 @@ def test_quantiles_of_a_network_without_them_are_refused() -> None:
         student_of().forward_quantiles(observations())
     with pytest.raises(ValueError, match="has 2 quantiles already"):
         student_of(num_quantiles=2).with_quantiles(4)
+
+
+# On disk
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"has_critic": True}, {"num_quantiles": 3}, {"num_quantiles": 1}]
+)
+@pytest.mark.parametrize("config", [{}, {"heads": "per_game"}, {"dueling": True}])
+def test_a_saved_student_comes_back_with_whatever_its_objective_gave_it(
+    tmp_path: Path, options: dict[str, Any], config: dict[str, Any]
+) -> None:
+    settings = NetworkConfig(torso="nature_quarter", **config)
+    games = ("pong", "boxing")
+    network = build_network(settings, [get_game(game) for game in games], **options)
+    snapshot = take_snapshot(network, WeightsVersion(0, 7), half=False)
+    save_student(tmp_path, snapshot, network=settings, games=games)
+    loaded = load_student(tmp_path)
+    observation = torch.zeros(2, 4, 84, 84, dtype=torch.uint8)
+    index = torch.tensor([0, 1])
+    assert torch.equal(loaded(observation, index), network(observation, index))
+    assert (loaded.critic is None) == (network.critic is None)
