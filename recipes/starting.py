@@ -44,6 +44,7 @@ def begin(network: MultitaskNetwork, config: RunConfig) -> None:
     (reference,) = references
     start = _find(reference)
     _check_fits(network, start, reference=reference, head=config.start_head)
+    _check_critic(network, start, config, reference=reference)
     _copy(network, start, head=config.start_head)
 
 
@@ -94,6 +95,18 @@ def _check_fits(network: MultitaskNetwork, start: Start, *, reference: str, head
         raise ValueError(
             f"start_from: --start-head rescale turns a student's logits into Q-values by its "
             f"run's temperature, and {reference} has none; use keep or fresh"
+        )
+
+
+def _check_critic(
+    network: MultitaskNetwork, start: Start, config: RunConfig, *, reference: str
+) -> None:
+    """Raises ValueError where a critic that knows nothing would spoil the policy it begins with."""
+    lacks_critic = network.critic is not None and start.network.critic is None
+    if lacks_critic and not config.actor_critic.critic_warmup_steps:
+        raise ValueError(
+            f"start_from: {reference} has no critic, and a fresh one would first unlearn its "
+            "policy; give it steps to learn alone: --actor-critic.critic-warmup-steps 10000"
         )
 
 

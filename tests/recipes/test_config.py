@@ -408,12 +408,40 @@ def test_what_needs_more_than_one_process_is_refused_by_the_local_engine(capsys,
     [
         (["--replay.sampler", "hierarchical"], "replay.sampler hierarchical goes by a teacher's"),
         (["--objective", "mimic", "--network.dueling", "True"], "network.dueling separates"),
+        (["--objective", "mimic", "--mimic.divergence", "expected_entropy"], "needs rewards"),
+        (["--objective", "joint", "--mimic.divergence", "expected_entropy"], "acts by Q-values"),
+        (["--objective", "joint", "--mimic.feature-weight", "0.1"], "only with objective mimic"),
+        (
+            [
+                *("--objective", "joint", "--distillation.weight", "0"),
+                *("--replay.sampler", "hierarchical"),
+            ],
+            "learns without teachers",
+        ),
+        (["--objective", "actor_critic", "--network.dueling", "True"], "a critic of its own"),
+        (["--objective", "actor_critic", "--actor.exploration", "ladder"], "draws actions"),
+        (["--objective", "actor_critic", "--replay.batch-size", "40"], "use 32 or 48"),
     ],
 )
 def test_what_an_objective_has_no_use_for_is_refused(words, said):
     config = load("--games", "pong", "--num-steps", "9", "--objective", "dqn", *words)
     with pytest.raises(ValueError, match=said):
         _ = Recipe(config).needs
+
+
+def test_objectives_with_rewards_need_no_teachers_at_all():
+    words = ["--games", "enduro", "--num-steps", "9", "--objective"]
+    for objective in ("joint", "actor_critic"):
+        recipe = Recipe(load(*words, objective, "--distillation.weight", "0"))
+        recipe.check_teachers()
+        assert not recipe.needs.labels
+    assert Recipe(load(*words, "dqn")).find_teacher("enduro") is None
+
+
+def test_distillation_without_any_teacher_is_refused_before_anything_runs():
+    config = load("--games", "alien", "--num-steps", "9", "--objective", "joint")
+    with pytest.raises(ValueError, match="objective joint has no teacher for any of its games"):
+        Recipe(config).check_teachers()
 
 
 def test_a_game_of_several_gets_the_entries_that_are_its_own():

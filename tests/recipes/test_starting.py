@@ -9,7 +9,12 @@ from runs import save_network
 
 from actors.config import ActorConfig
 from learner.config import LearnerConfig
-from learner.objectives.config import DqnConfig, MimicConfig
+from learner.objectives.config import (
+    ActorCriticConfig,
+    DistillationConfig,
+    DqnConfig,
+    MimicConfig,
+)
 from networks.config import NetworkConfig
 from networks.network import MultitaskNetwork
 from networks.student_file import save_student
@@ -207,3 +212,21 @@ def test_two_starts_for_one_network_are_refused():
     assert several.for_game(GAME).start_from == (f"{GAME}={GAME}",)
     with pytest.raises(ValueError, match="begins with one set of weights"):
         learner_of(several)
+
+
+def test_a_policy_without_critic_begins_only_where_a_new_critic_learns_alone_first(tmp_path):
+    expert = save_network(tmp_path, GAME, random_network())
+    settings = dataclasses.replace(
+        config(expert, dqn=DqnConfig()),
+        objective="actor_critic",
+        replay=ReplayConfig(
+            batch_size=16, capacity_per_game=200, min_size_per_game=40, error_buffer=1e4
+        ),
+        distillation=DistillationConfig(weight=0.0),
+    )
+    with pytest.raises(ValueError, match=r"has no critic.*critic-warmup-steps"):
+        learner_of(settings)
+    warmed = dataclasses.replace(settings, actor_critic=ActorCriticConfig(critic_warmup_steps=50))
+    network = learner_of(warmed).network
+    assert torch.equal(network.head.weight, load_expert(expert, GAME).network.head.weight)
+    assert network.critic is not None
