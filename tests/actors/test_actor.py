@@ -342,7 +342,7 @@ def test_steps_and_episodes_and_returns_are_counted():
 def test_returns_that_come_while_others_are_drained_are_kept():
     actor = build_actor(chunk_steps=10)
     actor.collect()
-    returns = actor.drain_returns()
+    returns = actor._finished_returns
     first = actor.drain_returns()
     # Another thread, in the middle of a step, still holds the list it began with.
     returns.append((1.0, 0.5))
