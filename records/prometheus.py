@@ -49,7 +49,7 @@ class Exported:
 
     @property
     def shown_name(self) -> str:
-        """As Prometheus sees it."""
+        """The name under which Prometheus sees a metric."""
         return RAY_PREFIX + self.name
 
 

@@ -127,7 +127,7 @@ class Rates:
         return usage_rates(before.progress, now.progress, now.seconds - before.seconds)
 
     def _time_left(self, now: Look) -> Row:
-        """By the pace of the last minute, since the learner began to update."""
+        """Seconds to the end at the pace of the last minute, since the learner began to update."""
         if self._num_updates is None:
             return {}
         first = self._looks[0].progress.updates

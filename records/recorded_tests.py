@@ -86,7 +86,7 @@ def describe_rules(*, epsilon: float | None, protocol: str | None) -> dict[str, 
 
 
 def read_settings(runs: Sequence[RunRecord]) -> EpochSettings:
-    """By what rules the runs' recorded tests were played, from their configuration."""
+    """Rules by which the runs' recorded tests were played, from their configuration."""
     episodes = _common([number(run.setting("evaluation", "num_episodes")) for run in runs])
     # 0, or nothing in the record of an older version, stands for as many as at the end.
     meanwhile = _common(
@@ -198,7 +198,7 @@ class OverGames:
 
 
 def over_games(tests: Mapping[str, GameTests]) -> dict[str, OverGames | None]:
-    """By RELATIVE_SCORES, of all games together; None for a score that no game has."""
+    """Statistics of RELATIVE_SCORES over all games; None for a score that no game has."""
     found = {}
     for name in RELATIVE_SCORES:
         scores = {game: own.relative[name] for game, own in tests.items() if own.relative[name]}

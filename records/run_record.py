@@ -67,7 +67,7 @@ class RunRecord:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the run's folder."""
         return self.path.name
 
     @property

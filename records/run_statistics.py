@@ -104,12 +104,12 @@ def _mean(games: Sequence[Floats]) -> Floats:
 
 
 def _median(games: Sequence[Floats]) -> Floats:
-    """Of the games' means over runs."""
+    """Median of the games' means over runs."""
     return np.asarray(np.median(_means_of_games(games), axis=-1), np.float64)
 
 
 def _geometric_mean(games: Sequence[Floats]) -> Floats:
-    """Of the games' means over runs; nan where one of them is not positive."""
+    """Geometric mean of the games' means over runs; nan where one of them is not positive."""
     means = _means_of_games(games)
     positive = (means > 0).all(-1)
     logs = np.log(np.where(means > 0, means, 1.0)).mean(-1)

@@ -17,7 +17,7 @@ class ProcessUse:
 
     @classmethod
     def of_this(cls, *, weight_bytes: int = 0) -> ProcessUse:
-        """Of the calling process."""
+        """Usage of the calling process."""
         return cls(time.process_time(), weight_bytes)
 
 
@@ -39,7 +39,7 @@ class RoleUse:
 
     @property
     def weight_bytes(self) -> int:
-        """See ProcessUse."""
+        """Bytes of weights fetched or published, as ProcessUse counts them."""
         return sum(use.weight_bytes for use in self._by_process.values())
 
 

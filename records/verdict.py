@@ -40,7 +40,7 @@ class Verdict:
     """What to change."""
 
     def to_map(self) -> dict[str, Any]:
-        """As it is shown in a run's status."""
+        """The verdict as a run's status shows it."""
         return asdict(self)
 
 

@@ -150,7 +150,7 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
 
 
 def as_text() -> str:
-    """As it stands in the file."""
+    """The dashboard as the text of its file."""
     return json.dumps(build(), indent=1) + "\n"
 
 

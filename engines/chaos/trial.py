@@ -46,7 +46,7 @@ class Victim:
     """If a whole node is to die."""
 
     def __str__(self) -> str:
-        """In words."""
+        """The trial's outcome in one line."""
         if self.node:
             return f"node {self.node[:8]} with {', '.join(p.place for p in self.processes)}"
         if not self.processes:

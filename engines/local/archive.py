@@ -44,7 +44,7 @@ class LocalArchive:
         self.stats()
 
     def stats(self) -> list[ShardStats]:
-        """Of each shard; what they have to say is passed on."""
+        """Statistics of each shard; what their keepers have noted is passed on."""
         stats = [keeper.stats() for keeper in self._keepers]
         for reader, shard in zip(self._readers, stats, strict=True):
             for line in reader.new(shard):

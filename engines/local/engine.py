@@ -161,7 +161,7 @@ class LocalEngine:
                 local.chunk = None
 
     def _learn(self, until: int) -> None:
-        """As many updates as replay has batches for, up to update number `until`."""
+        """Make as many updates as replay has batches for, up to update number `until`."""
         while self._learner.num_updates < until:
             batch = self._replay.sample()
             if batch is None:
@@ -169,7 +169,7 @@ class LocalEngine:
             self._learner.update(self._learner.load_batch(batch))
 
     def progress(self) -> Progress:
-        """See Engine."""
+        """Counts and metrics of this process's roles since the last call."""
         return summarize(
             updates=self._learner.num_updates,
             metrics=self._learner.drain_metrics(),
@@ -205,7 +205,7 @@ class LocalEngine:
         return self._played(game).steps
 
     def scale(self, game: str, wanted: int) -> None:
-        """See Engine; between two rounds, and the same at every time."""
+        """Add or retire actors between two rounds, in a way that does not depend on the time."""
         check_wanted(game, wanted, self._recipe.games)
         ranks = {name: range(len(self._of(name))) for name in self._recipe.games}
         ranks[game] = range(wanted)
@@ -230,15 +230,15 @@ class LocalEngine:
         local.actor.close()
 
     def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
-        """See Engine."""
+        """Set the weight of distillation by the games' gaps to their teachers."""
         self._learner.follow_gaps(gaps)
 
     def snapshot(self) -> WeightSnapshot:
-        """See Engine."""
+        """The learner's acting weights as they are now, in full precision."""
         return take_snapshot(self._learner.network, self._learner.version, half=False)
 
     def state(self) -> dict[str, Any]:
-        """See Engine."""
+        """What a checkpoint keeps of this process's roles."""
         return {
             "learner": self._learner.state(),
             "steps": {game: self._steps(game) for game in self._recipe.games},
@@ -246,13 +246,13 @@ class LocalEngine:
         }
 
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
-        """See Engine."""
+        """Change what all shards keep and give of a game; nothing changes if one refuses."""
         for shard in self._shards:
             shard.check_configure(game, **change)
         return [shard.configure(game, **change) for shard in self._shards][-1]
 
     def close(self) -> None:
-        """See Engine."""
+        """Stop all roles; what replay holds is on disk then, if the run keeps snapshots."""
         for local in self._actors:
             local.actor.close()
         if self._archive is not None:

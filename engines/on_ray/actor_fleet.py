@@ -92,7 +92,7 @@ class ActorFleet:
         self.restarts = 0
         """Actors that took the place of a dead one."""
         self.use = RoleUse()
-        """Of all actors that ever lived."""
+        """Reconnections to Redis, summed over all actors that ever lived."""
         self._lost_by: dict[int, int] = {}
         self._reconnects_by: dict[int, int] = {}
         self._gone = {game: ActorCounts(steps=steps_before.get(game, 0)) for game in recipe.games}
@@ -361,7 +361,7 @@ class ActorFleet:
 
     @property
     def handles(self) -> list[Any]:
-        """Of all processes that are left."""
+        """Handles of all processes that are left."""
         return [actor.handle for actor in (*self._actors, *self._retiring)]
 
     def stop(self) -> None:

@@ -124,7 +124,7 @@ class ShardProcess:
         return self._shard.sample(timeout_s=timeout_s)
 
     def update_priorities(self, *updates: PriorityUpdate) -> None:
-        """See ReplayShard."""
+        """Apply new priorities to transitions that are still there."""
         for update in updates:
             self._shard.update_priorities(update)
 
@@ -134,21 +134,21 @@ class ShardProcess:
         return THIS_PROCESS, replace(stats, cpu_s=time.process_time())
 
     def check_configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
-        """See ReplayShard; ValueError also for a quota that this machine has no memory for."""
+        """Check a change of settings; ValueError also for a quota that this machine has no memory for."""
         if (quota := change.get("quota")) is not None:
             check_memory_for_quota(self._shard, game, quota, available_memory_bytes())
         return self._shard.check_configure(game, **change)
 
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
-        """See ReplayShard."""
+        """Change what this shard keeps and gives of a game."""
         return self._shard.configure(game, **change)
 
     def check_assign(self, slices: dict[str, GameSlice]) -> None:
-        """See ReplayShard."""
+        """Raise ValueError if the shard cannot hold this slice of the games."""
         self._shard.check_assign(slices)
 
     def assign(self, slices: dict[str, GameSlice]) -> None:
-        """See ReplayShard."""
+        """Hold another slice of the games from now on."""
         self._shard.assign(slices)
 
     def save(self) -> bool:
@@ -156,7 +156,7 @@ class ShardProcess:
         return self._keeper is not None and self._keeper.save()
 
     def check_valid(self) -> None:
-        """See ReplayShard."""
+        """Raise if the shard's tables contradict themselves."""
         self._shard.check_valid()
 
 
@@ -247,7 +247,7 @@ class RayTester:
     def start(
         self, snapshot: WeightSnapshot, games: Sequence[str], *, steps: int, num_episodes: int
     ) -> None:
-        """See Tester; tests of older weights that still run go on."""
+        """Begin to test these weights in every game; tests of older weights go on."""
         weights = ray.put(snapshot)
         for game in games:
             self._running.append(
@@ -255,18 +255,18 @@ class RayTester:
             )
 
     def start_teachers(self, games: Sequence[str]) -> None:
-        """See Tester."""
+        """Begin to play the teachers of `games`, each in a process of its own."""
         self._running += [_remote_teacher_test.remote(self._recipe, game) for game in games]
 
     def finished(self) -> list[Test]:
-        """See Tester."""
+        """Tests that have ended since the last call."""
         if not self._running:
             return []
         ready, self._running = ray.wait(self._running, num_returns=len(self._running), timeout=0)
         return self._results_of(ready)
 
     def wait(self) -> list[Test]:
-        """See Tester."""
+        """Wait for all tests under way; each ends by itself, as episodes are bounded."""
         running, self._running = self._running, []
         return self._results_of(running)
 

@@ -166,7 +166,7 @@ class RayEngine:
             self._finished = self._learners.loop_ended(loop) or self._finished
 
     def progress(self) -> Progress:
-        """See Engine; a role that does not answer in time is left out."""
+        """Counts of all roles; one that does not answer in time is left out."""
         self._check_ray()
         metrics = self._learners.look()
         faults = {}
@@ -212,7 +212,7 @@ class RayEngine:
         )
 
     def scale(self, game: str, wanted: int) -> None:
-        """See Engine; also if this machine has no memory for so many more."""
+        """Start or retire actors; ValueError also if this machine has no memory for so many more."""
         check_wanted(game, wanted, self._recipe.games)
         if not self._placement.counts_cpus:
             num_more = wanted - self._actors.wanted(game)
@@ -231,15 +231,15 @@ class RayEngine:
             self._fleet.assign(self._actors_counted_on())
 
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
-        """See Engine."""
+        """Change what all shards keep and give of a game; nothing changes if one refuses."""
         return self._fleet.configure(game, **change)
 
     def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
-        """See Engine."""
+        """Set the weight of distillation by the games' gaps to their teachers."""
         self._learners.follow_gaps(gaps)
 
     def snapshot(self) -> WeightSnapshot:
-        """See Engine; the newest published weights, in half precision, once Ray has died."""
+        """The learner's weights; once Ray has died, the newest published ones, in half precision."""
         return self._learners.snapshot() if self._is_ray_up() else self._published()
 
     def _published(self) -> WeightSnapshot:
@@ -253,7 +253,7 @@ class RayEngine:
         return snapshot
 
     def state(self) -> dict[str, Any]:
-        """See Engine; also what a learner that dies is restarted from."""
+        """The state for a checkpoint, from which a learner that dies is restarted, too."""
         return {
             "learner": (self._learners.state() if self._is_ray_up() else self._learners.last_state),
             "steps": {game: self._actors.steps(game) for game in self._recipe.games},

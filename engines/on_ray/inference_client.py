@@ -47,7 +47,7 @@ class RayInference:
         """The server does that."""
 
     def begin(self, observations: NDArray[np.uint8]) -> None:
-        """See Inference; Ray has copied the observations when this returns."""
+        """Send the observations; Ray has copied them when this returns."""
         self._observations = observations
         self._send()
 
@@ -56,7 +56,7 @@ class RayInference:
         self._reply = infer.remote(self._observations, self._game_index)
 
     def finish(self) -> NDArray[np.float32]:
-        """See Inference; ended by the server's answer, or that of its successor.
+        """Wait for the logits from the server, or from its successor if it dies meanwhile.
 
         Raises:
             RuntimeError: nothing was answered for too long.

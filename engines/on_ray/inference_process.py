@@ -50,7 +50,7 @@ class InferenceProcess:
         threading.Thread(target=self._server.run, name="inference", daemon=True).start()
 
     def infer(self, observations: NDArray[np.uint8], game_index: int) -> Inferred:
-        """See InferenceServer."""
+        """Compute the logits of one actor's observations, in a batch with those of others."""
         return self._server.infer(observations, game_index, timeout_s=INFERENCE_PATIENCE_S)
 
     def report(self) -> InferenceReport:

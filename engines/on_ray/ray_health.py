@@ -30,7 +30,7 @@ class RayHealth:
     """Whether the processes of Ray that a run depends on are alive."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Of the Ray that this process is connected to; `clock`: seconds."""
+        """Watch the Ray that this process is connected to; `clock` gives seconds."""
         self._clock = clock
         host, _, port = str(_ray.get_runtime_context().gcs_address).rpartition(":")
         self._control_store = (host.strip("[]"), int(port))

@@ -80,7 +80,7 @@ def free_cpus() -> dict[str, float]:
 
 
 def near(node: str) -> NodeAffinitySchedulingStrategy:
-    """On this node if it has room, else on any other one, instead of waiting for room there."""
+    """Place a process on a node if that has room, else on any other one instead of waiting."""
     return NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
 
 

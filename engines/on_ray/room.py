@@ -32,7 +32,7 @@ class Room:
     gpus: int = 0
 
     def __str__(self) -> str:
-        """In words."""
+        """The shortage in one line."""
         cpus = f"{self.cpus} CPU{'' if self.cpus == 1 else 's'}"
         return f"{cpus} and {self.gpus} GPU{'' if self.gpus == 1 else 's'}" if self.gpus else cpus
 

@@ -102,7 +102,7 @@ class ShardFleet:
 
     @property
     def handles(self) -> list[Any]:
-        """Of all processes, in order."""
+        """Handles of all processes, in the order of the shards."""
         return [shard.handle for shard in self.shards]
 
     def look(self) -> list[ShardStats]:
@@ -147,7 +147,7 @@ class ShardFleet:
         self._deaths.count("a replay shard died")
 
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
-        """See Engine."""
+        """Change what all shards keep and give of a game; nothing changes if one refuses."""
         # All must agree before the first one changes anything.
         self._ask_all("check_configure", game, **change)
         settings: GameSettings = self._ask_all("configure", game, **change)[-1]

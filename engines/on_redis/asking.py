@@ -36,7 +36,7 @@ class GameActors:
         return self.live + self.waiting == self.wanted
 
     def __str__(self) -> str:
-        """In words."""
+        """The numbers of actors in one line."""
         text = f"{self.live} of {self.wanted} actors play"
         return f"{text}, {self.waiting} are waiting for room" if self.waiting else text
 

@@ -51,7 +51,7 @@ class RedisWeightSource:
             return self._newest if self._has_newer(newer_than) else None
 
     def counters(self) -> dict[str, int]:
-        """See RedisBus.counters."""
+        """The bus's counters of reconnections and bytes."""
         return self._bus.counters()
 
     def close(self, timeout_s: float = 10.0) -> None:
@@ -147,7 +147,7 @@ class RedisWeightSink:
             return self._overtaken
 
     def counters(self) -> dict[str, int]:
-        """See RedisBus.counters, and how often lost weights were written again."""
+        """The bus's counters, and how often lost weights were written again."""
         return self._bus.counters() | {"redis_rewrites": self._num_rewrites}
 
     def close(self, timeout_s: float = 5.0) -> None:

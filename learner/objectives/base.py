@@ -24,7 +24,7 @@ from learner.batch import DeviceBatch
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveResult:
-    """Of one batch."""
+    """Loss, priorities and metrics of one batch."""
 
     loss: Tensor
     """Scalar with a gradient: the mean over the batch."""

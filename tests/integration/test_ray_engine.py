@@ -193,7 +193,7 @@ def test_nothing_is_lost_doubled_reordered_or_mixed_up(config, server, request, 
     assert stored >= config.num_steps - config.replay.error_buffer
     assert progress.updates == config.num_updates
     assert not any(progress.faults.values())
-    assert progress.overwritten_unsampled == 0
+    assert progress.replay.counts.overwritten_unsampled == 0
     assert newest_of(streams) > (0, config.num_updates // 2), "new weights do not reach the actors"
     assert incarnations(np.concatenate([s.versions for s in streams.values()])) == {0}
     for batch in batches:

@@ -102,7 +102,7 @@ def _is_finished(seen: Seen) -> bool:
 
 
 def _num_updates(config: Mapping[str, Any]) -> float | None:
-    """Of the whole run; as recipes.config.RunConfig.num_updates."""
+    """Updates of the whole run, as recipes.config.RunConfig.num_updates has it."""
     replay = config.get("replay")
     steps = number(config.get("num_steps"))
     if not isinstance(replay, Mapping) or steps is None:
@@ -133,7 +133,7 @@ def _figures(seen: Seen, state: str) -> dict[str, float]:
 
 
 def _frames_per_step(looks: Sequence[Row]) -> float | None:
-    """As measured in the newest look with any; a mean where the games of a run differ."""
+    """Frames per step, measured in the newest look with any; a mean where games differ."""
     for row in reversed(looks):
         steps, frames = row.get("steps_per_second"), row.get("frames_per_second")
         if steps and frames:
@@ -167,7 +167,7 @@ def _game(game: str, seen: Seen, state: str) -> dict[str, Any]:
 
 
 def _actors(game: str, seen: Seen) -> dict[str, Any]:
-    """As the launcher says, else as of the last look."""
+    """Actors of each game as the launcher says, else as in the last look."""
     actors: dict[str, Any] = {}
     keys = {"live": "actors", "wanted": "actors_wanted", "waiting": "actors_pending"}
     for name, key in keys.items():
@@ -178,7 +178,7 @@ def _actors(game: str, seen: Seen) -> dict[str, Any]:
 
 
 def _last_test(game: str, seen: Seen, state: str) -> dict[str, float | None] | None:
-    """Of the student; of a run that has ended, as its summary says."""
+    """The student's last test; for a run that has ended, the one in its summary."""
     summary = _dig(seen.summary, "games", game) if state in ("ended", "stopped") else None
     if number(_dig(summary, "student", "mean")) is not None:
         figures = {**_dig(summary, "student"), "agreement": _dig(summary, "agreement")}
