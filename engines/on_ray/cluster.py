@@ -134,7 +134,7 @@ class ShardProcess:
         return THIS_PROCESS, replace(stats, cpu_s=time.process_time())
 
     def check_configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
-        """Check a change of settings; ValueError also for a quota that this machine has no memory for."""
+        """Check a change; ValueError also for a quota that this machine has no memory for."""
         if (quota := change.get("quota")) is not None:
             check_memory_for_quota(self._shard, game, quota, available_memory_bytes())
         return self._shard.check_configure(game, **change)

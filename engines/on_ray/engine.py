@@ -212,7 +212,7 @@ class RayEngine:
         )
 
     def scale(self, game: str, wanted: int) -> None:
-        """Start or retire actors; ValueError also if this machine has no memory for so many more."""
+        """Start or retire actors; ValueError also if memory is too short for so many more."""
         check_wanted(game, wanted, self._recipe.games)
         if not self._placement.counts_cpus:
             num_more = wanted - self._actors.wanted(game)
@@ -239,7 +239,7 @@ class RayEngine:
         self._learners.follow_gaps(gaps)
 
     def snapshot(self) -> WeightSnapshot:
-        """The learner's weights; once Ray has died, the newest published ones, in half precision."""
+        """The learner's weights; once Ray has died, the newest published, in half precision."""
         return self._learners.snapshot() if self._is_ray_up() else self._published()
 
     def _published(self) -> WeightSnapshot:

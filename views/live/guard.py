@@ -60,7 +60,7 @@ class Guard:
         self.check_names(request.headers, is_page=request.path == "/")
 
     def check_names(self, headers: MultiMapping[str], *, is_page: bool = False) -> None:
-        """Check what `check_read` does, but let a followed link to the page itself pass: it is no attack."""
+        """Check as `check_read` does, but let a followed link to the page itself pass."""
         host = headers.get("Host", "")
         if _name(f"//{host}") not in self._hosts:
             raise web.HTTPForbidden(text="this page answers to the names of its own host only")
