@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 """Test a run's student or an expert: whole episodes, raw scores.
 
-python launch/evaluate.py runs/latest --episodes 30
-python launch/evaluate.py runs/latest --test-steps 125000     as in the paper
-python launch/evaluate.py runs/latest --recorded              the paper's statistics, nothing played
-python launch/evaluate.py runs/seed1 runs/seed2 --recorded    the same over seeds, with intervals
-python launch/evaluate.py pong --episodes 30 --json
-python launch/evaluate.py path/to/GAME.safetensors --protocol modern
+    python launch/evaluate.py runs/latest --episodes 30
+    python launch/evaluate.py runs/latest --test-steps 125000     as in the paper
+    python launch/evaluate.py runs/latest --recorded              the paper's statistics, nothing played
+    python launch/evaluate.py runs/seed1 runs/seed2 --recorded    the same over seeds, with intervals
+    python launch/evaluate.py pong --episodes 30 --json
+    python launch/evaluate.py path/to/GAME.safetensors --protocol modern
+
+Scores are raw, as the game counts them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 #!/usr/bin/env python
 """Export a student: as weights, as a PyTorch program, as ONNX; with a card on how to use it.
 
-python launch/export.py runs/latest --out exported
-python launch/export.py runs/latest --format onnx torch-export --out exported
+    python launch/export.py runs/latest --out exported
+    python launch/export.py runs/latest --format onnx torch-export --out exported
+
+The card says what goes in, what comes out, and how well it plays.
 """
 
 from __future__ import annotations

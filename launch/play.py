@@ -1,9 +1,11 @@
 #!/usr/bin/env python
 """Play one game with a student and its teacher side by side, as a film or in the terminal.
 
-python launch/play.py runs/latest --game pong                   writes pong.webp
-python launch/play.py runs/latest --game pong --out pong.mp4    where ffmpeg is installed
-python launch/play.py path/to/student --game pong --watch
+    python launch/play.py runs/latest --game pong                   writes pong.webp
+    python launch/play.py runs/latest --game pong --out pong.mp4    where ffmpeg is installed
+    python launch/play.py path/to/student --game pong --watch
+
+Both start the same game; Ctrl-C ends it.
 """
 
 from __future__ import annotations

@@ -150,10 +150,24 @@ def short_help(groups: Sequence[Group], *, prog: str, doc: str | None) -> str:
     """Help with a line for each option: its name, the value in force, the start of its meaning."""
     width = max(100, min(shutil.get_terminal_size().columns, 160))
     lines = [*_head(prog, doc), "Options, with the values in force (-H says more of each):"]
+    unused = _of_other_objectives(groups)
     for group in groups:
-        lines.append(f"{group.name}: {group.meaning}" if group.name else "")
-        lines += [_short(setting, width) for setting in group.settings]
+        if group.name not in unused:
+            lines.append(f"{group.name}: {group.meaning}" if group.name else "")
+            lines += [_short(setting, width) for setting in group.settings]
+    if unused:
+        lines.append(f"Left out, as other objectives use them: {', '.join(unused)} (-H has them).")
     return "\n".join(lines)
+
+
+def _of_other_objectives(groups: Sequence[Group]) -> list[str]:
+    """Names of groups that learning from teachers alone, or from rewards alone, does not read."""
+    settings = [setting for group in groups for setting in group.settings]
+    objective = next((setting for setting in settings if setting.name == "objective"), None)
+    if objective is None or objective.value not in ("mimic", "dqn"):
+        return []
+    others = set(objective.kind.split(" | ")) - {objective.value}
+    return [group.name for group in groups if group.name in others]
 
 
 def long_help(groups: Sequence[Group], *, prog: str, doc: str | None) -> str:

@@ -176,16 +176,14 @@ def _load_config(command: Command, options: tuple[str, ...]) -> RunConfig:
 
 
 def _transfer_settings(options: Sequence[str]) -> list[str]:
-    """The setting that `--from` of launch/transfer.py stands for; none begins with random weights.
+    """The options with the setting that `--from` of launch/transfer.py stands for.
 
     Raises:
         ValueError: it is missing.
     """
-    words = list(options)
-    if "--from" not in words:
+    words = ["--start-from" if word == "--from" else word for word in options]
+    if "--start-from" not in words:
         raise ValueError("from is missing: name a run, a student or an expert, or none")
-    at = words.index("--from")
-    words[at : at + 2] = [] if words[at + 1] == "none" else ["--start-from", words[at + 1]]
     return words
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -481,9 +482,12 @@ def test_a_run_that_cannot_begin_is_one_line(tmp_path):
 
 def test_the_control_store_of_a_ray_of_its_own_keeps_few_records_of_calls(monkeypatch):
     # With Ray's 100,000 its memory grows for hours; a soak found it.
-    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.delenv("RAY_task_events_max_num_task_in_gcs", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", os.environ.get("RAY_TMPDIR", ""))
     seen = []
     monkeypatch.setattr(ray, "init", lambda **options: seen.append(dict(os.environ)))
     monkeypatch.setattr(ray_session, "num_roles", lambda recipe: 1)
-    ray_session._connect(None)
+    monkeypatch.setattr(ray_session, "check_memory_for_actors", lambda *numbers: None)
+    recipe = types.SimpleNamespace(num_actors={})
+    ray_session._start_own_ray(recipe)
     assert seen[0]["RAY_task_events_max_num_task_in_gcs"] == "1000"

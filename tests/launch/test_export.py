@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -195,7 +196,8 @@ def test_the_card_for_people_says_the_same(exported):
 
 
 def test_a_student_without_its_run_says_what_is_not_known(run, tmp_path):
-    main([str(run.student), "--out", str(tmp_path / "out")])
+    shutil.copytree(run.student, tmp_path / "student")
+    main([str(tmp_path / "student"), "--out", str(tmp_path / "out")])
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert (card["scores"], card["protocol"], card["training"]) == (None, None, None)
     assert card["licence"] == "not stated"

@@ -469,7 +469,7 @@ def test_settings_of_partitions_reach_the_sampler():
 
 
 def test_partitions_by_the_value_of_a_teacher_that_is_not_there_are_refused():
-    spec = replace(make_spec(game="boxing"), num_teacher_actions=0)
+    spec = make_spec(game="boxing", num_teacher_actions=0)
     with pytest.raises(ValueError, match="teacher's values, but boxing has no teacher"):
         build_sampler(ReplayConfig(sampler="hierarchical"), spec)
 
