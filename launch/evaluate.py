@@ -2,9 +2,9 @@
 """Test a run's student or an expert: whole episodes, raw scores.
 
     python launch/evaluate.py runs/latest --episodes 30
-    python launch/evaluate.py runs/latest --test-steps 125000     as in the paper
-    python launch/evaluate.py runs/latest --recorded              the paper's statistics, nothing played
-    python launch/evaluate.py runs/seed1 runs/seed2 --recorded    the same over seeds, with intervals
+    python launch/evaluate.py runs/latest --test-steps 125000    as in the paper
+    python launch/evaluate.py runs/latest --recorded             recorded tests, as in the paper
+    python launch/evaluate.py runs/seed1 runs/seed2 --recorded   the same over seeds
     python launch/evaluate.py pong --episodes 30 --json
     python launch/evaluate.py path/to/GAME.safetensors --protocol modern
 
