@@ -203,3 +203,14 @@ def _stream(table: TableDump, number: int) -> Stream:
     assert steps.tolist() == list(range(len(steps))), "steps are lost, doubled or out of order"
     columns = {name: column[rows] for name, column in table.columns.items()}
     return Stream(columns, table.versions[rows], read_tags(columns["frames"]))
+
+
+def without_start(notes):
+    """What a run has said besides how far its start had come, which depends on the machine."""
+    starting = (
+        "still to come",
+        "all processes of the run are up",
+        "not up after",
+        "has not come up",
+    )
+    return [line for line in notes if not any(words in line for words in starting)]
