@@ -92,6 +92,7 @@ class Actor:
         start_step: int = 0,
         extra_columns: tuple[str, ...] = (),
         draws_actions: bool = False,
+        stores_labels: bool = False,
     ) -> None:
         """Reset the environments; nothing is played yet.
 
@@ -112,6 +113,8 @@ class Actor:
             extra_columns: optional columns of replay/columns.py that go into the chunks.
             draws_actions: draw from the softmax of the logits, with exploration folded in, instead
                 of playing the best action.
+            stores_labels: leave room for labels also without a teacher, since other games of the
+                run have some; they are zeros here.
 
         Raises:
             ValueError: the teacher is to act, and there is none.
@@ -142,7 +145,7 @@ class Actor:
             EntryShape(
                 frame_shape=env.spec.frame_shape,
                 num_actions=env.spec.num_actions,
-                num_teacher_actions=env.spec.num_actions if teacher else 0,
+                num_teacher_actions=env.spec.num_actions if teacher or stores_labels else 0,
                 num_teacher_features=teacher.num_features if teacher and store_features else 0,
                 extra_columns=extra_columns,
             ),

@@ -236,7 +236,9 @@ class Supervisor:
         for steps in sorted(self._config.checkpoint.keep_at_steps):
             folder = self._run_dir.student_at(steps)
             if steps <= progress.steps and not folder.exists():
-                keep_student(self._recipe, folder, self._engine.snapshot())
+                snapshot = self._engine.snapshot()
+                with self._writing.attempt("a student that is kept for good"):
+                    keep_student(self._recipe, folder, snapshot)
 
     def _start_test(self, snapshot: WeightSnapshot, num_episodes: int) -> None:
         self._tested[snapshot.version.updates] = snapshot

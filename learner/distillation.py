@@ -136,11 +136,11 @@ class TeacherWeights:
         return torch.tensor(rows, device=self._device)
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: updates and gaps."""
+        """What a checkpoint keeps, updates and gaps; on the device, where replicas exchange it."""
         gaps = [gap for row in self._gaps.values() for gap in row]
         return {
-            "num_updates": torch.tensor(self.num_updates),
-            "gaps": torch.tensor(gaps, dtype=torch.float64),
+            "num_updates": torch.tensor(self.num_updates, device=self._device),
+            "gaps": torch.tensor(gaps, dtype=torch.float64, device=self._device),
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

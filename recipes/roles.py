@@ -108,6 +108,7 @@ def build_actor(
         store_features=recipe.needs.features,
         extra_columns=recipe.needs.extra_columns,
         draws_actions=recipe.needs.draws_actions,
+        stores_labels=recipe.needs.labels,
         priority_rule=recipe.build_priority_rule(game),
         epsilons=exploration_rates(config, rank, num_ranks),
         life_loss_ends_return=get_protocol(config.protocol).life_loss_ends_return,

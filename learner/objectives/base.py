@@ -1,7 +1,7 @@
 """What is learned: an objective turns a batch into a loss, priorities and metrics.
 
-Two so far, over the same data, actors and replay: Actor-Mimic distils teachers into the student,
-n-step double DQN learns from rewards (experts, transfer, baselines).
+Four, over the same actors and replay: Actor-Mimic distils teachers, n-step double DQN learns from
+rewards, joint from both on one head, and actor-critic from rewards with teachers kickstarting.
 
 Shape suffixes:
     B  transitions in the batch, all games mixed, ordered by game
