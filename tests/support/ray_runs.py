@@ -207,10 +207,5 @@ def _stream(table: TableDump, number: int) -> Stream:
 
 def without_start(notes):
     """What a run has said besides how far its start had come, which depends on the machine."""
-    starting = (
-        "still to come",
-        "all processes of the run are up",
-        "not up after",
-        "has not come up",
-    )
+    starting = (" actors started", "all processes of the run are up", "not come up")
     return [line for line in notes if not any(words in line for words in starting)]
