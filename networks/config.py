@@ -19,6 +19,7 @@ TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "nature_valid": "nature as most other libraries pad it; for their teachers",
         "nature_same": "nature as Dopamine pads it; for its teachers",
         "nature_quarter_norm": "nature_quarter with a layer normalisation before every ReLU",
+        "minatar_norm": "minatar with a layer normalisation before every ReLU",
     }
 )
 """What each torso is, by its name; networks/torso.py builds them."""
@@ -62,9 +63,9 @@ class NetworkConfig:
 def check_torso_fits(config: NetworkConfig, spec: GameSpec) -> None:
     """Raises ValueError for the torso of small frames with a game of large ones."""
     _, height, width = spec.frame_shape
-    if config.torso == "minatar" and max(height, width) > _MAX_MINATAR_SIDE:
+    if config.torso.startswith("minatar") and max(height, width) > _MAX_MINATAR_SIDE:
         raise ValueError(
-            f"network.torso minatar is for 10x10 frames, but those of {spec.name} are "
+            f"network.torso {config.torso} is for 10x10 frames, but those of {spec.name} are "
             f"{height}x{width}; use nature"
         )
 

@@ -257,6 +257,11 @@ def _nature_quarter_norm(observation_shape: ObservationShape) -> Torso:
     )
 
 
+def _minatar_norm(observation_shape: ObservationShape) -> Torso:
+    """`minatar` with a layer normalisation before every ReLU, as in `nature_quarter_norm`."""
+    return _build_plain(observation_shape, [_Convolution(16, 3)], [128], normalized=True)
+
+
 class _ResidualBlock(nn.Module):
     """relu, conv 3x3, relu, conv 3x3, plus the input."""
 
@@ -303,6 +308,7 @@ TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
     "nature_valid": _nature_valid,
     "nature_same": _nature_same,
     "nature_quarter_norm": _nature_quarter_norm,
+    "minatar_norm": _minatar_norm,
 }
 """Every torso by the name used in configurations and on teachers' cards."""
 

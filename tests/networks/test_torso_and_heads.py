@@ -54,6 +54,12 @@ def test_q_network_for_18_actions_has_the_published_number_of_parameters(
     assert network.num_features == num_features
 
 
+def test_normalized_minatar_torso_has_two_numbers_more_for_each_map_and_feature() -> None:
+    plain, normalized = (build_torso(name, (4, 10, 10)) for name in ("minatar", "minatar_norm"))
+    assert num_parameters(normalized) == num_parameters(plain) + 2 * (16 + 128)
+    assert normalized(random_observations(3, (4, 10, 10))).shape == (3, 128)
+
+
 def test_minatar_torso_has_one_convolution_and_128_features() -> None:
     torso = build_torso("minatar", (10, 10, 10))
     assert torso.num_features == 128
