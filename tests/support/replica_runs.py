@@ -109,6 +109,10 @@ def _concatenate(parts: Sequence[Any], order: NDArray[np.int64]) -> Any:
         column = [getattr(part, item.name) for part in parts]
         if isinstance(column[0], np.ndarray):
             values[item.name] = np.concatenate(column)[order]
+        elif item.name == "columns":
+            values[item.name] = {
+                name: np.concatenate([part[name] for part in column])[order] for name in column[0]
+            }
         elif isinstance(column[0], ItemKeys | Successors):
             values[item.name] = _concatenate(column, order)
         else:
@@ -188,4 +192,4 @@ def learn_whole(case: Case, updates: Sequence[Sequence[SampleBatch]]) -> dict[st
 
 
 def _size_of(parts: Sequence[SampleBatch]) -> int:
-    return sum(len(part.actions) for part in parts)
+    return sum(len(part.game_index) for part in parts)

@@ -180,7 +180,7 @@ class Page:
         self._source.connect()
         if (bus := self._source.bus) is None:
             raise ValueError("the run is not going on, so it has no actors to change")
-        importlib.import_module("launch.scale").ask(bus, wanted)
+        importlib.import_module("engines.on_redis.asking").ask(bus, wanted)
 
     async def _shut_down(self, _: web.Application) -> None:
         self._feed.stop()
