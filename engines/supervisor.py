@@ -142,7 +142,7 @@ class Supervisor:
             self._display.note("the run has reached its end; playing the last test")
             self._start_test(snapshot, self._config.evaluation.num_episodes)
             self._take(self._tester.wait())
-            self._results |= self._keeper.conclude()
+            self._conclude()
         except KeyboardInterrupt:
             self._write_summary()
             self._display.note(f"interrupted; what was reached is in {self._run_dir.path}")
@@ -151,6 +151,16 @@ class Supervisor:
             self._control.show("ended", self._progress)
             self._engine.close()
         return self._write_summary()
+
+    def _conclude(self) -> None:
+        """Finish what is kept; a full disk or a damaged file costs its scores, never the summary."""
+        try:
+            self._results |= self._keeper.conclude()
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            self._display.warn(
+                f"the kept weights could not be tested as they lie on disk: {reason}"
+            )
 
     def _carry(self) -> WeightSnapshot:
         """Go on to the end and save; whatever ends it, what was learned is saved before."""

@@ -27,6 +27,11 @@ def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
     config = build_config(invocation, prog=prog, doc=__doc__)
     if len(config.games) != 1:
         raise ValueError(f"transfer.py trains on one game, got {' '.join(config.games)}")
+    if config.objective != "dqn":
+        raise ValueError(
+            f"transfer.py trains by objective dqn, not {config.objective}; use launch/multitask.py "
+            f"--objective {config.objective} --start-from"
+        )
     if not config.start_from:
         raise ValueError(
             "name what the network begins with: --from RUN, STUDENT or EXPERT, or --from none"

@@ -7,6 +7,7 @@ import signals
 import torch
 from runs import read_summary
 
+from engines.keeping import BestExpert
 from launch.experts import main
 from records.run_dir import RunDir
 from records.summary import Summary
@@ -106,6 +107,19 @@ def test_a_folder_of_an_earlier_version_is_refused_in_one_line(options, tmp_path
     RunDir.create(tmp_path / "old", preset="experts", config_text="games: [pong]\n", seed=1)
     with pytest.raises(ValueError, match="written by an earlier version"):
         main(["--resume", "old", *options])
+
+
+def test_an_expert_that_is_gone_at_the_end_costs_no_summary(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(BestExpert, "keep_tested", lambda *_, **__: None)
+    with pytest.raises(ValueError, match="safetensors"):
+        main([*options, "--run-dir", "run"])
+    assert read_summary(tmp_path / "run" / GAMES[0])["updates"] == 75
+
+
+def test_experts_by_another_objective_are_refused(options, tmp_path):
+    with pytest.raises(ValueError, match="experts learn from rewards alone"):
+        main([*options, "--objective", "mimic", "--run-dir", "run"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mistake_in_the_last_game_is_told_before_anything_is_written(options, tmp_path):

@@ -119,6 +119,20 @@ def test_what_an_actor_sends_fits_into_its_shard(multitask, experts):
         assert shard.sample() is not None
 
 
+@pytest.mark.parametrize("objective", ["joint", "actor_critic"])
+def test_an_actor_of_a_game_without_a_teacher_sends_what_a_run_with_teachers_stores(
+    multitask, teachers, objective
+):
+    """Beside a game that has one, its labels are there and count for nothing."""
+    recipe = changed(Recipe(multitask), objective=objective, teachers=(teachers[0],))
+    shard = build_shard(recipe)
+    for serial, game in enumerate(recipe.games):
+        actor = actor_of(recipe, game, serial=serial)
+        for _ in range(20):
+            assert shard.add(actor.collect())
+    shard.check_valid()
+
+
 def test_no_two_actors_of_a_run_play_the_same(multitask):
     recipe = Recipe(multitask)
     frames = {
