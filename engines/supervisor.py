@@ -153,14 +153,12 @@ class Supervisor:
         return self._write_summary()
 
     def _conclude(self) -> None:
-        """Finish what is kept; a full disk or a damaged file costs its scores, never the summary."""
+        """Finish what is kept; a full disk or a damaged file never costs the summary."""
         try:
             self._results |= self._keeper.conclude()
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            self._display.warn(
-                f"the kept weights could not be tested as they lie on disk: {reason}"
-            )
+            self._display.warn(f"the weights on disk could not be tested: {reason}")
 
     def _carry(self) -> WeightSnapshot:
         """Go on to the end and save; whatever ends it, what was learned is saved before."""

@@ -29,13 +29,13 @@ def main(argv: Sequence[str], *, prog: str = "experts.py") -> None:
     """Train every game to its end, one after the other."""
     invocation = parse_invocation(argv, default_preset="experts")
     config = build_config(invocation, prog=prog, doc=__doc__).with_absolute_paths()
+    if invocation.resumed is not None:
+        _check_layout(invocation.resumed)
     if config.objective != "dqn":
         raise ValueError(
             f"experts learn from rewards alone, not by objective {config.objective}; use "
             f"launch/multitask.py --objective {config.objective}"
         )
-    if invocation.resumed is not None:
-        _check_layout(invocation.resumed)
     # Not above, here and below: it brings torch, and help is shown without.
     from engines.carrying import check_order
 

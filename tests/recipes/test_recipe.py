@@ -124,7 +124,8 @@ def test_an_actor_of_a_game_without_a_teacher_sends_what_a_run_with_teachers_sto
     multitask, teachers, objective
 ):
     """Beside a game that has one, its labels are there and count for nothing."""
-    recipe = changed(Recipe(multitask), objective=objective, teachers=(teachers[0],))
+    replay = dataclasses.replace(REPLAY, batch_size=16)
+    recipe = changed(Recipe(multitask), objective=objective, teachers=(teachers[0],), replay=replay)
     shard = build_shard(recipe)
     for serial, game in enumerate(recipe.games):
         actor = actor_of(recipe, game, serial=serial)
