@@ -554,6 +554,9 @@ def test_every_key_that_is_written_is_documented_and_every_documented_key_is_wri
     snapshots = SnapshotStats(age_s=3.0)
     # With an inference server or a GPU there is more to tell.
     served = {"inference_batch": 16.0, "gpu/memory_bytes": 1.0, "gpu/busy": 0.5}
+    # The metrics that tests/learner/objectives/test_actor_critic.py sees of that objective.
+    names = ("policy_gradient_loss", "entropy", "value_loss", "v_trace_clipped", "teacher_distance")
+    served |= dict.fromkeys(names, 1.0)
     recorder.record(
         look(
             1,
