@@ -149,11 +149,7 @@ class _Joint:
     """n-step double DQN and distillation on the same Q-values."""
 
     def needs(self, config: RunConfig) -> Needs:
-        if config.mimic.feature_weight > 0:
-            raise ValueError(
-                "mimic.feature_weight regresses teachers' features only with objective mimic; "
-                "leave it at 0"
-            )
+        _refuse_features(config)
         if config.mimic.divergence == "expected_entropy":
             raise ValueError(
                 "mimic.divergence expected_entropy makes rewards of what a policy draws, and "
@@ -191,11 +187,7 @@ class _ActorCritic:
                 "network.dueling is for Q-values, and objective actor_critic has a critic of its "
                 "own; use --network.dueling False"
             )
-        if config.mimic.feature_weight > 0:
-            raise ValueError(
-                "mimic.feature_weight regresses teachers' features only with objective mimic; "
-                "leave it at 0"
-            )
+        _refuse_features(config)
         if config.actor.exploration == "ladder":
             raise ValueError(
                 "actor.exploration ladder is for epsilon-greedy acting, and objective actor_critic "
@@ -246,6 +238,15 @@ OBJECTIVES: Mapping[str, ObjectiveKind] = {
     "actor_critic": _ActorCritic(),
 }
 """The table, by the value of `objective` in the configuration."""
+
+
+def _refuse_features(config: RunConfig) -> None:
+    """Raise ValueError for feature regression, which distillation beside rewards does not have."""
+    if config.mimic.feature_weight > 0:
+        raise ValueError(
+            "mimic.feature_weight regresses teachers' features only with objective mimic; "
+            "leave it at 0"
+        )
 
 
 def _in_order(games: Sequence[str], values: Mapping[str, float]) -> list[float]:

@@ -351,7 +351,7 @@ class ActorFleet:
 
     @property
     def redis_reconnects(self) -> int:
-        """Of all actors that ever lived."""
+        """Reconnections to Redis, summed over all actors that ever lived."""
         return sum(self._reconnects_by.values())
 
     @property
