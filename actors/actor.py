@@ -28,8 +28,8 @@ from replay.columns import EntryShape
 from replay.types import Chunk
 from teachers.expert import Expert
 
+# Keeps the generator that explores apart from others that start from the run's seed.
 _EXPLORATION = 3
-"""Keeps the generator that explores apart from others that start from the run's seed."""
 
 
 @dataclass(slots=True)
@@ -40,22 +40,22 @@ class ActorCounts:
     field, and every whole number appears in a run's metrics under the name it has here.
     """
 
+    # Steps played, all environments together.
     steps: int = 0
-    """Steps played, all environments together."""
+    # Games ended, really or by truncation.
     episodes: int = 0
-    """Games ended, really or by truncation."""
+    # Chunks that replay took.
     chunks: int = 0
-    """Chunks that replay took."""
+    # Time in the environments.
     stepping_s: float = 0.0
-    """Time in the environments."""
+    # Time in networks, the teacher's and the student's, or until a server has answered.
     network_s: float = 0.0
-    """Time in networks, the teacher's and the student's, or until a server has answered."""
+    # Time until replay took a chunk, sending it included; only of `run`.
     waiting_s: float = 0.0
-    """Time until replay took a chunk, sending it included; only of `run`."""
+    # Time that the actor has been at it, until the end of the last piece of the times above; so
+    # that they are shares of it. It stays the last field: a copy that is made while the actor plays
+    # reads the fields in their order, and must not find less time than its parts.
     elapsed_s: float = 0.0
-    """Time that the actor has been at it, until the end of the last piece of the times above; so
-    that they are shares of it. It stays the last field: a copy that is made while the actor plays
-    reads the fields in their order, and must not find less time than its parts."""
 
 
 class _EpisodeReturns:

@@ -27,16 +27,16 @@ from teachers.targets import mimic_distance
 class EvaluationResult:
     """Scores of one network in one game, and how it compares with the teacher."""
 
+    # Raw score of each episode.
     returns: tuple[float, ...]
-    """Raw score of each episode."""
+    # Steps played, all episodes together.
     steps: int
-    """Steps played, all episodes together."""
+    # Share of states in which network and teacher prefer the same legal action.
     agreement: float | None
-    """Share of states in which network and teacher prefer the same legal action."""
+    # Mean KL divergence in nats from the teacher's softened policy to the network's.
     kl: float | None
-    """Mean KL divergence in nats from the teacher's softened policy to the network's."""
+    # False where no episode came to its end, so that `returns` are of unfinished ones.
     finished: bool = True
-    """False where no episode came to its end, so that `returns` are of unfinished ones."""
 
     @property
     def mean(self) -> float:

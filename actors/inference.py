@@ -77,10 +77,10 @@ class OwnInference:
 class Inferred:
     """The server's answer to one request."""
 
+    # [N, A]
     logits: NDArray[np.float32]
-    """[N, A]"""
+    # Version of the weights that gave them.
     version: WeightsVersion | None
-    """Version of the weights that gave them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,10 @@ def annealed(epsilons: NDArray[np.float32], *, step: int, anneal_steps: int) -> 
 class Drawn:
     """Actions that were drawn, and how likely each of them was."""
 
+    # [N] Joint action ids.
     actions: NDArray[np.int64]
-    """[N] Joint action ids."""
+    # [N] Exact probability with which the behaviour, exploration included, takes the action.
     probabilities: NDArray[np.float32]
-    """[N] Exact probability with which the behaviour, exploration included, takes the action."""
 
 
 class Behaviour(Protocol):

@@ -21,8 +21,8 @@ from teachers.targets import DistanceKind, mimic_distance
 class PriorityRule(Protocol):
     """Gives each row that leaves the window its priority."""
 
+    # Rows that must follow before a row's priority is known.
     num_lookahead: int
-    """Rows that must follow before a row's priority is known."""
 
     def __call__(self, rows: RowWindow) -> NDArray[np.float32]:
         """Non-negative float32 [T, N] for the window's oldest T rows."""

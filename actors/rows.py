@@ -28,8 +28,8 @@ class RowWindow:
         self.num_lookahead = num_lookahead
         self.num_envs = num_envs
         rows = (num_lookahead + chunk_steps, num_envs)
+        # [R, N] False where nothing is stored: a game's last observation, when it really ended.
         self.is_entry: BoolArray = np.zeros(rows, np.bool_)
-        """[R, N] False where nothing is stored: a game's last observation, when it really ended."""
         self._dtypes = {column.name: column.dtype for column in entry.sent_columns}
         self._columns: dict[str, NDArray[Any]] = {}
         for column in entry.sent_columns:

@@ -85,8 +85,8 @@ class Phase:
     seconds: float
     samples: int
     steps: int
+    # Processor time, s, of this process and all below it.
     cpu_by_role: dict[str, float]
-    """Processor time, s, of this process and all below it."""
 
     @property
     def cpu_s(self) -> float:

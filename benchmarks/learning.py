@@ -27,10 +27,10 @@ from recipes.roles import build_learner, build_shard
 from replay.client import LocalReplayClient
 from replay.types import SampleBatch
 
+# Length of a window to aim at.
 _WINDOW_S = 0.25
-"""Length of a window to aim at."""
+# Most updates in one window.
 _MAX_UPDATES = 50
-"""Most updates in one window."""
 
 
 def run(setup: BenchSetup) -> Result:

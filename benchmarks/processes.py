@@ -20,6 +20,7 @@ import psutil
 
 from records.processes import cpu_seconds, family_of, title_of
 
+# Role by the title that Ray gives to a process (engines/on_ray/cluster.py and Ray's own).
 _ROLES = {
     "ray::ActorProcess": "actors",
     "ray::LearnerProcess": "learner",
@@ -30,18 +31,17 @@ _ROLES = {
     # Idle ones, and those that run a test.
     "ray::": "ray_workers",
 }
-"""Role by the title that Ray gives to a process (engines/on_ray/cluster.py and Ray's own)."""
 _PROGRAMS = {
     "redis-server": "redis",
     "valkey-server": "redis",
     "gcs_server": "ray_gcs",
     "raylet": "ray_raylet",
 }
+# Part of the title of Ray's monitors and agents, which are Python programs of its package.
 _OF_RAY = "/ray/"
-"""Part of the title of Ray's monitors and agents, which are Python programs of its package."""
 LAUNCHER = "launcher"
+# Ray's own processes, Redis, and this one.
 REST = "rest"
-"""Ray's own processes, Redis, and this one."""
 _SHM = "/dev/shm/"
 
 
@@ -71,11 +71,11 @@ class ProcessReading:
     """What one process holds."""
 
     pid: int
+    # All of its memory, with what it shares with others.
     resident_bytes: int
-    """All of its memory, with what it shares with others."""
+    # The part of it that others may map, too: program files, Ray's object store, slots of
+    # batches.
     shared_bytes: int
-    """The part of it that others may map, too: program files, Ray's object store, slots of
-    batches."""
     num_descriptors: int
     num_threads: int
 
@@ -99,9 +99,9 @@ class RoleReading:
     """All processes of a role at one moment."""
 
     processes: int = 0
+    # Proportional (PSS) without pages of files: a page that n processes share counts as one n-th
+    # in each, so that the sum over all roles is what the run takes.
     memory_bytes: int = 0
-    """Proportional (PSS) without pages of files: a page that n processes share counts as one n-th
-    in each, so that the sum over all roles is what the run takes."""
     descriptors: int = 0
     threads: int = 0
 
@@ -117,12 +117,12 @@ class RoleReading:
 class Family:
     """A launcher and everything below it, from its start to after its end; Linux only."""
 
+    # Process id of the launcher.
     root: int
-    """Process id of the launcher."""
+    # Variable in the environment of all of them, also of those that lose their parent.
     mark: tuple[str, str]
-    """Variable in the environment of all of them, also of those that lose their parent."""
+    # Every process that was ever read; psutil tells a number given twice apart by its start.
     seen: set[Any] = field(default_factory=set)
-    """Every process that was ever read; psutil tells a number given twice apart by its start."""
 
     def read(self) -> dict[str, RoleReading]:
         """Everything by role, as of now, and all of it together as `all`."""

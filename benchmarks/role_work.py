@@ -28,15 +28,15 @@ class RoleWork:
         """Build all of them; nothing may pace the recipe's replay."""
         self._device = device
         self._replay = fill_replay(recipe)
+        # The one that was drawn last.
         self.batch = draw_batch(self._replay)
-        """The one that was drawn last."""
         self._learner = build_learner(
             recipe, replay=self._replay, weights=LocalWeights(), device=device
         )
+        # The learner's.
         self.network = self._learner.network
-        """The learner's."""
+        # The last of every game that has been played.
         self.chunks: dict[str, Chunk] = {}
-        """The last of every game that has been played."""
         self._actors: dict[str, Actor] = {}
         with ExitStack() as stack:
             for index, game in enumerate(recipe.games):

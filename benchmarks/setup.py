@@ -33,6 +33,8 @@ _DEFAULT_SECONDS = {
     "learner": 20.0,
     "system": 35.0,
 }
+# What the benchmarks of replay measure on when no preset is named: the quickstart, but for these.
+# Their experts are made up with a Nature torso, whose features are 512 wide.
 _REPLAY_WORDS: Mapping[str, Sequence[str]] = {
     "--games": ("pong", "breakout", "space_invaders"),
     "--replay.batch-size": ("512",),
@@ -41,12 +43,10 @@ _REPLAY_WORDS: Mapping[str, Sequence[str]] = {
     # So that features are stored.
     "--mimic.feature-weight": ("0.01",),
 }
-"""What the benchmarks of replay measure on when no preset is named: the quickstart, but for these.
-Their experts are made up with a Nature torso, whose features are 512 wide."""
+# Real steps of each game behind replay's contents.
 _PLAYED_STEPS = 1_000
-"""Real steps of each game behind replay's contents."""
+# A pace that nothing waits for.
 _UNLIMITED = 1e15
-"""A pace that nothing waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +107,10 @@ class BenchSetup:
 
     options: BenchOptions
     recipe: Recipe
+    # Which of them are shipped and which made up.
     teachers: str
-    """Which of them are shipped and which made up."""
+    # Processes that wanted a core in the minute before.
     load_before: float
-    """Processes that wanted a core in the minute before."""
 
     @property
     def device(self) -> torch.device:

@@ -33,14 +33,14 @@ from learner.learner import precision_on
 from recipes.recipe import Recipe
 from records.progress import Progress
 
+# Time for measuring the parts, before the run and again after it.
 _PARTS_S = 5.0
-"""Time for measuring the parts, before the run and again after it."""
+# Longest wait from the start of the roles to the first update.
 _MAX_START_S = 120.0
-"""Longest wait from the start of the roles to the first update."""
+# Longest wait from the first update until one side sets the pace.
 _MAX_SETTLING_S = 15.0
-"""Longest wait from the first update until one side sets the pace."""
+# Time that one side has waited for the other when the slower one sets the pace.
 _MIN_WAIT_S = 0.5
-"""Time that one side has waited for the other when the slower one sets the pace."""
 
 
 def run(setup: BenchSetup) -> Result:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# Length of one window, where a benchmark has no reason for another.
 WINDOW_S = 0.2
-"""Length of one window, where a benchmark has no reason for another."""
+# Rounds measured whatever time they take; a median of less says nothing.
 MIN_ROUNDS = 3
-"""Rounds measured whatever time they take; a median of less says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Window:
     """One short measurement."""
 
     seconds: float
+    # Work done: steps, samples, updates.
     units: float
-    """Work done: steps, samples, updates."""
 
     @property
     def seconds_per_unit(self) -> float:
@@ -34,11 +34,11 @@ class Window:
         return self.seconds / self.units if self.units else math.inf
 
 
+# Does some work and says how long it took; what it prepares besides is not in the time.
 Part = Callable[[], Window]
-"""Does some work and says how long it took; what it prepares besides is not in the time."""
 
+# Seconds per unit of every window of every part.
 Rounds = dict[str, list[float]]
-"""Seconds per unit of every window of every part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,23 +46,23 @@ class Result:
     """What a benchmark found."""
 
     measured: float
+    # What the parts alone would allow.
     bound: float
-    """What the parts alone would allow."""
     unit: str
+    # The ratio to aim at; None where none is set.
     target: float | None
-    """The ratio to aim at; None where none is set."""
+    # What the bound is made of, and what else explains the difference.
     parts: Mapping[str, float]
-    """What the bound is made of, and what else explains the difference."""
+    # Windows behind each part.
     rounds: int
-    """Windows behind each part."""
+    # Those that only this benchmark has.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Those that only this benchmark has."""
+    # Keys of the report that only this benchmark has.
     further: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the report that only this benchmark has."""
+    # For people, above the last line; without, the parts one below the other.
     table: str = ""
-    """For people, above the last line; without, the parts one below the other."""
+    # Whether the command must end with status 1.
     failed: bool = False
-    """Whether the command must end with status 1."""
 
     def __post_init__(self) -> None:
         """Refuse figures that are not positive and finite."""

@@ -40,8 +40,8 @@ from records.run_dir import RunDir
 from records.safe_writing import SafeWriting
 from records.session_clock import SessionClock, last_wall_seconds
 
+# Makes what decides which weights of a run are kept.
 KeeperOf: TypeAlias = Callable[[Recipe, RunDir], Keeper]
-"""Makes what decides which weights of a run are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,12 @@ class Order:
     """What is to be carried, and where."""
 
     config: RunConfig
+    # Name of the preset that the run begins from; part of a new folder's default name.
     preset: str
-    """Name of the preset that the run begins from; part of a new folder's default name."""
+    # Folder of a new run; empty for runs/PRESET-DATE-TIME.
     folder: str | Path = ""
-    """Folder of a new run; empty for runs/PRESET-DATE-TIME."""
+    # Run to go on with; None for a new one.
     resumed: RunDir | None = None
-    """Run to go on with; None for a new one."""
 
     @property
     def recipe(self) -> Recipe:
@@ -140,6 +140,7 @@ def _load_state(order: Order) -> dict[str, Any] | None:
     return load_newest(run.checkpoints) if list_checkpoints(run.checkpoints) else None
 
 
+# Settings that make a run what it is.
 _FIXED = (
     "games",
     "objective",
@@ -154,7 +155,6 @@ _FIXED = (
     "start_of",
     "start_head",
 )
-"""Settings that make a run what it is."""
 
 
 def check_same_run(before: RunConfig, now: RunConfig) -> None:

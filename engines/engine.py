@@ -21,8 +21,8 @@ def claim_serial(unused: int, *, game_index: int, rank: int, num_shards: int) ->
     return unused + (shard_of_rank(game_index, rank, num_shards) - unused) % num_shards
 
 
+# Of one game; a larger number is taken for a slip of the finger.
 MAX_ACTORS = 1024
-"""Of one game; a larger number is taken for a slip of the finger."""
 
 
 def check_game(game: str, games: Sequence[str]) -> None:

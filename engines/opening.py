@@ -29,22 +29,22 @@ from replay.client import LocalReplayClient
 from replay.pace.slices import shard_of_rank
 from replay.snapshots.keeper import clear_snapshots
 
+# Environment variable that stands in for --redis-url, which everybody on the machine can read.
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
-"""Environment variable that stands in for --redis-url, which everybody on the machine can read."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRedis:
     """The Redis of a run."""
 
+    # Never logged: it may hold a password.
     url: str
-    """Never logged: it may hold a password."""
+    # Name of the run there.
     run: str
-    """Name of the run there."""
+    # Starts a private server again if it has died; says whether it had.
     keep_alive: Callable[[], bool]
-    """Starts a private server again if it has died; says whether it had."""
+    # Process id of a private server.
     find_pid: Callable[[], int | None]
-    """Process id of a private server."""
 
 
 def check_redis(config: RunConfig, *, run: str | None = None) -> None:

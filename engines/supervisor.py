@@ -39,8 +39,8 @@ def time_to_next_look(period_s: float, *, taken_s: float) -> float:
     return max(period_s - taken_s, period_s / 2)
 
 
+# Longest wait for the roles when a run is interrupted; batch systems kill after 20 to 60 s.
 _LAST_SAVE_S = 12.0
-"""Longest wait for the roles when a run is interrupted; batch systems kill after 20 to 60 s."""
 
 
 class Display(Protocol):
@@ -110,8 +110,8 @@ class Supervisor:
         self._saved = clock()
         self._next_test_steps = self._config.evaluation.period_steps
         self._results: dict[str, EvaluationResult] = {}
+        # Weights whose tests are under way, by their number of updates.
         self._tested: dict[int, WeightSnapshot] = {}
-        """Weights whose tests are under way, by their number of updates."""
         self._progress: Progress | None = None
         self._gaps = ScoreGaps(recipe)
         self._control = LiveControl(

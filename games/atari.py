@@ -121,10 +121,10 @@ def _build_spec(name: str, row: _Row) -> GameSpec:
     )
 
 
+# The 57 games by name.
 ATARI_GAMES: Mapping[str, GameSpec] = MappingProxyType(
     {name: _build_spec(name, row) for name, row in _TABLE.items()}
 )
-"""The 57 games by name."""
 
 
 class AtariEnvs:

@@ -17,8 +17,8 @@ from games.env import EnvProtocol, VectorEnv, VectorStep
 from games.registry import make_vector_env
 from games.spec import GameSpec
 
+# Colours, height and width of an Atari screen.
 _SCREEN = (3, 210, 160)
-"""Colours, height and width of an Atari screen."""
 
 # Distinguishable also without full colour vision (Okabe and Ito 2008); then shades of gray.
 _PALETTE = np.array(
@@ -43,8 +43,8 @@ class FilmedEnv:
                 in_colour, num_envs=1, protocol=protocol, seed=seed, num_threads=1
             )
         self._spec = spec
+        # [H, W, 3] of the newest frame, red, green and blue.
         self.screen: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
-        """[H, W, 3] of the newest frame, red, green and blue."""
 
     @property
     def spec(self) -> GameSpec:

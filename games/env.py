@@ -22,25 +22,25 @@ from games.spec import GameSpec
 class VectorStep:
     """What N environments answered to N actions. The arrays are fresh; the caller may keep them."""
 
+    # [N, S*C, H, W] after the step, newest frame last; zeros before an episode's first frame.
     observations: NDArray[np.uint8]
-    """[N, S*C, H, W] after the step, newest frame last; zeros before an episode's first frame."""
 
+    # [N] as the game gives them: never clipped or scaled.
     rewards: NDArray[np.float32]
-    """[N] as the game gives them: never clipped or scaled."""
 
+    # [N] the game really ended with this step.
     terminated: NDArray[np.bool_]
-    """[N] the game really ended with this step."""
 
+    # [N] the episode was cut by its length limit; never together with `terminated`.
     truncated: NDArray[np.bool_]
-    """[N] the episode was cut by its length limit; never together with `terminated`."""
 
+    # [N] a life was lost with this step; also True at the real end. The game plays on.
     life_lost: NDArray[np.bool_]
-    """[N] a life was lost with this step; also True at the real end. The game plays on."""
 
+    # [N] this step did not play: it only fetched the first observation of a new episode, because
+    # the step before ended one, or it was part of the protocol's opening. Its action was ignored
+    # and its reward is 0; never store it.
     restarted: NDArray[np.bool_]
-    """[N] this step did not play: it only fetched the first observation of a new episode, because
-    the step before ended one, or it was part of the protocol's opening. Its action was ignored and
-    its reward is 0; never store it."""
 
 
 class VectorEnv(Protocol):
@@ -98,34 +98,34 @@ class EnvProtocol:
 
     name: str
 
+    # Most no-op frames at the start of an episode; the number is drawn uniformly from
+    # 0..noop_max. They do not count towards max_episode_frames.
     noop_max: int
-    """Most no-op frames at the start of an episode; the number is drawn uniformly from
-    0..noop_max. They do not count towards max_episode_frames."""
 
+    # Sticky actions: chance that the previous action is played instead of the chosen one. In
+    # Atari it is drawn anew at every frame (Machado et al. 2018), elsewhere at every step.
     repeat_action_probability: float
-    """Sticky actions: chance that the previous action is played instead of the chosen one. In
-    Atari it is drawn anew at every frame (Machado et al. 2018), elsewhere at every step."""
 
+    # Whether training cuts the return (discount 0) at a life loss. The environments do not act
+    # on it: they report `life_lost` and play on, so that all lives are seen.
     life_loss_ends_return: bool
-    """Whether training cuts the return (discount 0) at a life loss. The environments do not act
-    on it: they report `life_lost` and play on, so that all lives are seen."""
 
+    # An episode is truncated after this many frames.
     max_episode_frames: int
-    """An episode is truncated after this many frames."""
 
+    # Whether a game with a FIRE button is opened for the agent: one step of FIRE, then one step
+    # of the third legal action. An agent trained so may never have learned to press FIRE.
     fire_opening: bool = False
-    """Whether a game with a FIRE button is opened for the agent: one step of FIRE, then one step
-    of the third legal action. An agent trained so may never have learned to press FIRE."""
 
+    # Whether a lost life is followed, before the agent goes on, by a step of no-op, the opening
+    # again, and a stack of frames that begins anew. The game and its score go on.
     opening_at_life_loss: bool = False
-    """Whether a lost life is followed, before the agent goes on, by a step of no-op, the opening
-    again, and a stack of frames that begins anew. The game and its score go on."""
 
+    # What stands for the frames before the first one: black frames, or copies of the first.
     stack_padding: StackPadding = "zeros"
-    """What stands for the frames before the first one: black frames, or copies of the first."""
 
+    # Share of random actions with which scores under this protocol are usually measured.
     evaluation_epsilon: float = 0.05
-    """Share of random actions with which scores under this protocol are usually measured."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -161,10 +161,12 @@ _MODERN = EnvProtocol(
     max_episode_frames=108_000,
 )
 
+# Those that a run plays by, its default first. The others are how libraries measure what they
+# publish; they serve to verify imported teachers, and some of them act in the agent's place.
 RUN_PROTOCOLS = ("classic", "modern")
-"""Those that a run plays by, its default first. The others are how libraries measure what they
-publish; they serve to verify imported teachers, and some of them act in the agent's place."""
 
+# A step is 4 frames, and an episode lasts at most 108,000 (30 minutes of play at 60 frames per
+# second) where nothing else is said. docs/teachers.md has them as a table, and what they leave out.
 PROTOCOLS: Mapping[str, EnvProtocol] = MappingProxyType(
     {
         protocol.name: protocol
@@ -197,9 +199,6 @@ PROTOCOLS: Mapping[str, EnvProtocol] = MappingProxyType(
         )
     }
 )
-"""A step is 4 frames, and an episode lasts at most 108,000 (30 minutes of play at 60 frames per
-second) where nothing else is said. docs/teachers.md has them as a table, and what they leave out.
-"""
 
 
 def get_protocol(name: str) -> EnvProtocol:

@@ -21,8 +21,8 @@ from games.gym import GymEnv, register_gym_game
 from games.spec import GameSpec
 
 NUM_ACTIONS = 6
+# Channels of the widest game, Seaquest.
 NUM_CHANNELS = 10
-"""Channels of the widest game, Seaquest."""
 
 # MinAtar's own game name: minimal action set (that of the -v1 Gymnasium ids), random score.
 #
@@ -54,10 +54,10 @@ def _build_spec(game: str, legal_actions: tuple[int, ...], random_score: float) 
     )
 
 
+# The five games by name; the prefix keeps them apart from the Atari games.
 MINATAR_GAMES: Mapping[str, GameSpec] = MappingProxyType(
     {_PREFIX + game: _build_spec(game, legal, random) for game, (legal, random) in _TABLE.items()}
 )
-"""The five games by name; the prefix keeps them apart from the Atari games."""
 
 
 def planes_to_frame(planes: NDArray[np.bool_]) -> NDArray[np.uint8]:

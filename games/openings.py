@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from games.env import EnvProtocol, VectorStep
 from games.spec import GameSpec
 
+# Indices into the legal actions; index 1 is FIRE wherever a game has it.
 _NOOP, _FIRE, _THIRD = 0, 1, 2
-"""Indices into the legal actions; index 1 is FIRE wherever a game has it."""
+# Joint action id.
 _FIRE_ACTION = 1
-"""Joint action id."""
 
 
 class Openings:

@@ -25,32 +25,32 @@ class GameSpec:
         ValueError: if a field contradicts another one.
     """
 
+    # Lower snake case, "space_invaders"; unique over all families and usable as a file name.
     name: str
-    """Lower snake case, "space_invaders"; unique over all families and usable as a file name."""
 
+    # "atari", "minatar", or what a user registers. One family shares one joint action set.
     family: str
-    """"atari", "minatar", or what a user registers. One family shares one joint action set."""
 
+    # Size of the family's joint action set: 18 for Atari.
     num_actions: int
-    """Size of the family's joint action set: 18 for Atari."""
 
+    # Joint action ids that this game accepts, ascending.
     legal_actions: tuple[int, ...]
-    """Joint action ids that this game accepts, ascending."""
 
+    # One stored frame, uint8 [C, H, W]: (1, 84, 84) for Atari.
     frame_shape: tuple[int, int, int]
-    """One stored frame, uint8 [C, H, W]: (1, 84, 84) for Atari."""
 
+    # Frames in one observation: 4 for Atari, 1 for MinAtar.
     num_stack: int
-    """Frames in one observation: 4 for Atari, 1 for MinAtar."""
 
+    # Frames that pass in one step: 4 for Atari, 1 elsewhere.
     frames_per_step: int
-    """Frames that pass in one step: 4 for Atari, 1 elsewhere."""
 
+    # Mean return of uniformly random play, None if unknown.
     random_score: float | None
-    """Mean return of uniformly random play, None if unknown."""
 
+    # Mean return of a human tester, None if unknown.
     human_score: float | None
-    """Mean return of a human tester, None if unknown."""
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""

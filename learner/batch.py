@@ -39,13 +39,13 @@ class TemporalDifferenceBatch:
 class SequenceTensors:
     """What makes the rows of a batch Q sequences of T steps; see replay.types.Sequences."""
 
+    # T; rows are ordered by sequence, then by time: reshape [B] to [Q, T].
     length: int
-    """T; rows are ordered by sequence, then by time: reshape [B] to [Q, T]."""
+    # bool, False for rows that repeat the last step of a sequence that ended early.
     is_step_B: Tensor
-    """bool, False for rows that repeat the last step of a sequence that ended early."""
     can_bootstrap_Q: Tensor
+    # Zeros where there is nothing to bootstrap from.
     bootstrap_observations_QCHW: Tensor
-    """Zeros where there is nothing to bootstrap from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,8 @@ class DeviceBatch:
 
     games: tuple[str, ...]
     keys: ItemKeys
+    # [G] Rows of each game; the rows are ordered by game.
     game_counts: tuple[int, ...]
-    """[G] Rows of each game; the rows are ordered by game."""
     observations_BCHW: Tensor
     actions_B: Tensor
     game_index_B: Tensor
@@ -63,15 +63,15 @@ class DeviceBatch:
     teacher_features_BD: Tensor
     inverse_probabilities_B: Tensor
     loss_weights_B: Tensor
+    # [B] Encoded versions of the weights that acted; on the host.
     acting_versions: Int64Array
-    """[B] Encoded versions of the weights that acted; on the host."""
     temporal_difference: TemporalDifferenceBatch | None
     sequences: SequenceTensors | None = None
+    # All columns of a batch of sequences, by the names in replay/columns.py; empty for single
+    # steps, whose objectives need no others than the fields above.
     columns: Mapping[str, Tensor] = field(default_factory=dict)
-    """All columns of a batch of sequences, by the names in replay/columns.py; empty for single
-    steps, whose objectives need no others than the fields above."""
+    # Largest inverse probability of the whole batch, where this is one replica's part of it.
     largest_inverse: Tensor | None = None
-    """Largest inverse probability of the whole batch, where this is one replica's part of it."""
 
 
 class BatchLoader:

@@ -12,8 +12,8 @@ import torch
 
 _NAME = re.compile(r"^updates_\d{12}\.pt$")
 
+# Always the same name, so that a program that dies while writing leaves no more than one.
 _PARTIAL = "checkpoint.partial"
-"""Always the same name, so that a program that dies while writing leaves no more than one."""
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], *, num_updates: int, keep: int) -> Path:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from learner.batch import DeviceBatch
 
+# Name of the numbers of transitions among the sums.
 ROWS = "rows"
-"""Name of the numbers of transitions among the sums."""
 
 
 def sum_by_game(

@@ -35,10 +35,10 @@ class _PendingPriorities:
     """Priorities of the last batch, on their way from the device."""
 
     keys: ItemKeys
+    # Priorities in the host's memory; not to be read before `copied`.
     priorities_B: Tensor
-    """Priorities in the host's memory; not to be read before `copied`."""
+    # When the copy has arrived; None where nothing needs to be copied.
     copied: torch.cuda.Event | None
-    """When the copy has arrived; None where nothing needs to be copied."""
 
 
 class Learner:
@@ -90,8 +90,8 @@ class Learner:
         self._policy_lag_sum = 0.0
         self._game_means = GameMeans()
         self.num_updates = 0
+        # Time in `update`; on an accelerator, about what that has worked.
         self.updating_s = 0.0
-        """Time in `update`; on an accelerator, about what that has worked."""
 
     @property
     def network(self) -> nn.Module:

@@ -22,12 +22,12 @@ from torch import Tensor
 
 OptimizerName = Literal["actor_mimic_adam", "centered_rmsprop", "adam"]
 
+# The published rate of each: Actor-Mimic, Nature DQN, Rainbow.
 DEFAULT_LEARNING_RATES: dict[str, float] = {
     "actor_mimic_adam": 2.5e-4,
     "centered_rmsprop": 2.5e-4,
     "adam": 6.25e-5,
 }
-"""The published rate of each: Actor-Mimic, Nature DQN, Rainbow."""
 
 
 class ActorMimicAdam(torch.optim.Optimizer):

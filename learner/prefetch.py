@@ -14,11 +14,11 @@ from collections.abc import Callable
 from learner.batch import DeviceBatch
 from replay.types import SampleBatch
 
+# The longest wait for the thread at its end; it is a daemon and holds up nothing after that.
 _CLOSING_S = 10.0
-"""The longest wait for the thread at its end; it is a daemon and holds up nothing after that."""
 
+# How long the thread waits in one go before it looks whether it is to stop.
 _PATIENCE_S = 0.25
-"""How long the thread waits in one go before it looks whether it is to stop."""
 
 
 class Prefetcher:
@@ -42,8 +42,8 @@ class Prefetcher:
         self._load = load
         self._ready: queue.Queue[DeviceBatch | Exception] = queue.Queue(depth)
         self._stopped = threading.Event()
+        # Time that `load` has taken.
         self.load_s = 0.0
-        """Time that `load` has taken."""
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 

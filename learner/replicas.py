@@ -28,8 +28,8 @@ _dist: Any = dist  # Much of it has no types.
 
 LOOPBACK = "127.0.0.1"
 
+# How long replicas wait for one that neither answers nor dies; much longer than an update.
 COLLECTIVE_TIMEOUT_S = 60.0
-"""How long replicas wait for one that neither answers nor dies; much longer than an update."""
 
 
 class ReplicaLostError(RuntimeError):
@@ -98,8 +98,8 @@ class LoneReplica:
 class MeetingPoint:
     """Where replicas find each other."""
 
+    # IP address that rank 0 listens on.
     address: str
-    """IP address that rank 0 listens on."""
     port: int
 
 

@@ -14,10 +14,10 @@ class LearningRate:
     """
 
     start: float
+    # Updates of the whole run.
     num_updates: int
-    """Updates of the whole run."""
+    # Last part of the run over which the rate falls; 0 keeps it constant.
     decay_share: float
-    """Last part of the run over which the rate falls; 0 keeps it constant."""
 
     def at(self, num_updates: int) -> float:
         """The rate of the update that comes after `num_updates`; never negative."""

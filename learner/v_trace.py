@@ -19,12 +19,12 @@ from torch import Tensor
 class VTrace:
     """What a critic and a policy learn from sequences; no gradient runs through it."""
 
+    # v_t, what the critic's value is drawn to; its own value where a step does not count.
     targets_QT: Tensor
-    """v_t, what the critic's value is drawn to; its own value where a step does not count."""
+    # What the gradient of log pi(a_t | s_t) is multiplied by; 0 where a step does not count.
     advantages_QT: Tensor
-    """What the gradient of log pi(a_t | s_t) is multiplied by; 0 where a step does not count."""
+    # Bool: steps to learn from.
     counts_QT: Tensor
-    """Bool: steps to learn from."""
 
 
 def v_trace(

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from games.spec import GameSpec
 
+# What each torso is, by its name; networks/torso.py builds them.
 TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {
         "nature": "the network of Nature DQN: 32/64/64 maps, 512 features, 1.7 M parameters",
@@ -22,19 +23,17 @@ TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "minatar_norm": "minatar with a layer normalisation before every ReLU",
     }
 )
-"""What each torso is, by its name; networks/torso.py builds them."""
 
+# How much of the network belongs to single games.
+#
+# `joint`: nothing. `per_game`: the last layer, as in the multitask DQN of Actor-Mimic's appendix C.
+# `per_game_dense`: the last layer and the dense layers below it, on shared convolutions, as in that
+# appendix's multitask convolutions DQN.
 HeadSharing: TypeAlias = Literal["joint", "per_game", "per_game_dense"]
-"""How much of the network belongs to single games.
 
-`joint`: nothing. `per_game`: the last layer, as in the multitask DQN of Actor-Mimic's appendix C.
-`per_game_dense`: the last layer and the dense layers below it, on shared convolutions, as in that
-appendix's multitask convolutions DQN.
-"""
-
+# Pixels. On larger frames the one convolution of `minatar`, which has no stride, would end in a
+# dense layer larger than all the other torsos.
 _MAX_MINATAR_SIDE = 20
-"""Pixels. On larger frames the one convolution of `minatar`, which has no stride, would end in a
-dense layer larger than all the other torsos."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,8 +34,8 @@ from networks.quiet_logs import errors_only
 ProgramFormat: TypeAlias = Literal["torch-export", "onnx"]
 
 FILE_NAMES: dict[ProgramFormat, str] = {"torch-export": "student.pt2", "onnx": "student.onnx"}
+# Largest difference of a logit between an exported program and the student.
 TOLERANCE = 1e-5
-"""Largest difference of a logit between an exported program and the student."""
 _ADVICE = "pip install -c constraints.txt -e '.[export]'"
 
 

@@ -71,5 +71,5 @@ class CategoricalNetwork(nn.Module):
         return q_BA
 
 
+# Every kind of network that an expert may have.
 TeacherNetwork: TypeAlias = MultitaskNetwork | CategoricalNetwork
-"""Every kind of network that an expert may have."""

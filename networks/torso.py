@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from networks.config import TORSO_DESCRIPTIONS
 
+# (C, H, W) of one observation.
 ObservationShape = tuple[int, int, int]
-"""(C, H, W) of one observation."""
 
 
 class Torso(nn.Module):
@@ -299,6 +299,7 @@ def _impala(observation_shape: ObservationShape) -> Torso:
     )
 
 
+# Every torso by the name used in configurations and on teachers' cards.
 TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
     "nature": _nature,
     "nature_quarter": _nature_quarter,
@@ -310,6 +311,5 @@ TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
     "nature_quarter_norm": _nature_quarter_norm,
     "minatar_norm": _minatar_norm,
 }
-"""Every torso by the name used in configurations and on teachers' cards."""
 
 assert TORSOS.keys() == TORSO_DESCRIPTIONS.keys(), "networks/config.py describes other torsos"

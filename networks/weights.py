@@ -19,22 +19,22 @@ from torch import Tensor, nn
 _MAGIC = b"AMNWTS01"
 _DIGEST_BYTES = 32
 _UPDATES_BITS = 40
+# Keeps an encoded version inside a signed 64-bit integer, which is what Redis compares.
 _MAX_INCARNATION = 2**23 - 1
-"""Keeps an encoded version inside a signed 64-bit integer, which is what Redis compares."""
 
 _DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint8", "bool")
 
+# Parameters only the learner needs; they are left out of what travels.
 REGRESSOR_PREFIX = "feature_regressors."
-"""Parameters only the learner needs; they are left out of what travels."""
 
 
 class WeightsVersion(NamedTuple):
     """How far the weights have been trained, ordered; a restarted learner is always newer."""
 
+    # Starts of the learner in this run; a start from a checkpoint counts.
     incarnation: int
-    """Starts of the learner in this run; a start from a checkpoint counts."""
+    # Optimiser updates behind these weights.
     updates: int
-    """Optimiser updates behind these weights."""
 
     def encode(self) -> int:
         """One integer in the same order: incarnation << 40 | updates.
@@ -71,8 +71,8 @@ class WeightSnapshot:
     """The named arrays of a module at one version, independent of the module's own memory."""
 
     version: WeightsVersion
+    # Arrays by the names of the module's state_dict. Treat them as read-only: they are shared.
     arrays: dict[str, NDArray[Any]]
-    """Arrays by the names of the module's state_dict. Treat them as read-only: they are shared."""
 
     @property
     def num_bytes(self) -> int:

@@ -44,14 +44,14 @@ class BalanceConfig:
 class GameLoad:
     """What one game has now, and how far it is from its teacher."""
 
+    # Distance from the teacher's score: 0 is as good, 1 is as bad as random play.
     distance: float
-    """Distance from the teacher's score: 0 is as good, 1 is as bad as random play."""
+    # Actors that the game is to have.
     actors: int
-    """Actors that the game is to have."""
+    # Relative part of the batch that is in force now.
     share: float
-    """Relative part of the batch that is in force now."""
+    # Relative part of the batch in the configuration.
     given_share: float
-    """Relative part of the batch in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ class StudentTest:
 
     game: str
     updates: int
+    # Steps of the run, all games together, when the weights were taken.
     steps: int
-    """Steps of the run, all games together, when the weights were taken."""
     result: EvaluationResult
 
 

@@ -67,8 +67,8 @@ def check_memory_for_quota(shard: ReplayShard, game: str, quota: int, available_
             )
 
 
+# Memory of one more actor process, with PyTorch and two networks of the usual size.
 ACTOR_BYTES = 450 << 20
-"""Memory of one more actor process, with PyTorch and two networks of the usual size."""
 
 
 def check_memory_for_actors(num_more: int, available_bytes: int) -> None:

@@ -151,8 +151,8 @@ class _OnceLoader(yaml.SafeLoader):  # type: ignore[misc]
         return mapping
 
 
+# They say where a run lies or comes from, not what it is; and a URL may hold a password.
 _NOT_IN_PRESETS = ("preset", "resume", "run_dir", "redis_url")
-"""They say where a run lies or comes from, not what it is; and a URL may hold a password."""
 
 
 def _check_keys(document: dict[str, Any], config_class: type[Any], prefix: str = "") -> None:
@@ -199,22 +199,22 @@ def _plain(node: Any) -> Any:
     return node
 
 
+# Name of a preset that was not named, but for the games that were.
 OWN_GAMES = "custom"
-"""Name of a preset that was not named, but for the games that were."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """What a command line asks for, before the options are read."""
 
+    # Name of the preset, or of the run that is resumed.
     preset: str
-    """Name of the preset, or of the run that is resumed."""
+    # YAML that the options override.
     preset_text: str
-    """YAML that the options override."""
+    # The rest of the command line.
     options: tuple[str, ...]
-    """The rest of the command line."""
+    # The run to go on with.
     resumed: RunDir | None
-    """The run to go on with."""
 
 
 def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:

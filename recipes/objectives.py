@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 class Needs:
     """What an objective needs of the network, of acting and of replay."""
 
+    # What the network's head gives: a number for each joint action, and the state's value, too.
     head: Literal["logits", "q_values", "policy_and_value"]
-    """What the network's head gives: a number for each joint action, and the state's value, too."""
+    # Whether actors draw from the policy, instead of playing its best action epsilon-greedily.
     draws_actions: bool = False
-    """Whether actors draw from the policy, instead of playing its best action epsilon-greedily."""
+    # Whether teachers label every state.
     labels: bool = False
-    """Whether teachers label every state."""
+    # Whether a game without a teacher is refused; elsewhere its rewards must do.
     every_game_taught: bool = False
-    """Whether a game without a teacher is refused; elsewhere its rewards must do."""
+    # Whether the teacher's features are stored and regressed.
     features: bool = False
-    """Whether the teacher's features are stored and regressed."""
+    # Quantiles of every action's return that the head gives; 0 for their mean alone.
     num_quantiles: int = 0
-    """Quantiles of every action's return that the head gives; 0 for their mean alone."""
+    # Steps after each transition that replay delivers: n of an n-step return.
     num_successors: int = 0
-    """Steps after each transition that replay delivers: n of an n-step return."""
+    # Consecutive steps of each sequence that replay delivers; 1 for single steps.
     sequence_length: int = 1
-    """Consecutive steps of each sequence that replay delivers; 1 for single steps."""
+    # Names of the optional columns of replay/columns.py that actors store.
     extra_columns: tuple[str, ...] = ()
-    """Names of the optional columns of replay/columns.py that actors store."""
+    # Discount of n-step returns, per step; without meaning where nothing bootstraps.
     gamma: float = 0.99
-    """Discount of n-step returns, per step; without meaning where nothing bootstraps."""
+    # Bound of a reward's size in n-step returns, in the game's own score.
     reward_clip: float = 1.0
-    """Bound of a reward's size in n-step returns, in the game's own score."""
 
 
 class ObjectiveKind(Protocol):
@@ -231,13 +231,13 @@ class _ActorCritic:
         return Alike()
 
 
+# The table, by the value of `objective` in the configuration.
 OBJECTIVES: Mapping[str, ObjectiveKind] = {
     "mimic": _Mimic(),
     "dqn": _Dqn(),
     "joint": _Joint(),
     "actor_critic": _ActorCritic(),
 }
-"""The table, by the value of `objective` in the configuration."""
 
 
 def _refuse_features(config: RunConfig) -> None:

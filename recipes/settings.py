@@ -18,26 +18,26 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from recipes.ranges import describe_limits, find_limits
 
+# Columns. A meaning that would have less room than this stays out of the short help.
 _MIN_MEANING = 24
-"""Columns. A meaning that would have less room than this stays out of the short help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """One option of a command, which is one field of a configuration."""
 
+    # Dotted name, such as `replay.batch_size`.
     name: str
-    """Dotted name, such as `replay.batch_size`."""
+    # What it takes: `int`, `float`, `text`, or its choices with bars between them.
     kind: str
-    """What it takes: `int`, `float`, `text`, or its choices with bars between them."""
+    # Default, or what is in force.
     value: Any
-    """Default, or what is in force."""
+    # Whether nothing is in force, so that the option has to be given.
     is_missing: bool = False
-    """Whether nothing is in force, so that the option has to be given."""
+    # What a number must do, in words: "be at least 1"; empty for anything.
     limits: str
-    """What a number must do, in words: "be at least 1"; empty for anything."""
+    # The sentence under the field.
     meaning: str
-    """The sentence under the field."""
 
     @property
     def option(self) -> str:
@@ -58,8 +58,8 @@ class Setting:
 class Group:
     """Settings that belong together: those of one dataclass."""
 
+    # What stands before the dot; empty for the settings of the run itself.
     name: str
-    """What stands before the dot; empty for the settings of the run itself."""
     meaning: str
     settings: tuple[Setting, ...]
 

@@ -24,8 +24,8 @@ class Start:
     """Weights to begin with."""
 
     network: MultitaskNetwork
+    # tau of a student's logits; None for an expert, whose head gives Q-values already.
     temperature: float | None
-    """tau of a student's logits; None for an expert, whose head gives Q-values already."""
 
 
 def begin(network: MultitaskNetwork, config: RunConfig) -> None:

@@ -20,12 +20,12 @@ from teachers.shipped import shipped_experts
 class StudentTarget:
     """The place of a student on disk, and the run that it comes from if that is known."""
 
+    # Folder with weights.safetensors and config.json.
     folder: Path
-    """Folder with weights.safetensors and config.json."""
+    # The run that trained it; None for a student by itself.
     run: RunDir | None
-    """The run that trained it; None for a student by itself."""
+    # Settings of the run; None where there is no run.
     config: RunConfig | None
-    """Settings of the run; None where there is no run."""
 
     @property
     def protocol(self) -> str:

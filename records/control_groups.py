@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+# The first version writes a number near 2^63 where the second one writes `max`.
 _NO_LIMIT_BYTES = 1 << 60
-"""The first version writes a number near 2^63 where the second one writes `max`."""
 
 
 class ControlGroups:

@@ -20,16 +20,16 @@ class FaultCounts(Document):
     shard_restarts: NonNegativeInt = 0
     learner_restarts: NonNegativeInt = 0
     inference_restarts: NonNegativeInt = 0
+    # Restarts of the private server, if the run has one.
     redis_restarts: NonNegativeInt = 0
-    """Restarts of the private server, if the run has one."""
+    # Connections to Redis that were lost and opened again, by all processes.
     redis_reconnects: NonNegativeInt = 0
-    """Connections to Redis that were lost and opened again, by all processes."""
+    # Updates made after the checkpoint from which a learner that died was replaced.
     updates_lost: NonNegativeInt = 0
-    """Updates made after the checkpoint from which a learner that died was replaced."""
+    # Chunks given up because their shard died.
     chunks_lost: NonNegativeInt = 0
-    """Chunks given up because their shard died."""
+    # Transitions of dead shards that were not in the snapshots they came back from.
     transitions_lost: NonNegativeInt = 0
-    """Transitions of dead shards that were not in the snapshots they came back from."""
 
 
 KINDS = tuple(FaultCounts.model_fields)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _MAX_LINE_BYTES = 1 << 20
+# Lines that wait for a file that cannot be written; beyond it the oldest are lost.
 _MAX_WAITING = 10_000
-"""Lines that wait for a file that cannot be written; beyond it the oldest are lost."""
+# Between two tries at TensorBoard's events: each makes a file of its own.
 _RETRY_S = 30.0
-"""Between two tries at TensorBoard's events: each makes a file of its own."""
 
 
 class JsonLines:

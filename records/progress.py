@@ -18,26 +18,26 @@ from replay.stats import ShardStats, SnapshotStats, TableStats
 
 Part = TypeVar("Part")
 
+# Settings among the fields of a table: every shard has the same.
 _IN_FORCE = ("share", "samples_per_insert_cap")
-"""Settings among the fields of a table: every shard has the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GameProgress:
     """One game's part of a run."""
 
+    # Actors that play now.
     actors: int = 0
-    """Actors that play now."""
+    # Actors that the game is to have.
     wanted: int = 0
-    """Actors that the game is to have."""
+    # Actors among those wanted that wait for room in the cluster; the rest is about to start.
     pending: int = 0
-    """Actors among those wanted that wait for room in the cluster; the rest is about to start."""
+    # Sum over all actors that ever lived; `steps` are counted from the run's very beginning.
     played: ActorCounts = field(default_factory=ActorCounts)
-    """Sum over all actors that ever lived; `steps` are counted from the run's very beginning."""
+    # (raw return, exploration rate) of the episodes that ended since the last look.
     returns: tuple[tuple[float, float], ...] = ()
-    """(raw return, exploration rate) of the episodes that ended since the last look."""
+    # Sum over all shards.
     replay: TableStats = field(default_factory=TableStats)
-    """Sum over all shards."""
 
     @property
     def steps(self) -> int:
@@ -59,27 +59,27 @@ class GameProgress:
 class Progress:
     """Where a run stands."""
 
+    # Learner updates made since the run's beginning.
     updates: int
-    """Learner updates made since the run's beginning."""
     games: dict[str, GameProgress]
+    # The learner's means since the last look.
     metrics: dict[str, float] = field(default_factory=dict)
-    """The learner's means since the last look."""
+    # Time the learner has waited for the actors, summed over shards.
     sample_wait_s: float = 0.0
-    """Time the learner has waited for the actors, summed over shards."""
+    # Samples that the learner is behind (positive) or ahead (negative), all shards together.
     limiter_error: float = 0.0
-    """Samples that the learner is behind (positive) or ahead (negative), all shards together."""
+    # Requests for a batch that wait now.
     waiting_requests: int = 0
-    """Requests for a batch that wait now."""
+    # Replay on disk: sums over the shards; age, duration and hold of the worst one.
     snapshots: SnapshotStats = field(default_factory=SnapshotStats)
-    """Replay on disk: sums over the shards; age, duration and hold of the worst one."""
+    # What broke and was mended, and what was lost by it, by kind.
     faults: dict[str, int] = field(default_factory=dict)
-    """What broke and was mended, and what was lost by it, by kind."""
+    # Where time and bytes have gone.
     usage: Usage = field(default_factory=Usage)
-    """Where time and bytes have gone."""
+    # Names of the processes that have counted updates and transitions; empty for one that has not
+    # answered yet. What a counter has gained between two looks with different owners was not done
+    # in between.
     owners: tuple[str, ...] = ()
-    """Names of the processes that have counted updates and transitions; empty for one that has not
-    answered yet. What a counter has gained between two looks with different owners was not done in
-    between."""
 
     @property
     def steps(self) -> int:

@@ -20,12 +20,12 @@ from networks.atomic_file import write_atomically
 PREFIX = "actor_mimic_"
 RAY_PREFIX = "ray_"
 
+# Between two looks for nodes that have come or gone.
 _REFRESH_S = 30.0
-"""Between two looks for nodes that have come or gone."""
 _BY_GAME = ("game", "test", "teacher")
 _TOTALS = ("cpu/used", "cpu/cores")
+# Where the tested weights stand, in the row of a test; not where the run does.
 _POSITION = ("seconds", "steps", "updates")
-"""Where the tested weights stand, in the row of a test; not where the run does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,10 @@ class Exported:
     """A figure as Ray is given it."""
 
     name: str
+    # `game` or `role`; empty for none.
     label: str = ""
-    """`game` or `role`; empty for none."""
+    # Of the label.
     value: str = ""
-    """Of the label."""
 
     @property
     def shown_name(self) -> str:

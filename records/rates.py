@@ -20,19 +20,19 @@ from records.usage_rates import usage_rates
 
 Row: TypeAlias = dict[str, float]
 
+# Over which rates and shares of time are means: chunks of hundreds of steps arrive in jumps, and a
+# wait may last longer than the time between two looks.
 RATE_WINDOW_S = 10.0
-"""Over which rates and shares of time are means: chunks of hundreds of steps arrive in jumps, and a
-wait may last longer than the time between two looks."""
+# For ratios, time left, and games that got not one chunk in the shorter window.
 _LONG_WINDOW_S = 60.0
-"""For ratios, time left, and games that got not one chunk in the shorter window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """A run at one time."""
 
+    # By the recorder's clock, pauses taken out.
     seconds: float
-    """By the recorder's clock, pauses taken out."""
     progress: Progress
 
     def follows(self, before: Look) -> bool:

@@ -23,15 +23,16 @@ from records.run_statistics import (
 )
 from records.summary import score_ratio
 
+# Steps of one test of one game in the Actor-Mimic paper.
 PAPER_TEST_STEPS = 125_000
-"""Steps of one test of one game in the Actor-Mimic paper."""
+# Steps of one game between two of its tests in the paper.
 PAPER_PERIOD_STEPS = 250_000
-"""Steps of one game between two of its tests in the paper."""
+# Probability of a random action in the paper's tests.
 PAPER_EPSILON = 0.05
-"""Probability of a random action in the paper's tests."""
+# Our rules that are the paper's.
 PAPER_PROTOCOL = "classic"
-"""Our rules that are the paper's."""
 
+# Scores that games can be compared by, and what they are called; defined in docs/report.md.
 RELATIVE_SCORES: Mapping[str, str] = MappingProxyType(
     {
         "teacher_ratio": "percent of expert",
@@ -39,7 +40,6 @@ RELATIVE_SCORES: Mapping[str, str] = MappingProxyType(
         "human_normalized": "human-normalized",
     }
 )
-"""Scores that games can be compared by, and what they are called; defined in docs/report.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +142,10 @@ class GameTests:
     """One game's recorded tests, a value for each run that has any."""
 
     epochs: tuple[EpochScores, ...]
+    # By RELATIVE_SCORES, of the means of the last tests; of the runs in which it exists.
     relative: Mapping[str, tuple[float, ...]]
-    """By RELATIVE_SCORES, of the means of the last tests; of the runs in which it exists."""
+    # Mean on the expert's card.
     teacher: float | None
-    """Mean on the expert's card."""
 
     def as_row(self) -> dict[str, Any]:
         """Means over runs, JSON-safe; None for what does not exist."""
@@ -188,8 +188,8 @@ class OverGames:
     """The interquartile mean of one of RELATIVE_SCORES over games and runs."""
 
     iqm: Estimate
+    # Games that have the score.
     num_games: int
-    """Games that have the score."""
 
     def as_row(self) -> dict[str, Any]:
         """JSON-safe; `low` and `high` are None where there is no interval."""

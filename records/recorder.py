@@ -26,8 +26,8 @@ from records.verdict import LIMITS, judge
 
 Row: TypeAlias = dict[str, float]
 
+# Episodes that explore no more than this count as the policy's own; the tests' epsilon.
 NEAR_GREEDY_EPSILON = 0.05
-"""Episodes that explore no more than this count as the policy's own; the tests' epsilon."""
 
 
 class Recorder:
@@ -68,13 +68,13 @@ class Recorder:
         self._paused_s = 0.0
         self._rates = Rates(self._games, num_updates=num_updates)
         self._returns = {spec.name: _PolicyReturns() for spec in games}
+        # What teachers scored when the run tried them, by game.
         self.tried_teachers: dict[str, EvaluationResult] = {}
-        """What teachers scored when the run tried them, by game."""
         self._lines = JsonLines(metrics_path)
         self._events = JsonLines(metrics_path.with_name("events.jsonl"))
         self._tensorboard = TensorBoard(tensorboard_dir)
+        # The newest value of every key so far, tests included.
         self.latest: Row = {}
-        """The newest value of every key so far, tests included."""
 
     def __enter__(self) -> Recorder:
         return self

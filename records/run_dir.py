@@ -29,8 +29,8 @@ from networks.atomic_file import write_atomically
 from records.run_lock import LOCK, locked
 from records.run_meta import RunMeta, describe_run, read_meta, write_meta
 
+# Name of the link beside the runs that leads to the one started last.
 LATEST = "latest"
-"""Name of the link beside the runs that leads to the one started last."""
 
 _META = "meta.json"
 
@@ -39,10 +39,10 @@ _META = "meta.json"
 class RunDir:
     """The paths of one run. Make it with `create` or `open_existing`."""
 
+    # Absolute; its last part is the run's name.
     path: Path
-    """Absolute; its last part is the run's name."""
+    # Name of the preset that the run was started from.
     preset: str
-    """Name of the preset that the run was started from."""
 
     @classmethod
     def create(
@@ -161,8 +161,8 @@ class RunDir:
         folders = [self.path / game for game in self.games]
         return tuple(type(self).open_existing(path) for path in folders if (path / LOCK).is_file())
 
+    # Random; tells runs of the same name apart.
     run_id: str
-    """Random; tells runs of the same name apart."""
 
     @property
     def redis_name(self) -> str:

@@ -41,8 +41,8 @@ class SourceState(Document):
     """The checkout that the program ran from."""
 
     commit: str | None
+    # Whether it had changes; None where git does not say.
     dirty: bool | None
-    """Whether it had changes; None where git does not say."""
 
 
 class RunMeta(Document):
@@ -50,24 +50,24 @@ class RunMeta(Document):
 
     model_config = ConfigDict(extra="allow")
 
+    # Random; tells runs of the same name apart.
     id: str
-    """Random; tells runs of the same name apart."""
+    # Of the folder; another one is another version's.
     format: int
-    """Of the folder; another one is another version's."""
+    # Name of the preset that the run began with.
     preset: str
-    """Name of the preset that the run began with."""
     seed: NonNegativeInt | None = None
+    # Command line that began the run, without secrets.
     argv: tuple[str, ...] = ()
-    """Command line that began the run, without secrets."""
+    # Local time with its offset, in ISO 8601.
     created: str = ""
-    """Local time with its offset, in ISO 8601."""
     versions: dict[str, str | None] = Field(default_factory=dict)
     git: SourceState | None = None
     hardware: dict[str, Any] = Field(default_factory=dict)
+    # Games that have a run each in this folder, which has none of its own then.
     games: tuple[str, ...] = ()
-    """Games that have a run each in this folder, which has none of its own then."""
+    # What whoever reads the result should know.
     warnings: tuple[str, ...] = ()
-    """What whoever reads the result should know."""
 
 
 def describe_run(

@@ -26,13 +26,13 @@ Document: TypeAlias = dict[str, Any]
 class RecordedTest:
     """One test of one game: figures of the weights that had seen so many steps."""
 
+    # Since the run began, when the test was written down.
     seconds: float | None
-    """Since the run began, when the test was written down."""
+    # Of the run, all games together, when the weights were taken.
     steps: float | None
-    """Of the run, all games together, when the weights were taken."""
     updates: float | None
+    # By the last part of their keys: mean, std, max, episodes, agreement, ...
     figures: Row
-    """By the last part of their keys: mean, std, max, episodes, agreement, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,19 @@ class RunRecord:
 
     path: Path
     meta: Document
+    # As in config.yaml, not checked.
     config: Document
-    """As in config.yaml, not checked."""
     games: tuple[str, ...]
+    # None for a run that has not reached its end.
     summary: Document | None
-    """None for a run that has not reached its end."""
+    # Oldest first; finite numbers only.
     looks: tuple[Row, ...]
-    """Oldest first; finite numbers only."""
+    # By game, oldest first; a game that the run does not have is not in it.
     tests: Mapping[str, tuple[RecordedTest, ...]]
-    """By game, oldest first; a game that the run does not have is not in it."""
+    # Of the teachers, when the run tried them by its own protocol.
     teacher_tests: Mapping[str, tuple[RecordedTest, ...]]
-    """Of the teachers, when the run tried them by its own protocol."""
+    # What could not be read.
     notes: tuple[str, ...] = ()
-    """What could not be read."""
 
     @property
     def name(self) -> str:

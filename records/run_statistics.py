@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
+# From [..., R] of each game to [...].
 Aggregate: TypeAlias = Callable[[Sequence[Floats]], Floats]
-"""From [..., R] of each game to [...]."""
 
 CONFIDENCE = 0.95
 REPETITIONS = 2000
+# Tests at the end of training over which the Actor-Mimic paper averages (its epochs 91 to 100).
 PAPER_EPOCHS = 10
-"""Tests at the end of training over which the Actor-Mimic paper averages (its epochs 91 to 100)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +34,28 @@ class Estimate:
     """A figure over runs, and where it may lie had there been other seeds."""
 
     value: float
+    # Lower end of the interval; None where no interval exists: a game has one run only.
     low: float | None
-    """Lower end of the interval; None where no interval exists: a game has one run only."""
     high: float | None
+    # Fewest runs that a game has.
     runs: int
-    """Fewest runs that a game has."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochScores:
     """What the Actor-Mimic paper's table says of the tests of one run in one game."""
 
+    # Of the last tests' means.
     mean: float
-    """Of the last tests' means."""
+    # Highest mean of the tests in `mean`: how far the end of training goes up and down.
     best_of_last: float
-    """Highest mean of the tests in `mean`: how far the end of training goes up and down."""
+    # Highest mean of any test, however early: the paper's maximum. It grows with the number of
+    # tests alone, and belongs to weights that the run may have left behind.
     best: float
-    """Highest mean of any test, however early: the paper's maximum. It grows with the number of
-    tests alone, and belongs to weights that the run may have left behind."""
+    # Tests in `mean` and `best_of_last`; the paper has 10.
     num_averaged: int
-    """Tests in `mean` and `best_of_last`; the paper has 10."""
+    # Tests in `best`; the paper has 100.
     num_tests: int
-    """Tests in `best`; the paper has 100."""
 
 
 def summarize_epochs(means: Sequence[float], *, last: int = PAPER_EPOCHS) -> EpochScores | None:
@@ -125,6 +125,7 @@ def _means_of_games(games: Sequence[Floats]) -> Floats:
     return np.stack([scores.mean(-1) for scores in games], axis=-1)
 
 
+# Ways to make one figure of many games: by name, as in docs/report.md.
 AGGREGATES: Mapping[str, Aggregate] = MappingProxyType(
     {
         "iqm": _interquartile_mean,
@@ -134,7 +135,6 @@ AGGREGATES: Mapping[str, Aggregate] = MappingProxyType(
         "capped_mean": _capped_mean,
     }
 )
-"""Ways to make one figure of many games: by name, as in docs/report.md."""
 
 
 def estimate(

@@ -60,8 +60,8 @@ class Scores(Document):
 class TeacherScores(Scores):
     """A teacher's scores: its card's, or where that has none, what the run saw it score."""
 
+    # Where the scores come from; None where there are none.
     source: Literal["card", "run"] | None = None
-    """Where the scores come from; None where there are none."""
 
 
 class GameResult(Document):
@@ -81,10 +81,10 @@ class GameResult(Document):
 class Aggregate(Document):
     """One figure of all games that have it."""
 
+    # Mean of the figures, each capped at 1.
     capped_mean: Annotated[float, Field(le=1.0)] | None = None
-    """Mean of the figures, each capped at 1."""
+    # None where a figure is not positive.
     geometric_mean: NonNegativeFloat | None = None
-    """None where a figure is not positive."""
     median: float | None = None
 
 
@@ -98,15 +98,15 @@ class Aggregates(Document):
 class Throughput(Document):
     """Means over the time in which the learner was learning; None where nothing was measured."""
 
+    # Steps of all games together.
     steps_per_second: NonNegativeFloat | None = None
-    """Steps of all games together."""
+    # Transitions drawn for the learner.
     samples_per_second: NonNegativeFloat | None = None
-    """Transitions drawn for the learner."""
     updates_per_second: NonNegativeFloat | None = None
+    # Transitions drawn per transition stored.
     samples_per_insert: NonNegativeFloat | None = None
-    """Transitions drawn per transition stored."""
+    # Updates between the weights that acted and those that learn, over samples.
     policy_lag_mean: NonNegativeFloat | None = None
-    """Updates between the weights that acted and those that learn, over samples."""
 
 
 class SummaryFaults(FaultCounts):

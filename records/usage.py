@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 class ProcessUse:
     """What one process has used since it began."""
 
+    # Processor time of all its threads.
     cpu_s: float
-    """Processor time of all its threads."""
+    # Of weights that it has published or fetched.
     weight_bytes: int
-    """Of weights that it has published or fetched."""
 
     @classmethod
     def of_this(cls, *, weight_bytes: int = 0) -> ProcessUse:
@@ -47,27 +47,27 @@ class RoleUse:
 class LearnerUsage:
     """The time of the learner, or of the first of several, since its process began."""
 
+    # Since its loop began.
     elapsed_s: float
-    """Since its loop began."""
+    # In updates.
     updating_s: float
-    """In updates."""
+    # Without a batch; None where learner and actors take turns in one process.
     waiting_s: float | None = None
-    """Without a batch; None where learner and actors take turns in one process."""
+    # Of the thread that brings batches to the device.
     loading_s: float = 0.0
-    """Of the thread that brings batches to the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What the processes of a run have used since they began."""
 
+    # None before it has answered.
     learner: LearnerUsage | None = None
-    """None before it has answered."""
+    # Time that each shard has worked, those that died first.
     shards_busy_s: tuple[float, ...] = ()
-    """Time that each shard has worked, those that died first."""
+    # Processor time by role, all processes of the role together.
     cpu_s: dict[str, float] = field(default_factory=dict)
-    """Processor time by role, all processes of the role together."""
+    # By kind: `chunks` into replay, `batches` out of it, `weights` to and from Redis.
     moved_bytes: dict[str, int] = field(default_factory=dict)
-    """By kind: `chunks` into replay, `batches` out of it, `weights` to and from Redis."""
+    # That all of the run shares; None where it is spread over a cluster.
     num_cores: int | None = None
-    """That all of the run shares; None where it is spread over a cluster."""

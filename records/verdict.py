@@ -20,12 +20,12 @@ from typing import Any, Literal, TypeAlias, get_args
 Limit: TypeAlias = Literal["actors", "replay", "network", "learner"]
 LIMITS: tuple[Limit, ...] = get_args(Limit)
 
+# Below this share of its time, a part does not count as working nearly all the time.
 _BUSY = 0.6
-"""Below this share of its time, a part does not count as working nearly all the time."""
+# Waiting that replay has not caused, and that therefore is the way between the processes.
 _UNEXPLAINED = 0.25
-"""Waiting that replay has not caused, and that therefore is the way between the processes."""
+# Share of the machine's cores in use above which its parts take them from each other.
 _CROWDED = 0.9
-"""Share of the machine's cores in use above which its parts take them from each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Verdict:
     """What limits the run now."""
 
     limit: Limit
+    # Shares that it rests on.
     numbers: dict[str, float]
-    """Shares that it rests on."""
     reason: str
+    # What to change.
     advice: str
-    """What to change."""
 
     def to_map(self) -> dict[str, Any]:
         """The verdict as a run's status shows it."""

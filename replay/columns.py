@@ -30,26 +30,27 @@ class Column:
     """One stored fact of every entry."""
 
     name: str
+    # Type in chunks and batches.
     dtype: type[np.generic]
-    """Type in chunks and batches."""
+    # Letters of a row's axes; none for a single number.
     axes: str = ""
-    """Letters of a row's axes; none for a single number."""
+    # `entry`: an actor sends it with every entry. `chunk`: it follows from a chunk's other fields,
+    # the same for many entries. `ring`: the ring counts it itself.
     source: Source = "entry"
-    """`entry`: an actor sends it with every entry. `chunk`: it follows from a chunk's other fields,
-    the same for many entries. `ring`: the ring counts it itself."""
+    # `finite`: no nan or infinity, `fraction`: from 0 to 1, `priority`: finite and from 0 on.
     values: Values = "any"
-    """`finite`: no nan or infinity, `fraction`: from 0 to 1, `priority`: finite and from 0 on."""
+    # The batches that bring it to the learner: none, those of sequences, or all. N-step returns
+    # have their own rewards and discounts, so batches of single steps need none.
     travels: Travels = "nowhere"
-    """The batches that bring it to the learner: none, those of sequences, or all. N-step returns
-    have their own rewards and discounts, so batches of single steps need none."""
+    # Type in the ring and in snapshots, where it is narrower than `dtype`.
     stored_dtype: type[np.generic] | None = None
-    """Type in the ring and in snapshots, where it is narrower than `dtype`."""
+    # The part of a TransitionRing that holds it.
     kept_by: Keeper = "ring"
-    """The part of a TransitionRing that holds it."""
+    # Whether it is stored only where EntryShape.extra_columns names it.
     optional: bool = False
-    """Whether it is stored only where EntryShape.extra_columns names it."""
 
 
+# All columns that replay can store.
 COLUMNS: tuple[Column, ...] = (
     # The newest frame of each observation; older ones are earlier entries.
     Column(name="frames", dtype=np.uint8, axes="CHW", kept_by="frames"),
@@ -92,23 +93,22 @@ COLUMNS: tuple[Column, ...] = (
     # A number that grows with every entry of a table and never comes again.
     Column(name="generations", dtype=np.int64, source="ring"),
 )
-"""All columns that replay can store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryShape:
     """Sizes of the axes of one game's entries, and the optional columns that are stored."""
 
+    # One frame [C, H, W].
     frame_shape: tuple[int, int, int]
-    """One frame [C, H, W]."""
+    # A.
     num_actions: int
-    """A."""
+    # K.
     num_teacher_actions: int = 0
-    """K."""
+    # D.
     num_teacher_features: int = 0
-    """D."""
+    # Names of the optional columns that are stored.
     extra_columns: tuple[str, ...] = ()
-    """Names of the optional columns that are stored."""
 
     def __post_init__(self) -> None:
         """Refuse optional columns that are not declared."""
@@ -178,9 +178,9 @@ def wrong_values(values: NDArray[Any], kind: Values) -> str | None:
     return None
 
 
+# Numbers that `are_finite` looks at in one piece. The C library keeps a large array that is freed
+# for as long as its thread lives, and hundreds of threads store chunks.
 CHECKED_AT_ONCE = 16_384
-"""Numbers that `are_finite` looks at in one piece. The C library keeps a large array that is freed
-for as long as its thread lives, and hundreds of threads store chunks."""
 
 
 def are_finite(values: NDArray[np.generic]) -> bool:

@@ -16,8 +16,8 @@ PartitionOrder: TypeAlias = Literal["rank", "proportional"]
 PartitionCorrection: TypeAlias = Literal["within", "full"]
 
 
+# A cap so high that it never binds; far beyond it, allowed samples are no finite number.
 MAX_SAMPLES_PER_INSERT = 1e15
-"""A cap so high that it never binds; far beyond it, allowed samples are no finite number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

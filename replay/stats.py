@@ -13,29 +13,29 @@ from replay.storage.table import ReplayTable, TableCounts
 class TableStats:
     """One game's slice in one shard; without arguments, an empty one."""
 
+    # Entries held.
     size: int = 0
-    """Entries held."""
+    # Entries that can be held: this shard's part of the game's quota.
     capacity: int = 0
-    """Entries that can be held: this shard's part of the game's quota."""
+    # Transitions that can be drawn.
     ready: int = 0
-    """Transitions that can be drawn."""
     counts: TableCounts = field(default_factory=TableCounts)
+    # Memory of the entries held.
     num_bytes: int = 0
-    """Memory of the entries held."""
+    # The same, were every frame stored as it is.
     num_raw_bytes: int = 0
-    """The same, were every frame stored as it is."""
+    # replay.storage.quantiles.QUANTILES of the priorities held; empty without any.
     priority_quantiles: tuple[float, ...] = ()
-    """replay.storage.quantiles.QUANTILES of the priorities held; empty without any."""
+    # The same quantiles of recent draws' ages: entries stored since the one that was drawn.
     age_quantiles: tuple[float, ...] = ()
-    """The same quantiles of recent draws' ages: entries stored since the one that was drawn."""
+    # Relative part of the game in every batch of the run, as now in force.
     share: float = 1.0
-    """Relative part of the game in every batch of the run, as now in force."""
+    # The most its transitions are drawn on average, as now in force.
     samples_per_insert_cap: float = 0.0
-    """The most its transitions are drawn on average, as now in force."""
+    # Time that callers of `add` have waited with chunks of this game, summed over callers.
     insert_wait_s: float = 0.0
-    """Time that callers of `add` have waited with chunks of this game, summed over callers."""
+    # Callers of `add` that wait now with chunks of this game.
     waiting_actors: int = 0
-    """Callers of `add` that wait now with chunks of this game."""
 
 
 def stats_of_table(table: ReplayTable, settings: GameSettings, waits: Waits) -> TableStats:
@@ -60,22 +60,22 @@ def stats_of_table(table: ReplayTable, settings: GameSettings, waits: Waits) -> 
 class SnapshotStats:
     """A shard's snapshots on disk."""
 
+    # Since the newest one was taken; None before the first.
     age_s: float | None = None
-    """Since the newest one was taken; None before the first."""
+    # Size of all files that the newest one needs.
     num_bytes: int = 0
-    """Size of all files that the newest one needs."""
+    # Bytes that this process has written for all snapshots together.
     num_bytes_written: int = 0
-    """Bytes that this process has written for all snapshots together."""
+    # Time that writing the newest one took.
     duration_s: float = 0.0
-    """Time that writing the newest one took."""
+    # The longest time that inserting and sampling stood still for a part of a snapshot.
     longest_hold_s: float = 0.0
-    """The longest time that inserting and sampling stood still for a part of a snapshot."""
+    # Snapshots that this process has written.
     num_written: int = 0
-    """Snapshots that this process has written."""
+    # Snapshots that could not be written.
     failures: int = 0
-    """Snapshots that could not be written."""
+    # Whether the shard began from one, and its counts with it.
     has_restored: bool = False
-    """Whether the shard began from one, and its counts with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,31 +83,31 @@ class ShardStats:
     """What a shard has done since it began, and where its limiter stands."""
 
     tables: dict[str, TableStats]
+    # Samples that the learner is behind (positive) or ahead (negative).
     limiter_error: float
-    """Samples that the learner is behind (positive) or ahead (negative)."""
+    # Time that callers of `add` have waited, summed over callers.
     insert_wait_s: float
-    """Time that callers of `add` have waited, summed over callers."""
+    # Time that callers of `sample` have waited.
     sample_wait_s: float
-    """Time that callers of `sample` have waited."""
+    # Callers of `add` that wait now.
     waiting_actors: int
-    """Callers of `add` that wait now."""
+    # Callers of `sample` that wait now.
     waiting_requests: int
-    """Callers of `sample` that wait now."""
+    # Time spent storing, drawing and setting priorities, one caller at a time.
     busy_s: float = 0.0
-    """Time spent storing, drawing and setting priorities, one caller at a time."""
+    # Processor time of the shard's process; 0 where it has none of its own.
     cpu_s: float = 0.0
-    """Processor time of the shard's process; 0 where it has none of its own."""
+    # Size of all chunks stored.
     chunk_bytes: int = 0
-    """Size of all chunks stored."""
+    # Size of all batches drawn.
     batch_bytes: int = 0
-    """Size of all batches drawn."""
     snapshots: SnapshotStats = SnapshotStats()
+    # Stored by this shard's process before this one, and not in the snapshot it began from.
     transitions_lost: int = 0
-    """Stored by this shard's process before this one, and not in the snapshot it began from."""
+    # The newest lines that the shard has to say of its snapshots.
     notes: tuple[str, ...] = ()
-    """The newest lines that the shard has to say of its snapshots."""
+    # Lines that it has said so far.
     num_notes: int = 0
-    """Lines that it has said so far."""
 
 
 class NoteReader:

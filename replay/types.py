@@ -37,20 +37,20 @@ Float16Array: TypeAlias = NDArray[np.float16]
 Float32Array: TypeAlias = NDArray[np.float32]
 Float64Array: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
+# Arrays by the names in replay.columns, all with the same rows.
 Columns: TypeAlias = Mapping[str, NDArray[Any]]
-"""Arrays by the names in replay.columns, all with the same rows."""
 
+# A stream's number is its actor's serial number, shifted, plus the environment's index.
 STREAMS_PER_ACTOR_BITS = 16
-"""A stream's number is its actor's serial number, shifted, plus the environment's index."""
 
+# The highest position in a stream; what comes after it still has a number.
 MAX_STEP = 1 << 62
-"""The highest position in a stream; what comes after it still has a number."""
 
 _MAX_INT64 = int(np.iinfo(np.int64).max)
 
+# Version of a chunk's own fields and their meaning. Columns are known by name, so another set of
+# them needs no other version.
 CHUNK_LAYOUT_VERSION = 2
-"""Version of a chunk's own fields and their meaning. Columns are known by name, so another set of
-them needs no other version."""
 
 _RUN_ARRAYS = ("streams", "first_steps", "lengths")
 
@@ -60,18 +60,18 @@ class Chunk:
     """What an actor sends at once: runs of consecutive entries of some of its streams."""
 
     game: str
+    # [R] Stream of each run, all of one actor. A restarted actor takes new ones, never old.
     streams: Int64Array
-    """[R] Stream of each run, all of one actor. A restarted actor takes new ones, never old."""
+    # [R] Position of each run's first entry in its stream; a jump means that a chunk was lost.
     first_steps: Int64Array
-    """[R] Position of each run's first entry in its stream; a jump means that a chunk was lost."""
+    # [R] Entries in each run; they sum to E.
     lengths: Int64Array
-    """[R] Entries in each run; they sum to E."""
+    # [E, ...] What is sent of every entry, by the names in replay.columns.
     columns: Columns
-    """[E, ...] What is sent of every entry, by the names in replay.columns."""
+    # Encoded version of the weights that acted (networks.weights.WeightsVersion.encode).
     weights_version: int
-    """Encoded version of the weights that acted (networks.weights.WeightsVersion.encode)."""
+    # Replay refuses any other than its own.
     layout_version: int = CHUNK_LAYOUT_VERSION
-    """Replay refuses any other than its own."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """One column [E, ...]."""
@@ -188,14 +188,14 @@ class Chunk:
 class Successors:
     """The n steps that follow each sampled transition, for n-step returns."""
 
+    # [B, N] Raw rewards of the transition itself and its successors; 0 from `lengths` on.
     rewards: Float32Array
-    """[B, N] Raw rewards of the transition itself and its successors; 0 from `lengths` on."""
+    # [B, N] 0 where the return ends; unspecified from `lengths` on.
     discounts: Float32Array
-    """[B, N] 0 where the return ends; unspecified from `lengths` on."""
+    # [B] Steps until the bootstrap observation: N, or fewer before a truncation.
     lengths: Int64Array
-    """[B] Steps until the bootstrap observation: N, or fewer before a truncation."""
+    # [B, S*C, H, W] Observation after `lengths` steps; zeros where the return ended before.
     bootstrap_observations: UInt8Array
-    """[B, S*C, H, W] Observation after `lengths` steps; zeros where the return ended before."""
 
     @classmethod
     def empty(
@@ -224,12 +224,12 @@ class ItemKeys:
     """Where sampled transitions lie, and which ones they are: stale keys are recognised."""
 
     shard: int
+    # [B] Index into the shard's games.
     game_index: Int64Array
-    """[B] Index into the shard's games."""
+    # [B]
     slots: Int64Array
-    """[B]"""
+    # [B] Serial number of the entry that was in the slot.
     generations: Int64Array
-    """[B] Serial number of the entry that was in the slot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,15 +240,15 @@ class Sequences:
     the key is nobody's, all else is as in the last step.
     """
 
+    # T.
     length: int
-    """T."""
+    # [Q] Steps of each sequence, 1 to T; the rows behind them are repetitions.
     num_steps: Int64Array
-    """[Q] Steps of each sequence, 1 to T; the rows behind them are repetitions."""
+    # [Q, S*C, H, W] Observation after the last step; zeros where there is none.
     bootstrap_observations: UInt8Array
-    """[Q, S*C, H, W] Observation after the last step; zeros where there is none."""
+    # [Q] Whether the observation after the last step is here. If not, and the last discount is
+    # not 0, what became of the last step is not known.
     can_bootstrap: BoolArray
-    """[Q] Whether the observation after the last step is here. If not, and the last discount is
-    not 0, what became of the last step is not known."""
 
     @property
     def is_step(self) -> BoolArray:
@@ -276,19 +276,19 @@ class SampleBatch:
 
     games: tuple[str, ...]
     keys: ItemKeys
+    # [B, S*C, H, W] Oldest frame first.
     observations: UInt8Array
-    """[B, S*C, H, W] Oldest frame first."""
+    # [B, ...] What was stored of each, by the names in replay.columns. An axis of the widest game;
+    # zeros lie behind a narrower game's values.
     columns: Columns
-    """[B, ...] What was stored of each, by the names in replay.columns. An axis of the widest game;
-    zeros lie behind a narrower game's values."""
+    # [B] 1 / (N * P): N transitions of the game can be drawn, this one with probability P. A step
+    # of a sequence has that of the first step, which was drawn.
     inverse_probabilities: Float32Array
-    """[B] 1 / (N * P): N transitions of the game can be drawn, this one with probability P. A step
-    of a sequence has that of the first step, which was drawn."""
+    # [B] Restore the configured balance of the games present when one yielded part of its share;
+    # mean 1.
     loss_weights: Float32Array
-    """[B] Restore the configured balance of the games present when one yielded part of its share;
-    mean 1."""
+    # [B] Entries of the same game that this shard has stored since.
     ages: Int64Array
-    """[B] Entries of the same game that this shard has stored since."""
     successors: Successors | None = None
     sequences: Sequences | None = None
 
@@ -312,8 +312,8 @@ class PriorityUpdate:
     """New priorities for transitions that were sampled earlier."""
 
     keys: ItemKeys
+    # [B] Non-negative and finite.
     priorities: Float32Array
-    """[B] Non-negative and finite."""
 
     def check(self) -> None:
         """Raises ValueError unless keys are whole numbers, and priorities floats, one for each."""

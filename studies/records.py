@@ -30,12 +30,12 @@ class UnitRecord:
 
     fingerprint: str
     options: list[str]
+    # Exit status of the newest attempt that came to an end; None before that.
     status: int | None = None
-    """Exit status of the newest attempt that came to an end; None before that."""
+    # Seconds of all attempts that came to an end.
     wall_s: float = 0.0
-    """Seconds of all attempts that came to an end."""
+    # Time of day of the newest end, in seconds since 1970.
     ended: float = 0.0
-    """Time of day of the newest end, in seconds since 1970."""
 
     @property
     def is_done(self) -> bool:

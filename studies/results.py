@@ -26,8 +26,8 @@ from records.run_statistics import (
 from studies.records import UnitFiles, metrics_files
 from studies.study import Study
 
+# Name that a measure has among the figures of a test, where it is another one.
 _FIGURE_OF = {"score": "mean"}
-"""Name that a measure has among the figures of a test, where it is another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +53,17 @@ class UnitFigures:
     arm: str
     game: str
     seed: int
+    # Score of the last test.
     final: float
-    """Score of the last test."""
+    # Score of the last test on the study's scale; None where the game has no reference scores.
     normalized: float | None
-    """Score of the last test on the study's scale; None where the game has no reference scores."""
+    # Area under the curve between the steps that all units of the game have been tested at,
+    # divided by their distance: the mean score on the way. None with a single test.
     area: float | None
-    """Area under the curve between the steps that all units of the game have been tested at,
-    divided by their distance: the mean score on the way. None with a single test."""
+    # Score where the first steps are that all units have been tested at.
     jump_start: float
-    """Score where the first steps are that all units have been tested at."""
+    # Steps at which the curve first reaches the threshold; None if it never does.
     steps_to_threshold: float | None
-    """Steps at which the curve first reaches the threshold; None if it never does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,8 @@ class Results:
     study: Study
     curves: tuple[UnitCurve, ...]
     figures: tuple[UnitFigures, ...]
+    # Score of each game whose steps are counted; as given, or reached by the reference arm.
     thresholds: Mapping[str, float]
-    """Score of each game whose steps are counted; as given, or reached by the reference arm."""
 
     @property
     def games(self) -> list[str]:

@@ -21,14 +21,14 @@ from studies.records import UnitFiles, UnitRecord
 from studies.study import Unit
 from views.words import duration
 
+# Program and words for a unit with these arguments.
 CommandLine = Callable[[Unit, Sequence[str]], list[str]]
-"""Program and words for a unit with these arguments."""
 
 _POLL_S = 0.2
+# Seconds between two lines about units that are under way.
 _PROGRESS_S = 60.0
-"""Seconds between two lines about units that are under way."""
+# Longest wait for an interrupted unit, which writes its checkpoint first.
 _SHUTDOWN_S = 180.0
-"""Longest wait for an interrupted unit, which writes its checkpoint first."""
 
 
 def launch_command(unit: Unit, arguments: Sequence[str]) -> list[str]:

@@ -25,20 +25,20 @@ from recipes.config import RunConfig
 from recipes.loading import build_config, parse_invocation
 
 Value: TypeAlias = bool | int | float | str | list[int | float | str]
+# Options by their names on the command line, without dashes: `{"replay.sampler": "rank"}`.
 Options: TypeAlias = dict[str, Value]
-"""Options by their names on the command line, without dashes: `{"replay.sampler": "rank"}`."""
 Command: TypeAlias = Literal["multitask", "experts", "transfer"]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
 
+# Stands for the game of a unit whose one run plays every game of its options.
 ALL_GAMES = "all"
-"""Stands for the game of a unit whose one run plays every game of its options."""
 
+# Preset of each command where the options name none; as in launch/.
 _DEFAULT_PRESETS = {"multitask": "quickstart", "experts": "experts", "transfer": "transfer"}
-"""Preset of each command where the options name none; as in launch/."""
+# Options that the runner gives to each unit itself, or that hold a password.
 _NOT_IN_A_STUDY = ("seed", "run-dir", "resume", "redis-url")
-"""Options that the runner gives to each unit itself, or that hold a password."""
+# Folders in a study's folder that no arm may be called like.
 _FILES_OF_THE_REPORT = ("figures",)
-"""Folders in a study's folder that no arm may be called like."""
 
 
 class Study(BaseModel):
@@ -46,30 +46,30 @@ class Study(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # First line of the report.
     title: str = ""
-    """First line of the report."""
+    # The script in launch/ that every unit is a run of.
     command: Command = "multitask"
-    """The script in launch/ that every unit is a run of."""
+    # Options that all arms share.
     options: Options = {}
-    """Options that all arms share."""
+    # Named sets of options, on top of the shared ones, that are compared.
     arms: dict[Name, Options] = Field(min_length=1)
-    """Named sets of options, on top of the shared ones, that are compared."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    # Games that get a run each; empty: one run plays all games of its options.
     games: list[str] = []
-    """Games that get a run each; empty: one run plays all games of its options."""
+    # Arm that differences are taken from; the first one if empty.
     reference: str = ""
-    """Arm that differences are taken from; the first one if empty."""
+    # What the figures show: `score`, or any figure of a test in docs/metrics.md (`kl`,
+    # `agreement`).
     measures: list[str] = ["score"]
-    """What the figures show: `score`, or any figure of a test in docs/metrics.md (`kl`,
-    `agreement`)."""
+    # Scale on which scores of several games are put together: 0 is random play, 1 the reference
+    # score. `none` needs no reference scores.
     normalize: Literal["none", "teacher", "human"] = "none"
-    """Scale on which scores of several games are put together: 0 is random play, 1 the reference
-    score. `none` needs no reference scores."""
+    # Score of each game whose steps-to-threshold are reported; without, what the reference arm
+    # reaches at the end.
     thresholds: dict[str, float] = {}
-    """Score of each game whose steps-to-threshold are reported; without, what the reference arm
-    reaches at the end."""
+    # Steps per second to plan with until a unit has been measured.
     pace_steps_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Steps per second to plan with until a unit has been measured."""
 
     @model_validator(mode="after")
     def _check(self) -> Study:
@@ -126,11 +126,11 @@ class Unit:
 
     command: Command
     arm: str
+    # ALL_GAMES where one run plays them all.
     game: str
-    """ALL_GAMES where one run plays them all."""
     seed: int
+    # Words of the command line, without seed and folder.
     options: tuple[str, ...]
-    """Words of the command line, without seed and folder."""
 
     @property
     def name(self) -> str:

@@ -36,10 +36,10 @@ class ImitationProblem:
     """A finite MDP with an expert to imitate and linear features to do it with."""
 
     features_SF: Array
+    # The expert's action in each state.
     expert_S: NDArray[np.int64]
-    """The expert's action in each state."""
+    # Probability of the next state for each state and action; every episode begins in state 0.
     transitions_SAS: Array
-    """Probability of the next state for each state and action; every episode begins in state 0."""
     costs_S: Array
 
     @property
@@ -142,12 +142,12 @@ class Separation:
     """Costs of two students of one problem, and the bound of Proposition 1 for the second."""
 
     horizon: int
+    # J_T of the student fitted on states that the expert visits.
     from_expert: float
-    """J_T of the student fitted on states that the expert visits."""
+    # J_T of the student fitted on states that it visits itself, at the fixed point.
     from_student: float
-    """J_T of the student fitted on states that it visits itself, at the fixed point."""
+    # J_T(E) + u * T * epsilon / log 2, with u = 1 and epsilon the mean cross-entropy.
     bound: float
-    """J_T(E) + u * T * epsilon / log 2, with u = 1 and epsilon the mean cross-entropy."""
 
 
 def separate(problem: ImitationProblem, horizon: int, *, max_rounds: int = 500) -> Separation:
@@ -198,8 +198,8 @@ def stochastic_fit(
     return theta_FA
 
 
+# Gamma of Theorem 1: from logits [S, A] to the policy [S, A] that states are visited by.
 Behaviour = Callable[[Array], Array]
-"""Gamma of Theorem 1: from logits [S, A] to the policy [S, A] that states are visited by."""
 
 
 def iterate(

@@ -33,11 +33,11 @@ from teachers.json_fields import (
     integer,
 )
 
+# Written into every card; a card of a later format is refused, not guessed at.
 CARD_FORMAT = 1
-"""Written into every card; a card of a later format is refused, not guessed at."""
 
+# Most atoms of one return distribution; the papers have 51.
 MAX_ATOMS = 1024
-"""Most atoms of one return distribution; the papers have 51."""
 
 Precision = Literal["half", "full"]
 HeadKind = Literal["q", "categorical", "policy"]
@@ -50,16 +50,16 @@ class ScoreRecord:
     __pydantic_config__ = FORBID_EXTRA
 
     mean: Number
+    # Standard deviation over episodes, not the error of their mean.
     std: NotNegative
-    """Standard deviation over episodes, not the error of their mean."""
     max: Number
     episodes: Positive
+    # Name of the environment protocol that was played, "classic" or "modern".
     protocol: Text
-    """Name of the environment protocol that was played, "classic" or "modern"."""
+    # Share of random actions while playing.
     epsilon: Share
-    """Share of random actions while playing."""
+    # "half" if the weights were rounded to float16 before playing, as in the shipped file.
     precision: Precision
-    """"half" if the weights were rounded to float16 before playing, as in the shipped file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +72,13 @@ class Architecture:
     dueling: Boolean
     num_actions: Positive
     observation_shape: Shape
+    # Width of the last hidden layer: what a student's feature regressor has to guess.
     num_features: Positive
-    """Width of the last hidden layer: what a student's feature regressor has to guess."""
+    # "q": a Q-value per action; "categorical": a distribution over returns per action;
+    # "policy": a logit per action, and a critic.
     head: HeadKind = "q"
-    """"q": a Q-value per action; "categorical": a distribution over returns per action;
-    "policy": a logit per action, and a critic."""
+    # Returns in each distribution; categorical heads only.
     num_atoms: Annotated[int, Strict(), integer(2, MAX_ATOMS)] | None = None
-    """Returns in each distribution; categorical heads only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +87,18 @@ class Preprocessing:
 
     __pydantic_config__ = FORBID_EXTRA
 
+    # How a step's frames become one gray picture, in the order of the operations.
     frames: Text
-    """How a step's frames become one gray picture, in the order of the operations."""
+    # What the stack holds before an episode's first frame: "zeros" or "first_frame".
     stack_start: Text | None = None
-    """What the stack holds before an episode's first frame: "zeros" or "first_frame"."""
+    # Whether FIRE is pressed for the agent, which then may not know how to start a game.
     fire_on_reset: Boolean | None = None
-    """Whether FIRE is pressed for the agent, which then may not know how to start a game."""
+    # Whether a lost life was an end in training.
     life_loss_ends_episode: Boolean | None = None
-    """Whether a lost life was an end in training."""
+    # Most no-op frames at a start.
     max_noops: Natural | None = None
-    """Most no-op frames at a start."""
+    # Sticky actions in training.
     repeat_action_probability: Share | None = None
-    """Sticky actions in training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,37 +108,37 @@ class TeacherCard:
     __pydantic_config__ = FORBID_EXTRA
 
     game: Text
+    # For example "double dqn, 3-step, prioritized".
     algorithm: Text
-    """For example "double dqn, 3-step, prioritized"."""
     architecture: Architecture
+    # Name of the environment protocol it was trained under.
     protocol: Text
-    """Name of the environment protocol it was trained under."""
+    # Agent steps in training; None if the source does not say.
     trained_steps: Natural | None = None
-    """Agent steps in training; None if the source does not say."""
+    # The most representative first; may be empty for a teacher nobody has measured yet.
     scores: tuple[ScoreRecord, ...]
-    """The most representative first; may be empty for a teacher nobody has measured yet."""
+    # SHA-256 of the weights file, in hexadecimal digits.
     sha256: Sha256
-    """SHA-256 of the weights file, in hexadecimal digits."""
+    # Who trained it and where it can be had.
     origin: Text
-    """Who trained it and where it can be had."""
+    # SPDX identifier if there is one.
     licence: Text
-    """SPDX identifier if there is one."""
+    # What reproduces it.
     command: Text | None = None
-    """What reproduces it."""
+    # ISO 8601 date, with or without a time.
     created: Date | None = None
-    """ISO 8601 date, with or without a time."""
+    # Duration of the training.
     wall_seconds: NotNegative | None = None
-    """Duration of the training."""
     hardware: Text | None = None
     notes: Text | None = None
+    # What the weights file holds: float16, or float32 for a teacher from another library, whose
+    # outputs are to stay what they were there.
     weights_precision: Precision = "half"
-    """What the weights file holds: float16, or float32 for a teacher from another library, whose
-    outputs are to stay what they were there."""
+    # Format of the checkpoint it was read from, a name in `teachers.formats.FORMATS`; None for
+    # one that was trained here.
     source_format: Text | None = None
-    """Format of the checkpoint it was read from, a name in `teachers.formats.FORMATS`; None for
-    one that was trained here."""
+    # None for one that was trained here: what `protocol` says is all there is to know.
     preprocessing: Preprocessing | None = None
-    """None for one that was trained here: what `protocol` says is all there is to know."""
 
     @property
     def score(self) -> ScoreRecord | None:

@@ -52,15 +52,15 @@ from teachers.shipped import WEIGHTS_SUFFIX
 class Labels:
     """What an expert says about a batch of states; float32, without gradient."""
 
+    # Q minus its maximum over legal actions: 0 for the greedy action, below it for other legal
+    # ones, exactly 0 for illegal ones (mask them). softmax(logits / tau) is the softened policy.
+    # Of a policy teacher: log-probabilities minus their maximum, so that tau 1 gives its policy.
     logits_BA: Tensor
-    """Q minus its maximum over legal actions: 0 for the greedy action, below it for other legal
-    ones, exactly 0 for illegal ones (mask them). softmax(logits / tau) is the softened policy.
-    Of a policy teacher: log-probabilities minus their maximum, so that tau 1 gives its policy."""
+    # The expert's last hidden layer after its ReLU.
     features_BF: Tensor
-    """The expert's last hidden layer after its ReLU."""
+    # What the expert expects to collect from here: the largest legal Q-value, or what a policy
+    # teacher's critic says.
     values_B: Tensor
-    """What the expert expects to collect from here: the largest legal Q-value, or what a policy
-    teacher's critic says."""
 
 
 class Expert(nn.Module):

@@ -21,20 +21,20 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHECKPOINT_SUFFIXES = (
     ".safetensors", ".zip", ".pt", ".pth", ".cleanrl_model", ".gz", ".msgpack", ".flax",
 )  # fmt: skip
+# Lies beside the model in every repository that rl-zoo has pushed.
 _NEVER_A_CHECKPOINT = ("train_eval_metrics.zip",)
-"""Lies beside the model in every repository that rl-zoo has pushed."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubReference:
     """An address on the Hub, taken apart."""
 
+    # "owner/name".
     repo: str
-    """"owner/name"."""
+    # Path of a file in the repository; None leaves it to be found.
     path: str | None
-    """Path of a file in the repository; None leaves it to be found."""
+    # Branch, tag or commit; None is the main branch.
     revision: str | None
-    """Branch, tag or commit; None is the main branch."""
 
     def __str__(self) -> str:
         path = f"/{self.path}" if self.path else ""

@@ -20,11 +20,12 @@ from teachers.printable import is_obeyed, one_line
 
 T = TypeVar("T")
 
+# Unknown fields are refused, and numbers that are not finite. A dataclass that is read by
+# `check_json` has it as `__pydantic_config__`.
 FORBID_EXTRA = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""Unknown fields are refused, and numbers that are not finite. A dataclass that is read by
-`check_json` has it as `__pydantic_config__`."""
 
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}[0-9:.Z+-]*)?"
+# What a field must be, by pydantic's name of the mistake.
 _WORDS = {
     "string_type": "a text that is not empty",
     "bool_type": "true or false",
@@ -33,7 +34,6 @@ _WORDS = {
     "finite_number": "a finite number",
     "tuple_type": "a list",
 }
-"""What a field must be, by pydantic's name of the mistake."""
 
 
 def _accept(accepts: Callable[[Any], bool], words: str) -> AfterValidator:

@@ -30,8 +30,8 @@ FAR_BELOW_ERRORS = 3.0
 FAR_BELOW_NORMALIZED = 0.75
 NEAR_RANDOM_NORMALIZED = 0.1
 
+# What a comparison comes to; "plays" where the card has no score to compare with.
 Finding: TypeAlias = Literal["as its card says", "plays", "far below its card", "near random"]
-"""What a comparison comes to; "plays" where the card has no score to compare with."""
 
 
 class Figures(Protocol):
@@ -58,8 +58,8 @@ class Measured:
     """Scores of the episodes that were played just now."""
 
     mean: float
+    # Standard deviation over episodes, not the error of their mean.
     std: float
-    """Standard deviation over episodes, not the error of their mean."""
     episodes: int
 
 
@@ -75,10 +75,10 @@ class Comparison:
     """One measurement beside the card's."""
 
     finding: Finding
+    # z; negative above the card, infinite where nothing varies. None without a card's score.
     errors_below: float | None
-    """z; negative above the card, infinite where nothing varies. None without a card's score."""
+    # 0 at random play, 1 at the card; None where either is unknown.
     normalized: float | None
-    """0 at random play, 1 at the card; None where either is unknown."""
     human_normalized: float | None
 
     @property

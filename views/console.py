@@ -28,8 +28,8 @@ from views.console_tables import (
 )
 from views.words import duration, for_reader
 
+# Columns of the final table where there is no terminal to ask.
 _PLAIN_WIDTH = 100
-"""Columns of the final table where there is no terminal to ask."""
 
 
 class Console:

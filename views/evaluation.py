@@ -25,28 +25,28 @@ from teachers.references import load_teacher
 from views.columns import Columns
 from views.words import number, percent, score, spread
 
+# One game's result; its keys are those of `evaluate.py --json`.
 Row: TypeAlias = dict[str, Any]
-"""One game's result; its keys are those of `evaluate.py --json`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationPlan:
     """How a test is played."""
 
+    # Folder of a run or a student, a GAME.safetensors file, or the name of a shipped expert.
     target: str
-    """Folder of a run or a student, a GAME.safetensors file, or the name of a shipped expert."""
+    # Games of a student that are played; all of its games if empty.
     games: tuple[str, ...]
-    """Games of a student that are played; all of its games if empty."""
     num_episodes: int
+    # Steps of each game that are played instead of `num_episodes`; None for whole episodes.
     test_steps: int | None
-    """Steps of each game that are played instead of `num_episodes`; None for whole episodes."""
     epsilon: float
+    # None for the rules by which the network was trained.
     protocol: str | None
-    """None for the rules by which the network was trained."""
     num_envs: int
     seed: int
+    # Threads of the emulators.
     num_threads: int
-    """Threads of the emulators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class _Contestant:
     game: str
     network: nn.Module
     protocol: str
+    # Labels the states of the test, for agreement and KL.
     teacher: Expert | None = None
-    """Labels the states of the test, for agreement and KL."""
+    # Softens the teacher's policy in the KL, as it did when the student learned.
     temperature: float = 1.0
-    """Softens the teacher's policy in the KL, as it did when the student learned."""
 
 
 def play_tests(plan: EvaluationPlan) -> Iterator[tuple[str, Row]]:
@@ -165,13 +165,13 @@ def _row(contestant: _Contestant, result: EvaluationResult, plan: EvaluationPlan
     return row
 
 
+# The table of played tests, whose rows appear as their games end.
 TABLE = Columns(
     {
         "game": 15, "score": 16, "best": 7, "episodes": 8, "human-norm.": 11, "teacher": 7,
         "% of teacher": 12, "teacher-norm.": 13, "agreement": 9,
     }
 )  # fmt: skip
-"""The table of played tests, whose rows appear as their games end."""
 
 
 def table_row(game: str, row: Row) -> str:

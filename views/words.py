@@ -11,8 +11,8 @@ from typing import TextIO
 
 from records.run_statistics import Estimate
 
+# Stands where a figure does not exist.
 NONE = "-"
-"""Stands where a figure does not exist."""
 PLUS_MINUS = "+-"
 _PLUS_MINUS_SIGN = "\u00b1"
 

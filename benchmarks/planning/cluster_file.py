@@ -21,12 +21,12 @@ class Node:
     """A machine of a cluster."""
 
     kind: str
+    # None if the file does not say.
     cpus: int | None
-    """None if the file does not say."""
+    # None if the file does not say.
     gpus: int | None = 0
-    """None if the file does not say."""
+    # Kind of GPU; empty if unknown or none.
     gpu: str = ""
-    """Kind of GPU; empty if unknown or none."""
     memory_bytes: int | None = None
 
 
@@ -46,8 +46,8 @@ class ClusterFile:
     name: str
     head: Node
     workers: tuple[NodeType, ...] = ()
+    # Most workers of all kinds together.
     max_workers: int = 0
-    """Most workers of all kinds together."""
 
     def nodes(self, *, largest: bool) -> tuple[Node, ...]:
         """The head first; with as few workers as there may be, or as many."""

@@ -25,33 +25,34 @@ from benchmarks.planning.workload import Workload
 from engines.on_ray.room import Room, find_shortage
 from recipes.limits import ACTOR_BYTES
 
+# CPU seconds of an actor's process over those of its steps alone.
 ACTOR_FACTOR = 1.15
-"""CPU seconds of an actor's process over those of its steps alone."""
+# CPU seconds of a learner's process over those of its updates alone, on a CPU.
 LEARNER_FACTOR = 1.14
-"""CPU seconds of a learner's process over those of its updates alone, on a CPU."""
+# CPU seconds that a step costs a shard besides storing and drawing: messages, its statistics.
 SHARD_S_PER_STEP = 0.9e-4
-"""CPU seconds that a step costs a shard besides storing and drawing: messages, its statistics."""
+# CPU seconds that a step costs Ray, Redis and the launcher.
 OTHERS_S_PER_STEP = 0.8e-4
-"""CPU seconds that a step costs Ray, Redis and the launcher."""
+# Share of the time in which whoever sets the pace really works.
 BUSY = 0.92
-"""Share of the time in which whoever sets the pace really works."""
+# Share of its speed that each of several learners keeps, as they wait for each other; assumed.
 REPLICA_FACTOR = 0.9
-"""Share of its speed that each of several learners keeps, as they wait for each other; assumed."""
+# Relative error of the steps per second, either way.
 UNCERTAINTY = 0.25
-"""Relative error of the steps per second, either way."""
 
 LEARNER_BYTES = 1 << 30
 LEARNER_GPU_BYTES = 3 << 30
+# Memory of a shard's process without its tables.
 SHARD_BYTES = 250 << 20
-"""Memory of a shard's process without its tables."""
+# Memory of Ray on a node; on the head also of launcher and Redis.
 NODE_BYTES = 1 << 30
-"""Memory of Ray on a node; on the head also of launcher and Redis."""
 
+# Time from the command to the first step.
 START_S = 30.0
-"""Time from the command to the first step."""
 _GPU_LAUNCH_S = 4e-3
 _GPU_SHARE_OF_PEAK = 0.2
 _GPU_BUS_BYTES_PER_S = 6e9
+# Speed of dense products in bfloat16 or float16, from the makers' data sheets.
 _PEAK_TFLOPS = {
     "T4": 65,
     "V100": 125,
@@ -62,7 +63,6 @@ _PEAK_TFLOPS = {
     "H100": 989,
     "H200": 989,
 }
-"""Speed of dense products in bfloat16 or float16, from the makers' data sheets."""
 GPUS = tuple(_PEAK_TFLOPS)
 
 
@@ -71,8 +71,8 @@ class LearnerSpeed:
     """Samples per second of one learner, and where the figure is from."""
 
     samples_per_s: float
+    # `measured`, `given` or `assumed`, and of what.
     origin: str
-    """`measured`, `given` or `assumed`, and of what."""
 
     @property
     def is_given(self) -> bool:
@@ -87,21 +87,21 @@ class Estimate:
     where: str
     nodes: int
     cpus: int | None
+    # Roles that find no room, in words; the other figures are then of the actors that do.
     shortage: str
-    """Roles that find no room, in words; the other figures are then of the actors that do."""
+    # Actors that find room.
     actors: int
-    """Actors that find room."""
+    # Steps per second that each part would allow by itself.
     limits: Mapping[str, float]
-    """Steps per second that each part would allow by itself."""
     samples_per_insert: float
     learner: LearnerSpeed
+    # Memory by what needs it.
     memory_bytes: Mapping[str, int]
-    """Memory by what needs it."""
     memory_shortage: str
+    # Traffic between nodes by kind, at most.
     network_bytes_per_s: Mapping[str, float]
-    """Traffic between nodes by kind, at most."""
+    # Time to the target.
     seconds: float
-    """Time to the target."""
 
     @property
     def bottleneck(self) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from benchmarks.planning.probe import Probe
 from benchmarks.planning.workload import Workload
 
+# Most fetches of an actor (docs/architecture.md, "Weights and their versions").
 MAX_WEIGHT_PULLS_PER_S = 5.0
-"""Most fetches of an actor (docs/architecture.md, "Weights and their versions")."""
 
 
 def traffic(

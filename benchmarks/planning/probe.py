@@ -30,41 +30,41 @@ from recipes.recipe import Recipe
 from replay.types import SampleBatch
 from teachers.shipped import shipped_experts
 
+# Transitions of a game in the probe's own replay: it fills no more, and a cluster's tables may be
+# larger than this machine.
 _MAX_CAPACITY = 50_000
-"""Transitions of a game in the probe's own replay: it fills no more, and a cluster's tables may be
-larger than this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """Costs of one run on one core of this machine."""
 
+    # CPU seconds of a step by game: emulator, student, teacher, labels.
     act_s: Mapping[str, float]
-    """CPU seconds of a step by game: emulator, student, teacher, labels."""
+    # CPU seconds of a transition that replay stores.
     insert_s: float
-    """CPU seconds of a transition that replay stores."""
+    # CPU seconds of a sample that replay draws.
     gather_s: float
-    """CPU seconds of a sample that replay draws."""
+    # CPU seconds of a sample that one thread of the learner takes.
     learn_s: float
-    """CPU seconds of a sample that one thread of the learner takes."""
+    # Speed of a learner alone, with the threads or the GPU that it has here.
     learner_samples_per_s: float
-    """Speed of a learner alone, with the threads or the GPU that it has here."""
+    # `cpu`, or the GPU's name.
     learner_device: str
-    """`cpu`, or the GPU's name."""
     chunk_bytes_per_step: float
     batch_bytes_per_sample: float
+    # Size of a snapshot of the weights as it travels.
     weights_bytes: int
-    """Size of a snapshot of the weights as it travels."""
+    # Arithmetic of an update; 0 if the network has layers that are not counted.
     flops_per_sample: float
-    """Arithmetic of an update; 0 if the network has layers that are not counted."""
+    # Memory of full tables.
     replay_bytes: int
-    """Memory of full tables."""
+    # Games whose expert was missing; one with random weights is as fast.
     made_up_teachers: tuple[str, ...] = ()
-    """Games whose expert was missing; one with random weights is as fast."""
+    # Processes that wanted a core when it began.
     load: float = 0.0
-    """Processes that wanted a core when it began."""
+    # Share of a core that the probe got; below 1 where other programs wanted it, too.
     core_share: float = 1.0
-    """Share of a core that the probe got; below 1 where other programs wanted it, too."""
 
 
 def measure(config: RunConfig, *, seconds: float) -> Probe:

@@ -19,12 +19,12 @@ class Workload:
     samples_per_insert: float
     batch_size: int
     publish_period: int
+    # Played before the learner begins.
     fill_steps: int
-    """Played before the learner begins."""
     target_steps: int
     needs_gpu: bool
+    # Inference servers; they take a CPU each, and their work is not planned.
     servers: int = 0
-    """Inference servers; they take a CPU each, and their work is not planned."""
 
     @classmethod
     def of(cls, config: RunConfig, *, target_steps: int, needs_gpu: bool) -> Workload:

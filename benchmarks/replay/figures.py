@@ -19,23 +19,23 @@ class ReplayFigures:
     changes from minute to minute on a machine that others use, too.
     """
 
+    # Transitions stored.
     inserts_per_second: float
-    """Transitions stored."""
+    # Transitions given out in batches.
     samples_per_second: float
-    """Transitions given out in batches."""
+    # Priorities set.
     updates_per_second: float
-    """Priorities set."""
+    # Speed of memcpy in the process that takes the batches, in the same rounds.
     memcpy_bytes_per_second: float
-    """Speed of memcpy in the process that takes the batches, in the same rounds."""
+    # Transitions given out in the time that memcpy takes for a byte, of every round.
     sampled_per_copied_byte: tuple[float, ...]
-    """Transitions given out in the time that memcpy takes for a byte, of every round."""
+    # Size of a transition that is given out.
     bytes_per_sample: float
-    """Size of a transition that is given out."""
+    # What storing one more has added to the process's memory; None if it was not measured. It
+    # misses what was written to when the tables were made.
     resident_bytes_per_transition: float | None = None
-    """What storing one more has added to the process's memory; None if it was not measured. It
-    misses what was written to when the tables were made."""
+    # What the tables say of themselves. It misses what the allocator wastes.
     counted_bytes_per_transition: float | None = None
-    """What the tables say of themselves. It misses what the allocator wastes."""
     rounds: int
 
     @property
@@ -95,13 +95,15 @@ def rates_of(rounds: Rounds) -> dict[str, Any]:
 class Target:
     """An aim; never changed to fit a result."""
 
+    # Place of the figure in the report, with dots.
     path: str
-    """Place of the figure in the report, with dots."""
+    # >= or <=.
     comparison: str
-    """>= or <=."""
     value: float
 
 
+# For one shard with its writer and reader on two cores, and for two shards alone on these; 512
+# features, batches of 512.
 TARGETS = (
     Target("inserts_per_second", ">=", 50_000),
     Target("samples_per_second", ">=", 50_000),
@@ -112,8 +114,6 @@ TARGETS = (
     Target("compressed.samples_per_second", ">=", 25_000),
     Target("two_shards_ratio", ">=", 1.8),
 )
-"""For one shard with its writer and reader on two cores, and for two shards alone on these; 512
-features, batches of 512."""
 
 
 def judge(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

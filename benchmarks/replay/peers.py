@@ -28,11 +28,11 @@ from replay.types import Chunk, Int64Array
 class Peer:
     """One library, used in one way."""
 
+    # What its environment must be able to import.
     module: str
-    """What its environment must be able to import."""
     script: str
+    # The script's first argument, if it has several ways.
     form: str = ""
-    """The script's first argument, if it has several ways."""
 
 
 PEERS = {
@@ -59,10 +59,10 @@ sys.exit(0 if found else 3)
 class PeerResults:
     """What the other libraries came to."""
 
+    # What each library's script printed, or None.
     figures: dict[str, dict[str, Any] | None]
-    """What each library's script printed, or None."""
+    # Reason why a library has no figures.
     reasons: dict[str, str]
-    """Reason why a library has no figures."""
 
 
 def measure_peers(

@@ -22,8 +22,8 @@ from replay.types import Chunk
 from teachers.expert import load_expert
 from teachers.shipped import shipped_experts
 
+# Steps of a game left out before the record: the beginnings of a game look all alike.
 _SKIPPED_STEPS = 2_048
-"""Steps of a game left out before the record: the beginnings of a game look all alike."""
 _RECORDED_STEPS = 4_096
 _EXPERT_EPSILON = 0.1
 
@@ -33,8 +33,8 @@ class RecordedPlay:
     """Chunks as a production actor sends them, of each game."""
 
     chunks: dict[str, list[Chunk]]
+    # Who played each game: expert or random.
     players: dict[str, str]
-    """Who played each game: expert or random."""
 
     def entries_per_chunk(self) -> int:
         """The most in one chunk."""

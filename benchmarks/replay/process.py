@@ -31,11 +31,11 @@ from recipes.recipe import Recipe
 from replay.stats import ShardStats
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
 
+# Longest wait for one window, or for one call of a client.
 CALL_TIMEOUT_S = 120.0
-"""Longest wait for one window, or for one call of a client."""
 
+# Calls before the clock starts: more than a client keeps under way.
 _WARM_CALLS = 8
-"""Calls before the clock starts: more than a client keeps under way."""
 _PAGE_BYTES = 4096
 
 

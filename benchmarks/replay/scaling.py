@@ -45,15 +45,15 @@ from recipes.recipe import Recipe
 class Scaling:
     """Two shards over one, each 2 at best."""
 
+    # Two shards over one, drawing in their own processes.
     alone_samples_ratio: float
-    """Two shards over one, drawing in their own processes."""
     alone_inserts_ratio: float
+    # The same of memcpy of a batch's bytes: what this machine's memory scales to.
     alone_memcpy_ratio: float
-    """The same of memcpy of a batch's bytes: what this machine's memory scales to."""
+    # Two shards over one, read by one reader for both.
     through_clients_samples_ratio: float
-    """Two shards over one, read by one reader for both."""
+    # Two shards over one, fed by a writer each.
     through_clients_inserts_ratio: float
-    """Two shards over one, fed by a writer each."""
 
     @property
     def ratio(self) -> float:

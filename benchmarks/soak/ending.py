@@ -16,14 +16,14 @@ from pathlib import Path
 from benchmarks.processes import Family, abandoned_shared_files
 from records.processes import title_of
 
+# Exit status of a run after Ctrl-C (README, "Commands").
 INTERRUPTED = 130
-"""Exit status of a run after Ctrl-C (README, "Commands")."""
+# Longest time from Ctrl-C to the end of the command; replay and checkpoint are written in it.
 MAX_SECONDS = 120.0
-"""Longest time from Ctrl-C to the end of the command; replay and checkpoint are written in it."""
+# Time that Ray's own processes may take to end once the command has.
 AFTERWARDS_S = 10.0
-"""Time that Ray's own processes may take to end once the command has."""
+# What Ray and PyTorch leave in the temporary folder: logs, a socket's name, an empty folder.
 _OF_LIBRARIES = ("ray", "torchinductor_")
-"""What Ray and PyTorch leave in the temporary folder: logs, a socket's name, an empty folder."""
 _EXPECTED = ("summary.json", "config.yaml", "metrics.jsonl", "student/weights.safetensors")
 
 
@@ -31,20 +31,20 @@ _EXPECTED = ("summary.json", "config.yaml", "metrics.jsonl", "student/weights.sa
 class Ending:
     """What a run does at Ctrl-C, and leaves."""
 
+    # Exit status; -1 for a run that had to be killed.
     status: int = -1
-    """Exit status; -1 for a run that had to be killed."""
+    # Time from Ctrl-C to the end of the command.
     seconds: float = 0.0
-    """Time from Ctrl-C to the end of the command."""
+    # Processes left alive, `PID title`.
     processes: list[str] = field(default_factory=list)
-    """Processes left alive, `PID title`."""
+    # Files left in /dev/shm.
     shared_files: list[str] = field(default_factory=list)
-    """Files left in /dev/shm."""
+    # Files left in the temporary folder, but for logs of Ray.
     temporary_files: list[str] = field(default_factory=list)
-    """Files left in the temporary folder, but for logs of Ray."""
+    # Files that an interrupted run should have written.
     missing_files: list[str] = field(default_factory=list)
-    """Files that an interrupted run should have written."""
+    # Files that should have gone with the run.
     secrets: list[str] = field(default_factory=list)
-    """Files that should have gone with the run."""
 
     def judge(self) -> dict[str, bool]:
         """Each check, and whether it passed."""

@@ -14,21 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# One moment: `seconds`, and a number for everything that could be read.
 Reading = Mapping[str, float]
-"""One moment: `seconds`, and a number for everything that could be read."""
 
+# Fewer readings after the warm-up say nothing.
 MIN_READINGS = 10
-"""Fewer readings after the warm-up say nothing."""
+# Share of its capacity, in every game, at which replay counts as full.
 FULL = 0.99
-"""Share of its capacity, in every game, at which replay counts as full."""
+# Share of the whole soak that still belongs to the warm-up once replay is full.
 SETTLING_SHARE = 0.1
-"""Share of the whole soak that still belongs to the warm-up once replay is full."""
+# Share of the soak up to which the first snapshot and the first checkpoint are waited for.
 LATEST_SAVE = 0.5
-"""Share of the soak up to which the first snapshot and the first checkpoint are waited for."""
+# Share of the readings in which a judged series has a number.
 _MIN_READ = 0.8
-"""Share of the readings in which a judged series has a number."""
+# Most points of a line; of more, every second or third is taken.
 _MAX_POINTS = 1_500
-"""Most points of a line; of more, every second or third is taken."""
 
 _MIB = 1 << 20
 
@@ -45,6 +45,7 @@ class Rule:
         return max(self.relative * first, self.absolute)
 
 
+# Rules by the part of a series' name before the slash; series without one are only reported.
 RULES: Mapping[str, Rule] = {
     "memory": Rule(0.02, 16 * _MIB),
     "descriptors": Rule(0.0, 4),
@@ -56,23 +57,22 @@ RULES: Mapping[str, Rule] = {
     "object_store": Rule(0.02, 8 * _MIB),
     "run_files": Rule(0.0, 8),
 }
-"""Rules by the part of a series' name before the slash; series without one are only reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
     """What became of one series after the warm-up."""
 
+    # Median of the first fifth.
     first: float
-    """Median of the first fifth."""
+    # Median of the last fifth.
     last: float
-    """Median of the last fifth."""
+    # Slope of the line.
     per_hour: float
-    """Slope of the line."""
+    # Rise of the line from the first reading to the last.
     rise: float
-    """Rise of the line from the first reading to the last."""
+    # Most that it may have grown; None for a series that is only reported.
     allowed: float | None
-    """Most that it may have grown; None for a series that is only reported."""
     passed: bool
 
 

@@ -48,8 +48,8 @@ class Reader:
         self._run = RunDir(run_path, "", "")
         self._scratch = scratch
         self._environment = environment
+        # The moment that `seconds` count from, by the clock.
         self.started = started
-        """The moment that `seconds` count from, by the clock."""
         self._clock = clock
         self._stack = ExitStack()
         self._redis: redis.Redis | None = None

@@ -29,10 +29,10 @@ from engines.on_ray.session import ray_session
 
 MIN_PACE = 0.9
 _PACES = ("insert_pace", "sample_pace")
+# Seconds between two readings, unless the whole soak has less than forty of them.
 _INTERVAL_S = 4.0
-"""Seconds between two readings, unless the whole soak has less than forty of them."""
+# Share of an interval spent copying memory.
 _COPY_SHARE = 0.15
-"""Share of an interval spent copying memory."""
 
 
 def run(setup: BenchSetup) -> Result:

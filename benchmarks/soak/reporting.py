@@ -16,9 +16,9 @@ from benchmarks.timing import short
 from networks.atomic_file import write_atomically
 from records.machine import describe_hardware
 
+# Steps per second of the last fifth over the first that say that the run has not got stuck. No
+# more than that, since other programs on the machine may take most of it away.
 MIN_PACE = 0.2
-"""Steps per second of the last fifth over the first that say that the run has not got stuck. No
-more than that, since other programs on the machine may take most of it away."""
 _IN_BYTES = ("memory", "redis_memory", "redis_used_memory", "object_store", "run_bytes",
              "temporary_bytes")  # fmt: skip
 _NOT_IN_TABLE = ("replay_fill", "steps", "updates", "restarts", "snapshot_bytes", "checkpoints")

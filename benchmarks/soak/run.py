@@ -49,10 +49,10 @@ _PROG = "bench.py soak"
 _ROOT = Path(__file__).resolve().parents[2]
 _MARK = "ACTOR_MIMIC_SOAK"
 _ENDLESS_STEPS = "1000000000000"
+# Longest wait from the start of the command to its first update.
 _START_TIMEOUT_S = 300.0
-"""Longest wait from the start of the command to its first update."""
+# Longest wait from Ctrl-C to the end of the command, which writes replay and a checkpoint.
 _END_TIMEOUT_S = 180.0
-"""Longest wait from Ctrl-C to the end of the command, which writes replay and a checkpoint."""
 _FORBIDDEN = ("--run-dir", "--resume", "--redis-url")
 
 
@@ -157,8 +157,8 @@ def make_output(folder: Path) -> None:
 class Soak:
     """What was seen."""
 
+    # Seconds are since the first update.
     readings: list[Reading] = field(default_factory=list)
-    """Seconds are since the first update."""
     ending: Ending = field(default_factory=Ending)
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 PATH = Path(__file__).parent / "grafana" / "dashboards" / "actor_mimic.json"
 DATASOURCE = {"type": "prometheus", "uid": "actor-mimic-prometheus"}
+# Grafana's page is 24 wide.
 COLUMNS, WIDTH, HEIGHT = 3, 8, 8
-"""Grafana's page is 24 wide."""
 
+# (expression without the choice of a run, legend)
 Line = tuple[str, str]
-"""(expression without the choice of a run, legend)"""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Panel:
     lines: list[Line]
     unit: str = "short"
     kind: str = "timeseries"
+    # End of the axis, where it has one.
     highest: float | None = None
-    """End of the axis, where it has one."""
     text: str = ""
 
 

@@ -20,6 +20,7 @@ from records.processes import title_of
 _END_PATIENCE_S = 10.0
 _NEEDS = "processes can be told apart, and killed, on Linux 5.3 or newer only"
 
+# What `ps` shows of a role's process, in part.
 TITLES = {
     "actor": ("ray::ActorProcess",),
     "shard": ("ray::ShardProcess",),
@@ -28,7 +29,6 @@ TITLES = {
     "redis": ("redis-server", "valkey-server"),
     "coordinator": ("multitask", "experts"),
 }
-"""What `ps` shows of a role's process, in part."""
 
 
 class _Held:

@@ -22,8 +22,8 @@ from engines.on_ray.role_processes import RoleProcess, find_processes
 from engines.on_ray.session import check_reachable, one_line_if_refused, this_node
 from engines.on_ray.surroundings import started_from_source
 
+# A node on which no task has run yet has to start a process for it.
 _TASK_PATIENCE_S = 60.0
-"""A node on which no task has run yet has to start a process for it."""
 
 _LOOK_PERIOD_S = 0.25
 
@@ -36,8 +36,8 @@ _remote_kill_node: Any = _ray.remote(num_cpus=0, max_retries=0)(kill_own_node)
 class Processes(Protocol):
     """The processes of one run."""
 
+    # Node that this process is on.
     here: str
-    """Node that this process is on."""
 
     def find(self) -> list[RoleProcess]:
         """All that live."""

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Counters of a run that say what a death has cost.
 LOSSES = ("chunks_lost", "transitions_lost", "updates_lost")
-"""Counters of a run that say what a death has cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,21 +30,21 @@ class Standing:
 
     phase: str
     updates: int
+    # By game.
     steps: Mapping[str, int]
-    """By game."""
+    # Whether every game has the actors that it is to have, or they wait for room.
     settled: bool
-    """Whether every game has the actors that it is to have, or they wait for room."""
     faults: Mapping[str, int]
+    # Whether Redis holds the run's weights.
     has_weights: bool
-    """Whether Redis holds the run's weights."""
+    # Of the launcher.
     host: str
-    """Of the launcher."""
+    # Of the launcher.
     pid: int
-    """Of the launcher."""
+    # Of a Redis that the run has started itself.
     redis_pid: int | None
-    """Of a Redis that the run has started itself."""
+    # Address of the Ray that carries the run.
     ray: str
-    """Address of the Ray that carries the run."""
 
     @classmethod
     def of(cls, status: Mapping[str, Any], *, has_weights: bool) -> Standing:

@@ -24,9 +24,9 @@ class Kill:
 
     role: str
     killed: str
+    # From when its death was asked for until its work was counted again; None if that was not in
+    # time.
     recovery_s: float | None = None
-    """From when its death was asked for until its work was counted again; None if that was not in
-    time."""
     lost: dict[str, int] = field(default_factory=dict)
 
 
@@ -34,16 +34,16 @@ class Kill:
 class Victim:
     """What is to die at once: one process, or all that a run has on one node."""
 
+    # As it was asked for.
     role: str
-    """As it was asked for."""
+    # Of the processes.
     roles: tuple[str, ...]
-    """Of the processes."""
+    # Those that Ray knows; none for the launcher and Redis.
     processes: tuple[RoleProcess, ...] = ()
-    """Those that Ray knows; none for the launcher and Redis."""
+    # Of the launcher or Redis, on the launcher's machine.
     pid: int = 0
-    """Of the launcher or Redis, on the launcher's machine."""
+    # If a whole node is to die.
     node: str = ""
-    """If a whole node is to die."""
 
     def __str__(self) -> str:
         """The trial's outcome in one line."""

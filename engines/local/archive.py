@@ -20,8 +20,8 @@ class LocalArchive:
         self, shards: Sequence[ReplayShard], root: Path, *, note: Callable[[str], None]
     ) -> None:
         """Fill the shards, all of one run, from the snapshots under `root`."""
+        # The highest number of any actor that they may have entries of; -1 without.
         self.newest_serial = newest_serial(root)
-        """The highest number of any actor that they may have entries of; -1 without."""
         self._root = root
         self._note = note
         self._period_s = shards[0].config.snapshot_period_s

@@ -33,8 +33,8 @@ from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.pace.slices import slices_of_ranks
 from replay.types import Chunk
 
+# Between two looks while there is not one actor.
 _IDLE_S = 0.05
-"""Between two looks while there is not one actor."""
 
 
 @dataclass(slots=True)
@@ -89,8 +89,8 @@ class LocalEngine:
             self._learner.load_state(state["learner"])
         self._learner.publish()
         steps_before = state["steps"] if state else {}
+        # What earlier sessions have played, and actors that have gone.
         self._gone = {game: ActorCounts(steps=steps_before.get(game, 0)) for game in recipe.games}
-        """What earlier sessions have played, and actors that have gone."""
         self._returns: dict[str, list[tuple[float, float]]] = {game: [] for game in recipe.games}
         self._actors: list[_LocalActor] = []
         self._actors = [
@@ -98,8 +98,8 @@ class LocalEngine:
             for game, num_actors in recipe.num_actors.items()
             for rank in range(num_actors)
         ]
+        # Chunks of actors that have gone, which replay has not taken yet.
         self._left_over: list[Chunk] = []
-        """Chunks of actors that have gone, which replay has not taken yet."""
 
     def _build_actor(self, game: str, rank: int, num_ranks: int) -> Actor:
         serial = claim_serial(

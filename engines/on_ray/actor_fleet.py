@@ -41,11 +41,11 @@ from recipes.recipe import Recipe
 from records.progress import GameProgress, add_up
 from records.usage import RoleUse
 
+# How long an actor that is taken away may wait for replay to store its last chunks.
 RETIRING_PATIENCE_S = 60.0
-"""How long an actor that is taken away may wait for replay to store its last chunks."""
 
+# An actor may be without a process for so long although there is room for it.
 _STARTING_S = 3.0
-"""An actor may be without a process for so long although there is room for it."""
 
 
 class ActorFleet:
@@ -87,16 +87,16 @@ class ActorFleet:
         self._names = names
         self._deaths = deaths
         self._note = note
+        # The least serial number that no actor has had.
         self.next_serial = first_serial
-        """The least serial number that no actor has had."""
+        # Actors that took the place of a dead one.
         self.restarts = 0
-        """Actors that took the place of a dead one."""
+        # Reconnections to Redis, summed over all actors that ever lived.
         self.use = RoleUse()
-        """Reconnections to Redis, summed over all actors that ever lived."""
         self._lost_by: dict[int, int] = {}
         self._reconnects_by: dict[int, int] = {}
+        # What earlier sessions have played, and actors that have gone.
         self._gone = {game: ActorCounts(steps=steps_before.get(game, 0)) for game in recipe.games}
-        """What earlier sessions have played, and actors that have gone."""
         self._returns: dict[str, list[tuple[float, float]]] = {game: [] for game in recipe.games}
         self._actors: list[LiveActor] = []
         self._retiring: list[LiveActor] = []

@@ -25,37 +25,39 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+# Random name of this process: one that takes a dead one's place has another.
 THIS_PROCESS = secrets.token_hex(8)
-"""Random name of this process: one that takes a dead one's place has another."""
 
+# Ray concurrency group in which a role's loop runs, beside the calls that ask about it.
 RUN_GROUP = "run"
-"""Ray concurrency group in which a role's loop runs, beside the calls that ask about it."""
 
 CONTROL_GROUP = "control"
 ADD_GROUP = "add"
 SAMPLE_GROUP = "sample"
+# Ray concurrency groups of a shard: callers that wait in one do not hold up the others.
 UPDATE_GROUP = "update"
-"""Ray concurrency groups of a shard: callers that wait in one do not hold up the others."""
 
+# Ray concurrency group of the inference server in which actors wait.
 INFERENCE_GROUP = "infer"
-"""Ray concurrency group of the inference server in which actors wait."""
 
+# Threads of each group. One for updates: a second could apply the older of two last. As many for
+# adding as actors may wait at a shard: those beyond wait in Ray's queue, where nobody gives turns.
 SHARD_GROUPS = {ADD_GROUP: 256, SAMPLE_GROUP: 4, UPDATE_GROUP: 1, CONTROL_GROUP: 2}
-"""Threads of each group. One for updates: a second could apply the older of two last. As many for
-adding as actors may wait at a shard: those beyond wait in Ray's queue, where nobody gives turns."""
 
+# Longest wait for a role to answer a question; roles answer between two steps of their loop.
 CALL_TIMEOUT_S = 30.0
-"""Longest wait for a role to answer a question; roles answer between two steps of their loop."""
 
+# How long a report waits for the roles, all together; one that is just starting is left out.
 REPORT_PATIENCE_S = 5.0
-"""How long a report waits for the roles, all together; one that is just starting is left out."""
 
+# How long a role whose process has died is left alone before it is called again.
 RESTART_PAUSE_S = 0.25
-"""How long a role whose process has died is left alone before it is called again."""
 
+# How long one call may wait inside a shard before it comes back without a result.
 SHARD_PATIENCE_S = 1.0
-"""How long one call may wait inside a shard before it comes back without a result."""
 
+# Ray's errors that mean: a process or its node has gone. A role's error that was caused by one is
+# an instance of it as well, since Ray raises it as both.
 LOSSES = (
     RayActorError,
     WorkerCrashedError,
@@ -64,8 +66,6 @@ LOSSES = (
     OutOfMemoryError,
     ObjectLostError,
 )
-"""Ray's errors that mean: a process or its node has gone. A role's error that was caused by one is
-an instance of it as well, since Ray raises it as both."""
 
 
 def ask(handle: Any, question: str, *args: Any, **kwargs: Any) -> Any:

@@ -69,11 +69,11 @@ _LOG = logging.getLogger(__name__)
 class ActorReport:
     """What an actor process says of itself."""
 
+    # See calls.THIS_PROCESS.
     process: str
-    """See calls.THIS_PROCESS."""
     counts: ActorCounts
+    # (raw return, exploration rate) of the episodes that ended since the last report.
     returns: list[tuple[float, float]]
-    """(raw return, exploration rate) of the episodes that ended since the last report."""
     chunks_lost: int
     redis_reconnects: int
     use: ProcessUse

@@ -6,15 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+# Above it something is wrong that a restart does not mend, and the run stops with the cause.
 _MAX_INCIDENTS_PER_MINUTE = 10
-"""Above it something is wrong that a restart does not mend, and the run stops with the cause."""
 
+# Processes that die together, with the node they are on, count as one incident.
 _ONE_INCIDENT_S = 1.0
-"""Processes that die together, with the node they are on, count as one incident."""
 
+# While a node has no memory, Ray kills one process after the other, those that take their place
+# among them. A shortage of less than a minute must not end a run.
 _ONE_SHORTAGE_S = 5.0
-"""While a node has no memory, Ray kills one process after the other, those that take their place
-among them. A shortage of less than a minute must not end a run."""
 
 
 class Deaths:

@@ -14,8 +14,8 @@ from actors.inference import Inferred
 from engines.on_ray.calls import INFERENCE_GROUP, LOSSES, RESTART_PAUSE_S, could_not_start
 from networks.weights import WeightsVersion
 
+# How long an actor waits for a server that is being started again, or does not answer.
 INFERENCE_PATIENCE_S = 120.0
-"""How long an actor waits for a server that is being started again, or does not answer."""
 
 
 class RayInference:

@@ -19,18 +19,18 @@ from recipes.roles import build_inference_server
 from records.machine import usable_cores
 from records.usage import ProcessUse
 
+# How long the inference server waits for weights before it acts with random ones.
 _FIRST_WEIGHTS_S = 30.0
-"""How long the inference server waits for weights before it acts with random ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceReport:
     """What the inference server's process says of itself."""
 
+    # See calls.THIS_PROCESS.
     process: str
-    """See calls.THIS_PROCESS."""
+    # Since the process began.
     counts: InferenceCounts
-    """Since the process began."""
     redis_reconnects: int
     use: ProcessUse
 

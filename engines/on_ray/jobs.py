@@ -22,8 +22,8 @@ from typing import Any, NoReturn, Protocol
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 _POLL_S = 2.0
+# How Ray ends a job that is stopped: the commands write their checkpoints at SIGTERM.
 _STOP = {"RAY_JOB_STOP_SIGNAL": "SIGTERM", "RAY_JOB_STOP_WAIT_TIME_S": "180"}
-"""How Ray ends a job that is stopped: the commands write their checkpoints at SIGTERM."""
 
 
 class JobClient(Protocol):

@@ -38,11 +38,11 @@ _ray: Any = ray  # Some of its functions have no types.
 class LearnerReport:
     """What the learner process says of itself."""
 
+    # See calls.THIS_PROCESS.
     process: str
-    """See calls.THIS_PROCESS."""
     updates: int
+    # Means since the last report.
     metrics: dict[str, float]
-    """Means since the last report."""
     redis_reconnects: int
     use: ProcessUse
     usage: LearnerUsage

@@ -38,11 +38,11 @@ from networks.weights import WeightSnapshot
 from recipes.recipe import Recipe
 from records.usage import LearnerUsage, RoleUse
 
+# How long a learner that has lost the others waits for them to say why.
 _CAUSE_PATIENCE_S = 5.0
-"""How long a learner that has lost the others waits for them to say why."""
 
+# How long a question waits for a learner that is being started, perhaps on a node to come.
 _START_PATIENCE_S = 300.0
-"""How long a question waits for a learner that is being started, perhaps on a node to come."""
 
 
 class LearnerTeam:
@@ -85,18 +85,18 @@ class LearnerTeam:
         self._deaths = deaths
         self._size = recipe.config.learner.num_replicas
         self._incarnation = state["incarnation"] + 1 if state else 0
+        # Teams that took the place of one in which a process had died.
         self.restarts = 0
-        """Teams that took the place of one in which a process had died."""
+        # As of the last look; before the first one, those of the checkpoint.
         self.updates = 0
-        """As of the last look; before the first one, those of the checkpoint."""
+        # Updates that later teams had to make once more.
         self.updates_lost = 0
-        """Updates that later teams had to make once more."""
         self.redis_reconnects = 0
+        # Of all processes of rank 0.
         self.use = RoleUse()
-        """Of all processes of rank 0."""
         self._has_come_up = False
+        # As of the last look.
         self.usage: LearnerUsage | None = None
-        """As of the last look."""
         self._start()
 
     def _start(self) -> None:

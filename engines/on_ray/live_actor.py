@@ -15,29 +15,29 @@ class LiveActor:
     """One actor process, or one that waits for room."""
 
     game: str
+    # Number among the game's actors; decides which shard it feeds.
     rank: int
-    """Number among the game's actors; decides which shard it feeds."""
     serial: int
     handle: Any
+    # Reference that becomes ready when its loop ends.
     running: Any
-    """Reference that becomes ready when its loop ends."""
     start_step: int
+    # (position, number of actors) in the game's ladder of exploration rates.
     place: tuple[int, int]
-    """(position, number of actors) in the game's ladder of exploration rates."""
+    # Whether ladder and replay take it for one of the game's; an added one only once it is up.
     is_counted_on: bool
-    """Whether ladder and replay take it for one of the game's; an added one only once it is up."""
+    # None until it has answered.
     process: str | None = None
-    """None until it has answered."""
     counts: ActorCounts = field(default_factory=ActorCounts)
+    # Reference of the report that is under way.
     asked: Any = None
-    """Reference of the report that is under way."""
+    # Whether it was still under way when the last look ended.
     is_late: bool = False
-    """Whether it was still under way when the last look ended."""
+    # While it retires.
     must_end_by: float = 0.0
-    """While it retires."""
     asked_for: float = field(default_factory=time.monotonic)
+    # Whether there is no room for it, as of the last look.
     is_pending: bool = False
-    """Whether there is no room for it, as of the last look."""
 
 
 def is_placed(actor: LiveActor) -> bool:

@@ -18,8 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from engines.on_ray.ray_internals import free_cpus, near
 
+# Part of a GPU that Ray sets aside for the inference server; it does not limit what it uses.
 INFERENCE_GPUS = 0.25
-"""Part of a GPU that Ray sets aside for the inference server; it does not limit what it uses."""
 
 _ray: Any = ray  # Some of its functions have no types.
 
@@ -28,15 +28,15 @@ _ray: Any = ray  # Some of its functions have no types.
 class Placement:
     """Options for the roles of one run."""
 
+    # Whether the learner computes on a GPU.
     needs_gpu: bool = False
-    """Whether the learner computes on a GPU."""
+    # Whether replay goes to many nodes instead of the learner's.
     spreads_shards: bool = False
-    """Whether replay goes to many nodes instead of the learner's."""
+    # Node that all roles must be on, because no other one reaches the run's Redis.
     only_node: str = ""
-    """Node that all roles must be on, because no other one reaches the run's Redis."""
+    # Whether a role that is added later needs a free CPU; on a Ray of the run's own the roles
+    # share the cores, however many they are.
     counts_cpus: bool = True
-    """Whether a role that is added later needs a free CPU; on a Ray of the run's own the roles
-    share the cores, however many they are."""
 
     def learner(self, *, shares_gpu: bool = False) -> dict[str, Any]:
         """Options of a learner; `shares_gpu`: whether the inference server finds room beside it."""

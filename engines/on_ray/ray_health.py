@@ -12,12 +12,12 @@ import ray
 
 from engines.on_ray.ray_internals import dead_daemons
 
+# How often a run looks whether Ray is still there.
 CHECK_PERIOD_S = 1.0
-"""How often a run looks whether Ray is still there."""
 
+# How long a cluster's control store may refuse connections, as while it is started again. After
+# 60 s Ray itself would end the launcher.
 _CONTROL_STORE_PATIENCE_S = 30.0
-"""How long a cluster's control store may refuse connections, as while it is started again. After
-60 s Ray itself would end the launcher."""
 
 _ray: Any = ray  # Some of its functions have no types.
 

@@ -30,12 +30,12 @@ class NamedProcess:
     """An actor of Ray that has a name and has not ended, in Ray's table of actors."""
 
     name: str
+    # On its own node; 0 before it has a process.
     pid: int
-    """On its own node; 0 before it has a process."""
+    # Ray's id of the node.
     node: str
-    """Ray's id of the node."""
+    # Whether it has been built.
     is_up: bool
-    """Whether it has been built."""
 
 
 def named_processes() -> list[NamedProcess]:

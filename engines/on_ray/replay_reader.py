@@ -28,20 +28,20 @@ from engines.on_ray.calls import (
 from replay.channel.batch_channel import ChannelClosedError, ChannelReader, with_own_keys
 from replay.types import PriorityUpdate, SampleBatch
 
+# Requests kept under way to each shard: one is worked at while the next is there already.
 CALLS_PER_SHARD = 2
-"""Requests kept under way to each shard: one is worked at while the next is there already."""
 
+# How long to wait for one kind of answers before looking at the other kind.
 _SLICE_S = 0.02
-"""How long to wait for one kind of answers before looking at the other kind."""
 
+# How long a reader waits for the shard whose turn it is before it asks the others.
 _TURN_PATIENCE_S = 0.1
-"""How long a reader waits for the shard whose turn it is before it asks the others."""
 
+# Priority updates that wait for the next sample call; that many go without one.
 _UPDATES_PER_CALL = 8
-"""Priority updates that wait for the next sample call; that many go without one."""
 
+# Calls with priority updates alone that may be under way.
 _MAX_UPDATE_CALLS = 4
-"""Calls with priority updates alone that may be under way."""
 
 
 class RayReplayReader:
@@ -147,15 +147,15 @@ class ShardReader:
     def __init__(self, handle: Any, *, may_map: bool) -> None:
         """Nothing is asked yet; `may_map`: whether batches may come through shared memory."""
         self.handle = handle
+        # Has no turn until it gives a batch.
         self.is_late = False
-        """Has no turn until it gives a batch."""
         self._may_map = may_map
+        # Ray's reference to an offer of a channel.
         self._opening: Any = None
-        """Ray's reference to an offer of a channel."""
         self._channel: ChannelReader | None = None
         self._by_object_store = not may_map
+        # Ray's references to batches, oldest first.
         self._calls: deque[Any] = deque()
-        """Ray's references to batches, oldest first."""
         self._resting_until = 0.0
         self._updates: list[PriorityUpdate] = []
         self._lock = threading.Lock()

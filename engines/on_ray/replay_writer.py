@@ -16,8 +16,8 @@ from engines.on_ray.calls import ADD_GROUP, LOSSES, RESTART_PAUSE_S, SHARD_PATIE
 from replay.client import shard_of
 from replay.types import Chunk
 
+# Chunks that a writer holds: those in the call under way and those that wait for the next.
 _MAX_CHUNKS = 4
-"""Chunks that a writer holds: those in the call under way and those that wait for the next."""
 
 
 class RayReplayWriter:
@@ -31,15 +31,15 @@ class RayReplayWriter:
         """`shards`: handles of all replay shards, in order."""
         self._shards = list(shards)
         self._shard: Any = None
+        # References of chunks that are in no call.
         self._queue: deque[Any] = deque()
-        """References of chunks that are in no call."""
+        # References of the chunks in the call under way.
         self._sent: list[Any] = []
-        """References of the chunks in the call under way."""
         self._reply: Any = None
         self._is_shard_up = True
         self._resting_until = 0.0
+        # Chunks given up because their shard died.
         self.chunks_lost = 0
-        """Chunks given up because their shard died."""
 
     def add(self, chunk: Chunk, *, timeout_s: float) -> bool:
         """Take over a chunk, if not too many wait already.

@@ -16,14 +16,14 @@ from engines.on_ray.ray_internals import named_processes
 class RoleProcess:
     """The process in one place of a run."""
 
+    # `actor/GAME`, `shard`, `learner` or `inference`.
     role: str
-    """`actor/GAME`, `shard`, `learner` or `inference`."""
+    # Number of the place among those of the role; kept when its process is replaced.
     rank: int
-    """Number of the place among those of the role; kept when its process is replaced."""
+    # On its own node; 0 before it has a process.
     pid: int
-    """On its own node; 0 before it has a process."""
+    # Ray's id of the node.
     node: str
-    """Ray's id of the node."""
 
     @property
     def place(self) -> str:

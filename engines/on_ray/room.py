@@ -17,8 +17,8 @@ from ray.autoscaler.sdk import request_resources
 from engines.on_ray.ray_internals import autoscaler_node_types
 from recipes.recipe import Recipe
 
+# How long a run waits for nodes where an autoscaler starts them, unless it says otherwise.
 AUTOSCALER_WAIT_S = 600.0
-"""How long a run waits for nodes where an autoscaler starts them, unless it says otherwise."""
 
 _LOOK_PERIOD_S = 1.0
 _ray: Any = ray  # Some of its functions have no types.

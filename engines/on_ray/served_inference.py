@@ -50,8 +50,8 @@ class ServedInference:
         self.handle = RemoteInference.options(name=names.new("inference", 0), **options).remote(
             recipe, redis=redis, device=device
         )
+        # Processes that took the place of a dead one.
         self.restarts = 0
-        """Processes that took the place of a dead one."""
         self._process: str | None = None
         self.redis_reconnects = 0
         self.use = RoleUse()

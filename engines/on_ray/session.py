@@ -29,8 +29,8 @@ from records.machine import available_memory_bytes, usable_cores
 
 _ray: Any = ray  # Some of its functions have no types.
 
+# Letters of what Ray says that are passed on.
 _MAX_SAID = 300
-"""Letters of what Ray says that are passed on."""
 
 
 @contextmanager

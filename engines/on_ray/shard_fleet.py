@@ -29,8 +29,8 @@ from replay.pace.slices import GameSlice, slices_of_ranks
 from replay.snapshots.keeper import clear_snapshots
 from replay.stats import NoteReader, ShardStats
 
+# How long the end of a run waits for the shards' last snapshots.
 _SAVE_PATIENCE_S = 120.0
-"""How long the end of a run waits for the shards' last snapshots."""
 
 _ANYWHERE = Placement()
 
@@ -40,8 +40,8 @@ class LiveShard:
     """One replay process, and what it said last."""
 
     handle: Any
+    # None before it has answered.
     process: str | None = None
-    """None before it has answered."""
     stats: ShardStats | None = None
     notes: NoteReader = field(default_factory=NoteReader)
 
@@ -88,10 +88,10 @@ class ShardFleet:
             )
             for number in range(recipe.config.replay.num_shards)
         ]
+        # Processes that took the place of a dead one.
         self.restarts = 0
-        """Processes that took the place of a dead one."""
+        # Stored by processes that died, and not in the snapshots that others began from.
         self.transitions_lost = 0
-        """Stored by processes that died, and not in the snapshots that others began from."""
         self._dead: list[ShardStats] = []
         self._settings: dict[str, GameSettings] = {}
         self._slices_at_first = [

@@ -10,8 +10,8 @@ from engines.on_ray.ray_internals import log_folder
 from engines.on_ray.role_processes import find_processes, find_starting
 
 _TELL_PERIOD_S = 5.0
+# After so long a role that is not up is named, with where its process writes its log.
 _LATE_S = 30.0
-"""After so long a role that is not up is named, with where its process writes its log."""
 
 _MAX_NAMED = 3
 

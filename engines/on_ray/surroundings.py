@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+# Ray's sockets lie 64 letters below its temporary folder, and their paths may have 107.
 _MAX_FOLDER_BYTES = 39
-"""Ray's sockets lie 64 letters below its temporary folder, and their paths may have 107."""
 
+# Room below which a folder counts as full; Ray's logs of one session take more.
 _NEEDED_BYTES = 1 << 20
-"""Room below which a folder counts as full; Ray's logs of one session take more."""
 
 _SOURCE = Path(__file__).resolve().parents[2]
 

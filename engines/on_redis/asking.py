@@ -23,12 +23,12 @@ _LOOK_PERIOD_S = 0.25
 class GameActors:
     """One game's actors, as the run itself says."""
 
+    # That it is to have.
     wanted: int
-    """That it is to have."""
+    # That play.
     live: int
-    """That play."""
+    # That wait for room in the cluster.
     waiting: int
-    """That wait for room in the cluster."""
 
     @property
     def is_settled(self) -> bool:

@@ -40,17 +40,17 @@ _T = TypeVar("_T")
 class RedisAddress:
     """Where a run's state is: what the run's processes are given to find it."""
 
+    # Never logged: it may hold a password.
     url: str
-    """Never logged: it may hold a password."""
+    # Name of the run there.
     run: str
-    """Name of the run there."""
 
 
+# Two, so that a reader that has just read the newest version can still fetch it.
 NUM_KEPT_VERSIONS = 2
-"""Two, so that a reader that has just read the newest version can still fetch it."""
 
+# A snapshot whose writer died before pointing to it disappears after this time.
 _UNFINISHED_TTL_S = 600
-"""A snapshot whose writer died before pointing to it disappears after this time."""
 
 
 class RedisBus:

@@ -15,11 +15,11 @@ from typing import Any
 from engines.on_redis.bus import RedisBus
 from engines.on_redis.link import RedisUnavailableError
 
+# A run whose launcher has died is seen to have gone after so many seconds.
 STATUS_TTL_S = 20
-"""A run whose launcher has died is seen to have gone after so many seconds."""
 
+# Records that are kept for a Redis that is away; older ones fall out.
 _MAX_UNSENT = 100
-"""Records that are kept for a Redis that is away; older ones fall out."""
 
 
 def check_not_carried(url: str, run: str, *, patience_s: float = 3.0) -> None:

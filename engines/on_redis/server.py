@@ -29,8 +29,8 @@ import redis
 
 from engines.on_redis.client import build_client
 
+# Unix limits a socket's path to 108 bytes, some systems to 104.
 _MAX_SOCKET_PATH_BYTES = 100
-"""Unix limits a socket's path to 108 bytes, some systems to 104."""
 
 # prctl(PR_SET_PDEATHSIG) in a small process that then turns into the server. A preexec_fn would do
 # it with less, but runs Python between fork and exec of a process full of threads.

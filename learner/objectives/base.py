@@ -26,22 +26,22 @@ from learner.batch import DeviceBatch
 class ObjectiveResult:
     """Loss, priorities and metrics of one batch."""
 
+    # Scalar with a gradient: the mean over the batch.
     loss: Tensor
-    """Scalar with a gradient: the mean over the batch."""
+    # Non-negative, detached.
     priorities_B: Tensor
-    """Non-negative, detached."""
+    # Detached float32 scalars, means over the batch.
     metrics: dict[str, Tensor]
-    """Detached float32 scalars, means over the batch."""
+    # Detached float32 [G], sums over each game's transitions, unweighted; with their number as
+    # `rows`, if there are any.
     game_sums: dict[str, Tensor] = field(default_factory=dict)
-    """Detached float32 [G], sums over each game's transitions, unweighted; with their number as
-    `rows`, if there are any."""
 
 
 class Objective(Protocol):
     """What the learner minimizes."""
 
+    # Steps after each transition that replay must deliver: n of n-step, 0 for distillation.
     num_successors: int
-    """Steps after each transition that replay must deliver: n of n-step, 0 for distillation."""
 
     def __call__(self, batch: DeviceBatch) -> ObjectiveResult:
         """Loss of the network that the objective was built with."""

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Interval
 
+# What distillation minimizes; learner/divergences.py has the formulas.
 Divergence: TypeAlias = Literal["forward", "reverse_kl", "jensen_shannon", "expected_entropy"]
-"""What distillation minimizes; learner/divergences.py has the formulas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

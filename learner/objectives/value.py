@@ -21,16 +21,16 @@ from networks.network import MultitaskNetwork
 class TemporalDifferenceTerms:
     """One batch's losses from rewards, before they are averaged."""
 
+    # With a gradient.
     loss_B: Tensor
-    """With a gradient."""
+    # Signed TD errors without a gradient.
     error_B: Tensor
-    """Signed TD errors without a gradient."""
+    # The network's Q-values of the batch, with a gradient.
     q_BA: Tensor
-    """The network's Q-values of the batch, with a gradient."""
+    # What each loss counts in the mean.
     weights_B: Tensor
-    """What each loss counts in the mean."""
+    # Detached float32 scalars.
     metrics: dict[str, Tensor]
-    """Detached float32 scalars."""
 
 
 class DqnObjective:

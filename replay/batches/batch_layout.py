@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from replay.storage.ring import TableSpec
 from replay.types import ItemKeys, SampleBatch, Sequences, Successors, UInt8Array
 
+# Bytes; a cache line, and enough for every type.
 _ALIGNMENT = 64
-"""Bytes; a cache line, and enough for every type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class ArrayPlace:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    # Bytes from the block's start.
     offset: int
-    """Bytes from the block's start."""
 
     @property
     def num_bytes(self) -> int:
@@ -43,10 +43,10 @@ class BatchLayout:
 
     games: tuple[str, ...]
     places: tuple[ArrayPlace, ...]
+    # Size of the block, a multiple of the alignment.
     num_bytes: int
-    """Size of the block, a multiple of the alignment."""
+    # Steps of each sequence; 1 for single steps.
     sequence_length: int = 1
-    """Steps of each sequence; 1 for single steps."""
 
     @classmethod
     def of_tables(cls, specs: Sequence[TableSpec], batch_size: int) -> BatchLayout:

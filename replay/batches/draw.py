@@ -15,8 +15,8 @@ from replay.storage.sequences import SequenceSlots
 from replay.storage.table import Drawn, ReplayTable
 from replay.types import Int64Array, SampleBatch, Sequences
 
+# From here on a row is worth fetching into the caches before it is copied.
 _LARGE_ROW_BYTES = 256
-"""From here on a row is worth fetching into the caches before it is copied."""
 
 
 def check_tables(tables: Sequence[TableSpec], *, batch_size: int) -> None:

@@ -37,11 +37,11 @@ _REQUEST = struct.Struct("<qdq")  # Slot, timeout in seconds, bytes of the prior
 _REPLY = struct.Struct("<qqq")  # Slot, what became of it, bytes of the message that follows.
 _NOT_YET, _FILLED, _REFUSED, _FAILED = range(4)
 
+# Room for the priorities of many batches: a reader does not wait while a batch is drawn.
 _PIPE_BYTES = 1 << 20
-"""Room for the priorities of many batches: a reader does not wait while a batch is drawn."""
 
+# How long an offer stands.
 _ACCEPT_S = 60.0
-"""How long an offer stands."""
 
 
 class ChannelClosedError(ConnectionError):
@@ -53,17 +53,17 @@ class ChannelOffer:
     """What a reader on the same machine needs to open a channel."""
 
     pid: int
+    # Descriptor, in that process; so are the next two.
     memory: int
-    """Descriptor, in that process; so are the next two."""
     requests: int
     replies: int
+    # What the system calls the three files. The memory's is random: no other process has it, on
+    # this machine or another.
     names: tuple[str, ...]
-    """What the system calls the three files. The memory's is random: no other process has it, on
-    this machine or another."""
     num_slots: int
     layout: BatchLayout
+    # Number of the shard, stamped on the batches' keys.
     shard: int
-    """Number of the shard, stamped on the batches' keys."""
 
     def batches(self, memory: UInt8Array) -> list[SampleBatch]:
         """The batches in the slots; views of the memory."""

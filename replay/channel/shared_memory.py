@@ -19,10 +19,10 @@ import numpy as np
 
 from replay.types import UInt8Array
 
+# Bytes; larger ones than x86 and most ARM systems have would do no harm but waste.
 _LARGE_PAGE = 1 << 21
-"""Bytes; larger ones than x86 and most ARM systems have would do no harm but waste."""
+# Linux 6.1 and later; not in the module mmap yet.
 _MADV_COLLAPSE = 25
-"""Linux 6.1 and later; not in the module mmap yet."""
 
 
 def make_shared(num_bytes: int, *, name: str) -> tuple[int, UInt8Array]:

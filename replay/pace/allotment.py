@@ -39,8 +39,8 @@ class BatchAllotment:
         # Never one more than its share for a game whose share is a whole number, or 0.
         self._odd_games = [game for game, part in enumerate(self._fractions) if part > 0]
         self._owed = list(self._fractions)
+        # [G] Transitions of each game in the next batch, if none is short of data.
         self.wanted = self._round()
-        """[G] Transitions of each game in the next batch, if none is short of data."""
 
     @property
     def most_wanted(self) -> list[int]:

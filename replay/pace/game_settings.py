@@ -10,8 +10,8 @@ from replay.config import MAX_SAMPLES_PER_INSERT, ReplayConfig
 from replay.pace.slices import GameSlice
 from replay.storage.ring import TableSpec
 
+# More transitions than any machine has room for.
 _MAX_QUOTA = 1 << 40
-"""More transitions than any machine has room for."""
 
 
 class SettingsChange(TypedDict, total=False):

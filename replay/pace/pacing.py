@@ -28,16 +28,16 @@ class _Terms:
 
     caps: list[float]
     is_fed: list[bool]
+    # Shares by which games take turns at inserting, also of a game that has just lost its part.
     turn_shares: list[float]
-    """Shares by which games take turns at inserting, also of a game that has just lost its part."""
+    # Transitions of each game that learning waits for.
     min_sizes: list[int]
-    """Transitions of each game that learning waits for."""
+    # Divides a batch in whole draws: single steps, or sequences.
     allotment: BatchAllotment
-    """Divides a batch in whole draws: single steps, or sequences."""
+    # Mean loss weight of a transition. Shards give equally many batches, but a game that is only
+    # in some of them must not have less of a say for it, nor the others more: so a batch weighs
+    # what its games' shares of the run weigh.
     batch_weight: float
-    """Mean loss weight of a transition. Shards give equally many batches, but a game that is only
-    in some of them must not have less of a say for it, nor the others more: so a batch weighs what
-    its games' shares of the run weigh."""
 
 
 class Pacing:

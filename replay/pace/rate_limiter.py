@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
+# Started, inserts, samples.
 LimiterState: TypeAlias = tuple[bool, int, int]
-"""Started, inserts, samples."""
 
 
 class SamplesPerInsertLimiter:

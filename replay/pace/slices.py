@@ -15,10 +15,10 @@ from dataclasses import dataclass
 class GameSlice:
     """A shard's part of one game."""
 
+    # Shards that the game's actors feed.
     num_fed: int
-    """Shards that the game's actors feed."""
+    # Whether this shard is one of them; if not, nothing waits for the game's data here.
     is_fed: bool = True
-    """Whether this shard is one of them; if not, nothing waits for the game's data here."""
 
     def part_of(self, size: int) -> int:
         """What each of the shards that are fed has of `size` transitions, rounded up."""

@@ -10,11 +10,11 @@ from replay.samplers.rank_based import RankBasedSampler
 from replay.samplers.uniform import UniformSampler
 from replay.storage.ring import TableSpec
 
+# Bytes of a slot: two nodes of 8, and twice that where the capacity is just above a power of 2.
 _TREE_BYTES = 32
-"""Bytes of a slot: two nodes of 8, and twice that where the capacity is just above a power of 2."""
 _RANK_BYTES = 8
+# Value and partition of a slot.
 _PARTITION_BYTES = 9
-"""Value and partition of a slot."""
 
 
 def sampler_bytes(config: ReplayConfig) -> int:

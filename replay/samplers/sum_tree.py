@@ -6,8 +6,8 @@ import numpy as np
 
 from replay.types import Float64Array, Int64Array
 
+# Adding up so many nodes takes about as long as going down a level with one target.
 _NODES_PER_TARGET = 4
-"""Adding up so many nodes takes about as long as going down a level with one target."""
 
 
 class SumTree:

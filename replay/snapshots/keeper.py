@@ -19,11 +19,11 @@ from replay.stats import ShardStats, SnapshotStats
 from replay.storage.table import ReplayTable
 
 MAX_BEGINNINGS = 5
+# A shard's process that begins more than so often in so many seconds is not begun again.
 WINDOW_S = 60.0
-"""A shard's process that begins more than so often in so many seconds is not begun again."""
 
+# Share of the time that may go into writing snapshots; a slow disk gets fewer of them.
 _BUDGET = 0.1
-"""Share of the time that may go into writing snapshots; a slow disk gets fewer of them."""
 
 _MAX_NOTES = 50
 

@@ -21,8 +21,8 @@ _MAGIC = b"AMLEDG01"
 _MAX_BEGINNINGS = 8
 _HEADER = struct.Struct(f"<8s16sqq{_MAX_BEGINNINGS}d")
 _GAME = struct.Struct("<qq")
+# No run stores so many; a file that says so is damaged.
 _MAX_COUNT = 1 << 62
-"""No run stores so many; a file that says so is damaged."""
 
 
 class Ledger:
@@ -37,16 +37,16 @@ class Ledger:
             session: what tells this session of the run from the ones before.
         """
         self._session = session.encode()[:16].ljust(16, b"\0")
+        # Number of the snapshot that the last process was reading when it died; 0: none.
         self.reading = 0
-        """Number of the snapshot that the last process was reading when it died; 0: none."""
+        # When the processes of this session began, oldest first; the newest few.
         self.beginnings: list[float] = []
-        """When the processes of this session began, oldest first; the newest few."""
+        # Transitions of each game that had been stored.
         self.inserted = [0] * num_games
-        """Transitions of each game that had been stored."""
+        # Generation of each game's next entry.
         self.num_added = [0] * num_games
-        """Generation of each game's next entry."""
+        # Why the file does not say what it should; tried again with every chunk.
         self.error: OSError | None = None
-        """Why the file does not say what it should; tried again with every chunk."""
         self._path = path
         self._fd = -1
         self._is_closed = False

@@ -44,12 +44,12 @@ def shard_folder(root: Path, shard: int, num_shards: int) -> Path:
 class Restored:
     """What a shard began from."""
 
+    # When the snapshot was taken, in seconds since 1970.
     created: float
-    """When the snapshot was taken, in seconds since 1970."""
+    # Transitions of each game that had been stored until then.
     inserted: dict[str, int]
-    """Transitions of each game that had been stored until then."""
+    # None where old shards were divided anew.
     files: SnapshotFiles | None
-    """None where old shards were divided anew."""
 
 
 def restore_newest(

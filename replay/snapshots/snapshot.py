@@ -36,14 +36,14 @@ from replay.snapshots.snapshot_files import (
 from replay.storage.ring import TableSpec
 from replay.types import STREAMS_PER_ACTOR_BITS, Columns, Int64Array
 
+# Entries in a segment; the newest one has fewer and is written again by the next snapshot.
 SEGMENT_ENTRIES = 2_048
-"""Entries in a segment; the newest one has fewer and is written again by the next snapshot."""
 
 _ENTRIES_AT_ONCE = 128
+# Copied while the shard's lock is held: a millisecond or so of either.
 _PRIORITIES_AT_ONCE = 32_768
-"""Copied while the shard's lock is held: a millisecond or so of either."""
+# Snapshots; the one before the newest is there in case that one cannot be read.
 _KEPT = 2
-"""Snapshots; the one before the newest is there in case that one cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,20 @@ class Segment:
 
     file: FileEntry
     first: int
+    # Generations from `first` to before `stop`; some of them may never have been given out.
     stop: int
-    """Generations from `first` to before `stop`; some of them may never have been given out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotFiles:
     """What a snapshot on disk consists of."""
 
+    # All of its files, the manifest too.
     names: frozenset[str]
-    """All of its files, the manifest too."""
+    # Files of entries of each game, oldest first.
     segments: dict[str, list[Segment]]
-    """Files of entries of each game, oldest first."""
+    # The highest number of any actor that it has entries of; -1 without entries.
     newest_serial: int
-    """The highest number of any actor that it has entries of; -1 without entries."""
 
 
 class SnapshotWriter:
@@ -101,10 +101,10 @@ class SnapshotWriter:
             self._kept.append(begun_from.names)
             self._newest_serial = begun_from.newest_serial
         self._number = max(list_manifests(folder), default=0)
+        # The longest time that the shard's lock was held for a part of a snapshot.
         self.longest_hold_s = 0.0
-        """The longest time that the shard's lock was held for a part of a snapshot."""
+        # Size of all files of the newest snapshot.
         self.num_bytes = 0
-        """Size of all files of the newest snapshot."""
         self.num_bytes_written = 0
 
     def write(self) -> None:

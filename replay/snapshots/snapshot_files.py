@@ -20,11 +20,11 @@ from typing import Any, TypeAlias
 
 import msgpack
 
+# Text, whole numbers, numbers, bytes, and lists and mappings of them.
 Document: TypeAlias = dict[str, Any]
-"""Text, whole numbers, numbers, bytes, and lists and mappings of them."""
 
+# Puts a whole file on disk, and only then under its name, or raises OSError and leaves nothing.
 Writer: TypeAlias = Callable[[Path, bytes], None]
-"""Puts a whole file on disk, and only then under its name, or raises OSError and leaves nothing."""
 
 _MAGIC = b"actor-mimic replay snapshot, form 1\n"
 _DIGEST_BYTES = 32

@@ -22,9 +22,9 @@ from replay.types import Columns, Int64Array, UInt8Array
 
 Compression: TypeAlias = Literal["none", "lz4"]
 
+# What a compressed frame takes beside its bytes: the header of a Python object (33), its place in
+# the list (8), and what an allocation is rounded up to and its own header (15 on average).
 BLOB_OVERHEAD_BYTES = 56
-"""What a compressed frame takes beside its bytes: the header of a Python object (33), its place in
-the list (8), and what an allocation is rounded up to and its own header (15 on average)."""
 
 
 class FrameStore(Protocol):

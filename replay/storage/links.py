@@ -17,8 +17,8 @@ import numpy as np
 
 from replay.types import BoolArray, Chunk, Int64Array
 
+# There is no neighbour, or it is gone.
 NO_SLOT = -1
-"""There is no neighbour, or it is gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ import numpy as np
 
 from replay.types import Float32Array, Int64Array
 
+# The quantiles that are reported of a table's priorities and of its draws' ages.
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
-"""The quantiles that are reported of a table's priorities and of its draws' ages."""
 
+# Numbers that a quantile is taken of: enough for the tenth and the ninetieth percentile.
 _NUM_RECENT = 4_096
-"""Numbers that a quantile is taken of: enough for the tenth and the ninetieth percentile."""
 
 
 class RecentValues:

@@ -33,19 +33,19 @@ class TableSpec:
     """Shape of one game's table."""
 
     game: str
+    # Entries kept; the oldest is overwritten first.
     capacity: int
-    """Entries kept; the oldest is overwritten first."""
     entry: EntryShape
+    # Frames per observation.
     num_stack: int
-    """Frames per observation."""
+    # Steps whose rewards are returned with a transition: n of n-step, else 0.
     num_successors: int = 0
-    """Steps whose rewards are returned with a transition: n of n-step, else 0."""
+    # Consecutive steps that a batch holds of whatever was drawn; 1: single steps.
     sequence_length: int = 1
-    """Consecutive steps that a batch holds of whatever was drawn; 1: single steps."""
+    # How frames are stored.
     compression: Compression = "none"
-    """How frames are stored."""
+    # Memory of one slot in the sampler; the default is that of a sum tree at its worst.
     sampler_bytes: int = 32
-    """Memory of one slot in the sampler; the default is that of a sum tree at its worst."""
 
     @property
     def num_following(self) -> int:
@@ -93,10 +93,10 @@ _SAFE_COMPRESSION = 4
 class _Stretch:
     """From some entry on, the generations of entries are consecutive."""
 
+    # Generation of the stretch's first entry.
     generation: int
-    """Generation of the stretch's first entry."""
+    # Entries that the ring had taken before it.
     written: int
-    """Entries that the ring had taken before it."""
 
     @property
     def offset(self) -> int:

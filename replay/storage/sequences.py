@@ -21,14 +21,14 @@ from replay.types import BoolArray, Int64Array
 class SequenceSlots:
     """Where the steps of drawn sequences lie."""
 
+    # [Q, T] Column 0 is the transition that was drawn; a sequence that ended early repeats its
+    # last step.
     slots: Int64Array
-    """[Q, T] Column 0 is the transition that was drawn; a sequence that ended early repeats its
-    last step."""
+    # [Q] Steps of each sequence, at least 1; what lies behind them is repetition.
     num_steps: Int64Array
-    """[Q] Steps of each sequence, at least 1; what lies behind them is repetition."""
+    # [Q] Entry after the last step, whose observation a return can bootstrap from; -1 if there is
+    # none, because the game was over there, or it is not here.
     bootstrap_slots: Int64Array
-    """[Q] Entry after the last step, whose observation a return can bootstrap from; -1 if there is
-    none, because the game was over there, or it is not here."""
 
     @property
     def is_step(self) -> BoolArray:

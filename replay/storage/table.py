@@ -18,21 +18,21 @@ from replay.types import Chunk, Columns, Float32Array, Int32Array, Int64Array
 class TableCounts:
     """What happened to one table since it was made."""
 
+    # Transitions added.
     inserted: int = 0
-    """Transitions added."""
+    # Transitions drawn.
     sampled: int = 0
-    """Transitions drawn."""
+    # Transitions that were ready but overwritten (or a frame of theirs) before they were drawn.
     overwritten_unsampled: int = 0
-    """Transitions that were ready but overwritten (or a frame of theirs) before they were drawn."""
+    # Priority updates dropped because their transition could no longer be drawn.
     stale_priorities: int = 0
-    """Priority updates dropped because their transition could no longer be drawn."""
+    # Transitions of its part of the batches that other games gave, because it was short of data.
+    # Counted by whoever divides the batches.
     yielded: int = 0
-    """Transitions of its part of the batches that other games gave, because it was short of data.
-    Counted by whoever divides the batches."""
 
 
+# Generation in the keys of rows that only repeat a step.
 NOBODYS = -1
-"""Generation in the keys of rows that only repeat a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Drawn:
     """Transitions [B] drawn from a table; the arrays are not to be changed."""
 
     slots: Int64Array
+    # -1 for the rows behind a sequence's last step, which repeat it.
     generations: Int64Array
-    """-1 for the rows behind a sequence's last step, which repeat it."""
+    # Entries that the table has stored since each of them.
     ages: Int64Array
-    """Entries that the table has stored since each of them."""
+    # 1 / (N * P).
     inverse_probabilities: Float32Array
-    """1 / (N * P)."""
+    # The sequences that the rows are made of; None for single steps.
     sequences: SequenceSlots | None = None
-    """The sequences that the rows are made of; None for single steps."""
 
     @property
     def num_steps(self) -> int:

@@ -10,12 +10,12 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+# Largest file that is read: an expert with optimizer state is below 60 MB.
 MAX_FILE_BYTES = 512 * 2**20
-"""Largest file that is read: an expert with optimizer state is below 60 MB."""
+# Largest zip member or gzip stream that is read, decompressed.
 MAX_MEMBER_BYTES = 256 * 2**20
-"""Largest zip member or gzip stream that is read, decompressed."""
+# Most members of one zip archive: a torch file has one for each tensor, and a few more.
 MAX_MEMBERS = 2048
-"""Most members of one zip archive: a torch file has one for each tensor, and a few more."""
 
 _ENCRYPTED = 0x1
 _DIRECTORY_ENTRY = b"PK\x01\x02"

@@ -23,6 +23,7 @@ from teachers.formats.parts import (
 )
 from teachers.formats.torch_files import tensors_of
 
+# What the Atari scripts do to the game; those on envpool start the stack with zeros.
 PREPROCESSING = Preprocessing(
     frames="maximum of the last two, resize (area), gray",
     stack_start="first_frame",
@@ -31,7 +32,6 @@ PREPROCESSING = Preprocessing(
     max_noops=30,
     repeat_action_probability=0.0,
 )
-"""What the Atari scripts do to the game; those on envpool start the stack with zeros."""
 
 _NATURE = tuple(f"network.{index}" for index in (0, 2, 4, 7, 9))
 _IMPALA = (

@@ -21,8 +21,8 @@ from teachers.formats.pickle_scan import PickleContents
 from teachers.formats.restricted_pickle import load_restricted
 
 _NUM_ATOMS = 51
+# Value that Dopamine's C51 and Rainbow configurations have; the checkpoint does not say.
 _V_MAX = 10.0
-"""Value that Dopamine's C51 and Rainbow configurations have; the checkpoint does not say."""
 _NUM_QUANTILES = 200
 _PREPROCESSING = Preprocessing(
     frames="gray, maximum of the last two, resize (area)",

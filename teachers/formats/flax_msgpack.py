@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from teachers.formats.torch_files import MAX_ELEMENTS
 
 _MAX_BYTES = 128 * 2**20
+# Most entries of one map; a network has a dozen layers, a script a hundred settings.
 _MAX_ENTRIES = 512
-"""Most entries of one map; a network has a dozen layers, a script a hundred settings."""
+# Most maps in one file; small maps are far larger in memory than in it.
 _MAX_MAPS = 1024
-"""Most maps in one file; small maps are far larger in memory than in it."""
 _MAX_TEXT_BYTES = 2**16
 _DTYPES = ("float32", "float16", "float64", "int32", "int64", "uint32", "uint8", "bool")
 

@@ -6,23 +6,23 @@ from games.spec import GameSpec
 from networks.teacher_network import TeacherNetwork
 from teachers.card import Preprocessing
 
+# For the cards of policy teachers.
 POLICY_NOTE = (
     "A policy: its library draws actions from it when it measures, and so does `verify` under the "
     "library's protocol; under any other, and in a run, it plays the best action."
 )
-"""For the cards of policy teachers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImportedTeacher:
     """A teacher as it was read, ready for `teachers.expert.save_expert(..., half=False)`."""
 
+    # Over the joint action set, frozen, on the CPU, float32.
     network: TeacherNetwork
-    """Over the joint action set, frozen, on the CPU, float32."""
+    # For `save_expert`: what the file says of itself, and what is known of its library.
     card_fields: dict[str, object]
-    """For `save_expert`: what the file says of itself, and what is known of its library."""
+    # A name in `teachers.formats.FORMATS`.
     format: str
-    """A name in `teachers.formats.FORMATS`."""
 
 
 def describe(

@@ -15,8 +15,8 @@ from teachers.expert import load_expert
 from teachers.formats.imported import ImportedTeacher
 from teachers.formats.torch_files import MAX_ELEMENTS
 
+# Fields of a card that `save_expert` fills in from the network.
 _FILLED_IN = ("architecture", "sha256", "weights_precision")
-"""Fields of a card that `save_expert` fills in from the network."""
 
 
 def is_safetensors(data: bytes) -> bool:

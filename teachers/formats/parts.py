@@ -39,14 +39,14 @@ class NetworkParts:
     """The layers of a teacher, before anything is known to fit."""
 
     torso: TorsoName
+    # Convolutions and dense layers up to the last hidden one, in the order of computation.
     hidden: Sequence[Layer]
-    """Convolutions and dense layers up to the last hidden one, in the order of computation."""
+    # One output per action; Z for each action with `atoms` (actions first, then atoms).
     head: Layer
-    """One output per action; Z for each action with `atoms` (actions first, then atoms)."""
+    # Returns of a categorical head.
     atoms: Tensor | None = None
-    """Returns of a categorical head."""
+    # Makes the head's outputs a policy's logits.
     critic: Layer | None = None
-    """Makes the head's outputs a policy's logits."""
 
 
 def take_layer(tensors: Mapping[str, Tensor], name: str, *, source: str) -> Layer:

@@ -17,21 +17,21 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
+# A quantile agent's checkpoint, with its target network and optimizer, has about 100 MB.
 _MAX_BYTES = 256 * 2**20
-"""A quantile agent's checkpoint, with its target network and optimizer, has about 100 MB."""
+# A state_dict has thousands; a checkpoint with the logs of a whole training a million.
 _MAX_OPCODES = 3_000_000
-"""A state_dict has thousands; a checkpoint with the logs of a whole training a million."""
+# Texts that are kept: enough to find a key, too few to fill the memory.
 _MAX_STRINGS = 10_000
-"""Texts that are kept: enough to find a key, too few to fill the memory."""
+# Longest text that is read; names of modules and keys are shorter.
 _MAX_KEPT_CHARS = 200
-"""Longest text that is read; names of modules and keys are shorter."""
 _STRINGS = frozenset(
     {"BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "BINUNICODE8", "STRING", "SHORT_BINSTRING"}
 )
+# Names in pickletools of what an opcode may leave on the stack and has no parts.
 _PLAIN_TYPES = frozenset(
     {"int", "int_or_bool", "bool", "float", "None", "str", "bytes", "bytes_or_str"}
 )
-"""Names in pickletools of what an opcode may leave on the stack and has no parts."""
 _GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
 _FILLS = frozenset({"SETITEM", "SETITEMS", "DICT"})
@@ -43,12 +43,12 @@ _EXTENSIONS = frozenset({"EXT1", "EXT2", "EXT4"})
 class PickleContents:
     """What one pickle holds."""
 
+    # "module.name" of every global it names; "?" for a part that the scan cannot see.
     imports: set[str] = field(default_factory=set)
-    """"module.name" of every global it names; "?" for a part that the scan cannot see."""
+    # The texts in it, cut at 200 characters; the keys of its dictionaries are among them.
     strings: set[str] = field(default_factory=set)
-    """The texts in it, cut at 200 characters; the keys of its dictionaries are among them."""
+    # Where it ends.
     num_bytes: int = 0
-    """Where it ends."""
 
 
 def scan_pickle(data: bytes, *, source: str) -> PickleContents:
@@ -126,8 +126,8 @@ def _check(opcode: str, argument: object, number: int) -> None:
 class _Kind(Enum):
     """What is known of a value on the stack, apart from short texts."""
 
+    # A number, a text, bytes or None.
     PLAIN = 1
-    """A number, a text, bytes or None."""
     OTHER = 2
     MARK = 3
 

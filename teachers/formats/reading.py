@@ -18,6 +18,7 @@ from teachers.formats.sb3 import is_sb3, read_sb3
 from teachers.formats.state_dict import read_state_dict
 from teachers.formats.torch_files import is_legacy_torch, is_torch_zip, load_torch
 
+# Names of the formats that are read.
 FORMATS: tuple[str, ...] = (
     "own",
     "sb3",
@@ -28,7 +29,6 @@ FORMATS: tuple[str, ...] = (
     "dopamine",
     "state_dict",
 )
-"""Names of the formats that are read."""
 
 _LOOKED_FOR = (
     "a Stable-Baselines3 zip (data, policy.pth), a zip with a model.pt (PFRL), a torch file "
@@ -42,8 +42,8 @@ class _Opened:
     """A checkpoint whose outer layers are off."""
 
     format: str
+    # What the reader of the format takes.
     content: object
-    """What the reader of the format takes."""
 
 
 def detect_format(path: Path) -> str:

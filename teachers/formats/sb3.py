@@ -30,8 +30,8 @@ from teachers.formats.parts import (
 from teachers.formats.torch_files import load_torch, tensors_of
 
 _MAX_JSON_BYTES = 16 * 2**20
+# sb3-contrib's default, for zips that do not say.
 _QUANTILES = 200
-"""sb3-contrib's default, for zips that do not say."""
 _EXTRACTOR = ("cnn.0", "cnn.2", "cnn.4", "linear.0")
 _PREPROCESSING = Preprocessing(
     frames="maximum of the last two, gray, resize (area)",

@@ -14,8 +14,8 @@ from teachers.formats.imported import ImportedTeacher, describe
 from teachers.formats.parts import Layer, NetworkParts, build_teacher, name_some
 from teachers.formats.torch_files import tensors_of
 
+# Shapes of the hidden layers' weights, without the number of input channels.
 _HIDDEN = ((32, 8, 8), (64, 4, 4), (64, 3, 3), (512, 3136))
-"""Shapes of the hidden layers' weights, without the number of input channels."""
 
 
 def read_state_dict(content: object, spec: GameSpec, *, source: str) -> ImportedTeacher:

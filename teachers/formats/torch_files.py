@@ -20,8 +20,8 @@ from torch import Tensor
 from teachers.formats.bounded_files import MAX_MEMBER_BYTES, ZipMembers
 from teachers.formats.pickle_scan import check_imports, new_ordered_dict, scan_pickle, sealed
 
+# Most elements of a checkpoint's tensors together; the largest expert known has 35 million.
 MAX_ELEMENTS = 2**26
-"""Most elements of a checkpoint's tensors together; the largest expert known has 35 million."""
 
 _MAX_PICKLE_BYTES = 2 * 2**20
 _MAX_NODES = 200_000

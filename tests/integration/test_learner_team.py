@@ -19,7 +19,9 @@ from ray_runs import (
 )
 from team_runs import counting_config, started
 
+from engines.on_ray.deaths import Deaths
 from engines.on_ray.learner_team import LearnerTeam
+from engines.on_ray.role_processes import RoleNames
 from engines.on_redis.bus import RedisAddress
 from engines.on_redis.server import PrivateRedis
 from learner.config import LearnerConfig
@@ -137,7 +139,8 @@ def test_a_learner_that_waits_for_room_is_asked_when_it_is_there(config, redis_u
         options={"num_cpus": 7},  # Of 8: no room beside the shard and the holder.
         state=None,
         note=lambda text: None,
-        count_death=lambda cause: None,
+        names=RoleNames("room"),
+        deaths=Deaths(),
     )
     try:
         with ThreadPoolExecutor(1) as pool:

@@ -14,8 +14,8 @@ from typing import Any
 
 from records.run_record import Row, is_test_row, parse_row
 
+# Points of a curve; more cannot be told apart on a screen.
 NUM_POINTS = 240
-"""Points of a curve; more cannot be told apart on a screen."""
 
 _READ_WHOLE_BYTES = 16 << 20
 _NUM_SAMPLES = 800
@@ -36,12 +36,12 @@ class History:
         self._path = path
         self._max_rows = max_rows
         self._offset = 0
+        # Rows with the figures of the run, as the launcher looked at it.
         self.looks: list[Row] = []
-        """Rows with the figures of the run, as the launcher looked at it."""
+        # Rows with the results of tests, and of teachers that were tried.
         self.tests: list[Row] = []
-        """Rows with the results of tests, and of teachers that were tried."""
+        # The newest value of every key.
         self.latest: Row = {}
-        """The newest value of every key."""
 
     @property
     def seconds(self) -> float:

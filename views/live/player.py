@@ -45,10 +45,10 @@ from views.play.playing import (
 if TYPE_CHECKING:
     from engines.on_redis.bus import RedisBus
 
+# Probability of a random action, as in a test.
 EPSILON = 0.05
-"""Probability of a random action, as in a test."""
+# Seconds after which newer weights are asked for.
 _REFRESH_S = 3.0
-"""Seconds after which newer weights are asked for."""
 _WAIT_S = 1.0
 _FOREVER = 1 << 62
 
@@ -58,8 +58,8 @@ class Picture:
     """One state of the game, to be shown."""
 
     png: bytes
+    # Score, step, weights, and for every network the probabilities of the legal actions.
     about: dict[str, Any]
-    """Score, step, weights, and for every network the probabilities of the legal actions."""
 
 
 class Player:
@@ -151,8 +151,8 @@ class _NewestWeights:
         self._folder = run.student
         self._bus = bus
         self._stamp: float | None = None
+        # Of weights from Redis.
         self.version: WeightsVersion | None = None
-        """Of weights from Redis."""
 
     def load_into(self, student: MultitaskNetwork) -> bool:
         """Give the student the newest weights; False while there have never been any."""

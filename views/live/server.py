@@ -28,12 +28,12 @@ from views.live.guard import HEADERS, Guard
 from views.live.source import RunSource
 from views.live.view import curves, describe, newest_point
 
+# Between two looks at what the run has written; with a look of the run every second, what is shown
+# is new at least every 2 s (docs/dashboard.md).
 PERIOD_S = 0.5
-"""Between two looks at what the run has written; with a look of the run every second, what is shown
-is new at least every 2 s (docs/dashboard.md)."""
 MAX_WATCHERS = 32
+# Each takes about a tenth of a core.
 MAX_PLAYERS = 3
-"""Each takes about a tenth of a core."""
 
 _MAX_BODY_BYTES = 64 << 10
 _WRONG_TOKEN_PAUSE_S = 0.5

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from engines.on_redis.bus import RedisBus
 
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
+# A run without Redis counts as going on if it has written within this time, or within three of
+# its report periods.
 _FRESH_FILE_S = 20.0
-"""A run without Redis counts as going on if it has written within this time, or within three of
-its report periods."""
 _MAX_EVENTS = 200
 _MAX_RECORDS = 2_000
 
@@ -37,19 +37,19 @@ class Seen:
     """What is known of a run at one time."""
 
     name: str
+    # Settings as config.yaml has them, not checked.
     config: Mapping[str, Any]
-    """Settings as config.yaml has them, not checked."""
     meta: Mapping[str, Any]
     history: History
+    # What the launcher says of the run; None where nothing is heard of it.
     status: Mapping[str, Any] | None = None
-    """What the launcher says of the run; None where nothing is heard of it."""
+    # How Redis is: `ok`, `none` (the run has none that is known), `opening` or `lost`.
     redis: str = "none"
-    """How Redis is: `ok`, `none` (the run has none that is known), `opening` or `lost`."""
     summary: Mapping[str, Any] | None = None
+    # The newest events, the oldest of them first.
     events: list[dict[str, Any]] = field(default_factory=list)
-    """The newest events, the oldest of them first."""
+    # Seconds since metrics.jsonl was written; None without one.
     silent_s: float | None = None
-    """Seconds since metrics.jsonl was written; None without one."""
 
     @property
     def period_s(self) -> float:

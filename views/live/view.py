@@ -17,12 +17,12 @@ from records.verdict import judge
 from views.live.source import Seen
 from views.live.teacher_cards import card_score
 
+# Keys of metrics.jsonl that the page has a place for; docs/metrics.md explains them.
 FIGURES = (
     "steps_per_second", "frames_per_second", "samples_per_second", "updates_per_second",
     "samples_per_insert", "policy_lag", "policy_loss", "policy_distance", "feature_loss", "td_loss",
     "insert_waiting", "sample_waiting", "replay/bytes",
 )  # fmt: skip
-"""Keys of metrics.jsonl that the page has a place for; docs/metrics.md explains them."""
 
 _GAME_CURVES = ("steps_per_second", "return", "actors")
 _TEST_FIGURES = ("mean", "std", "max", "episodes", "agreement", "kl", "teacher_mean")

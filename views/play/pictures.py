@@ -18,8 +18,8 @@ from games.actions import action_names
 from games.spec import GameSpec
 from views.play.playing import Moment
 
+# Colours of the first and the second network (Okabe and Ito 2008), apart for the colour-blind.
 COLOURS = ((230, 159, 0), (86, 180, 233))
-"""Colours of the first and the second network (Okabe and Ito 2008), apart for the colour-blind."""
 
 _BACKGROUND = (17, 17, 17)
 _TEXT = (238, 238, 238)

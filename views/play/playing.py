@@ -27,18 +27,18 @@ from teachers.targets import teacher_policy
 
 TEACHER = "teacher"
 STUDENT = "student"
+# Pace of an Atari game at its real speed: 60 frames a second, 4 frames a step.
 STEPS_PER_SECOND = 15.0
-"""Pace of an Atari game at its real speed: 60 frames a second, 4 frames a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """What a network thinks of one state; float32 [A] each."""
 
+    # The action with the largest legal score is played.
     scores: NDArray[np.float32]
-    """The action with the largest legal score is played."""
+    # Probabilities; exactly 0 where an action is illegal.
     policy: NDArray[np.float32]
-    """Probabilities; exactly 0 where an action is illegal."""
 
 
 class PlayingNetwork(Protocol):
@@ -95,18 +95,18 @@ def build_networks(
 class Moment:
     """One state of a game that is played, as it is shown."""
 
+    # Red, green and blue, [H, W, 3].
     screen: NDArray[np.uint8]
-    """Red, green and blue, [H, W, 3]."""
+    # Probabilities [A] in this state, by the name of the network.
     policies: Mapping[str, NDArray[np.float32]]
-    """Probabilities [A] in this state, by the name of the network."""
+    # Joint action id that is played here; None after an episode's last step.
     action: int | None
-    """Joint action id that is played here; None after an episode's last step."""
+    # Raw score of the episode up to here.
     score: float
-    """Raw score of the episode up to here."""
+    # Number of the step in its episode, from 0.
     step: int
-    """Number of the step in its episode, from 0."""
+    # Number of the episode, from 0.
     episode: int
-    """Number of the episode, from 0."""
 
 
 def play(

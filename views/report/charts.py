@@ -18,15 +18,15 @@ class Curve:
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
+    # Lower edge of the band; empty without one.
     low: tuple[float, ...] = ()
-    """Lower edge of the band; empty without one."""
     high: tuple[float, ...] = ()
+    # Number of the group of runs, which has a colour.
     group: int = 0
-    """Number of the group of runs, which has a colour."""
+    # Number of the line style.
     style: int = 0
-    """Number of the line style."""
+    # Whether it is context rather than the result.
     is_faint: bool = False
-    """Whether it is context rather than the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,28 +47,28 @@ class Bar:
     value: float
     low: float | None = None
     high: float | None = None
+    # Number of the group of runs; -1 for the paper.
     group: int = 0
-    """Number of the group of runs; -1 for the paper."""
+    # Whether it shows the best test rather than the mean of the last ones.
     is_best: bool = False
-    """Whether it shows the best test rather than the mean of the last ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """One picture."""
 
+    # Name of its files, without their ending.
     name: str
-    """Name of its files, without their ending."""
     title: str
+    # What a reader who does not see the picture should know.
     alt: str
-    """What a reader who does not see the picture should know."""
     x_label: str
     y_label: str = ""
     curves: tuple[Curve, ...] = ()
     levels: tuple[Level, ...] = ()
     bars: tuple[Bar, ...] = ()
+    # Whether the vertical axis begins at 0.
     is_from_zero: bool = False
-    """Whether the vertical axis begins at 0."""
 
     @property
     def is_empty(self) -> bool:

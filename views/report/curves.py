@@ -15,15 +15,15 @@ import numpy as np
 from views.report.charts import Chart, Curve
 from views.report.groups import RunGroup
 
+# What a curve is over: steps of all games together, or seconds since the run began.
 Over: TypeAlias = Literal["steps", "time"]
-"""What a curve is over: steps of all games together, or seconds since the run began."""
 
 Points: TypeAlias = Sequence[tuple[float, float]]
 
+# Most points of a curve: more than a small picture can show.
 _MAX_POINTS = 120
-"""Most points of a curve: more than a small picture can show."""
+# A running mean is over this part of a curve's points.
 _SMOOTH_PARTS = 25
-"""A running mean is over this part of a curve's points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Unit:
     """Unit of a horizontal axis."""
 
     name: str
+    # Steps or seconds that make one unit.
     size: float
-    """Steps or seconds that make one unit."""
 
 
 @dataclass(frozen=True, slots=True)

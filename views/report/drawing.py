@@ -26,8 +26,8 @@ matplotlib.set_loglevel("ERROR")  # At INFO it tells of every font that it finds
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINE_STYLES = ("-", "--", "-.", ":")
 _HATCHES = ("", "//", "..", "xx")
+# Of bars of the best test, beside those of the mean.
 _PALE = 0.45
-"""Of bars of the best test, beside those of the mean."""
 _WIDTH_IN = 4.6
 _DPI = 150
 _PANEL_IN = 3.4
@@ -40,8 +40,8 @@ class Theme:
 
     text: str
     grid: str
+    # Of bars with the paper's values.
     paper: str
-    """Of bars with the paper's values."""
 
 
 LIGHT = Theme(text="#1b1b1b", grid="#d5d5d5", paper="#8a8a8a")

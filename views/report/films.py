@@ -19,8 +19,8 @@ from views.play.film import write_film
 from views.play.pictures import Painter
 from views.play.playing import STEPS_PER_SECOND, Moment, build_networks, play_together
 
+# Shows every second step at the pace of a game's steps, so at twice the real speed.
 _EVERY = 2
-"""Shows every second step at the pace of a game's steps, so at twice the real speed."""
 _SEED = 1
 
 

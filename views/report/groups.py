@@ -9,6 +9,8 @@ from typing import Any
 
 from records.run_record import RunRecord
 
+# Settings, or groups of them, that change nothing of what is learned. A setting that is not
+# named counts as one that does: taking two settings for one would be the worse mistake.
 _NOT_LEARNING = frozenset(
     {
         # Where a run is, and how it is watched and kept.
@@ -21,8 +23,6 @@ _NOT_LEARNING = frozenset(
         "seed",
     }
 )  # fmt: skip
-"""Settings, or groups of them, that change nothing of what is learned. A setting that is not
-named counts as one that does: taking two settings for one would be the worse mistake."""
 
 _MAX_LABEL = 40
 
@@ -31,11 +31,11 @@ _MAX_LABEL = 40
 class RunGroup:
     """Runs that learn by the same settings."""
 
+    # Made of the runs' names.
     label: str
-    """Made of the runs' names."""
     runs: tuple[RunRecord, ...]
+    # The settings in which it differs from the other groups; empty where there is no other.
     differences: str = ""
-    """The settings in which it differs from the other groups; empty where there is no other."""
 
     def scores(self, game: str) -> list[float]:
         """Mean score of the last test, for every run that has one."""

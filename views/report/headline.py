@@ -7,8 +7,8 @@ from views.report.groups import RunGroup
 from views.report.scores import normalized_of
 from views.words import percent, plural, score
 
+# Games that a sentence lists one by one; of more, it names the extremes.
 _MAX_NAMED = 8
-"""Games that a sentence lists one by one; of more, it names the extremes."""
 
 
 def headline(group: RunGroup) -> str:

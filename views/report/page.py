@@ -27,8 +27,8 @@ from views.report.run_tables import run_details, runs_table, seconds_of
 from views.report.tables import aggregates_table, games_table, paper_table
 from views.words import duration, plural, with_signs
 
+# Stands in the page's head, by which a page is known to be one of ours.
 GENERATOR = "distributed-actor-mimic report"
-"""Stands in the page's head, by which a page is known to be one of ours."""
 _MAX_NAMES = 6
 
 
@@ -53,14 +53,14 @@ class PageContent:
 
     groups: Sequence[RunGroup]
     percent: DrawnChart | None
+    # Learning curves over steps.
     curves: Sequence[DrawnChart]
-    """Learning curves over steps."""
     curves_over_time: Sequence[DrawnChart]
     progress: Sequence[DrawnChart]
     throughput: Sequence[DrawnChart]
     films: Sequence[Film]
+    # What is missing, and why.
     notes: Sequence[str]
-    """What is missing, and why."""
     written: datetime
 
     @property

@@ -40,6 +40,7 @@ class PaperRow:
         return self.student_max / self.expert_max
 
 
+# Scores of the expert (DQN) and the student (AMN) of the multitask experiment, by game.
 PAPER_TABLE: Mapping[str, PaperRow] = MappingProxyType(
     {
         "atlantis": PaperRow(57279, 541000, 165065, 584196),
@@ -52,7 +53,6 @@ PAPER_TABLE: Mapping[str, PaperRow] = MappingProxyType(
         "space_invaders": PaperRow(1669.2, 2109.7, 1142.4, 1349.0),
     }
 )
-"""Scores of the expert (DQN) and the student (AMN) of the multitask experiment, by game."""
 
 
 @dataclass(frozen=True, slots=True)

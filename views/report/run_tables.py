@@ -77,8 +77,8 @@ class RunDetails:
 
     name: str
     machine: Table
+    # Reasons for the verdict of most looks; None where there is none.
     limit: Table | None
-    """Reasons for the verdict of most looks; None where there is none."""
     config: str
 
 

@@ -28,10 +28,10 @@ class Table:
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    # Headings above the headings, with the number of columns of each.
     bands: Sequence[tuple[str, int]] = ()
-    """Headings above the headings, with the number of columns of each."""
+    # Whether the cells hold words rather than numbers.
     is_words: bool = False
-    """Whether the cells hold words rather than numbers."""
 
     @property
     def labels(self) -> Sequence[str]:

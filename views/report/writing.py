@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from views.report.films import Film
     from views.report.page import DrawnChart
 
+# Steps of each network in a film, which are ten seconds of an Atari game.
 FILM_STEPS = 150
-"""Steps of each network in a film, which are ten seconds of an Atari game."""
 _PAGE = "report.html"
 
 

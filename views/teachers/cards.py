@@ -23,10 +23,10 @@ from teachers.printable import one_line
 from teachers.shipped import shipped_experts
 from views.words import for_reader, number, spread
 
+# Columns of a table where there is no terminal to ask.
 _WIDTH = 100
-"""Columns of a table where there is no terminal to ask."""
+# Columns that a teacher's path may claim of a table.
 _MAX_REFERENCE = 48
-"""Columns that a teacher's path may claim of a table."""
 _MAX_REFERENCE_BESIDE_NETWORK = 36
 
 

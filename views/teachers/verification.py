@@ -33,10 +33,10 @@ class Outcome:
     """Result of a verification under one protocol."""
 
     measured: ScoreRecord
+    # Score on the card that it is compared with.
     card: ScoreRecord | None
-    """Score on the card that it is compared with."""
+    # Whether actions were drawn from the policy, as its library does.
     drawn: bool
-    """Whether actions were drawn from the policy, as its library does."""
     comparison: Comparison
 
 
