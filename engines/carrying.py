@@ -83,20 +83,15 @@ class Screens(Protocol):
 
 
 def check_order(order: Order) -> None:
-    """Try everything that can be tried before anything is written.
-
-    Raises:
-        ValueError: teachers, settings, memory, device, Redis or a checkpoint that cannot be used.
-    """
+    """Try all that can be tried before anything is written; ValueError for what cannot be used."""
     _Preparation(order)
 
 
 def carry(order: Order, *, keeper_of: KeeperOf, screens: Screens) -> RunDir:
     """Carry a run to its end; its summary and its report are in the folder that is returned.
 
-    Raises:
-        ValueError: for anything that the user got wrong, before anything is written.
-        KeyboardInterrupt: interrupted; a checkpoint and a summary of what was reached are written.
+    ValueError, before anything is written, for anything that the user got wrong. When interrupted,
+    a checkpoint and a summary of what was reached are written.
     """
     started = time.monotonic()
     with ExitStack() as stack:

@@ -147,16 +147,9 @@ def open_board(redis: RunRedis | None, stack: ExitStack) -> RunLink | None:
 def check_roles(recipe: Recipe, state: dict[str, Any] | None) -> None:
     """Build replay and learner once in this process, for nothing but their complaints.
 
-    What the settings or the checkpoint make impossible shows here, before anything is written, and
-    not as the end of a process somewhere.
-
-    Args:
-        recipe: what to train.
-        state: a checkpoint's, of a run to go on with.
-
-    Raises:
-        ValueError: tables too small, chunks too large for replay or for its pace, or a checkpoint
-            of another network, objective or optimizer.
+    What the settings or the checkpoint make impossible is a ValueError here, before anything is
+    written, and not the end of a process somewhere: tables too small, chunks too large for replay
+    or for its pace, or a checkpoint of another network, objective or optimizer.
     """
     shards = [build_shard(recipe, shard=n) for n in range(recipe.config.replay.num_shards)]
     for index, game in enumerate(recipe.games):
@@ -183,13 +176,7 @@ def open_engine(
 ) -> Engine:
     """Start the roles, on the Ray of `connect_to_ray` or in this process.
 
-    Args:
-        recipe: what to train.
-        device: the learner's.
-        state: a checkpoint's, of a run to go on with.
-        redis: of `open_redis`.
-        replay_dir: for snapshots of replay; None for none.
-        note: told about deaths and restarts.
+    A checkpoint's `state` is of a run that goes on; `replay_dir` takes snapshots of replay.
     """
     if state is None and replay_dir is not None:
         clear_snapshots(replay_dir)  # Of a run that is begun anew.
@@ -219,11 +206,7 @@ def open_engine(
 
 
 def connect_to_ray(recipe: Recipe, stack: ExitStack, *, device: torch.device) -> None:
-    """Before anything is written: what is wrong with the cluster shows here.
-
-    Raises:
-        ValueError: it does not answer, or has no room for the run, even after a wait.
-    """
+    """Before anything is written: what is wrong with the cluster is a ValueError here."""
     if recipe.config.engine == "ray":
         # Ray takes a second to import, which a local run can do without.
         from engines.on_ray.session import ray_session

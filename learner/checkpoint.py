@@ -57,9 +57,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; tensors, numbers, strings and their containers only.
 
-    Raises:
-        ValueError: the file is missing, cut short, damaged, or holds anything else.
-        OSError: it is there but cannot be opened.
+    ValueError if the file is missing, cut short, damaged, or holds anything else.
     """
     if not path.is_file():
         raise ValueError(f"checkpoint {path} does not exist")
@@ -90,11 +88,7 @@ def _unreadable(path: Path, reason: str) -> ValueError:
 
 
 def load_newest(folder: Path) -> dict[str, Any]:
-    """The newest checkpoint's state.
-
-    Raises:
-        ValueError: there is none, or it cannot be read.
-    """
+    """The newest checkpoint's state; ValueError if there is none, or it cannot be read."""
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         raise ValueError(f"there is no checkpoint in {folder}; the run cannot be resumed")

@@ -85,13 +85,8 @@ def log_teacher_probabilities(
     """Give log pi_T(action | state), float32 [B], never positive and without a gradient.
 
     Added to the rewards of the steps before, it makes `expected_entropy` the gradient of one
-    objective: act so that the teacher would have acted likewise, now and later.
-
-    Args:
-        teacher_logits_BA: of the states in which the actions were taken.
-        actions_B: int64, legal ones.
-        legal_BA: bool.
-        temperature: tau of the teacher's policy.
+    objective: act so that the teacher would have acted likewise, now and later. The actions are
+    legal ones.
     """
     logs_BA = _log_teacher(teacher_logits_BA, legal_BA, temperature)
     return logs_BA.gather(1, actions_B.unsqueeze(1)).squeeze(1)

@@ -27,10 +27,7 @@ def sum_by_game(
 ) -> dict[str, Tensor]:
     """float32 [G] for each term, detached, and the numbers of transitions; never waits.
 
-    Args:
-        batch: whose games they are.
-        terms_B: figures of each row.
-        counts_B: 1 for rows that count and 0 for those that fill sequences up; None: all count.
+    `counts_B` is 1 for rows that count and 0 for those that fill sequences up; None: all count.
     """
     counts_B = torch.ones_like(batch.loss_weights_B) if counts_B is None else counts_B
     terms = [counts_B * term_B.detach().float() for term_B in terms_B.values()]

@@ -60,17 +60,7 @@ class Learner:
     ) -> None:
         """Nothing is published yet.
 
-        Args:
-            config: how to update.
-            network: on `device`; what the objective was built with.
-            objective: gives loss and priorities.
-            optimizer: of the network's parameters.
-            learning_rate: of every update, whatever the optimizer began with.
-            load_batch: to the device.
-            replay: gives batches and takes priorities.
-            weights: takes the weights.
-            device: where all this happens.
-            incarnation: above that of any learner this run has had; `load_state` may raise it.
+        `incarnation` is above that of any learner this run has had; `load_state` may raise it.
         """
         self._config = config
         self._precision = precision_on(device, config.precision)
@@ -159,8 +149,7 @@ class Learner:
     def flush_priorities(self) -> None:
         """Send the priorities of the last batch to replay, if they have not been sent yet.
 
-        Raises:
-            ValueError: they are not finite, because training has diverged.
+        ValueError if they are not finite, because training has diverged.
         """
         if self._pending is None:
             return
@@ -223,10 +212,8 @@ class Learner:
         """Go on from what `state` gave, as a later incarnation.
 
         The constructor's incarnation counts if it is above the next one: two learners that are
-        restarted from the same checkpoint must not publish under the same versions.
-
-        Raises:
-            ValueError: the state is of another network, objective or optimizer.
+        restarted from the same checkpoint must not publish under the same versions. ValueError for
+        the state of another network, objective or optimizer.
         """
         try:
             self._network.load_state_dict(state["network"])

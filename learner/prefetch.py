@@ -48,11 +48,7 @@ class Prefetcher:
         self._thread.start()
 
     def next(self, timeout_s: float) -> DeviceBatch | None:
-        """The next batch, or None if there was none within `timeout_s`.
-
-        Raises:
-            Exception: what `sample` or `load` raised in the thread, which has ended with it.
-        """
+        """The next batch; None if there was none within `timeout_s`; raises what ended the thread."""
         try:
             batch = self._ready.get(timeout=timeout_s)
         except queue.Empty:

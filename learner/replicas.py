@@ -128,19 +128,10 @@ def join(
     host: Host | None = None,
     timeout_s: float = COLLECTIVE_TIMEOUT_S,
 ) -> ReplicaGroup:
-    """Meet the other replicas; waits up to `timeout_s` for them.
+    """Meet the other replicas; ReplicaLostError if not all of them come within `timeout_s`.
 
-    Args:
-        point: rank 0's.
-        rank: of this replica.
-        size: number of replicas.
-        own_address: at which the others reach this one; it listens there.
-        device: the learner's; NCCL carries gradients between GPUs, gloo between CPUs.
-        host: in rank 0, the host of `point`.
-        timeout_s: after which a replica that does not answer counts as lost.
-
-    Raises:
-        ReplicaLostError: not all have come in time.
+    This one listens at `own_address`. NCCL carries gradients between GPUs, gloo between CPUs. In
+    rank 0, `host` is the host of `point`.
     """
     try:
         store = host.store if host is not None else _open_store(point)

@@ -23,16 +23,7 @@ class Document(BaseModel):
 
 
 def parse(model: type[Model], text: str | bytes, *, what: str) -> Model:
-    """A document from its JSON.
-
-    Args:
-        model: of the document.
-        text: JSON.
-        what: the document, as the message is to call it.
-
-    Raises:
-        ValueError: one line that names the first field that is wrong.
-    """
+    """A document from its JSON; one line of ValueError names `what` and its first wrong field."""
     try:
         return model.model_validate_json(text)
     except ValidationError as error:

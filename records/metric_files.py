@@ -38,8 +38,7 @@ class JsonLines:
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row, and before it those that could not be written.
 
-        Raises:
-            OSError: it waits for the next call, with the others.
+        After an OSError the row waits for the next call, with the others.
         """
         line = json.dumps({key: _json_value(x) for key, x in row.items()}, allow_nan=False)
         self._waiting.append(line.encode() + b"\n")
@@ -95,11 +94,7 @@ class TensorBoard:
         self._error: OSError | None = None
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Add a row; it is on disk within 30 s.
-
-        Raises:
-            OSError: an earlier row could not be written; it is lost, and so is this one.
-        """
+        """Add a row, which is on disk within 30 s; one that cannot be written is lost (OSError)."""
         if self._error is not None and self._clock() - self._has_failed_at < _RETRY_S:
             raise self._error
         step = int(row["steps"])

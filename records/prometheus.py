@@ -77,15 +77,7 @@ class Exporter:
         find_targets: Callable[[], Sequence[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Write the addresses; no figure is there yet.
-
-        Args:
-            targets_path: file for Prometheus.
-            run: becomes the label of that name there.
-            new_gauge: ray.util.metrics.Gauge.
-            find_targets: addresses of all nodes' exporters, host:port.
-            clock: seconds.
-        """
+        """Write the addresses, host:port, of all nodes' exporters; no figure is there yet."""
         self._path = targets_path
         self._run = run
         self._new_gauge = new_gauge

@@ -162,13 +162,7 @@ class GameTests:
 
 
 def collect_tests(runs: Sequence[RunRecord], game: str, *, last: int = PAPER_EPOCHS) -> GameTests:
-    """What the runs' tests of one game say.
-
-    Args:
-        runs: seeds of one setting.
-        game: that they play.
-        last: tests that are averaged.
-    """
+    """What the tests of one game say in runs that are seeds of one setting."""
     found = [(run, summarize_tests(run, game, last=last)) for run in runs]
     tested = [(run, scores) for run, scores in found if scores is not None]
     relative = [relative_scores(run, game, scores.mean) for run, scores in tested]

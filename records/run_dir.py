@@ -58,18 +58,9 @@ class RunDir:
     ) -> Self:
         """Make the folder of a new run and write config.yaml and meta.json into it.
 
-        Args:
-            path: The folder; empty for ROOT/PRESET-DATE-TIME.
-            preset: Recorded, and part of the default name.
-            config_text: YAML without secrets.
-            seed: Recorded.
-            argv: Command line to record, passwords taken out; None for this program's.
-            games: Games that get a run each in this folder, which has none of its own then.
-            root: Where folders without a name of their own go.
-
-        Raises:
-            ValueError: The folder has something in it, cannot be made, or has a name that is not
-                letters, digits, `.`, `_` and `-`.
+        An empty `path` stands for ROOT/PRESET-DATE-TIME, and no `argv` for this program's command
+        line. `games` get a run each in this folder, which has none of its own then. ValueError as
+        for `check_new`, and if the folder cannot be made.
         """
         cls.check_new(path)
         folder = Path(path).resolve() if str(path) else _find_unused(Path(root), preset)
@@ -100,11 +91,7 @@ class RunDir:
 
     @staticmethod
     def check_new(path: str | Path) -> None:
-        """Refuse, without making anything, a folder that `create` could not use for a new run.
-
-        Raises:
-            ValueError: its name, what is in it, or what stands in its place.
-        """
+        """Refuse (ValueError), without making anything, a folder that `create` could not use."""
         if not str(path):
             return
         folder = Path(path).resolve()
@@ -119,11 +106,7 @@ class RunDir:
 
     @classmethod
     def open_existing(cls, path: str | Path) -> Self:
-        """A run that was created before. Changes nothing in it.
-
-        Raises:
-            ValueError: There is no such folder, or it is not a run.
-        """
+        """A run that was created before; ValueError if there is none. Changes nothing in it."""
         folder = Path(path).resolve()
         if not folder.is_dir():
             raise ValueError(f"there is no run in {path}: the folder does not exist")
@@ -138,8 +121,7 @@ class RunDir:
     def open_carried(cls, path: str | Path) -> Self:
         """The run in a folder; in a folder with a run for each game, the one carried last.
 
-        Raises:
-            ValueError: there is no such folder, or no run in it.
+        ValueError if no run has begun there.
         """
         runs = cls.open_existing(path).parts()
         if not runs:

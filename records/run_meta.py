@@ -93,11 +93,7 @@ def describe_run(
 
 
 def read_meta(path: Path) -> RunMeta:
-    """The meta data in a file.
-
-    Raises:
-        ValueError: it is damaged, or another version's; one line that says what is wrong.
-    """
+    """The meta data in a file; ValueError in one line if it is damaged, or another version's."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

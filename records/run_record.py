@@ -144,8 +144,7 @@ class RunRecord:
 def read_runs(path: str | Path) -> list[RunRecord]:
     """The run in a folder, or one for each game of a folder that `launch/experts.py` has made.
 
-    Raises:
-        ValueError: there is no run, or its configuration names no games.
+    ValueError if there is no run, or its configuration names no games.
     """
     runs = RunDir.open_existing(path).parts()
     if not runs:
@@ -154,11 +153,7 @@ def read_runs(path: str | Path) -> list[RunRecord]:
 
 
 def read_run(path: str | Path) -> RunRecord:
-    """The run in a folder; the run goes on undisturbed if it is not finished.
-
-    Raises:
-        ValueError: there is no run, or its configuration names no games.
-    """
+    """The run in a folder, as for `read_runs`; it goes on undisturbed if it is not finished."""
     run = RunDir.open_existing(path)
     notes: list[str] = []
     config = read_config(run.config_path)
@@ -217,11 +212,7 @@ def _scores(figures: object) -> Scores | None:
 
 
 def read_config(path: Path) -> Document:
-    """The settings in a config.yaml, not checked but for the games.
-
-    Raises:
-        ValueError: the file is damaged, or names no games.
-    """
+    """The settings in a config.yaml, checked for nothing (ValueError) but YAML and games."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:

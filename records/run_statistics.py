@@ -61,9 +61,7 @@ class EpochScores:
 def summarize_epochs(means: Sequence[float], *, last: int = PAPER_EPOCHS) -> EpochScores | None:
     """Mean and maximum of the last tests and maximum of all; None where there is no test.
 
-    Args:
-        means: mean score of each test, oldest first; what is not finite is left out.
-        last: tests that are averaged.
+    The tests' means come oldest first; what is not finite is left out.
     """
     known = [value for value in means if math.isfinite(value)]
     if not known:
@@ -145,22 +143,14 @@ def estimate(
     repetitions: int = REPETITIONS,
     seed: int = 0,
 ) -> Estimate | None:
-    """One aggregate with its percentile interval by the stratified bootstrap.
+    """One aggregate, by its name in AGGREGATES, with its percentile interval.
 
-    In each repetition every game draws as many of its own runs as it has, with replacement and
-    apart from the other games, so that no game can be missing from a repetition.
+    The stratified bootstrap: in each repetition every game draws as many of its own runs as it has,
+    with replacement and apart from the other games, so that no game can be missing from one. Values
+    that are not finite are left out, and games without a value.
 
-    Args:
-        scores: by game, one value for each run. Values that are not finite are left out, and games
-            without a value.
-        aggregate: a name in AGGREGATES.
-        confidence: share of the repetitions that lie inside the interval.
-        repetitions: of the bootstrap.
-        seed: of the draws.
-
-    Returns:
-        None where the figure does not exist: no scores, or a geometric mean of such as are not
-        positive. The interval is missing where some game has fewer than two runs.
+    None where the figure does not exist: no scores, or a geometric mean of such as are not
+    positive. The interval is missing where some game has fewer than two runs.
     """
     games = _known(scores)
     if not games:
@@ -199,17 +189,9 @@ def probability_of_improvement(
     """Probability that a run of one kind scores higher than a run of the other, mean over games.
 
     The Mann-Whitney statistic of each game, where ties count half, with the percentile interval of
-    the stratified bootstrap over both kinds (Agarwal et al. 2021, section 4.3).
-
-    Args:
-        scores: by game, one value for each run of the kind in question.
-        others: the same of the kind that it is compared with; games of only one kind are left out.
-        confidence: share of the repetitions that lie inside the interval.
-        repetitions: of the bootstrap.
-        seed: of the draws.
-
-    Returns:
-        None without a common game; without an interval where some game has fewer than two runs.
+    the stratified bootstrap over both kinds (Agarwal et al. 2021, section 4.3). Games of only one
+    kind are left out: None without a common game, and no interval where some game has fewer than
+    two runs.
     """
     games = [game for game in scores if len(scores[game]) and len(others.get(game, ()))]
     if not games:

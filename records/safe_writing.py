@@ -31,10 +31,8 @@ class SafeWriting:
     def attempt(self, what: str) -> Iterator[None]:
         """Go on after the `with` block, also if what it writes cannot be written.
 
-        The first failure of a kind is told, and so is the first success after it.
-
-        Args:
-            what: the kind of file, as it stands in a sentence: "metrics.jsonl", "the checkpoint".
+        The first failure of a kind of file is told, and so is the first success after it; `what` is
+        the kind as it stands in a sentence: "metrics.jsonl", "the checkpoint".
         """
         try:
             yield

@@ -28,14 +28,7 @@ class SessionClock:
         wall_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Go on from earlier sessions.
-
-        Args:
-            started: when this session began, by `clock`; None for now.
-            counted_s: `seconds` of the checkpoint that the run goes on from.
-            wall_s: `wall_seconds` at the end of the session before.
-            clock: seconds, from any moment on.
-        """
+        """Go on from earlier sessions: `counted_s` is a checkpoint's, `wall_s` the last session's."""
         self.now = clock
         self._started = clock() if started is None else started
         self._counted_s = counted_s

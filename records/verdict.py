@@ -63,12 +63,7 @@ def judge(row: Mapping[str, float]) -> Verdict | None:
 def typical_verdict(rows: Iterable[Mapping[str, float]], limit: Limit) -> Verdict | None:
     """What the looks at which this was the limit had in common; None if it never was.
 
-    Args:
-        rows: figures of many looks.
-        limit: that is to be explained.
-
-    Returns:
-        The means of their numbers, with reason and advice of the look that is nearest to them.
+    The means of their numbers, with reason and advice of the look that is nearest to them.
     """
     found = [verdict for row in rows if (verdict := judge(row)) and verdict.limit == limit]
     if not found:

@@ -51,22 +51,12 @@ class ReplayShard:
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Allocate the tables.
+        """Allocate the tables, whose order is that of the games in every batch.
 
-        Args:
-            config: of the run; sizes are divided by `slices`.
-            tables: one for each game, in the order of the games in every batch; the capacity is
-                this shard's.
-            settings: of single games, for the run; where one is missing, equal shares and the
-                config's cap.
-            slices: this shard's part of single games; without, all shards have a part of it.
-            shard: number of this shard, stamped on every key.
-            seed: of the draws.
-            clock: seconds, for counting waits.
-
-        Raises:
-            ValueError: no tables, two for one game, tables whose transitions do not fit into one
-                batch, or settings of other games or that make no sense.
+        The capacities of `tables` are this shard's, all other sizes the run's. Settings of a game
+        that are not given are equal shares and the config's cap; without its slice, all shards have
+        a part of it. ValueError for tables whose transitions do not fit into one batch, or settings
+        of other games or that make no sense.
         """
         check_tables(tables, batch_size=config.batch_size)
         self._config = config
@@ -145,12 +135,9 @@ class ReplayShard:
             self._condition.notify_all()
 
     def add(self, chunk: Chunk, *, timeout_s: float = 0.0) -> bool:
-        """Store a chunk, waiting while the learner is behind.
+        """Store a chunk, waiting while the learner is behind; if False, the caller tries it again.
 
         Ends when the learner has sampled enough, when `close` is called, or after `timeout_s`.
-
-        Returns:
-            Whether the chunk was stored; if not, the caller keeps it and tries again.
         """
         index = self._index_of(chunk.game)
         # Refused before waiting: a chunk that can never be stored is not tried again and again.
@@ -178,16 +165,9 @@ class ReplayShard:
     def sample(
         self, *, timeout_s: float = 0.0, out: SampleBatch | None = None
     ) -> SampleBatch | None:
-        """Draw a batch, waiting while the actors are behind.
+        """Draw a batch, into `out` if given, waiting while the actors are behind; None without one.
 
         Ends when enough was inserted, when `close` is called, or after `timeout_s`.
-
-        Args:
-            timeout_s: the longest wait.
-            out: a batch of the right size whose arrays are filled; a new one, if None.
-
-        Returns:
-            None if there is no batch yet.
         """
         if out is not None and out.batch_size != self._config.batch_size:
             raise ValueError(
@@ -267,19 +247,14 @@ class ReplayShard:
         return np.where(found >= 0, found, slots % self._tables[index].spec.capacity)
 
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
-        """Change what is set for a game; it holds from the next batch on.
+        """Change what is set for a game from the next batch on; returns what is in force then.
 
         Another quota copies the game's table, which nobody can use meanwhile. A smaller one drops
         the oldest transitions, counted if they were never drawn.
 
         What is None stays as it is. The quota is the run's, of which this shard keeps its part.
-
-        Returns:
-            What is in force now.
-
-        Raises:
-            ValueError: an unknown game, a value that makes no sense, or one with which actors and
-                learner could wait for each other for ever. Nothing has changed then.
+        ValueError, and nothing has changed, for an unknown game, a value that makes no sense, or
+        one with which actors and learner could wait for each other for ever.
         """
         with self._condition:
             wanted = self.check_configure(game, **change)

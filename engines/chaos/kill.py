@@ -42,15 +42,10 @@ class _Held:
 
 
 def kill_here(pid: int, place: str) -> None:
-    """SIGKILL to a process of this machine; returns when it has ended.
+    """SIGKILL to a process of this machine, the one in `place`; returns when it has ended.
 
-    Args:
-        pid: of the process.
-        place: its role and number, by which it is called in messages.
-
-    Raises:
-        ValueError: it has gone, does not look like its role, belongs to somebody else, or this
-            system cannot hold it. Nothing is killed then.
+    ValueError, and nothing is killed, if it has gone, does not look like its role, belongs to
+    somebody else, or this system cannot hold it.
     """
     if not hasattr(os, "pidfd_open"):
         raise ValueError(_NEEDS)
@@ -94,11 +89,7 @@ def is_alive(pid: int, place: str) -> bool:
 
 
 def kill_own_node() -> None:
-    """SIGKILL to the node manager above this process, a task of Ray, and so to its whole node.
-
-    Raises:
-        ValueError: there is none above it. Otherwise it does not return.
-    """
+    """SIGKILL to the node manager above this process, a task of Ray; ValueError if there is none."""
     for parent in psutil.Process().parents():
         if Path(title_of(parent.pid).partition(" ")[0]).name == "raylet":
             parent.kill()

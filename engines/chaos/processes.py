@@ -95,15 +95,7 @@ class RayProcesses:
 
 @contextmanager
 def joined(address: str, run: str) -> Iterator[RayProcesses]:
-    """Be connected, inside the `with` block, to the Ray that carries a run.
-
-    Args:
-        address: of Ray's control store, as the run's status says.
-        run: the run's name in Redis.
-
-    Raises:
-        ValueError: this machine cannot join it.
-    """
+    """Be connected, inside the block, to the Ray that carries a run; ValueError if that cannot be."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         check_reachable(address)

@@ -84,12 +84,7 @@ class Recovery:
     """Follows a run from before a kill until everything that was killed works again."""
 
     def __init__(self, roles: Iterable[str], before: Standing) -> None:
-        """Nothing has been noticed yet.
-
-        Args:
-            roles: of the processes that die together: `actor/GAME`, `shard`, ... or `redis`.
-            before: the run, shortly before.
-        """
+        """`roles`: of the processes that die together, as `actor/GAME`, `shard`, ... or `redis`."""
         self._roles = tuple(roles)
         self._before = before
         self._mended: Standing | None = None

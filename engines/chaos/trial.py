@@ -67,15 +67,7 @@ class Trial:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Nothing is killed yet.
-
-        Args:
-            bus: of the run.
-            processes: of the run.
-            timeout_s: the longest wait for anything.
-            clock: seconds.
-            sleep: waits for so many seconds.
-        """
+        """Nothing is killed yet; no wait is longer than `timeout_s`."""
         self._bus = bus
         self._processes = processes
         self._timeout_s = timeout_s
@@ -87,11 +79,7 @@ class Trial:
         return look_at(self._bus)
 
     def wait_until_ready(self) -> Standing:
-        """The run when all of it is at work.
-
-        Raises:
-            ValueError: it has reached its end, or is not ready in time; with what is missing.
-        """
+        """The run when all of it is at work; ValueError if it has ended or is not ready in time."""
         deadline = self._clock() + self._timeout_s
         while True:
             standing = self.look()
@@ -113,11 +101,7 @@ class Trial:
         return [*dict.fromkeys(found), *(["redis"] if standing.redis_pid else [])]
 
     def find(self, role: str, standing: Standing) -> Victim:
-        """The first process of a role, or the node that carries most of the run.
-
-        Raises:
-            ValueError: the run has none that may be killed from here.
-        """
+        """The first process of a role, or the node that carries most of the run; else ValueError."""
         if role in ("redis", "coordinator"):
             return _find_beside_launcher(role, standing)
         everybody = self._processes.find()
@@ -132,8 +116,7 @@ class Trial:
     def carry_out(self, role: str) -> Kill:
         """Kill the first process of a role, and wait until the run has recovered.
 
-        Raises:
-            ValueError: nothing was killed, or the run has reached its end meanwhile.
+        ValueError if nothing was killed, or the run has reached its end meanwhile.
         """
         before = self.wait_until_ready()
         victim = self.find(role, before)  # Not the one of the first look, if that was replaced.

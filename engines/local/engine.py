@@ -58,15 +58,7 @@ class LocalEngine:
         replay_dir: Path | None = None,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Build all roles.
-
-        Args:
-            recipe: what to train.
-            device: the learner's.
-            state: a checkpoint's, of a run to go on with.
-            replay_dir: for snapshots of replay; None for none.
-            note: told what has become of them.
-        """
+        """Build all roles, from a checkpoint's `state` in a run that goes on."""
         for game, number in recipe.num_actors.items():
             check_wanted(game, number, recipe.games)
         self._recipe = recipe

@@ -197,9 +197,8 @@ class ActorFleet:
     def loop_ended(self, loop: Any, error: RayError | None) -> None:
         """Take note of the end of one of `loops`; an actor that has died is replaced.
 
-        Raises:
-            RayError: it could not even start, or failed by itself, and so will every other one.
-            ValueError: it has refused something, or too many have died.
+        What every other actor would meet is raised: a RayError if it could not start or has failed
+        by itself, a ValueError if it has refused something, or too many have died.
         """
         if error is not None and not is_loss(error) and not could_not_start(error):
             raise cause_of(error) from None

@@ -77,9 +77,8 @@ def ask(handle: Any, question: str, *args: Any, **kwargs: Any) -> Any:
 def answers(references: list[Any], *, patience_s: float = REPORT_PATIENCE_S) -> list[Any]:
     """What the roles answer in time; None for one that is lost or too busy.
 
-    Raises:
-        RayActorError: a role could not even start, and so will no other one in its place.
-        ValueError: a role refuses, or Ray has no room left; see cause_of.
+    RayActorError if a role could not even start, as no other one in its place will; ValueError if a
+    role refuses, or Ray has no room left (see cause_of).
     """
     ready, _ = ray.wait(references, num_returns=len(references), timeout=patience_s)
     return [_answer(reference) if reference in ready else None for reference in references]
@@ -137,9 +136,8 @@ def in_one_line(error: Exception) -> str:
 def cause_of(error: Exception) -> Exception:
     """What a role's error means to whoever launched the run.
 
-    Returns:
-        The ValueError with which the role has refused; one that says what to do where Ray has no
-        room left; else the error itself.
+    The ValueError with which the role has refused; one that says what to do where Ray has no room
+    left; else the error itself.
     """
     cause = _innermost(error)
     if isinstance(cause, ObjectStoreFullError | OutOfDiskError):

@@ -26,15 +26,7 @@ class Deaths:
         self._incidents: deque[float] = deque(maxlen=_MAX_INCIDENTS_PER_MINUTE)
 
     def count(self, cause: str, *, is_for_memory: bool = False) -> None:
-        """Take note of a death.
-
-        Args:
-            cause: what has died, and why.
-            is_for_memory: whether Ray's memory monitor has killed it.
-
-        Raises:
-            ValueError: there were too many within a minute; with the cause of the last one.
-        """
+        """Take note of a death; ValueError with its cause if there were too many within a minute."""
         now = self._clock()
         together_s = _ONE_SHORTAGE_S if is_for_memory else _ONE_INCIDENT_S
         if self._incidents and now - self._incidents[-1] < together_s:

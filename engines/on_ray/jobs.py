@@ -53,11 +53,7 @@ class JobClient(Protocol):
 
 
 def connect(address: str) -> JobClient:
-    """Connect to a cluster's job server.
-
-    Raises:
-        ValueError: there is none at the address.
-    """
+    """Connect to a cluster's job server; ValueError if there is none at the address."""
     try:
         client: JobClient = JobSubmissionClient(address)
     # Ray raises what its transport happens to raise.
@@ -77,14 +73,8 @@ def run_job(
 ) -> bool:
     """Run a command as a job to its end and pass its output on; returns whether it succeeded.
 
-    A KeyboardInterrupt stops the job, waits for its end and is raised again.
-
-    Args:
-        client: of the cluster.
-        name: tells the command apart from others; a running job of that name is joined.
-        words: the command; its program and files must be there on the cluster's head.
-        write: takes the job's output, piece by piece.
-        pause: waits between two looks.
+    Its program and files must be there on the cluster's head. A job of the same `name` that runs
+    already is joined. A KeyboardInterrupt stops the job, waits for its end and is raised again.
     """
     job_id = _find_running(client, name) or client.submit_job(
         entrypoint=shlex.join(words),

@@ -203,11 +203,9 @@ class Questions:
         self._is_looping = False
 
     def ask(self, question: Callable[[], Result], *, timeout_s: float) -> Result:
-        """What `question` returns; ended by the loop's next `answer`, or its end.
+        """What `question` returns or raises; ended by the loop's next `answer`, or its end.
 
-        Raises:
-            TimeoutError: the loop has been busy with one step for `timeout_s`.
-            Exception: what `question` raises.
+        TimeoutError if the loop has been busy with one step for `timeout_s`.
         """
         future: Future[Result] = Future()
         self._questions.put((question, future))

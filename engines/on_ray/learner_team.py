@@ -134,10 +134,8 @@ class LearnerTeam:
     def loop_ended(self, loop: Any) -> bool:
         """Take note of the end of one of `loops`; True if the run has reached its end.
 
-        Raises:
-            ValueError: what a learner has refused.
-            RayTaskError: an error in a learner, which would come again.
-            RayActorError: a learner could not even start.
+        What would come again is raised: an error in a learner, one that could not even start, or
+        the ValueError with which one has refused.
         """
         if loop not in self._loops:
             return False  # Of a team that has been replaced meanwhile.
@@ -204,11 +202,7 @@ class LearnerTeam:
 
     @property
     def last_state(self) -> dict[str, Any]:
-        """The state that a team which dies now would be replaced from.
-
-        Raises:
-            TimeoutError: there is none, in a run that has written no checkpoint yet.
-        """
+        """The state that a team which dies now would be replaced from; TimeoutError without one."""
         if self._state is None:
             raise TimeoutError("no learner has told its state yet")
         return self._state
@@ -216,8 +210,7 @@ class LearnerTeam:
     def _ask_living(self, question: str) -> Any:
         """The answer of rank 0; of the next one, if this one dies meanwhile.
 
-        Raises:
-            TimeoutError: it is busy, or the run is just starting and has nothing to tell yet.
+        TimeoutError if it is busy, or the run is just starting and has nothing to tell yet.
         """
         while True:
             # One that takes a dead one's place, or waits for a GPU, is not late with its answer.

@@ -87,13 +87,7 @@ class Placement:
 
 
 def choose_learner_node(nodes: Sequence[Mapping[str, Any]], *, here: str, needs_gpu: bool) -> str:
-    """Id of the node for the learner; empty if no node will do yet.
-
-    Args:
-        nodes: as of `ray.nodes()`.
-        here: id of the launching node, which is taken if it will do.
-        needs_gpu: whether the node must have one.
-    """
+    """Id of the node for the learner, `here` if that will do; empty if no node will do yet."""
     fitting = [
         node
         for node in nodes

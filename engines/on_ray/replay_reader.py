@@ -54,12 +54,7 @@ class RayReplayReader:
     """
 
     def __init__(self, shards: Sequence[Any], *, may_map: bool = True) -> None:
-        """Nothing is asked for yet.
-
-        Args:
-            shards: handles of all replay shards, in order.
-            may_map: whether batches may come through shared memory.
-        """
+        """Nothing is asked for yet; `may_map`: whether batches may come through shared memory."""
         self._links = [ShardReader(handle, may_map=may_map) for handle in shards]
         self._turns = list(self._links)
         self._in_hand: ShardReader | None = None

@@ -51,9 +51,7 @@ def num_roles(recipe: Recipe) -> int:
 def find_shortage(need: Room, nodes: Sequence[Mapping[str, Any]]) -> str:
     """What is missing, in words; empty if all roles fit.
 
-    Args:
-        need: of the run.
-        nodes: as of `ray.nodes()`. What others use of them counts as free, since it may become so.
+    What others use of the nodes counts as free, since it may become so.
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     # A role is on one node: halves of a CPU on two nodes are none.
@@ -71,13 +69,8 @@ def find_shortage(need: Room, nodes: Sequence[Mapping[str, Any]]) -> str:
 def wait_for_room(need: Room, *, wait_s: float | None, note: Callable[[str], None] = print) -> None:
     """Return when the cluster that this process is connected to can hold a run.
 
-    Args:
-        need: of the run.
-        wait_s: how long it may take; None: 10 minutes with an autoscaler, else no time at all.
-        note: told what is missing, whenever that changes.
-
-    Raises:
-        ValueError: there is not enough room in time; with what is missing, and what to do.
+    Waits `wait_s`, or where that is None 10 minutes with an autoscaler and else not at all; then a
+    ValueError says what is missing, and what to do.
     """
     shortage = find_shortage(need, _ray.nodes())
     if not shortage:

@@ -40,16 +40,9 @@ def ray_session(
     """Be connected to Ray inside the `with` block.
 
     RAY_ADDRESS names a running cluster; `ray job submit` sets it. Without, a Ray of its own is
-    started and stopped again. A machine with fewer cores than roles still runs them all: they
-    share the cores, as they would in one process.
-
-    Args:
-        recipe: of the run.
-        needs_gpu: whether the learner computes on one.
-        note: told what is missing while a cluster grows.
-
-    Raises:
-        ValueError: no cluster answers, or it has no room for the run, even after a wait.
+    started and stopped again. A machine with fewer cores than roles still runs them all: they share
+    the cores, as they would in one process. ValueError if no cluster answers, or it has no room for
+    the run, even after a wait.
     """
     for game, number in recipe.num_actors.items():
         check_wanted(game, number, recipe.games)

@@ -162,9 +162,7 @@ class ShardFleet:
         """Go on with just those actors of each game: nothing waits for data that nobody sends.
 
         A shard that none of them feeds stays as it is: it gives batches as long as it may.
-
-        Raises:
-            ValueError: a shard refuses, or does not answer. The others may have changed by then.
+        ValueError if a shard refuses, or does not answer; the others may have changed by then.
         """
         self._slices = self._assign("assign", ranks)
 

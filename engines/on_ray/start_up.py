@@ -27,14 +27,7 @@ class StartUp:
         note: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing has been looked at yet.
-
-        Args:
-            run: name of the run in Redis.
-            wanted: how many processes of each role there are to be.
-            note: told how far the start has come.
-            clock: seconds.
-        """
+        """`wanted`: how many processes of each role there are to be."""
         self._run = run
         self._wanted = Counter(wanted)
         self._note = note

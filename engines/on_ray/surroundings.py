@@ -25,8 +25,7 @@ _SOURCE = Path(__file__).resolve().parents[2]
 def find_temporary_folder(environment: Mapping[str, str] = os.environ) -> str:
     """A folder in which Ray can have its sockets and logs: the usual one, if that will do.
 
-    Raises:
-        ValueError: there is none; with what is wrong with each.
+    ValueError if there is none, with what is wrong with each.
     """
     usual = environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp"
     reasons = []

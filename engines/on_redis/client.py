@@ -11,20 +11,11 @@ from records.hiding import hide_password
 
 
 def connect(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.Redis:
-    """A client whose server has just answered.
+    """A client whose server has just answered; safe to share between threads, replies are bytes.
 
-    Args:
-        url: redis://, rediss:// (TLS) or unix://.
-        timeout_s: Of one socket operation; connecting may take at most 2 s of it.
-        num_retries: After a lost connection or a timeout, with growing pauses of up to half a
-            second.
-
-    Returns:
-        Safe to share between threads. Replies are bytes.
-
-    Raises:
-        ValueError: The URL is malformed, nobody answers, or the password is refused. The message
-            names the URL without its password.
+    After a lost connection or a timeout it tries `num_retries` times, with growing pauses of up to
+    half a second. ValueError, which names the URL without its password, if that is malformed,
+    nobody answers, or the password is refused.
     """
     client = build_client(url, timeout_s=timeout_s, num_retries=num_retries)
     try:
@@ -44,11 +35,7 @@ def connect(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.
 
 
 def check_takes_data(client: redis.Redis, url: str) -> None:
-    """Write a few bytes below `am:` and delete them again.
-
-    Raises:
-        ValueError: the server has no memory left, or gives no right to do that.
-    """
+    """Write a few bytes below `am:` and delete them again; ValueError if the server refuses that."""
     key = f"am:probe:{secrets.token_hex(8)}"
     try:
         client.set(key, b"", ex=10)
@@ -66,11 +53,7 @@ def check_takes_data(client: redis.Redis, url: str) -> None:
 
 
 def build_client(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.Redis:
-    """The client of `connect`, without asking whether anybody is there.
-
-    Raises:
-        ValueError: The URL is malformed.
-    """
+    """The client of `connect`, without asking whether anybody is there."""
     _check_database(url)
     retry = Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), num_retries)
     try:

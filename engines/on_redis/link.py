@@ -40,18 +40,7 @@ class RedisLink:
         max_pause_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Connect nothing yet.
-
-        Args:
-            url: See engines.on_redis.client.connect.
-            timeout_s: Of one socket operation.
-            first_pause_s: How long to leave Redis alone after the first failure.
-            max_pause_s: The longest pause.
-            clock: Seconds; injected by tests.
-
-        Raises:
-            ValueError: The URL is malformed.
-        """
+        """Connect nothing yet; ValueError for a malformed URL."""
         self._client = build_client(url, timeout_s=timeout_s, num_retries=0)
         self._shown_url = hide_password(url)
         self._first_pause_s = first_pause_s
@@ -66,14 +55,10 @@ class RedisLink:
         self.num_failures = 0
 
     def call(self, operation: Callable[[redis.Redis], _T]) -> _T:
-        """Run an operation on the client.
+        """Run an operation, which may happen twice, on the client.
 
-        Args:
-            operation: May run twice.
-
-        Raises:
-            RedisUnavailableError: It failed twice, or Redis is being left alone at the moment.
-            RedisRefusedError: Redis answers, but refuses it.
+        RedisUnavailableError if it failed twice, or Redis is being left alone at the moment;
+        RedisRefusedError if Redis answers, but refuses it.
         """
         with self._lock:
             if self._clock() < self._paused_until:

@@ -25,13 +25,8 @@ _MAX_UNSENT = 100
 def check_not_carried(url: str, run: str, *, patience_s: float = 3.0) -> None:
     """Returns when no launcher shows a run, or only the last words of one that has gone are left.
 
-    Args:
-        url: of the run's Redis.
-        run: its name there.
-        patience_s: after which one that has not been heard of is taken to have gone.
-
-    Raises:
-        ValueError: another launcher carries the run, on whatever machine.
+    One that has not been heard of for `patience_s` is taken to have gone. ValueError if another
+    launcher carries the run, on whatever machine.
     """
     bus = RedisBus(url, run)
     deadline = time.monotonic() + patience_s
@@ -67,17 +62,9 @@ class RunLink:
         whereabouts: Callable[[], Mapping[str, Any]] = dict,
         period_s: float = 0.5,
     ) -> None:
-        """Start the thread.
+        """Start the thread, which asks Redis what is wanted once in `period_s`.
 
-        Args:
-            url: of the run's Redis.
-            run: its name there.
-            whereabouts: what else the status says: where to find what carries the run.
-            period_s: how often Redis is asked what is wanted, and told again what there is to see;
-                what is new it is told at once.
-
-        Raises:
-            ValueError: The URL or the name is malformed.
+        What is new Redis is told at once. `whereabouts` says where to find what carries the run.
         """
         self._bus = RedisBus(url, run)
         self._whereabouts = whereabouts

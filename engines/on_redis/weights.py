@@ -18,16 +18,7 @@ class RedisWeightSource:
     """
 
     def __init__(self, url: str, run: str, *, poll_period_s: float = 0.2) -> None:
-        """Start following.
-
-        Args:
-            url: See engines.on_redis.client.connect.
-            run: Name of the run.
-            poll_period_s: How often the newest version, a few bytes, is looked at.
-
-        Raises:
-            ValueError: The URL or the name is malformed.
-        """
+        """Start to look, once in `poll_period_s`, at the newest version, which is a few bytes."""
         self._bus = RedisBus(url, run)
         self._poll_period_s = poll_period_s
         self._changed = threading.Condition()
@@ -100,16 +91,7 @@ class RedisWeightSink:
     """
 
     def __init__(self, url: str, run: str, *, check_period_s: float = 0.5) -> None:
-        """Start the thread.
-
-        Args:
-            url: See engines.on_redis.client.connect.
-            run: Name of the run.
-            check_period_s: How often to look whether the weights are still there.
-
-        Raises:
-            ValueError: The URL or the name is malformed.
-        """
+        """Start the thread, which looks every `check_period_s` whether the weights are still there."""
         self._bus = RedisBus(url, run)
         self._check_period_s = check_period_s
         self._changed = threading.Condition()
@@ -129,12 +111,9 @@ class RedisWeightSink:
                 self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until the newest snapshot is stored, or refused as overtaken.
+        """Wait until the newest snapshot is stored, or refused as overtaken; whether it is.
 
         Ended by that, by the timeout, or by `close`.
-
-        Returns:
-            Whether nothing is left to do.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._is_settled() or self._closed, timeout_s)

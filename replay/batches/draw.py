@@ -62,15 +62,10 @@ def draw_batch(
 ) -> list[int]:
     """Draw transitions and gather all that the learner needs of them into `out`.
 
-    All arrays are filled but the loss weights, which depend on what was found.
-
-    Args:
-        tables: of all games; those that give transitions must have some that are ready.
-        counts: [G], rows of each game; multiples of the length of sequences.
-        out: a batch of as many rows, whose arrays are filled.
-
-    Returns:
-        [G] Steps drawn of each game: its rows without those that repeat a sequence's last step.
+    All arrays are filled but the loss weights, which depend on what was found. `counts` [G] are the
+    rows of each game, multiples of the length of sequences; games that give some must have
+    transitions that are ready. Returns the steps drawn of each game [G]: its rows without those
+    that repeat a sequence's last step.
     """
     drawn = []
     num_steps = [0] * len(tables)
@@ -96,13 +91,7 @@ def draw_batch(
 
 
 def weigh_rows(batch: SampleBatch, counts: Sequence[int], loss_weights: Sequence[float]) -> None:
-    """Fill a batch's loss weights.
-
-    Args:
-        batch: drawn, [G] `counts` rows of each game.
-        counts: its rows of each game.
-        loss_weights: [G] Weight of a step of each game; rows that repeat a step have none.
-    """
+    """Fill a batch's loss weights with those of each game's steps; rows that repeat one have none."""
     batch.loss_weights[:] = np.repeat(loss_weights, counts)
     if batch.sequences is not None:
         batch.loss_weights[~batch.sequences.is_step.reshape(-1)] = 0.0

@@ -202,11 +202,7 @@ class ChannelReader:
         return self._replies
 
     def ask(self, *, timeout_s: float, updates: Sequence[PriorityUpdate] = ()) -> None:
-        """Set priorities, then have a slot filled, for which the shard may wait `timeout_s`.
-
-        Raises:
-            ChannelClosedError: the shard's process is gone.
-        """
+        """Set priorities, then have a slot filled, for which the shard may wait `timeout_s`."""
         payload = pack_updates(updates)
         slot = self._free.pop()
         try:
@@ -223,11 +219,8 @@ class ChannelReader:
         """The answer to the oldest request; None if there was no batch in time.
 
         The batch is read-only and valid until `give_back`, but for its keys, which are its own.
-
-        Raises:
-            ChannelClosedError: the shard's process is gone.
-            ValueError: the shard refused the priorities.
-            RuntimeError: it failed.
+        ChannelClosedError if the shard's process is gone, ValueError if it refused the priorities,
+        RuntimeError if it failed.
         """
         slot, outcome, num_bytes = _REPLY.unpack(_read(self._replies, _REPLY.size))
         message = _read(self._replies, num_bytes).decode()

@@ -74,14 +74,10 @@ class BatchAllotment:
         self.wanted = self._round()
 
     def allot(self, allowed: Sequence[int]) -> list[int]:
-        """[G] Transitions of each game in the next batch.
+        """[G] Transitions of each game in the next batch, of each at most what is `allowed`.
 
         A game gets what is wanted of it, or all of `allowed` if that is less; what is missing then
-        is spread evenly over the games that have more.
-
-        Args:
-            allowed: [G], the most that may be drawn of each game; its sum must be at least the
-                batch size.
+        is spread evenly over the games that have more. In sum a batch must be allowed.
         """
         counts = [min(pair) for pair in zip(self.wanted, allowed, strict=True)]
         missing = self._batch_size - sum(counts)
@@ -98,10 +94,7 @@ class BatchAllotment:
     def loss_weights(self, counts: Sequence[int]) -> list[float]:
         """[G] Weights that give the games present in a batch their shares again; 0 of the others.
 
-        Their mean over the transitions of the batch is 1.
-
-        Args:
-            counts: [G], transitions of each game in the batch.
+        Their mean over the batch, which has `counts` [G] transitions of each game, is 1.
         """
         shares = [share if n else 0.0 for share, n in zip(self._shares, counts, strict=True)]
         total = sum(shares)

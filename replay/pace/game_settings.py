@@ -40,14 +40,7 @@ class GameSettings:
 
 
 def check_quota(spec: TableSpec, quota: int, part: GameSlice, *, largest_chunk: int) -> None:
-    """Raises ValueError if a shard's part of a quota could not take its actors' chunks.
-
-    Args:
-        spec: of the game's table.
-        quota: of the run.
-        part: this shard's.
-        largest_chunk: entries that the game's actors send at once.
-    """
+    """Raises ValueError if a shard's part of a quota could not take its actors' chunks."""
     needed = 2 * max(largest_chunk, spec.num_stack + spec.num_successors)
     if part.part_of(quota) < needed:
         raise ValueError(
@@ -58,13 +51,7 @@ def check_quota(spec: TableSpec, quota: int, part: GameSlice, *, largest_chunk: 
 
 
 def check_game_settings(game: str, settings: GameSettings, config: ReplayConfig) -> None:
-    """Raises ValueError for settings that make no sense or under which replay could stand still.
-
-    Args:
-        game: for messages.
-        settings: of the run, or of one shard.
-        config: as divided as `settings` are.
-    """
+    """Raises ValueError for settings that make no sense or under which replay could stand still."""
     if not 0 < settings.share < math.inf:
         raise ValueError(
             f"the share of {game} must be positive and finite, got {settings.share}; to stop "

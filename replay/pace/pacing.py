@@ -50,14 +50,7 @@ class Pacing:
         settings: Mapping[str, GameSettings],
         slices: Mapping[str, GameSlice],
     ) -> None:
-        """Begin before the start of learning.
-
-        Args:
-            config: of the run.
-            tables: of all games; the owner may put another one in a table's place.
-            settings: of every game, checked.
-            slices: this shard's part of every game.
-        """
+        """Begin before the start of learning; the owner may put another one in a table's place."""
         self._config = config
         self._tables = tables
         self._games = tuple(table.spec.game for table in tables)
@@ -156,10 +149,7 @@ class Pacing:
     def can_insert(self, index: int, size: int, *, waiting: Sequence[int] = ()) -> bool:
         """Whether `size` transitions of a game may be inserted now.
 
-        Args:
-            index: number of the game.
-            size: transitions.
-            waiting: numbers of the games of which a chunk waits; one of them may come first.
+        One of the games of which a chunk is `waiting` may come first.
         """
         if self._config.pin_every_game:
             return self.by_game[index].can_insert(size)

@@ -39,13 +39,9 @@ def slice_of(game_index: int, *, num_actors: int, shard: int, num_shards: int) -
 def slices_of_ranks(
     ranks: Mapping[str, Collection[int]], *, before: Sequence[Mapping[str, GameSlice]]
 ) -> list[dict[str, GameSlice]]:
-    """What each shard has of each game when the games' actors are just those.
+    """What each shard has of each game when the games' actors, in the run's order, are just those.
 
     A shard that none of them feeds keeps what it has: somebody must have the say in its batches.
-
-    Args:
-        ranks: numbers of each game's actors, maybe none; games in the order of the run.
-        before: what each shard has now.
     """
     slices: list[dict[str, GameSlice]] = [{} for _ in before]
     for game_index, (game, numbers) in enumerate(ranks.items()):

@@ -27,13 +27,7 @@ class Sampler(Protocol):
         ...
 
     def admit(self, slots: Int64Array, priorities: Float32Array, values: Float32Array) -> None:
-        """Put slots [B], each given once, into the draw.
-
-        Args:
-            slots: not in the draw.
-            priorities: of each.
-            values: the teacher's value of each state.
-        """
+        """Put slots [B], each given once, into the draw; values are the teacher's of each state."""
         ...
 
     def retire(self, slots: Int64Array) -> None:
@@ -47,13 +41,8 @@ class Sampler(Protocol):
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Int64Array, Float32Array]:
         """Draw with replacement, one from each of `size` equal parts of the total probability.
 
-        A slot with probability P comes size * P times on average.
-
-        Returns:
-            (slots [B], 1 / (N * P) [B]).
-
-        Raises:
-            ValueError: nothing is in the draw.
+        A slot with probability P comes size * P times on average. Returns (slots [B], 1 / (N * P)
+        [B]); ValueError if nothing is in the draw.
         """
         ...
 

@@ -27,17 +27,7 @@ class RankBasedSampler:
     """
 
     def __init__(self, capacity: int, *, exponent: float, max_drift: float = _MAX_DRIFT) -> None:
-        """Nothing is in the draw of slots 0..capacity-1.
-
-        Args:
-            capacity: number of slots.
-            exponent: 0 draws all alike.
-            max_drift: part of all transitions that may change before they are ranked anew; 0 ranks
-                before every draw after a change.
-
-        Raises:
-            ValueError: an exponent outside [0, 1].
-        """
+        """Nothing is in the draw of slots 0..capacity-1; with `max_drift` 0 every change ranks all."""
         check_exponent(exponent)
         self._exponent = exponent
         self._max_drift = max_drift

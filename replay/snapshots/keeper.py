@@ -192,10 +192,9 @@ class ShardKeeper:
             self.save()
 
     def save(self) -> bool:
-        """Write a snapshot now, unless nothing has changed since the last one.
+        """Write a snapshot, unless nothing has changed since the last one; whether all is on disk.
 
-        Returns:
-            Whether everything is on disk. If not, why is noted once, until one succeeds again.
+        If not, why is noted once, until one succeeds again.
         """
         try:
             return self._save()

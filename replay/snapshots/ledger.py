@@ -29,12 +29,9 @@ class Ledger:
     """One shard's file. Never raises OSError: without it a shard only knows less of its past."""
 
     def __init__(self, path: Path, num_games: int, *, session: str) -> None:
-        """Read what is there, or begin anew.
+        """Read what is there, or begin anew; a file for another number of games is not used.
 
-        Args:
-            path: its folder is made if it is missing.
-            num_games: of the shard; a file for another number is not used.
-            session: what tells this session of the run from the ones before.
+        `session` tells this session of the run from the ones before.
         """
         self._session = session.encode()[:16].ljust(16, b"\0")
         # Number of the snapshot that the last process was reading when it died; 0: none.

@@ -108,11 +108,7 @@ class SnapshotWriter:
         self.num_bytes_written = 0
 
     def write(self) -> None:
-        """Take a snapshot.
-
-        Raises:
-            OSError: the disk is full, for example; the snapshots before are as they were.
-        """
+        """Take a snapshot; after an OSError those before are as they were."""
         self._folder.mkdir(parents=True, exist_ok=True)
         before = {game: list(segments) for game, segments in self._segments.items()}
         number = self._number + 1

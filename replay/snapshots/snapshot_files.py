@@ -77,12 +77,7 @@ def write_document(path: Path, document: Document, write: Writer) -> FileEntry:
 
 
 def read_document(path: Path, expected: FileEntry | None = None) -> Document:
-    """Read one file.
-
-    Raises:
-        SnapshotError: it is missing, cut short, damaged, of another form, or not the one that a
-            manifest expects under this name.
-    """
+    """Read one file; SnapshotError unless it is whole, and the one that a manifest expects."""
     try:
         data = path.read_bytes()
     except OSError as error:

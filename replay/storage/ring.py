@@ -223,8 +223,8 @@ class TransitionRing:
     def claim(self, num_entries: int) -> tuple[Int64Array, Int64Array]:
         """Free the next slots, as many as given (at most half the capacity).
 
-        Returns:
-            (slots that will be overwritten next, newer slots whose frame stack is broken by it).
+        Returns (slots that will be overwritten next, newer slots whose frame stack is broken by
+        it).
         """
         stop = self._num_written + num_entries
         slots = np.arange(self._num_written, stop, dtype=np.int64) % self.spec.capacity
@@ -268,20 +268,15 @@ class TransitionRing:
     def restore(
         self, columns: Columns | Iterable[Columns], *, num_added: int | None = None
     ) -> None:
-        """Fill this ring, which must be empty, with what `columns` of another ring gave.
+        """Fill this ring, which must be empty, with what `columns` of another ring gave, in order.
 
-        Of more entries than it holds, the newest are kept. Streams go on where they were, so
-        actors that play on and those of new serial numbers are understood; an actor that began
-        again under a number that has been used is refused (`StreamLinks.check_order`).
+        Of more entries than it holds, the newest are kept. Streams go on where they were, so actors
+        that play on and those of new serial numbers are understood; an actor that began again under
+        a number that has been used is refused (`StreamLinks.check_order`).
 
-        Args:
-            columns: of entries in the order of their generations; at once, or in parts.
-            num_added: generation of the next entry. Above any that was ever given out, also by a
-                process that died after these columns were taken. One after the newest, if None.
-
-        Raises:
-            ValueError: these are no columns of a ring of this spec, or not in order. The ring is
-                not to be used then.
+        `num_added` is the generation of the next entry, above any that was ever given out, also by
+        a process that died after these columns were taken; one after the newest, if None. After a
+        ValueError, for columns of another spec or not in order, the ring is not to be used.
         """
         assert not self._num_written, "only an empty ring can be restored"
         for part in [columns] if isinstance(columns, Mapping) else columns:

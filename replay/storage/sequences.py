@@ -38,16 +38,11 @@ class SequenceSlots:
 
 
 def follow(links: StreamLinks, drawn: Int64Array, *, length: int) -> SequenceSlots:
-    """Sequences of up to `length` steps from the drawn transitions on.
+    """Sequences of up to `length` steps from the drawn transitions [Q] on, which are ready.
 
     A sequence ends early with its episode, at the newest step that the ring has of it, and where a
     step was lost. A life lost does not end it: there its discount is 0, and the game goes on. Steps
     of two episodes or streams are never joined.
-
-    Args:
-        links: of the ring where the transitions are.
-        drawn: int64 [Q], slots of transitions that are ready.
-        length: T, at least 1.
     """
     path = links.path(drawn, length).T
     # The last observation of a truncated episode is no step, but what follows the last one.

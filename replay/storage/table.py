@@ -62,16 +62,7 @@ class ReplayTable:
     """
 
     def __init__(self, spec: TableSpec, *, sampler: Sampler, rng: np.random.Generator) -> None:
-        """Make an empty table.
-
-        Args:
-            spec: shape of the table.
-            sampler: new, for slots 0..spec.capacity-1, and nobody else's.
-            rng: of the draws; may be shared with other tables.
-
-        Raises:
-            ValueError: a spec that cannot be.
-        """
+        """Make an empty table; the sampler is new, for slots 0..spec.capacity-1, and nobody else's."""
         self.spec = spec
         self.ring = TransitionRing(spec)
         self.counts = TableCounts()
@@ -217,15 +208,9 @@ class ReplayTable:
     ) -> None:
         """Fill this table, which must be empty, from a snapshot; its counts stay as they are.
 
-        Args:
-            columns: see TransitionRing.restore.
-            num_added: see TransitionRing.restore.
-            generations: int64 [E], of the entries that the next two are of.
-            priorities: float32 [E], newer than those in `columns`.
-            times_sampled: int32 [E].
-
-        Raises:
-            ValueError: a part of it is damaged. The table is not to be used then.
+        `columns` and `num_added` are those of TransitionRing.restore; `priorities`, newer than
+        those in the columns, and `times_sampled` are of the entries of `generations` [E]. After a
+        ValueError, for something that is damaged, the table is not to be used.
         """
         self.ring.restore(columns, num_added=num_added)
         slots = self.ring.slots_of(generations)
