@@ -48,7 +48,7 @@ class Prefetcher:
         self._thread.start()
 
     def next(self, timeout_s: float) -> DeviceBatch | None:
-        """The next batch; None if there was none within `timeout_s`; raises what ended the thread."""
+        """The next batch; None if none came within `timeout_s`; raises what ended the thread."""
         try:
             batch = self._ready.get(timeout=timeout_s)
         except queue.Empty:

@@ -28,7 +28,7 @@ class SessionClock:
         wall_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Go on from earlier sessions: `counted_s` is a checkpoint's, `wall_s` the last session's."""
+        """Go on from earlier sessions: `counted_s` is a checkpoint's, `wall_s` their end's."""
         self.now = clock
         self._started = clock() if started is None else started
         self._counted_s = counted_s

@@ -89,7 +89,7 @@ def is_alive(pid: int, place: str) -> bool:
 
 
 def kill_own_node() -> None:
-    """SIGKILL to the node manager above this process, a task of Ray; ValueError if there is none."""
+    """SIGKILL to the node manager above this process, a task of Ray; else ValueError."""
     for parent in psutil.Process().parents():
         if Path(title_of(parent.pid).partition(" ")[0]).name == "raylet":
             parent.kill()

@@ -95,7 +95,7 @@ class RayProcesses:
 
 @contextmanager
 def joined(address: str, run: str) -> Iterator[RayProcesses]:
-    """Be connected, inside the block, to the Ray that carries a run; ValueError if that cannot be."""
+    """Be connected, inside the block, to the Ray that carries a run; else ValueError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         check_reachable(address)

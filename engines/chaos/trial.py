@@ -101,7 +101,7 @@ class Trial:
         return [*dict.fromkeys(found), *(["redis"] if standing.redis_pid else [])]
 
     def find(self, role: str, standing: Standing) -> Victim:
-        """The first process of a role, or the node that carries most of the run; else ValueError."""
+        """The first process of a role, or the node that carries most of the run."""
         if role in ("redis", "coordinator"):
             return _find_beside_launcher(role, standing)
         everybody = self._processes.find()

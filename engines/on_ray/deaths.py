@@ -26,7 +26,7 @@ class Deaths:
         self._incidents: deque[float] = deque(maxlen=_MAX_INCIDENTS_PER_MINUTE)
 
     def count(self, cause: str, *, is_for_memory: bool = False) -> None:
-        """Take note of a death; ValueError with its cause if there were too many within a minute."""
+        """Take note of a death; ValueError with its cause if too many come within a minute."""
         now = self._clock()
         together_s = _ONE_SHORTAGE_S if is_for_memory else _ONE_INCIDENT_S
         if self._incidents and now - self._incidents[-1] < together_s:

@@ -35,7 +35,7 @@ def connect(url: str, *, timeout_s: float = 5.0, num_retries: int = 3) -> redis.
 
 
 def check_takes_data(client: redis.Redis, url: str) -> None:
-    """Write a few bytes below `am:` and delete them again; ValueError if the server refuses that."""
+    """Write a few bytes below `am:` and delete them again; ValueError if that is refused."""
     key = f"am:probe:{secrets.token_hex(8)}"
     try:
         client.set(key, b"", ex=10)

@@ -91,7 +91,7 @@ class RedisWeightSink:
     """
 
     def __init__(self, url: str, run: str, *, check_period_s: float = 0.5) -> None:
-        """Start the thread, which looks every `check_period_s` whether the weights are still there."""
+        """Start the thread, which looks every `check_period_s` whether the weights are there."""
         self._bus = RedisBus(url, run)
         self._check_period_s = check_period_s
         self._changed = threading.Condition()

@@ -91,7 +91,7 @@ def draw_batch(
 
 
 def weigh_rows(batch: SampleBatch, counts: Sequence[int], loss_weights: Sequence[float]) -> None:
-    """Fill a batch's loss weights with those of each game's steps; rows that repeat one have none."""
+    """Fill a batch's loss weights with those of each game's steps; rows that repeat have none."""
     batch.loss_weights[:] = np.repeat(loss_weights, counts)
     if batch.sequences is not None:
         batch.loss_weights[~batch.sequences.is_step.reshape(-1)] = 0.0

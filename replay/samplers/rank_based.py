@@ -27,7 +27,7 @@ class RankBasedSampler:
     """
 
     def __init__(self, capacity: int, *, exponent: float, max_drift: float = _MAX_DRIFT) -> None:
-        """Nothing is in the draw of slots 0..capacity-1; with `max_drift` 0 every change ranks all."""
+        """Nothing is in the draw of slots 0..capacity-1; a drift of 0 ranks all at every change."""
         check_exponent(exponent)
         self._exponent = exponent
         self._max_drift = max_drift

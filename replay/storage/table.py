@@ -62,7 +62,7 @@ class ReplayTable:
     """
 
     def __init__(self, spec: TableSpec, *, sampler: Sampler, rng: np.random.Generator) -> None:
-        """Make an empty table; the sampler is new, for slots 0..spec.capacity-1, and nobody else's."""
+        """Make an empty table; the sampler is new, for slots 0..capacity-1, and nobody else's."""
         self.spec = spec
         self.ring = TransitionRing(spec)
         self.counts = TableCounts()
