@@ -19,7 +19,6 @@ from actors.config import ActorConfig
 from actors.inference import OwnInference
 from actors.priorities import PolicyDistance, TdError
 from networks.weights import WeightsVersion, take_snapshot
-from replay.columns import COLUMNS
 
 SPEC = counting.LIVES
 SCHEDULE = counting.SCHEDULES[SPEC.name]
@@ -184,31 +183,12 @@ def test_a_chunk_is_not_changed_by_later_steps():
         np.testing.assert_array_equal(column, before[name], err_msg=name)
 
 
-def test_wire_types_are_those_of_the_chunk():
-    actor = build_actor(teacher=TagTeacher(SPEC), chunk_steps=4)
-    chunk = actor.collect()
-    chunk.check()
-    sent = [column for column in COLUMNS if column.source == "entry" and not column.optional]
-    assert {c.name: chunk[c.name].dtype for c in sent} == {c.name: c.dtype for c in sent}
-    assert chunk.columns.keys() == {column.name for column in sent}
-    for runs in (chunk.streams, chunk.first_steps, chunk.lengths):
-        assert runs.dtype == np.int64
-    assert chunk.game == SPEC.name
-    assert type(chunk.weights_version) is int
-
-
 @pytest.mark.parametrize("store_features", [False, True])
 def test_features_are_stored_only_when_asked_for(store_features):
     actor = build_actor(teacher=TagTeacher(SPEC), store_features=store_features, chunk_steps=2)
     chunk = actor.collect()
     assert chunk["teacher_features"].shape[1] == (TagTeacher.num_features if store_features else 0)
     assert chunk["teacher_logits"].shape[1] == counting.NUM_ACTIONS
-
-
-def test_without_a_teacher_nothing_is_stored_of_one():
-    chunk = build_actor(chunk_steps=2).collect()
-    assert chunk["teacher_logits"].shape == (chunk.num_entries, 0)
-    assert chunk["teacher_features"].shape == (chunk.num_entries, 0)
 
 
 def test_labels_in_the_chunk_equal_those_of_the_expert_on_the_frame_stacks():
@@ -266,11 +246,6 @@ def test_the_chosen_player_acts(act_with):
         for p in (network, teacher.network)
     }
     assert len(greedy_actions) == 2
-
-
-def test_a_teacher_that_is_not_there_cannot_act():
-    with pytest.raises(ValueError, match="'counting_lives' has no teacher"):
-        build_actor(act_with="teacher")
 
 
 def test_exploration_rates_are_stored_with_the_step_that_used_them():
@@ -353,19 +328,6 @@ def test_returns_that_come_while_others_are_drained_are_kept():
 # Weights
 
 
-def test_the_weights_that_act_are_those_that_were_published():
-    spec = counting.ENDS
-    published = build_q_network(spec, seed=1)
-    network = build_q_network(spec, seed=2)
-    weights = FakeWeights()
-    weights.publish(take_snapshot(published, WeightsVersion(0, 40), half=False))
-    actor = build_actor(spec=spec, network=network, weights=weights)
-    actor.pull_weights()
-    for name, tensor in published.state_dict().items():
-        assert torch.equal(network.state_dict()[name], tensor), name
-    assert actor.version == (0, 40)
-
-
 def test_new_weights_act_from_the_next_chunk_on():
     weights = FakeWeights()
     actor = build_actor(weights=weights, epsilons=np.zeros(3, np.float32), chunk_steps=5)
@@ -382,13 +344,6 @@ def test_new_weights_act_from_the_next_chunk_on():
         actions.append(set(chunk["actions"][chunk["is_transition"]].tolist()))
     assert versions == [WeightsVersion(1, updates).encode() for updates in (0, 10, 20)]
     assert actions == [{4}, {1}, {5}]
-
-
-def test_before_any_weights_arrive_the_version_is_the_lowest():
-    actor = build_actor()
-    actor.pull_weights()
-    assert actor.version is None
-    assert actor.collect().weights_version == WeightsVersion(0, 0).encode()
 
 
 # The loop
@@ -450,31 +405,6 @@ def test_close_ends_the_wait_for_replay_and_the_chunk_is_not_sent():
     actor.run(on_chunk=lambda: tape.record("on chunk"))
     assert tape.names == ["pull", "step", "step", "refuse", "close env"]
     assert replay.chunks == []
-
-
-def test_a_chunk_that_is_under_way_when_the_actor_is_closed_is_not_sent():
-    tape = Tape()
-    actor, _ = taped(tape, rule=ClosingRule())
-    actor._priority_rule.actor = actor
-    actor.run()
-    assert tape.names == ["pull", "step", "step", "close env"]
-
-
-class ClosingRule(NoLookahead):
-    """Closes the actor in the middle of a chunk."""
-
-    def __call__(self, rows):
-        self.actor.close()
-        return super().__call__(rows)
-
-
-def test_an_actor_that_was_closed_before_it_ran_does_nothing():
-    tape = Tape()
-    actor, _ = taped(tape)
-    actor.close()
-    assert tape.names == ["close env"]
-    actor.run()
-    assert set(tape.names) == {"close env"}
 
 
 def test_an_actor_that_is_not_running_closes_its_environments_at_once():

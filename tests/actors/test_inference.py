@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from batches import SPECS, build_student
-from fakes import FakeWeights
 from players import TagTeacher
 from runs import wait_until
 
@@ -130,13 +129,6 @@ def test_a_request_waits_for_others_until_the_batch_is_full():
         ]
         assert all(len(answer.result(PATIENCE_S).logits) == 3 for answer in answers)
     assert network.sizes == [6]
-
-
-def test_a_single_request_is_answered_when_nobody_else_asks():
-    with running(build_server(MeanNetwork(), max_wait_s=0.01)) as server:
-        answer = server.infer(observations_of(7, 2), 1, timeout_s=PATIENCE_S)
-    assert answer.logits.tolist() == [[7.0, 1.0]] * 2
-    assert answer.version is None
 
 
 def test_the_newest_weights_answer_and_are_named():
@@ -261,11 +253,3 @@ def test_a_chunk_counts_as_old_as_the_weights_of_its_first_step():
     actor = build_actor(counting.ENDS, Ageing())
     versions = [WeightsVersion.decode(actor.collect().weights_version).updates for _ in range(3)]
     assert versions == [1, 7, 13]
-
-
-def test_own_inference_plays_before_any_weights_have_come():
-    inference = OwnInference(build_student(), FakeWeights())
-    inference.follow_weights()
-    inference.begin(observations_of(3, 2))
-    assert inference.finish().shape == (2, counting.NUM_ACTIONS)
-    assert inference.version is None

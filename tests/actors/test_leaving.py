@@ -3,7 +3,6 @@
 import threading
 
 import counting
-import numpy as np
 import pytest
 import torch
 from counting import CountingEnvs
@@ -113,8 +112,3 @@ def test_other_exploration_rates_hold_from_the_next_step_on(actor):
     after = actor.collect()
     assert set(before["epsilons"].tolist()) == set(epsilon_ladder(NUM_ENVS).tolist())
     assert set(after["epsilons"].tolist()) == set(rates.tolist())
-
-
-def test_rates_for_another_number_of_environments_are_refused(actor):
-    with pytest.raises(ValueError, match="with 3 environments was given"):
-        actor.explore_with(np.zeros(2, np.float32))

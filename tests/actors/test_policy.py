@@ -14,20 +14,8 @@ def test_the_ladder_equals_a_loop_from_the_paper():
     assert epsilon_ladder(16).dtype == np.float32
 
 
-def test_the_ladder_goes_from_0_4_down_to_0_4_to_the_eighth():
-    ladder = epsilon_ladder(5)
-    assert ladder[0] == pytest.approx(0.4)
-    assert ladder[-1] == pytest.approx(0.4**8)
-    assert (np.diff(ladder) < 0).all()
-
-
 def test_a_ladder_of_one_rung_is_the_middle_of_a_longer_one():
     assert epsilon_ladder(1).tolist() == epsilon_ladder(3)[1:2].tolist()
-
-
-def test_a_ladder_without_rungs_is_refused():
-    with pytest.raises(ValueError, match="at least one rung, got 0"):
-        epsilon_ladder(0)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +28,6 @@ def test_exploration_falls_linearly_from_one(step, expected):
     assert result.dtype == np.float32
 
 
-def test_without_annealing_exploration_is_as_configured_from_the_start():
-    epsilons = np.array([0.2, 0.7], np.float32)
-    assert annealed(epsilons, step=0, anneal_steps=0).tolist() == epsilons.tolist()
-
-
 def draw(epsilons, num_draws, *, best=2, seed=0):
     """[num_draws, N] actions; the best score of all is at an illegal action."""
     policy = EpsilonGreedy(LEGAL, np.random.default_rng(seed))
@@ -52,10 +35,6 @@ def draw(epsilons, num_draws, *, best=2, seed=0):
     scores[:, best] = 1.0
     scores[:, 4] = 9.0
     return np.stack([policy(scores, epsilons).actions for _ in range(num_draws)])
-
-
-def test_without_exploration_the_best_legal_action_is_played():
-    assert (draw(np.zeros(3, np.float32), 50) == 2).all()
 
 
 def test_with_full_exploration_all_legal_actions_come_equally_often():
@@ -75,13 +54,6 @@ def test_each_environment_explores_at_its_own_rate_and_over_legal_actions_only()
         np.testing.assert_allclose(frequencies, expected, atol=0.012)
 
 
-def test_environments_explore_independently_of_each_other():
-    actions = draw(np.full(2, 0.5, np.float32), 20_000) != 2
-    together = (actions[:, 0] & actions[:, 1]).mean()
-    # Each leaves the best action with probability 1/3.
-    assert together == pytest.approx(1 / 9, abs=0.01)
-
-
 def test_what_is_best_does_not_change_who_explores_when():
     # Runs with different weights stay comparable: the random numbers drawn are the same.
     epsilons = np.full(4, 0.5, np.float32)
@@ -94,11 +66,6 @@ def test_same_seed_same_actions_other_seed_others():
     one, again, other = (draw(epsilons, 50, seed=seed) for seed in (1, 1, 2))
     assert (one == again).all()
     assert (one != other).any()
-
-
-def test_actions_are_joint_action_ids():
-    assert draw(np.zeros(2, np.float32), 1, best=3).dtype == np.int64
-    assert draw(np.zeros(2, np.float32), 1, best=3).tolist() == [[3, 3]]
 
 
 # Probabilities of what was drawn
@@ -140,14 +107,6 @@ def test_a_policys_probabilities_are_its_softmax_with_exploration_folded_in():
 def test_epsilon_greedy_knows_that_exploration_may_hit_the_best_action():
     _, told = frequencies_and_probabilities(EpsilonGreedy, [1.0, 9.0, 0.0, -1.0, 9.0, 0.0], 0.3)
     np.testing.assert_allclose(told[LEGAL], [0.7 + 0.1, 0.1, 0.1], rtol=1e-6)
-
-
-def test_a_policy_of_extreme_logits_draws_only_what_it_is_sure_of():
-    frequencies, told = frequencies_and_probabilities(
-        SoftmaxPolicy, [2000.0, 0.0, -2000.0, 0.0, 0.0, 0.0], 0.0
-    )
-    assert frequencies[0] == 1.0
-    assert told[0] == 1.0
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)

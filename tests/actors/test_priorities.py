@@ -91,39 +91,6 @@ def test_td_errors_equal_a_slow_loop_with_ends_and_truncations_anywhere(
     assert (priorities >= 0).all()
 
 
-def one_env(num_steps, columns):
-    """A window of one environment from (reward, discount, is_entry, is_transition, best q)."""
-    window = build_window(num_envs=1, chunk_steps=1, num_lookahead=num_steps)
-    for row, (reward, discount, is_entry, is_transition, best) in enumerate(columns):
-        window["rewards"][row] = reward
-        window["discounts"][row] = discount
-        window.is_entry[row] = is_entry
-        window["is_transition"][row] = is_transition
-        # An illegal action looks better still.
-        window["student_logits"][row, 0] = [best - 1, best + 50, best, best - 2]
-    return window
-
-
-def priority(window, num_steps):
-    return TdError(LEGAL, num_steps=num_steps, gamma=0.5, reward_clip=1.0)(window)[0, 0]
-
-
-def test_a_td_error_worked_out_by_hand():
-    window = one_env(2, [(1, 1, True, True, 10), (5, 1, True, True, 20), (0, 1, True, True, 8)])
-    # 1 + 0.5 * 1 (clipped) + 0.25 * 8 - 9 (action 0: the best but one)
-    assert priority(window, 2) == pytest.approx(abs(1 + 0.5 + 2 - 9))
-
-
-def test_a_real_end_within_the_window_does_not_bootstrap():
-    window = one_env(2, [(1, 0, True, True, 10), (7, 1, False, False, 99), (9, 1, True, True, 99)])
-    assert priority(window, 2) == pytest.approx(abs(1 - 9))
-
-
-def test_a_truncation_within_the_window_bootstraps_from_the_last_observation():
-    window = one_env(2, [(1, 1, True, True, 10), (0, 1, True, False, 6), (1, 1, True, True, 99)])
-    assert priority(window, 2) == pytest.approx(abs(1 + 0.5 * 6 - 9))
-
-
 def random_logits(rng, *shape):
     return rng.normal(size=(*shape, len(LEGAL))).astype(np.float32)
 
@@ -148,12 +115,3 @@ def test_policy_distances_equal_a_slow_loop(kind):
             p, q = teacher / teacher.sum(), student / student.sum()
             expected = np.abs(p - q).sum() if kind == "l1" else (p * np.log(p / q)).sum()
             assert priorities[row, env] == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["l1", "kl"])
-def test_a_student_that_does_what_the_teacher_does_has_no_priority(kind):
-    window = build_window(num_envs=2, chunk_steps=3, num_lookahead=0)
-    window["teacher_logits"][:] = random_logits(np.random.default_rng(1), 3, 2)
-    window["student_logits"][:] = window["teacher_logits"] / 0.5 + 7.0
-    priorities = PolicyDistance(LEGAL, temperature=0.5, kind=kind)(window)
-    np.testing.assert_allclose(priorities, 0.0, atol=1e-6)

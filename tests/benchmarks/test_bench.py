@@ -2,14 +2,11 @@
 
 import json
 import math
-import subprocess
-import sys
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
-from benchmarks.processes import cpu_by_role
 from benchmarks.setup import (
     BenchOptions,
     EndlessPlay,
@@ -24,11 +21,9 @@ from benchmarks.timing import (
     measure_rounds,
     medians,
     repeat_for,
-    timed,
 )
 from launch.bench import BENCHMARKS, main
 from recipes.roles import build_shard
-from teachers.expert import load_expert
 from teachers.shipped import shipped_experts
 
 GAME = "pong"
@@ -72,25 +67,11 @@ class FakeClock:
         return self.now
 
 
-def test_ratio_is_measured_over_bound():
-    assert result().ratio == 0.75
-
-
 @pytest.mark.parametrize("field", ["measured", "bound"])
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
 def test_figures_that_cannot_be_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{field} = .*measure longer with --seconds"):
         result(**{field: value})
-
-
-def test_a_window_gives_seconds_per_unit():
-    clock = FakeClock()
-
-    def work():
-        clock.now += 3.0
-
-    assert timed(work, 4, clock=clock).seconds_per_unit == 0.75
-    assert Window(1.0, 0).seconds_per_unit == math.inf
 
 
 def test_parts_take_turns_until_the_time_is_over_and_the_first_round_does_not_count():
@@ -125,16 +106,6 @@ def test_repeated_work_is_counted_until_the_time_is_over_and_what_is_under_way_i
     assert window == Window(seconds=5.5, units=50)
 
 
-def test_even_slow_work_is_repeated_a_few_times():
-    clock = FakeClock()
-
-    def work():
-        clock.now += 9.0
-        return 1
-
-    assert repeat_for(work, 0.1, clock=clock).units == MIN_ROUNDS
-
-
 def test_even_a_short_measurement_has_rounds_enough_for_a_median():
     windows = iter([99.0, 1.0, 50.0, 3.0])
     rounds = measure_rounds({"a": lambda: Window(next(windows), 1)}, seconds=0.0)
@@ -159,32 +130,6 @@ def test_repeated_play_goes_on_where_its_streams_were():
     shard.check_valid()
     assert shard.stats().tables[GAME].size == 2_000
     assert shard.sample() is not None
-
-
-def test_experts_that_are_not_shipped_are_made_up():
-    with ExitStack() as stack:
-        setup = prepare(BenchOptions(benchmark="actor", games=("zaxxon",)), stack)
-        expert = setup.recipe.load_teacher("zaxxon")
-        reference = setup.recipe.config.teacher_of["zaxxon"]
-    if "zaxxon" not in shipped_experts():
-        assert setup.teachers == "random"
-        assert expert.card.architecture.torso == "nature_quarter"
-        assert expert.card.architecture.dueling
-        with pytest.raises(ValueError, match="missing"):
-            load_expert(reference)
-
-
-def test_cpu_time_of_what_this_process_has_started_is_counted():
-    burn = "import time\nwhile time.process_time() < 0.4: pass\nprint(flush=True)\ninput()"
-    before = sum(cpu_by_role().values())
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        child.stdout.readline()
-        alive = sum(cpu_by_role().values())
-        child.communicate("\n")
-    assert 0.3 < alive - before < 2.0
-    assert sum(cpu_by_role().values()) < alive
 
 
 def test_a_benchmark_that_fails_ends_the_command_with_status_1(capsys, monkeypatch):

@@ -5,11 +5,9 @@ import math
 import pytest
 
 from benchmarks.instrumentation import (
-    InstrumentationOptions,
     Phase,
     alternate,
     compare,
-    describe,
 )
 
 
@@ -58,14 +56,6 @@ def test_on_a_busy_machine_work_per_processor_time_still_tells_the_cost():
     assert found["per_cpu"]["ratio"] == pytest.approx(0.98, abs=1e-4)
 
 
-def test_what_is_used_beside_the_roles_is_a_part_of_all():
-    phases = [
-        phase("with", 1000, {"actors": 15.0, "learner": 4.0, "rest": 1.0}),
-        phase("without", 1000, {"actors": 14.0, "learner": 5.5, "rest": 0.5}),
-    ] * 3
-    assert compare(phases)["aside"] == pytest.approx({"mean": 0.025, "low": 0.025, "high": 0.025})
-
-
 def test_interval_holds_the_truth_and_widens_with_the_noise():
     few, _ = machine(cost=0.01, noise=(0.0, 0.01, -0.01, 0.005, 0.0))
     much, _ = machine(cost=0.01, noise=(0.0, 0.1, -0.1, 0.05, 0.0))
@@ -73,16 +63,3 @@ def test_interval_holds_the_truth_and_widens_with_the_noise():
     wide = compare(alternate(much, rounds=20, phase_s=5.0))
     assert narrow["low"] <= 0.99 <= narrow["high"]
     assert wide["high"] - wide["low"] > 3 * (narrow["high"] - narrow["low"])
-
-
-def test_the_comparisons_are_told_in_words():
-    estimate = {"ratio": 0.99, "low": 0.98, "high": 1.0}
-    aside = {"mean": 0.0123, "low": 0.01, "high": 0.02}
-    said = describe({**estimate, "per_cpu": estimate, "aside": aside, "pairs": 3, "target": 0.98})
-    assert "0.9900" in said
-    assert "1.23%" in said
-
-
-def test_options_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="rounds must be at least 2, got 1"):
-        InstrumentationOptions(rounds=1)

@@ -1,7 +1,6 @@
 """The plan: its arithmetic with made-up probes, the cluster files it reads, and the command."""
 
 import json
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,7 +31,7 @@ from benchmarks.planning.estimate import (
 from benchmarks.planning.probe import Probe, count_flops
 from benchmarks.planning.text import format_plan
 from benchmarks.planning.workload import Workload
-from launch.plan import PlanOptions, learner_speed, make_plan, parse_options, what_is_probed
+from launch.plan import PlanOptions, learner_speed, make_plan, what_is_probed
 from recipes.loading import build_config, parse_invocation
 
 GIB = 1 << 30
@@ -100,12 +99,6 @@ def test_roles_that_share_one_core_are_limited_by_it():
     assert with_gpu.steps_per_s == pytest.approx(BUSY / (per_step - 4 * LEARNER_FACTOR * 2e-4))
 
 
-def test_the_time_is_start_filling_and_steps():
-    estimate = here()
-    filling = 2_000 / estimate.limits["actors"]
-    assert estimate.seconds == pytest.approx(30 + filling + 450_000 / estimate.steps_per_s)
-
-
 def test_filling_takes_as_long_as_its_slowest_game_and_actors_share_the_cores():
     def filling(**changes):
         estimate = here(replace(WORK, **changes))
@@ -119,12 +112,6 @@ def test_filling_takes_as_long_as_its_slowest_game_and_actors_share_the_cores():
     work = replace(WORK, actors={"pong": 1, "boxing": 3})
     estimate = there(work, [HEAD], cpu_speed=0.5)
     assert estimate.seconds == pytest.approx(30 + 2 * one + 450_000 / estimate.steps_per_s)
-
-
-def test_games_that_are_slower_to_play_count_by_their_actors():
-    probe = replace(PROBE, act_s={"pong": 0.25e-3, "boxing": 1e-3})
-    work = replace(WORK, actors={"pong": 1, "boxing": 4})
-    assert here(work, probe).limits["actors"] == pytest.approx(BUSY * 8_000 / ACTOR_FACTOR)
 
 
 def test_on_a_cluster_more_actors_help_until_the_learner_is_the_bottleneck():
@@ -159,13 +146,6 @@ def test_slower_cpus_make_everything_on_them_slower():
     assert on_gpu[0] == on_gpu[1]
 
 
-def test_shards_and_learners_add_up():
-    one = there(replace(WORK, needs_gpu=True), [HEAD, WORKER])
-    more = there(replace(WORK, needs_gpu=True, shards=2, learners=2), [HEAD, WORKER])
-    assert more.limits["replay"] == pytest.approx(2 * one.limits["replay"])
-    assert more.limits["learner"] == pytest.approx(2 * 0.9 * one.limits["learner"])
-
-
 def test_what_does_not_fit_is_said_and_the_rest_is_of_the_actors_that_find_room():
     work = replace(WORK, actors={"pong": 20, "boxing": 20}, needs_gpu=True)
     estimate = there(work, [HEAD, WORKER])
@@ -178,14 +158,6 @@ def test_what_does_not_fit_is_said_and_the_rest_is_of_the_actors_that_find_room(
         "the run needs 4 CPUs and 1 GPU, but the cluster has 16 CPUs"
     )
     assert there(work, [replace(HEAD, cpus=2)]).steps_per_s == 0
-
-
-def test_an_inference_server_takes_a_cpu():
-    work = replace(WORK, servers=1)
-    assert there(work, [replace(WORKER, cpus=4)]).shortage == (
-        "the run needs 5 CPUs, but the cluster has 4 CPUs"
-    )
-    assert there(work, [replace(WORKER, cpus=4)]).actors == 1
 
 
 def test_memory_is_that_of_replay_and_of_every_process():
@@ -218,25 +190,6 @@ def test_the_network_carries_chunks_and_weights_and_only_spread_shards_batches()
     assert spread.network_bytes_per_s["batches"] == pytest.approx(0.5 * 4 * 28_000 * rate)
 
 
-def test_a_slow_network_is_filled_by_chunks_and_weights():
-    work = replace(WORK, actors={"pong": 4, "boxing": 4}, needs_gpu=True)
-    slow = there(work, [HEAD, WORKER], network_bytes_per_s=8e6)
-    assert slow.bottleneck == "network"
-    assert sum(slow.network_bytes_per_s.values()) == pytest.approx(8e6)
-    assert slow.steps_per_s == pytest.approx(8e6 / (8_000 + 8 * 3e6 * 4 / 128 / 50))
-    # Actors that fetch as often as they may leave the rest to the chunks.
-    often = replace(work, publish_period=1)
-    full = there(often, [HEAD, WORKER], network_bytes_per_s=8 * 5 * 3e6 + 8e6)
-    assert full.steps_per_s == pytest.approx(1_000)
-    assert there(work, [HEAD], network_bytes_per_s=1.0).bottleneck != "network"
-
-
-def test_actors_pull_weights_five_times_a_second_at_most():
-    work = replace(WORK, publish_period=1, needs_gpu=True)
-    estimate = there(work, [HEAD, WORKER], learner=LearnerSpeed(1e6, "given"))
-    assert estimate.network_bytes_per_s["weights"] == pytest.approx(2 * 5 * 3e6)
-
-
 def test_the_speed_of_a_gpu_is_given_measured_or_assumed_and_said_to_be():
     work = replace(WORK, needs_gpu=True)
     given = learner_speed(work, PROBE, PlanOptions(learner_samples_per_s=7e4), "L4")
@@ -253,12 +206,6 @@ def test_the_speed_of_a_gpu_is_given_measured_or_assumed_and_said_to_be():
         "H100", with_gpu, batch_size=128
     )
     assert learner_speed(WORK, PROBE, PlanOptions(), "").samples_per_s == 5_000
-
-
-def test_an_assumed_gpu_is_paid_for_launches_arithmetic_and_the_bus():
-    speed = assume_gpu("L4", PROBE, batch_size=128)
-    update = 4e-3 + 128 * 6e7 / (0.2 * 121e12) + 128 * 28_000 / 6e9
-    assert speed.samples_per_s == pytest.approx(128 / update)
 
 
 def test_operations_are_those_of_convolutions_and_linear_layers():
@@ -291,25 +238,6 @@ def test_our_own_cluster_files_are_read(file, head, smallest, largest):
     assert (cluster.head.cpus, cluster.head.gpus) == head
     assert [n.cpus for n in cluster.nodes(largest=False)] == [8] + [16] * smallest
     assert [n.cpus for n in cluster.nodes(largest=True)] == [8] + [16] * largest
-
-
-def test_a_pods_memory_is_read_and_a_node_type_without_resources_has_unknown_cpus(tmp_path):
-    assert read_cluster(ROOT / "docker" / "kuberay.yaml").head.memory_bytes >= 28 * GIB
-    path = tmp_path / "cluster.yaml"
-    path.write_text("available_node_types: {h: {node_config: {InstanceType: c7i.4xlarge}}}\n")
-    assert read_cluster(path).head.cpus is None
-
-
-def test_pods_grow_where_an_autoscaler_starts_them(tmp_path):
-    path = tmp_path / "kuberay.yaml"
-    text = (ROOT / "docker" / "kuberay.yaml").read_text()
-    path.write_text(text.replace("enableInTreeAutoscaling: false", "enableInTreeAutoscaling: true"))
-    assert len(read_cluster(path).nodes(largest=True)) == 1 + 8
-
-
-def test_a_list_of_machines_says_nothing_of_their_cpus():
-    cluster = read_cluster(ROOT / "cluster-ssh.yaml")
-    assert [node.cpus for node in cluster.nodes(largest=True)] == [None] * 3
 
 
 def test_all_kinds_of_workers_together_are_no_more_than_max_workers(tmp_path):
@@ -353,30 +281,6 @@ def test_a_file_that_is_no_cluster_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_cluster(path)
-
-
-def test_options_of_the_plan_and_of_the_run_are_told_apart():
-    options, words = parse_options(
-        ["--games", "pong", "--target-steps", "5", "--json", "--balance", "--actors", "2"]
-    )
-    assert (options.target_steps, options.json) == (5, True)
-    assert words == ["--games", "pong", "--actors", "2"]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--target-steps", "-5"], "target-steps must be at least 1 and at most 1e.15, got -5"),
-        (["--target-steps", "9" * 400], "target-steps must be at least 1 and at most 1e.15"),
-        (["--target-steps", "many"], "invalid int value: 'many'; see plan.py --help"),
-        (["--gpu", "Voodoo"], "nothing is known of a GPU 'Voodoo'; choose among T4, "),
-        (["--probe-s", "0"], "probe-s must be a positive number"),
-        (["--learner-samples-per-s", "nan"], "learner-samples-per-s must be a positive number"),
-    ],
-)
-def test_bad_options_of_the_plan_are_refused(words, message):
-    with pytest.raises(ValueError, match=message):
-        parse_options(words)
 
 
 def plan_of(words=(), *, cluster=None, probe=PROBE, here=HERE, **options):
@@ -442,45 +346,6 @@ def test_a_plan_is_of_this_machine_and_of_the_cluster_at_its_smallest_and_larges
     assert with_speed["estimates"][1]["learner"] == {"samples_per_s": 1e4, "origin": "given"}
     # What is measured there says nothing about the machine here.
     assert with_speed["estimates"][0]["learner"]["samples_per_s"] == 5_000
-
-
-def test_a_cluster_that_is_too_small_says_so():
-    document = plan_of(["--actors", "100"], cluster=ROOT / "cluster.yaml")
-    assert "DOES NOT FIT: the run needs 202 CPUs" in text_of(document)
-
-
-def test_machines_of_unknown_size_are_taken_to_be_like_this_one():
-    document = plan_of(cluster=ROOT / "cluster-ssh.yaml", gpu="A100")
-    _, there = document["estimates"]
-    assert (there["nodes"], there["cpus"]) == (3, 6)
-    assert there["learner"]["origin"].startswith("assumed for the GPU A100")
-    assert any("taken to be like here" in note for note in document["notes"])
-    with_gpus = replace(HERE, gpus=1)
-    document = plan_of(["--device", "cuda"], cluster=ROOT / "cluster-ssh.yaml", here=with_gpus)
-    assert document["estimates"][1]["shortage"] == ""
-
-
-def test_a_gpu_that_is_not_here_can_be_planned_with():
-    document = plan_of(gpu="H100")
-    (estimate,) = document["estimates"]
-    assert estimate["learner"]["origin"].startswith("assumed for the GPU H100")
-    assert document["notes"][0].startswith("this machine has no GPU")
-
-
-def test_a_busy_machine_is_told():
-    assert plan_of(probe=replace(PROBE, core_share=0.97))["notes"] == []
-    (note,) = plan_of(probe=replace(PROBE, core_share=0.5))["notes"]
-    assert "the probe got 50% of a core" in note
-
-
-def test_a_long_time_is_in_days():
-    text = text_of(plan_of(target_steps=10**9))
-    assert re.search(r"1,000,000,000 steps about \d+\.\d d \(\d+\.\d d to \d+\.\d d\)", text), text
-
-
-def test_missing_experts_are_named():
-    document = plan_of(probe=replace(PROBE, made_up_teachers=("qbert",)))
-    assert "no expert is there for qbert" in text_of(document)
 
 
 def run_plan(tmp_path, *words):

@@ -58,10 +58,6 @@ def test_memory_that_grows_slowly_but_steadily_fails():
     assert failures(steady_readings(lambda s: {"memory/shard": 1e9 + 5e4 * s})) == ["memory/shard"]
 
 
-def test_memory_that_grew_while_it_settled_passes():
-    assert failures(steady_readings(lambda s: {"memory/shard": 1e9 if s >= 60 else 5e8})) == []
-
-
 @pytest.mark.parametrize("name", ["descriptors/shard", "threads/shard"])
 def test_descriptors_and_threads_must_not_pile_up(name):
     start = reading(0.0)[name]
@@ -85,16 +81,6 @@ def test_a_machine_that_becomes_slower_is_not_held_against_replay():
         "memcpy_bytes_per_second": 2e9,
     }
     assert failures(steady_readings(lambda s: halved if s > 300 else {})) == []
-
-
-def test_a_short_soak_takes_a_quarter_of_its_time_to_settle():
-    readings = [reading(s / 2, **({"memory/shard": 5e8} if s < 10 else {})) for s in range(1, 41)]
-    assert failures(readings, seconds=20.0) == []
-
-
-def test_a_soak_with_hardly_a_reading_is_refused():
-    with pytest.raises(ValueError, match="use --seconds 20 or more"):
-        result_of([reading(2.5), reading(4.0)], seconds=4.0)
 
 
 @pytest.mark.ray

@@ -5,37 +5,28 @@ import os
 import subprocess
 import sys
 import time
-import types
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
-import ray
 from runs import clean_environment, wait_until
 
 from benchmarks.processes import Family, abandoned_shared_files, role_of, shared_files
-from benchmarks.soak.ending import Ending, left_files, look_at_the_end
+from benchmarks.soak.ending import Ending, look_at_the_end
 from benchmarks.soak.judge import (
     MIN_READINGS,
-    RULES,
     increase,
     judge,
     pace,
     theil_sen,
     warm_up_end,
 )
-from benchmarks.soak.readings import Reader, replay_fill
+from benchmarks.soak.readings import Reader
 from benchmarks.soak.reporting import build_report, format_report
 from benchmarks.soak.run import (
-    SoakOptions,
-    main,
-    make_output,
-    run_environment,
     split_options,
 )
-from benchmarks.soak.store import gcs_address
-from engines.on_ray import session as ray_session
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -93,10 +84,6 @@ def test_a_steady_run_passes():
     assert format_report(report).splitlines()[-1] == "passed"
 
 
-def test_every_rule_has_a_series_in_these_tests():
-    assert {name.split("/")[0] for name in STEADY} == set(RULES)
-
-
 @pytest.mark.parametrize("name", STEADY)
 def test_what_grows_slowly_and_steadily_is_found(name):
     allowed = judge(steady_readings())[name].allowed
@@ -115,34 +102,12 @@ def test_a_leap_that_stays_is_found(name):
     assert grown(changed(name, lambda n, x: x + (1.2 * allowed if n > 66 else 0))) == [name]
 
 
-@pytest.mark.parametrize("name", STEADY)
-def test_a_leap_for_a_moment_is_no_growth(name):
-    assert grown(changed(name, lambda n, x: 3 * x if 83 <= n < 86 else x)) == []
-
-
-def test_what_falls_passes():
-    assert grown(changed("memory/actors", lambda n, x: x * (1 - n / 200))) == []
-
-
-def test_a_series_that_could_mostly_not_be_read_does_not_pass():
-    readings = steady_readings()
-    for reading in readings[: len(readings) // 2]:
-        del reading["object_store"]
-    assert grown(readings) == ["object_store"]
-
-
 def test_what_could_never_be_read_does_not_pass():
     readings = [{k: v for k, v in r.items() if k != "object_store"} for r in steady_readings()]
     report = report_of(readings)
     assert report["unread"] == ["object_store"]
     assert not report["passed"]
     assert format_report(report).splitlines()[-1] == "FAILED: object_store, series"
-
-
-def test_series_without_a_rule_are_reported_only():
-    verdict = judge(steady_readings())["steps"]
-    assert (verdict.allowed, verdict.passed) == (None, True)
-    assert verdict.per_hour == pytest.approx(900 * 3600)
 
 
 def test_restarts_and_a_pace_that_drops_fail():
@@ -197,17 +162,6 @@ def test_a_soak_that_is_too_short_is_not_judged():
         warm_up_end(filling(230), seconds=300)
 
 
-def test_replay_is_as_full_as_its_emptiest_game():
-    looks = {
-        "game/pong/replay_size": 100,
-        "game/pong/replay_capacity": 100,
-        "game/boxing/replay_size": 50,
-        "game/boxing/replay_capacity": 100,
-    }
-    assert replay_fill(looks) == 0.5
-    assert replay_fill({}) == 0
-
-
 @pytest.mark.parametrize(
     ("title", "role"),
     [
@@ -225,13 +179,6 @@ def test_replay_is_as_full_as_its_emptiest_game():
 )
 def test_roles_by_title(title, role):
     assert role_of(title) == role
-
-
-def test_the_control_store_is_found_in_the_command_line_of_a_raylet():
-    assert gcs_address("raylet --node_ip_address=10.0.0.1 --gcs-address=10.0.0.1:99 --x=") == (
-        "10.0.0.1:99"
-    )
-    assert gcs_address("raylet") is None
 
 
 LEAK = """
@@ -377,21 +324,6 @@ def test_shared_memory_that_somebody_uses_is_not_left_behind():
         path.unlink()
 
 
-def test_logs_of_ray_are_not_counted_as_left(tmp_path):
-    for name in ("ray", "torchinductor_me", "am-redis-abc"):
-        (tmp_path / name).mkdir()
-    assert left_files(tmp_path) == ["am-redis-abc"]
-
-
-def test_the_options_of_the_run_follow_after_two_dashes():
-    own, run = split_options(["--output", "x", "--", "--preset", "smoke", "--num-steps=7"])
-    assert (own, run) == (["--output", "x"], ["--preset", "smoke", "--num-steps=7"])
-    own, run = split_options(["--output", "x"])
-    assert own == ["--output", "x"]
-    assert run[0] == "--num-steps"
-    assert int(run[1]) > 10**11
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -404,31 +336,6 @@ def test_the_options_of_the_run_follow_after_two_dashes():
 def test_options_that_a_soak_cannot_have_are_refused(words, message):
     with pytest.raises(ValueError, match=message):
         split_options(words)
-
-
-def test_the_run_gets_a_redis_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACTOR_MIMIC_REDIS_URL", "redis://10.0.0.1:6380")
-    assert "ACTOR_MIMIC_REDIS_URL" not in run_environment(tmp_path)
-    assert run_environment(tmp_path)["TMPDIR"] == str(tmp_path)
-
-
-def test_a_length_must_be_positive(tmp_path):
-    with pytest.raises(ValueError, match="minutes must be a positive number, got -1"):
-        SoakOptions(output=tmp_path, minutes=-1.0)
-    assert SoakOptions(output=tmp_path, minutes=0.5).interval_s == 0.5
-    assert SoakOptions(output=tmp_path).interval_s == 5.0
-
-
-def test_results_are_not_written_over(tmp_path, monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    (tmp_path / "mine").touch()
-    with pytest.raises(ValueError, match="has something in it already"):
-        make_output(tmp_path)
-    with pytest.raises(ValueError, match="has something in it already"):
-        main(["--output", str(tmp_path)])
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(ValueError, match="unset RAY_ADDRESS"):
-        main(["--output", str(tmp_path / "new")])
 
 
 def soak(tmp_path, *words):
@@ -469,25 +376,3 @@ def test_a_real_run_is_watched_and_stopped(tmp_path):
     lines = (tmp_path / "out" / "series.csv").read_text().splitlines()
     assert len(lines) > report["readings"]
     assert json.loads((tmp_path / "out" / "verdict.json").read_text()) == report
-
-
-@pytest.mark.slow
-def test_a_run_that_cannot_begin_is_one_line(tmp_path):
-    done = soak(tmp_path, "--minutes", "1", "--", "--games", "nosuchgame")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "the run ended by itself with status 2; it said: error: " in done.stderr
-    assert "nosuchgame" in done.stderr
-
-
-def test_the_control_store_of_a_ray_of_its_own_keeps_few_records_of_calls(monkeypatch):
-    # With Ray's 100,000 its memory grows for hours; a soak found it.
-    monkeypatch.delenv("RAY_task_events_max_num_task_in_gcs", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", os.environ.get("RAY_TMPDIR", ""))
-    seen = []
-    monkeypatch.setattr(ray, "init", lambda **options: seen.append(dict(os.environ)))
-    monkeypatch.setattr(ray_session, "num_roles", lambda recipe: 1)
-    monkeypatch.setattr(ray_session, "check_memory_for_actors", lambda *numbers: None)
-    recipe = types.SimpleNamespace(num_actors={})
-    ray_session._start_own_ray(recipe)
-    assert seen[0]["RAY_task_events_max_num_task_in_gcs"] == "1000"

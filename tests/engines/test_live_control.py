@@ -140,14 +140,6 @@ def test_a_wish_is_followed_once_and_told():
     ]
 
 
-def test_the_number_that_is_there_already_is_no_event():
-    scene = Scene()
-    scene.board.wishes = {"pong": 3}
-    scene.look()
-    assert scene.events == []
-    assert scene.board.status["answered"] == {"pong": 3}
-
-
 def test_a_wish_that_cannot_be_is_refused_with_the_reason_and_changes_nothing():
     scene = Scene()
     scene.board.wishes = {"seaquest": 2, "boxing": 1}
@@ -193,13 +185,6 @@ def test_what_limits_the_run_is_seen_from_outside():
     assert scene.board.status["verdict"] == verdict, "it is forgotten with the last look"
 
 
-def test_tests_are_seen_from_outside_with_the_next_look():
-    scene = Scene()
-    scene.control.observe_test({"steps": 10, "test/pong/mean": 3.5})
-    scene.look({"seconds": 5.0})
-    assert scene.board.status["tests"] == {"test/pong/mean": 3.5}
-
-
 def test_restarts_between_two_looks_are_told_by_role():
     scene = Scene()
     now = scene.engine.progress()
@@ -227,12 +212,6 @@ def test_how_many_wait_for_room_is_told_when_it_changes():
     ]
 
 
-def test_nobody_needs_to_look():
-    scene = Scene(board=False)
-    scene.look()
-    scene.control.show("ended", None)
-
-
 def test_the_balance_moves_an_actor_and_shares_and_says_so():
     scene = Scene(balance=BalanceConfig(enabled=True, period_s=60.0, bound=1.5))
     row = returns(scene.recipe, pong=1.0, boxing=0.5, breakout=0.0)
@@ -256,15 +235,6 @@ def test_the_balance_moves_an_actor_and_shares_and_says_so():
     assert len(scene.engine.calls) == 2, "again within its period"
 
 
-def test_the_balance_waits_until_all_games_can_be_told():
-    scene = Scene(balance=BalanceConfig(enabled=True))
-    scene.clock.now = 1000.0
-    scene.look(returns(scene.recipe, pong=1.0, boxing=0.5))
-    assert scene.engine.calls == []
-    scene.look(returns(scene.recipe, breakout=0.0))
-    assert scene.engine.calls
-
-
 def test_a_share_that_replay_refuses_ends_nothing():
     scene = Scene(balance=BalanceConfig(enabled=True, bound=2.0))
     scene.clock.now = 1000.0
@@ -280,23 +250,6 @@ def test_a_game_that_somebody_has_set_a_number_for_is_left_alone():
     assert {game for game, _ in scene.engine.calls} <= {"breakout", "pong", "boxing"}
     assert scene.engine.actors["breakout"] == 3
     assert scene.engine.shares["breakout"] == 1.0
-
-
-def test_without_it_nothing_moves():
-    scene = Scene()
-    scene.clock.now = 1e6
-    scene.look(returns(scene.recipe, pong=1.0, boxing=1.0, breakout=0.0))
-    assert scene.engine.calls == []
-    assert scene.engine.shares == dict.fromkeys(GAMES, 1.0)
-
-
-def test_a_test_counts_for_the_balance_too():
-    scene = Scene(balance=BalanceConfig(enabled=True))
-    scene.clock.now = 1000.0
-    for game, score in zip(GAMES, (1.0, 0.9, 0.1), strict=True):
-        scene.control.observe_test({f"test/{game}/teacher_normalized": score})
-    scene.look()
-    assert scene.engine.actors["breakout"] == 4
 
 
 def test_settings_that_somebody_asks_for_are_put_in_force_once_and_said():

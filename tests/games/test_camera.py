@@ -1,7 +1,5 @@
 """The screen that people see belongs to the game that is played."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -73,22 +71,3 @@ def test_filming_changes_nothing_in_the_game():
 def test_frames_of_other_games_are_gray_or_in_colour(frame, expected):
     picture = frame_to_picture(frame.astype(np.uint8))
     assert tuple(picture[0, 0]) == expected
-
-
-def test_every_channel_of_a_game_of_planes_has_a_colour_of_its_own():
-    pictures = set()
-    for channel in range(10):
-        frame = np.zeros((10, 2, 2), np.uint8)
-        frame[channel, 1, 0] = 255
-        picture = frame_to_picture(frame)
-        assert not picture[0].any()
-        pictures.add(tuple(picture[1, 0]))
-    assert len(pictures) == 10
-
-
-def test_a_changed_atari_game_shows_what_the_network_sees():
-    spec = replace(get_game("pong"), num_stack=2)
-    env = FilmedEnv(spec, protocol=get_protocol("classic"), seed=1)
-    env.reset()
-    assert env.screen.shape == (84, 84, 3)
-    env.close()

@@ -87,15 +87,6 @@ def test_environment_with_one_action_per_legal_one_is_given_their_index():
     assert counter.given == [2, 0, 1]
 
 
-def test_environment_with_the_joint_action_set_is_given_joint_actions():
-    counter = Counter(actions=gymnasium.spaces.Discrete(6))
-    env = make(counter)
-    env.reset()
-    for action in (5, 1, 2):
-        env.step(np.array([action]))
-    assert counter.given == [5, 1, 2]
-
-
 @pytest.mark.parametrize(("num_actions", "given"), [(3, 9), (6, 12)])
 def test_actions_are_shifted_where_the_environments_own_do_not_start_at_zero(num_actions, given):
     counter = Counter(actions=gymnasium.spaces.Discrete(num_actions, start=7))
@@ -160,14 +151,6 @@ def test_environments_own_length_limit_is_truncation():
     assert env.step(np.array([1])).restarted.tolist() == [True]
 
 
-def test_limit_is_counted_in_frames():
-    spec = dataclasses.replace(SPEC, name="fast_counter", family="fast", frames_per_step=4)
-    env = make(Counter(), spec=spec, protocol=dataclasses.replace(PLAIN, max_episode_frames=9))
-    env.reset()
-    # Frames 4, 8 and 12: the third step reaches the limit.
-    assert [bool(env.step(np.array([1])).truncated[0]) for _ in range(3)] == [False, False, True]
-
-
 def test_only_fewer_lives_are_a_life_loss():
     env = make(Counter(lives=[3, 3, 2, 4, 4, 3], length=5))
     env.reset()
@@ -212,26 +195,6 @@ def test_environments_are_seeded_once_and_differently():
     assert all(isinstance(seed, int) for seed in first)
     assert first[0] != first[1]
     assert [counter.seeds[1:] for counter in counters] == [[None], [None]]
-
-
-def test_close_closes_every_environment():
-    counters = [Counter(), Counter()]
-    make(*counters).close()
-    assert all(counter.closed for counter in counters)
-
-
-def test_frame_that_differs_from_the_spec_is_refused():
-    env = make(Counter(), spec=dataclasses.replace(SPEC, frame_shape=(2, 4, 3)))
-    with pytest.raises(ValueError, match=r"is uint8 \[2, 3, 4\], but its spec says uint8 \[2, 4"):
-        env.reset()
-
-
-def test_images_become_frames_with_channels_first():
-    image = np.arange(24, dtype=np.uint8).reshape(3, 4, 2)
-    frame = image_to_frame(image)
-    assert frame.shape == (2, 3, 4)
-    assert frame[1, 2, 3] == image[2, 3, 1]
-    assert image_to_frame(image[:, :, 0]).shape == (1, 3, 4)
 
 
 @pytest.mark.parametrize("observation", [np.zeros(4, dtype=np.uint8), np.zeros((3, 4))])

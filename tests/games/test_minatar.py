@@ -1,12 +1,11 @@
 """What is particular to MinAtar; test_contract.py checks the rest."""
 
-import logging
 import sys
 
 import numpy as np
 import pytest
 
-from games import MINATAR_GAMES, get_game, known_games, make_vector_env
+from games import MINATAR_GAMES, get_game, make_vector_env
 from games.minatar import planes_to_frame
 
 
@@ -18,13 +17,6 @@ def own_name(spec):
 def spec(request):
     pytest.importorskip("minatar")
     return get_game(request.param)
-
-
-def test_specs_share_actions_and_shape():
-    assert known_games("minatar") == tuple(sorted(MINATAR_GAMES))
-    for spec in MINATAR_GAMES.values():
-        assert (spec.num_actions, spec.frames_per_step) == (6, 1)
-        assert spec.observation_shape == (10, 10, 10)
 
 
 def test_set_bits_become_255_and_missing_channels_zero():
@@ -42,17 +34,6 @@ def test_missing_package_is_named_with_the_command_that_installs_it(monkeypatch)
     monkeypatch.setitem(sys.modules, "minatar", None)
     with pytest.raises(ValueError, match="pip install minatar"):
         make_vector_env(get_game("minatar_breakout"), num_envs=1, protocol="classic", seed=0)
-
-
-def test_import_leaves_logging_as_it_was(monkeypatch):
-    pytest.importorskip("minatar")
-    for module in [name for name in sys.modules if name.split(".")[0] == "minatar"]:
-        monkeypatch.delitem(sys.modules, module)
-    # The logging module adds a handler only where there is none, and pytest has put some there.
-    monkeypatch.setattr(logging.root, "handlers", [])
-    make_vector_env(get_game("minatar_freeway"), num_envs=1, protocol="classic", seed=0)
-    assert logging.root.handlers == []
-    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_legal_actions_are_the_games_minimal_sets(spec):

@@ -73,19 +73,6 @@ def test_breakout_is_opened_in_every_life_as_by_the_librarys_wrappers(protocol, 
             assert np.array_equal(opened[-1].observations[0], stack_of(frames, repeats=repeats))
 
 
-def balls_seen(protocol: EnvProtocol) -> int:
-    """Steps out of 60 without a button in which anything moves in Breakout."""
-    env = make("breakout", protocol)
-    env.reset()
-    stacks = [env.step(np.array([0])).observations[0] for _ in range(60)]
-    return sum(not np.array_equal(stack[-1], stack[-2]) for stack in stacks)
-
-
-def test_breakout_starts_by_itself_only_where_fire_is_pressed_for_the_agent():
-    assert balls_seen(SB3) > 15
-    assert balls_seen(PLAIN) == balls_seen(PROTOCOLS["dopamine"]) == 0
-
-
 def test_a_new_game_is_opened_like_the_first():
     env = make("breakout", SB3)
     first = env.reset()
@@ -174,18 +161,6 @@ def test_every_protocol_plays_pong_to_a_cut(name):
         assert (step.observations[:, -1] > 0).any()
         cuts += int(step.truncated.sum())
     assert cuts == 4
-
-
-def first_frames(protocol: EnvProtocol) -> np.ndarray:
-    return make("asteroids", protocol, num_envs=6).reset()[:, -1]
-
-
-def test_no_op_starts_differ_only_where_the_protocol_has_them():
-    for name in ("sb3", "atari_agents_classic", "dopamine"):
-        protocol = PROTOCOLS[name]
-        frames = first_frames(protocol)
-        differs = not (frames == frames[0]).all()
-        assert differs == (protocol.noop_max > 0), name
 
 
 @pytest.mark.parametrize(

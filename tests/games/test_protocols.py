@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 
 from games import PROTOCOLS, get_game, make_vector_env
-from games.env import get_protocol
 
 
 def test_protocols_are_those_of_the_literature():
@@ -13,13 +12,6 @@ def test_protocols_are_those_of_the_literature():
     assert (classic.life_loss_ends_return, modern.life_loss_ends_return) == (True, False)
     assert classic.max_episode_frames == modern.max_episode_frames == 108_000
     assert [p.name for p in PROTOCOLS.values()] == list(PROTOCOLS)
-
-
-def test_unknown_protocol_is_refused():
-    with pytest.raises(ValueError, match="unknown protocol 'classical'; choose one of classic"):
-        get_protocol("classical")
-    with pytest.raises(ValueError, match="unknown protocol 'classical'"):
-        make_vector_env(get_game("pong"), num_envs=1, protocol="classical", seed=0)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +33,3 @@ def test_numbers_out_of_range_are_refused(numbers):
     arguments = {"num_envs": 1, "num_threads": 1, "seed": 0, **numbers}
     with pytest.raises(ValueError, match=next(iter(numbers))):
         make_vector_env(get_game("pong"), protocol="classic", **arguments)
-
-
-def test_spec_without_a_registration_cannot_be_played():
-    stranger = dataclasses.replace(get_game("pong"), name="pong2", family="home")
-    with pytest.raises(ValueError, match="unknown game 'pong2'; did you mean 'pong'"):
-        make_vector_env(stranger, num_envs=1, protocol="classic", seed=0)

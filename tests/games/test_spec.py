@@ -1,10 +1,8 @@
 import dataclasses
-import pickle
 
 import numpy as np
 import pytest
 
-import games
 from games import registry as registry_module
 from games.atari import AtariEnvs
 from games.registry import get_game, known_games, register_game
@@ -29,24 +27,10 @@ def own_registry(monkeypatch):
     monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
 
 
-def test_observation_stacks_frames_along_channels():
-    assert TOY.observation_shape == (6, 5, 7)
-    assert get_game("pong").observation_shape == (4, 84, 84)
-
-
 def test_legal_mask_marks_exactly_the_legal_joint_actions():
     mask = TOY.legal_mask()
     assert mask.dtype == np.bool_
     assert mask.tolist() == [True, False, True, False]
-
-
-def test_legal_mask_is_fresh_so_that_changing_it_changes_nothing_else():
-    TOY.legal_mask()[:] = True
-    assert TOY.legal_mask().tolist() == [True, False, True, False]
-
-
-def test_spec_survives_pickling_to_another_process():
-    assert pickle.loads(pickle.dumps(TOY)) == TOY
 
 
 def test_misspelled_game_is_refused_with_the_nearest_names():
@@ -54,11 +38,6 @@ def test_misspelled_game_is_refused_with_the_nearest_names():
         get_game("pnog")
     with pytest.raises(ValueError, match="did you mean 'space_invaders'"):
         get_game("SpaceInvaders")
-
-
-def test_name_like_no_game_is_refused_with_the_families():
-    with pytest.raises(ValueError, match=r"unknown game 'xqzw'; known families are .*atari"):
-        get_game("xqzw")
 
 
 def test_known_games_are_sorted_and_split_into_families():
@@ -74,29 +53,10 @@ def test_known_games_are_sorted_and_split_into_families():
     assert list(known_games()) == sorted(known_games())
 
 
-def test_unknown_family_is_refused():
-    with pytest.raises(ValueError, match="unknown game family 'atary'"):
-        known_games("atary")
-
-
-@pytest.mark.usefixtures("own_registry")
-def test_registered_game_is_found_by_name_and_family():
-    register_game(TOY, AtariEnvs)
-    assert get_game("toy") is TOY
-    assert known_games("toys") == ("toy",)
-
-
 @pytest.mark.usefixtures("own_registry")
 def test_name_of_another_game_cannot_be_taken():
     with pytest.raises(ValueError, match="a different game 'pong' is already registered"):
         register_game(dataclasses.replace(TOY, name="pong"), AtariEnvs)
-
-
-@pytest.mark.usefixtures("own_registry")
-def test_registering_the_same_game_again_is_allowed():
-    register_game(TOY, AtariEnvs)
-    register_game(dataclasses.replace(TOY), AtariEnvs)
-    assert known_games("toys") == ("toy",)
 
 
 @pytest.mark.usefixtures("own_registry")
@@ -152,7 +112,3 @@ def test_human_normalized_score_uses_the_games_own_scores():
     # Breakout: random 1.7, human 30.5.
     assert human_normalized_score(16.1, get_game("breakout")) == pytest.approx(0.5)
     assert human_normalized_score(16.1, TOY) is None
-
-
-def test_package_offers_what_its_users_import():
-    assert all(hasattr(games, name) for name in games.__all__)

@@ -81,19 +81,6 @@ def test_a_wrong_option_is_named(refused, smoke_options, words, expected):
     assert expected in refused("multitask.py", *smoke_options, *words)
 
 
-def test_an_unknown_preset_is_answered_with_those_there_are(refused):
-    said = refused("multitask.py", "--preset", "smok")
-    assert said.startswith("error: unknown preset 'smok'; choose one of ")
-    assert "quickstart, smoke" in said
-
-
-def test_a_wrong_key_in_a_preset_of_the_users_own_is_named(refused, tmp_path):
-    (tmp_path / "mine.yaml").write_text("games: [pong]\nnum_steps: 5\nreplay: {batchsize: 3}\n")
-    said = refused("multitask.py", "--preset", "mine.yaml")
-    assert "replay.batchsize" in said
-    assert "did you mean replay.batch_size?" in said
-
-
 def test_a_gpu_that_is_not_there_is_refused(refused, smoke_options):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -175,20 +162,7 @@ def test_a_redis_that_does_not_answer_is_refused_without_showing_its_password(
     assert "opensesame" not in said
 
 
-def test_a_redis_url_that_is_none_is_refused_without_showing_its_password(refused, smoke_options):
-    said = refused("multitask.py", *smoke_options, "--redis-url", "http://:opensesame@host")
-    assert "is not a Redis URL" in said
-    assert "opensesame" not in said
-
-
 # The run's folder
-
-
-def test_a_folder_with_something_in_it_is_left_alone(refused, smoke_options, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("three years of work")
-    said = refused("multitask.py", *smoke_options, "--engine", "local", "--run-dir", "mine")
-    assert "mine has something in it already" in said
 
 
 # Resuming
@@ -203,11 +177,6 @@ def test_only_a_run_can_be_resumed(refused, tmp_path, kind):
     said = refused("multitask.py", "--resume", "it")
     assert said.startswith("error: ")
     assert "it is not the folder of a run" in said or "there is no run in it" in said
-
-
-def test_resuming_takes_no_preset(refused, begun):
-    said = refused("multitask.py", "--resume", begun.path, "--preset", "smoke")
-    assert "leave --preset out" in said
 
 
 def test_a_checkpoint_cut_short_is_refused_by_its_path(refused, begun):
@@ -249,12 +218,6 @@ def test_the_training_of_experts_refuses_likewise(refused, words, expected):
 )
 def test_evaluation_refuses_likewise(refused, words, expected):
     assert expected in refused("evaluate.py", *words)
-
-
-def test_evaluation_names_the_games_that_a_teacher_plays(refused, teachers):
-    path = teachers / "pong.safetensors"
-    said = refused("evaluate.py", path, "--games", "boxing")
-    assert said == f"error: {path} plays pong and nothing else"
 
 
 def test_what_is_refused_here_is_accepted_when_it_is_mended(teachers, smoke_options, tmp_path):

@@ -34,7 +34,7 @@ from replay.config import ReplayConfig
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
 GAMES = (counting.CUTS.name, counting.LIVES.name)
-FIRST, SECOND = GAMES
+FIRST = GAMES[0]
 
 
 @pytest.fixture(scope="module")

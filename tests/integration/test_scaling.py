@@ -108,15 +108,6 @@ def finish(engine, game, *, keep):
     drive(engine, lambda progress: not engine._actors._retiring and has(game, keep)(progress))
 
 
-def played_by(engine, game) -> int:
-    return engine.progress().games[game].steps
-
-
-def last_epsilons(streams, game):
-    """Of the streams that were played to the end, in the order of the exploration rates."""
-    return sorted(float(s.columns["epsilons"][-1]) for s in streams.values())
-
-
 def test_actors_come_and_go_and_nothing_is_lost(config, redis_url, monkeypatch):
     """1 -> 4 -> 1 of one game; the other one does not notice."""
     with started(config, redis_url, monkeypatch, name="one-four-one") as engine:

@@ -9,7 +9,6 @@ from recorded_runs import TEACHER_MEANS, make_run, student_mean
 from games.registry import get_game
 from launch.evaluate import EvaluateOptions, main
 from recipes.ranges import check_ranges
-from records.recorded_tests import PAPER_TEST_STEPS
 from records.run_statistics import estimate
 from views.evaluation import describe_epoch
 
@@ -89,19 +88,6 @@ def test_recorded_means_are_compared_with_experts_random_and_human_play(run, cap
         assert row["human_normalized"] == pytest.approx(normalized(game, row["mean"], human))
 
 
-def test_the_number_of_recorded_tests_that_are_averaged_can_be_set(run, capsys):
-    means = means_of("boxing", seed=2)
-    printed = table(lines(capsys, run.path, "--recorded", "--last", "3", "--games", "boxing"))
-    assert list(printed) == ["boxing"]
-    cells = printed["boxing"]
-    assert cells["mean of last"] == f"{sum(means[-3:]) / 3:.1f}"
-    assert cells["tests"] == "3 of 12"
-    assert cells["best of last"] == f"{max(means[-3:]):.1f}"
-    assert cells["best"] == f"{max(means):.1f}"
-    assert cells["teacher"] == "23.4"
-    assert cells["% of teacher"] == f"{sum(means[-3:]) / 3 / 23.4:.0%}"
-
-
 def test_recorded_tests_are_told_beside_the_papers(run, capsys):
     said = lines(capsys, run.path, "--recorded")
     assert said[3] == (
@@ -113,20 +99,6 @@ def test_recorded_tests_are_told_beside_the_papers(run, capsys):
         "episodes": 4, "period_episodes": 4, "period_steps": 2000, "epsilon": 0.05,
         "protocol": "classic",
     }  # fmt: skip
-
-
-def test_one_seed_has_a_figure_over_games_without_an_interval(run, capsys):
-    said = lines(capsys, run.path, "--recorded")[4:]
-    assert [line.partition(":")[0] for line in said] == [
-        "interquartile mean, percent of expert",
-        "interquartile mean, teacher-normalized",
-        "interquartile mean, human-normalized",
-    ]
-    assert all(line.endswith("%, one seed has no interval") for line in said)
-    found = document(capsys, run.path, "--recorded")["aggregate"]["teacher_ratio"]
-    expected = [sum(means_of(game, 2)[-10:]) / 10 / TEACHER_MEANS[game] for game in GAMES]
-    assert found["iqm"] == pytest.approx(sum(expected) / 2, rel=1e-5)
-    assert (found["low"], found["high"], found["runs"], found["games"]) == (None, None, 1, 2)
 
 
 def test_several_seeds_give_means_over_runs_and_intervals_over_all_games(seeds, capsys):
@@ -153,10 +125,6 @@ def test_several_seeds_give_means_over_runs_and_intervals_over_all_games(seeds, 
     pattern = r"interquartile mean, .*: \d+\.\d% \[\d+\.\d%, \d+\.\d%\], 95% interval over 3 runs"
     assert len(over_games) == 3
     assert all(re.match(pattern, line) for line in over_games)
-
-
-def test_a_run_that_is_named_twice_counts_once(run, capsys):
-    assert answer(capsys, run.path, run.path, "--recorded")["pong"]["runs"] == 1
 
 
 def test_a_score_that_no_game_has_is_left_out(tmp_path, capsys):
@@ -215,12 +183,6 @@ def test_a_run_without_recorded_tests_is_refused(tmp_path):
         main([str(run.path), "--recorded"])
 
 
-def test_only_a_run_has_recorded_tests(run, tmp_path):
-    for targets in ([tmp_path], [run.path, tmp_path]):
-        with pytest.raises(ValueError, match="not the folder of a run"):
-            main([*map(str, targets), "--recorded"])
-
-
 # Tests by steps
 
 
@@ -230,13 +192,6 @@ def test_a_test_of_so_many_steps_plays_one_environment_as_in_the_paper(capsys):
     assert row["frames"] == 4800
     assert row["finished"]
     assert row["episodes"] >= 1
-
-
-def test_a_smaller_test_than_the_papers_says_so(capsys):
-    printed = lines(capsys, "breakout", "--test-steps", 900, "--num-envs", 3)
-    expected = "test: 900 steps by 3 environments (the paper's: 125,000 steps, one environment)"
-    assert expected in printed
-    assert PAPER_TEST_STEPS == 125_000
 
 
 @pytest.mark.parametrize(
@@ -265,18 +220,6 @@ def test_a_test_is_the_papers_only_if_nothing_of_it_differs(changed, expected):
     assert describe_epoch(paper | changed) == expected
 
 
-def test_a_played_test_says_by_which_rules(capsys):
-    words = ["--test-steps", 20, "--protocol", "modern", "--epsilon", 0.2]
-    _, _, line, _ = lines(capsys, "pong", *words)
-    assert "20 steps, protocol modern, epsilon 0.2 (the paper's: 125,000 steps, protocol" in line
-
-
-def test_a_test_in_which_no_episode_ends_says_so(capsys):
-    printed = lines(capsys, "pong", "--test-steps", 20)
-    assert table(printed)["pong"]["episodes"] == "1*"
-    assert printed[-1] == "* unfinished: no episode came to its end within the test"
-
-
 # Whole episodes
 
 
@@ -289,34 +232,9 @@ def test_a_student_is_compared_with_its_teacher(run, capsys):
     assert row["teacher_ratio"] == pytest.approx(row["mean"] / 16.32)
 
 
-def test_a_played_row_has_the_ratio_to_the_expert(run, capsys):
-    cells = table(lines(capsys, run.path, "--games", "pong", "--test-steps", 20))["pong"]
-    assert cells["teacher"] == "16.3"
-    assert re.fullmatch(r"-?\d+%", cells["% of teacher"])
-
-
-def test_a_student_without_its_run_is_tested_too(run, capsys):
-    cells = table(lines(capsys, run.student, "--games", "pong", "--test-steps", 30))["pong"]
-    assert re.fullmatch(r"\d+%", cells["agreement"])
-
-
 def test_a_folder_that_is_not_there_is_said_to_be_missing():
     with pytest.raises(ValueError, match=r"^there is no folder runs/nothing; name that of a run"):
         main(["runs/nothing"])
-
-
-def test_a_table_of_played_games_has_its_columns_aligned(capsys):
-    head, row, *_ = lines(capsys, "breakout", "--episodes", 1, "--seed", 3)
-    for heading in ("score", "human-norm.", "agreement"):
-        end = head.index(heading) + len(heading)
-        assert row[end - 1] != " "
-        assert row[end : end + 1] in ("", " ")
-
-
-def test_games_that_a_student_does_not_play_are_refused_before_anything_is_played(run, capsys):
-    with pytest.raises(ValueError, match="does not play 'qbert'; it has pong, boxing"):
-        main([str(run.path), "--games", "pong", "qbert"])
-    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -333,10 +251,3 @@ def test_games_that_a_student_does_not_play_are_refused_before_anything_is_playe
 def test_options_that_make_no_sense_are_refused(changed, expected):
     with pytest.raises(ValueError, match=expected):
         check_ranges(EvaluateOptions(targets=("x",), **changed))
-
-
-def test_the_usual_test_is_thirty_episodes_in_ten_environments():
-    options = EvaluateOptions(targets=("x",))
-    assert (options.num_episodes, options.width) == (30, 10)
-    assert EvaluateOptions(targets=("x",), episodes=4).width == 4
-    assert EvaluateOptions(targets=("x",), test_steps=100).width == 1

@@ -4,7 +4,6 @@ import ast
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from recorded_runs import make_run
 from runs import clean_environment
 
 from games.registry import get_game
-from launch.export import ExportOptions, main
+from launch.export import main
 from networks.network import MultitaskNetwork
 from networks.programs import (
     FILE_NAMES,
@@ -119,12 +118,6 @@ def test_a_program_with_another_mask_is_refused(tmp_path, states):
         largest_difference(policy, "torch-export", path, states)
 
 
-def test_a_program_is_no_larger_than_its_weights_need(exported, run):
-    weights = (run.student / "weights.safetensors").stat().st_size
-    for name in FILE_NAMES.values():
-        assert (exported / name).stat().st_size < weights + 500_000
-
-
 def test_all_formats_play_the_same(exported, states):
     onnxruntime = pytest.importorskip("onnxruntime")
     student = load_student(exported).eval()
@@ -185,27 +178,6 @@ def test_the_card_tells_a_stranger_what_to_do(exported):
     assert set(card["files"]) | {"card.json", "card.md"} == {p.name for p in exported.iterdir()}
 
 
-def test_the_card_for_people_says_the_same(exported):
-    text = (exported / "card.md").read_text()
-    card = json.loads((exported / "card.json").read_text())
-    assert "| 1 | breakout | 0 1 3 4 |" in text
-    assert "| 11 | right fire |" in text
-    assert "Licence: CC0-1.0" in text
-    assert "noop_max 30" in text
-    assert all(digest in text for digest in card["files"].values())
-
-
-def test_a_student_without_its_run_says_what_is_not_known(run, tmp_path):
-    shutil.copytree(run.student, tmp_path / "student")
-    main([str(tmp_path / "student"), "--out", str(tmp_path / "out")])
-    card = json.loads((tmp_path / "out" / "card.json").read_text())
-    assert (card["scores"], card["protocol"], card["training"]) == (None, None, None)
-    assert card["licence"] == "not stated"
-    text = (tmp_path / "out" / "card.md").read_text()
-    assert "none are known" in text
-    assert "exported without its run" in text
-
-
 # What a user gets wrong
 
 
@@ -230,18 +202,3 @@ def test_onnx_without_its_packages_is_refused_with_what_to_install(run, tmp_path
     monkeypatch.setitem(sys.modules, "onnx", sys)
     with pytest.raises(ValueError, match=r"ONNX needs the package onnxruntime: pip install"):
         main([str(run.path), "--format", "onnx", "--out", str(tmp_path / "out")])
-
-
-def test_torchscript_is_answered_with_the_formats_there_are(run, tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main([str(run.path), "--format", "torchscript", "--out", str(tmp_path / "out")])
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "'safetensors', 'torch-export', 'onnx'" in line
-
-
-def test_options_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="format names nothing"):
-        ExportOptions(target="x", out="y", format=())
-    with pytest.raises(ValueError, match="format names one twice"):
-        ExportOptions(target="x", out="y", format=("onnx", "onnx"))

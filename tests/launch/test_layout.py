@@ -11,8 +11,6 @@ import pytest
 from runs import ROOT, clean_environment
 
 from launch import actor_mimic
-from launch.experts import main as experts
-from launch.multitask import main as multitask
 
 LAUNCH = ROOT / "launch"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -33,10 +31,6 @@ def dependencies() -> set[str]:
         for name, owners in importlib.metadata.packages_distributions().items()
         if wanted & {owner.lower().replace("_", "-") for owner in owners}
     }
-
-
-def test_the_dependencies_are_found():
-    assert {"ray", "torch", "redis", "yaml", "ale_py"} <= dependencies()
 
 
 def test_no_file_in_launch_has_the_name_of_something_that_is_imported():
@@ -117,14 +111,6 @@ def test_help_works_from_another_folder(help_of, command):
     assert "    python launch/" in output or "    actor-mimic " in output
 
 
-@pytest.mark.parametrize("command", ["multitask.py", "experts.py"])
-def test_help_tells_of_presets_and_of_resuming(help_of, command):
-    _, output, _ = help_of[command]
-    assert "--preset" in output
-    assert "--resume" in output
-    assert len(output.splitlines()) < 130
-
-
 @pytest.mark.parametrize("command", ["multitask.py", "experts.py", "actor_mimic.py", "scale.py"])
 def test_help_is_shown_without_loading_what_is_slow(command, tmp_path):
     """Counted in modules and not in seconds, which belong to whatever else the machine does."""
@@ -148,20 +134,6 @@ def test_help_is_shown_without_loading_what_is_slow(command, tmp_path):
     assert (done.returncode, done.stderr) == (0, "set()\n")
 
 
-def test_help_shows_the_values_of_the_preset_in_force(capsys):
-    with pytest.raises(SystemExit):
-        multitask(["--preset", "smoke", "--help"])
-    short = capsys.readouterr().out
-    assert "--games pong boxing " in short
-    assert "--num-steps 1500 " in short
-    with pytest.raises(SystemExit):
-        experts(["-H"])
-    long = capsys.readouterr().out
-    assert "--games (required)" in long
-    assert "--objective dqn" in long
-    assert "--num-steps 2000000  [int, must be at least 1]" in long
-
-
 def test_the_installed_command_has_every_script_as_a_subcommand():
     scripts = {name.removesuffix(".py") for name in COMMANDS} - {"actor_mimic"}
     assert set(actor_mimic.COMMANDS) == scripts
@@ -179,18 +151,6 @@ def test_the_installed_command_has_every_script_as_a_subcommand():
 def test_lists_say_what_there_is(capsys, name, line):
     actor_mimic.main([name])
     assert line in capsys.readouterr().out
-
-
-def test_a_subcommand_calls_itself_by_the_name_it_was_called_by(capsys):
-    with pytest.raises(SystemExit) as left:
-        actor_mimic.main(["scale"])
-    assert left.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: RUN is missing: Folder of the run, such as runs/latest; "
-        "see actor-mimic scale --help\n"
-    )
-    with pytest.raises(ValueError, match="unknown command 'scael'; choose one of multitask"):
-        actor_mimic.main(["scael"])
 
 
 def test_a_shell_completes_commands_and_options(capsys):

@@ -1,13 +1,10 @@
 """Playing a student beside its teacher: whose game is shown, what both think, and the film."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from recorded_runs import make_run
-from rich.console import Console
 
 from actors.evaluator import evaluate
 from games.env import get_protocol
@@ -19,8 +16,7 @@ from recipes.ranges import check_ranges
 from recipes.student import find_student
 from teachers.expert import load_expert
 from teachers.targets import teacher_policy
-from views.play.playing import Opinion, PlayingStudent, PlayingTeacher, play, play_together
-from views.play.terminal import half_blocks, side_by_side
+from views.play.playing import Opinion, PlayingStudent, PlayingTeacher, play
 
 SPEC = get_game("breakout")
 
@@ -83,11 +79,6 @@ def test_episodes_end_with_a_moment_in_which_nobody_acts():
     assert (first.step, first.score) == (0, 0.0)
 
 
-def test_steps_are_a_limit_over_all_episodes():
-    moments = play_moments({"one": Always(1)}, num_episodes=10, num_steps=300)
-    assert sum(moment.action is not None for moment in moments) == 300
-
-
 def test_steps_and_scores_are_those_of_an_evaluation():
     expert = load_expert("breakout")
     moments = play_moments(
@@ -110,18 +101,6 @@ def test_the_same_seed_plays_the_same_and_another_otherwise():
     )
     assert one == again
     assert one != other
-
-
-def test_who_has_finished_stands_still_until_the_others_have():
-    networks = {"short": Always(1), "long": PlayingTeacher(load_expert("breakout"), 1.0)}
-    rounds = list(
-        play_together(
-            SPEC, networks, protocol="classic", epsilon=0.0, seed=3, num_episodes=1, num_steps=250
-        )
-    )
-    assert rounds[-1]["short"].action is None
-    assert rounds[-1]["long"].step > rounds[-1]["short"].step
-    assert all(set(moments) == {"short", "long"} for moments in rounds)
 
 
 # What networks think
@@ -177,16 +156,6 @@ def test_a_student_without_its_run_plays_beside_the_shipped_expert(run, tmp_path
         assert film.n_frames == 5
 
 
-def test_a_student_without_any_teacher_plays_alone(tmp_path, capsys):
-    run = make_run(tmp_path / "run", games=["tennis"], num_tests=1, num_looks=1)
-    out = tmp_path / "film.png"
-    words = ["--game", "tennis", "--steps", "3", "--out", str(out), "--scale", "1"]
-    main([str(run.student), *words])
-    assert "plays alone" in capsys.readouterr().err
-    with Image.open(out) as film:
-        assert film.width < 2 * 160
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -220,12 +189,6 @@ def test_options_that_make_no_sense_are_refused(changed, expected):
         check_ranges(PlayOptions(target="x", game="pong", **changed))
 
 
-def test_mp4_without_ffmpeg_is_refused_before_anything_is_played(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match=r"needs the program ffmpeg"):
-        main([str(run.path), "--game", "pong", "--out", str(tmp_path / "film.mp4")])
-
-
 def test_targets_that_are_neither_run_nor_student_are_refused(run, tmp_path):
     with pytest.raises(ValueError, match="there is no folder"):
         find_student(tmp_path / "nowhere")
@@ -238,33 +201,3 @@ def test_targets_that_are_neither_run_nor_student_are_refused(run, tmp_path):
 
 
 # The terminal
-
-
-def test_half_blocks_show_two_pixels_in_a_character_and_keep_the_proportions():
-    screen = np.zeros((4, 4, 3), np.uint8)
-    screen[:2] = (255, 0, 0)
-    text = half_blocks(screen, columns=2, rows=10)
-    assert text.plain == "\u2580\u2580\n"
-    style = text.spans[0].style
-    assert style.color.triplet == (255, 0, 0)
-    assert style.bgcolor.triplet == (0, 0, 0)
-    wide = half_blocks(np.zeros((210, 160, 3), np.uint8), columns=40, rows=100)
-    lines = wide.plain.splitlines()
-    assert {len(line) for line in lines} == {40}
-    assert len(lines) == 26
-
-
-def test_the_terminal_shows_scores_and_bars_of_everybody():
-    networks = {"one": Always(3), "other": Always(4)}
-    rounds = play_together(
-        SPEC, networks, protocol="classic", epsilon=0.0, seed=3, num_episodes=1, num_steps=2
-    )
-    shown = io.StringIO()
-    console = Console(file=shown, width=80, height=30, force_terminal=False)
-    console.print(side_by_side(SPEC, tuple(networks), next(rounds), columns=80, rows=30))
-    rounds.close()
-    text = shown.getvalue()
-    assert "one: score 0, step 0" in text
-    assert text.count(">right") == 1
-    assert text.count(">left") == 1
-    assert text.count("\u2588" * 12) == 4  # Each of two panels has both networks' favourites.

@@ -14,15 +14,12 @@ from recorded_runs import LOOK_S, TEACHER_MEANS, make_run, student_mean
 from launch.report import ReportOptions
 from recipes.ranges import check_ranges
 from records.run_record import read_run
-from records.verdict import LIMITS
-from views.report.charts import Chart
-from views.report.curves import Unit, choose_units, look_chart, smooth
+from views.report.curves import Unit, look_chart
 from views.report.groups import group_runs
 from views.report.headline import headline
-from views.report.paper import PAPER_TABLE, as_csv, build_rows
-from views.report.run_tables import run_details, runs_table
-from views.report.score_charts import learning_curve, percent_of_expert, progress_curves
-from views.report.tables import aggregates_table, games_table, paper_table
+from views.report.paper import build_rows
+from views.report.score_charts import learning_curve, percent_of_expert
+from views.report.tables import aggregates_table, games_table
 from views.report.writing import figures_folder, write_report, write_report_of_run
 
 NUM_TESTS, NUM_LOOKS = 12, 24
@@ -62,15 +59,6 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(folder):
     assert group.label == "seed"
 
 
-def test_groups_are_named_by_their_runs_and_say_in_what_they_differ(folder):
-    usual, sharp = groups_of(folder, "seed1", "sharp4", "seed2", "sharp5")
-    assert [run.name for run in usual.runs] == ["seed1", "seed2"]
-    assert [run.name for run in sharp.runs] == ["sharp4", "sharp5"]
-    assert (usual.label, sharp.label) == ("seed", "sharp")
-    assert sharp.differences == "mimic.temperature 0.5"
-    assert usual.differences.startswith("mimic.temperature ")
-
-
 @pytest.mark.parametrize(
     "option",
     [
@@ -85,24 +73,6 @@ def test_settings_that_change_nothing_that_is_learned_do_not_part_runs(folder, t
     records = [read_run(folder / "seed1"), read_run(tmp_path / "other9")]
     (group,) = group_runs(records)
     assert len(group.runs) == 2
-
-
-def test_groups_whose_runs_are_named_alike_have_names_of_their_own(folder, tmp_path):
-    shutil.copytree(folder / "sharp4", tmp_path / "seed1")
-    groups = group_runs([read_run(folder / "seed1"), read_run(tmp_path / "seed1")])
-    assert [group.label for group in groups] == ["seed1 (1)", "seed1 (2)"]
-
-
-def test_a_run_that_is_given_twice_counts_once(folder):
-    (group,) = groups_of(folder, "seed1", "seed1")
-    assert len(group.runs) == 1
-    assert group.label == "seed1"
-
-
-def test_seeds_that_are_repeated_are_found(folder, tmp_path):
-    shutil.copytree(folder / "seed1", tmp_path / "again")
-    (group,) = group_runs([read_run(folder / "seed1"), read_run(tmp_path / "again")])
-    assert group.repeated_seeds == [1]
 
 
 # The headline and the tables
@@ -149,22 +119,6 @@ def test_a_run_without_teachers_is_compared_with_human_play_and_its_own_best(fol
     assert percent_of_expert([group]).is_empty
 
 
-def test_the_papers_table_has_rows_for_shared_games_alone(folder):
-    (group,) = groups_of(folder, "seed1")
-    assert [row[0] for row in paper_table(group).rows] == ["boxing", "pong"]
-    other = replace(group.runs[0], games=("tennis",), tests={"tennis": ()})
-    (group,) = group_runs([other])
-    assert paper_table(group) is None
-
-
-def test_training_returns_are_smoothed_without_moving_a_straight_line():
-    line = [(float(x), 3.0 * x) for x in range(101)]
-    assert [y for _, y in smooth(line)] == pytest.approx([y for _, y in line])
-    jagged = [(float(x), float(x % 2)) for x in range(1000)]
-    inner = [y for _, y in smooth(jagged)[50:-50]]
-    assert max(inner) - min(inner) < 0.1
-
-
 # What is in the figures
 
 
@@ -195,68 +149,6 @@ def test_bars_are_the_tables_statistics_over_the_experts_mean(folder, name, summ
         assert bar.is_best == (name != "mean")
 
 
-def test_the_papers_bars_are_its_means_and_its_best_tests_over_its_experts_best(folder):
-    chart = percent_of_expert(groups_of(folder, *SEEDS))
-    bars = {bar.label: bar for bar in chart.bars if bar.category == "pong" and bar.group < 0}
-    mean, best = "paper (recalled), mean", "paper (recalled), best test / expert's best"
-    assert bars[mean].value == pytest.approx(78.01, abs=0.005)
-    assert bars[best].value == pytest.approx(93.25, abs=0.005)
-    assert [bars[mean].is_best, bars[best].is_best] == [False, True]
-
-
-def test_bars_of_the_best_test_are_paler_than_those_of_the_mean(folder):
-    from PIL import Image
-
-    from views.report.drawing import LIGHT, draw, on_white
-
-    bars = percent_of_expert(groups_of(folder, "seed1")).bars
-    counts = []
-    for is_best in (False, True):
-        chart = Chart(
-            name="c", title="", alt="", x_label="",
-            bars=tuple(bar for bar in bars if bar.group == 0 and bar.is_best == is_best),
-        )  # fmt: skip
-        picture = Image.open(io.BytesIO(on_white(draw(chart, LIGHT)))).convert("RGB")
-        counts.append(sum(n for n, colour in picture.getcolors(1 << 20) if colour == (0, 114, 178)))
-    assert counts[0] > 1000
-    assert counts[1] == 0
-
-
-def test_one_run_has_bars_without_intervals(folder):
-    chart = percent_of_expert(groups_of(folder, "seed1"))
-    assert {(bar.low, bar.high) for bar in chart.bars} == {(None, None)}
-
-
-def test_a_run_is_told_with_what_limited_it_at_most_looks(folder):
-    run = read_run(folder / "seed1")
-    names = ("actors", "learner", "learner", "replay", "learner")
-    looks = [{"updates": 1.0, "seconds": 1.0}]  # Nothing was measured yet.
-    looks += [{"seconds": 2.0} | {f"limit/{x}": float(x == name) for x in LIMITS} for name in names]
-    assert "learner (60% of looks)" in runs_table([replace(run, looks=tuple(looks))]).rows[0]
-    assert "of looks" not in str(runs_table([replace(run, looks=tuple(looks[:1]))]).rows)
-
-
-BUSY = {
-    "updates": 9.0, "learner_busy": 0.9, "learner_waiting": 0.1, "actor_stepping": 0.2,
-    "actor_network": 0.1, "actor_waiting": 0.7, "actor_held": 0.65, "game/pong/actors": 1.0,
-    **{f"limit/{name}": float(name == "learner") for name in LIMITS},
-}  # fmt: skip
-
-
-def test_the_details_of_a_run_give_the_numbers_of_its_verdict_and_the_advice(folder):
-    looks = tuple(BUSY | {"seconds": float(k)} for k in range(3))
-    details = run_details(replace(read_run(folder / "seed1"), looks=looks))
-    facts = dict(details.limit.rows)
-    assert facts["limited by"] == "learner, at 100% of looks"
-    assert "the learner works 90% of the time" in facts["why, at a typical one"]
-    assert (facts["learner_busy"], facts["actors_held"]) == ("90%", "65%")
-    assert facts["what to change"].startswith("a GPU or more cores for the learner")
-
-
-def test_a_run_without_a_verdict_has_no_numbers_of_one(folder):
-    assert run_details(read_run(folder / "empty")).limit is None
-
-
 def test_a_learning_curve_is_the_tests_with_the_experts_lines(folder):
     chart = learning_curve(groups_of(folder, "seed2"), "boxing", "steps", STEPS)
     student = next(curve for curve in chart.curves if not curve.is_faint)
@@ -283,15 +175,6 @@ def test_a_learning_curve_over_time_has_the_same_tests_where_they_were_finished(
     assert chart.levels == steps.levels
 
 
-def test_curves_of_several_seeds_over_time_are_their_mean_between_lowest_and_highest(folder):
-    chart = learning_curve(groups_of(folder, *SEEDS), "pong", "time", MINUTES)
-    curve = next(curve for curve in chart.curves if not curve.is_faint)
-    values = [student_mean("pong", seed, 4000, TOTAL) for seed in (1, 2, 3)]
-    assert curve.x[0] == pytest.approx(2 * LOOK_S / 60)
-    assert curve.y[0] == pytest.approx(sum(values) / 3, rel=1e-5)
-    assert (curve.low[0], curve.high[0]) == pytest.approx((min(values), max(values)), rel=1e-5)
-
-
 def test_curves_of_several_seeds_are_their_mean_between_lowest_and_highest(folder):
     chart = learning_curve(groups_of(folder, *SEEDS), "pong", "steps", STEPS)
     curve = next(curve for curve in chart.curves if not curve.is_faint)
@@ -300,27 +183,6 @@ def test_curves_of_several_seeds_are_their_mean_between_lowest_and_highest(folde
         assert curve.y[index] == pytest.approx(sum(values) / 3, rel=1e-5)
         assert curve.low[index] == pytest.approx(min(values), rel=1e-5)
         assert curve.high[index] == pytest.approx(max(values), rel=1e-5)
-
-
-def test_progress_over_time_is_the_middle_half_of_normalized_scores(folder):
-    chart = progress_curves(groups_of(folder, "seed3"), "time", MINUTES)
-    curve = chart.curves[0]
-    assert curve.x[0] == pytest.approx(2 * LOOK_S / 60)
-    random = {"pong": -20.7, "boxing": 0.1}
-    expected = [
-        (student_mean(game, 3, 4000, TOTAL) - random[game]) / (TEACHER_MEANS[game] - random[game])
-        for game in random
-    ]
-    assert curve.y[0] == pytest.approx(sum(expected) / 2, rel=1e-4)
-
-
-def test_throughput_is_that_of_the_looks(folder):
-    chart = look_chart(
-        groups_of(folder, "seed1"), "steps_per_second", MINUTES, title="t", y_label="y"
-    )
-    (curve,) = chart.curves
-    assert len(curve.x) == NUM_LOOKS - 1  # The first look has no rates.
-    assert curve.y == pytest.approx([2000 / LOOK_S] * len(curve.y), rel=1e-6)
 
 
 def test_long_curves_are_thinned_out_by_means(tmp_path):
@@ -336,11 +198,6 @@ def test_long_curves_are_thinned_out_by_means(tmp_path):
     assert curve.y[0] == pytest.approx(sum(raw[:5]) / 5)
 
 
-def test_units_avoid_rows_of_zeros(folder):
-    short = choose_units(groups_of(folder, "alone"))
-    assert (short.steps.name, short.time.name) == ("thousand steps", "minutes")
-
-
 def test_every_number_of_a_chart_is_in_its_csv(folder):
     chart = learning_curve(groups_of(folder, *SEEDS), "pong", "steps", STEPS)
     rows = list(csv.DictReader(io.StringIO(chart.as_csv())))
@@ -354,18 +211,6 @@ def test_every_number_of_a_chart_is_in_its_csv(folder):
 # The paper's table
 
 
-def test_the_papers_percentages_follow_from_its_scores():
-    printed = {
-        "atlantis": (288.2, 108.0), "boxing": (93.61, 93.00), "breakout": (127.0, 97.98),
-        "crazy_climber": (59.33, 63.22), "enduro": (109.1, 85.00), "pong": (78.01, 93.25),
-        "seaquest": (27.51, 23.64), "space_invaders": (68.44, 63.94),
-    }  # fmt: skip
-    for game, (mean, maximum) in printed.items():
-        row = PAPER_TABLE[game]
-        assert float(f"{100 * row.mean_ratio:.4g}") == pytest.approx(mean)
-        assert float(f"{100 * row.max_ratio:.4g}") == pytest.approx(maximum)
-
-
 def test_our_rows_are_means_of_the_last_ten_tests_and_the_best_of_all(folder):
     (group,) = groups_of(folder, "seed1")
     rows = {row.game: row for row in build_rows(group)}
@@ -376,14 +221,6 @@ def test_our_rows_are_means_of_the_last_ten_tests_and_the_best_of_all(folder):
     assert (row.num_averaged, row.num_tests) == (10, NUM_TESTS)
     assert row.mean_ratio == pytest.approx(row.student_mean.value / 16.32)
     assert set(rows) == {"pong", "boxing"}  # None of the paper's other games, empty.
-
-
-def test_the_tables_file_marks_the_papers_values_as_recalled(folder):
-    (group,) = groups_of(folder, "seed1")
-    header, *lines = list(csv.reader(io.StringIO(as_csv(build_rows(group)))))
-    assert sum(name.endswith("_recalled") for name in header) == 6
-    assert [line[0] for line in lines] == ["boxing", "pong"]  # In the paper's order.
-    assert all(len(line) == len(header) for line in lines)
 
 
 # The page
@@ -454,33 +291,6 @@ def test_every_picture_has_words_a_size_and_a_dark_twin(drawn):
     assert len(read.all("source")) == len(images)
 
 
-def test_every_table_has_headings_for_columns_and_rows_and_a_name(drawn):
-    _, read = drawn
-    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    tables = read.all("table")
-    assert len(tables) >= 5
-    assert all(table["aria-labelledby"] in ids for table in tables)
-    scopes = {heading["scope"] for heading in read.all("th")}
-    assert scopes == {"col", "row", "colgroup"}
-
-
-def test_the_links_of_the_contents_lead_somewhere(drawn):
-    _, read = drawn
-    ids = {attributes["id"] for _, attributes in read.tags if "id" in attributes}
-    targets = {link["href"].removeprefix("#") for link in read.all("a")}
-    assert len(targets) >= 7
-    assert targets <= ids
-
-
-def test_the_page_names_seeds_intervals_and_where_the_papers_numbers_are_from(drawn):
-    _, read = drawn
-    assert "3 runs; in brackets the 95% interval over seeds" in read.text
-    assert re.search(r"interquartile mean \d+% \[\d+%, \d+%\]", read.text)
-    assert "recalled" in read.text
-    assert "temperature:" in read.text  # config.yaml
-
-
 def test_the_page_names_seeds_hardware_and_versions(drawn, folder):
     _, read = drawn
     for seed, name in enumerate(SEEDS, start=1):
@@ -491,15 +301,6 @@ def test_the_page_names_seeds_hardware_and_versions(drawn, folder):
         assert f"hardware: memory_bytes {hardware['memory_bytes']}" in read.text
         for package in ("python", "torch", "ale-py"):
             assert f"versions: {package} {versions[package]}" in read.text
-
-
-def test_the_page_says_what_a_test_was_and_what_the_bars_are(drawn):
-    _, read = drawn
-    tests = "means over the last 10 tests of 12, each of 1 episode at the end of the run (paper: "
-    assert read.text.count(tests) == 2  # In the caption of figure 6 and in the table's.
-    assert "125,000 steps every 250,000 of each game" in read.text
-    assert "Pale bars: the best of all tests" in read.text
-    assert "Over wall-clock time" in read.text
 
 
 def test_every_figure_lies_beside_the_page_as_png_and_csv(drawn):
@@ -530,18 +331,6 @@ def test_no_page_names_the_file_of_a_token(tmp_path):
     text = write_report([run.path], film_steps=0).read_text()
     assert "secret-token" not in text
     assert "token_file: (not shown)" in text
-
-
-@pytest.mark.slow
-def test_groups_of_other_settings_are_shown_side_by_side(folder, tmp_path):
-    names = [*SEEDS, "sharp4", "sharp5"]
-    page = write_report([folder / name for name in names], out=tmp_path / "page.html", film_steps=0)
-    read = PageReader(page.read_text())
-    assert "sharp: means over the last 10 tests of 12" in read.text
-    assert "sharp (mimic.temperature 0.5) : The network has come" in read.text
-    rows = list(csv.DictReader(io.StringIO((figures_folder(page) / "figure_6.csv").read_text())))
-    assert len({row["series"] for row in rows}) == 6  # Two groups and the paper, mean and best.
-    assert (figures_folder(page) / "table_1_2.csv").is_file()
 
 
 @pytest.mark.parametrize("name", ["begun", "empty"])

@@ -12,7 +12,6 @@ import pytest
 from runs import wait_until
 
 from engines.engine import check_wanted
-from engines.on_redis.asking import set_wanted_actors
 from engines.on_redis.bus import RedisBus
 from engines.on_redis.client import connect
 from engines.on_redis.run_link import STATUS_TTL_S, RunLink
@@ -134,22 +133,6 @@ def test_a_request_is_followed_and_said(coordinator, run, capsys):
     ]
 
 
-def test_actors_that_wait_for_room_are_told_and_not_waited_for(coordinator, run, capsys):
-    main([str(run.path), "pong=7"])
-    assert "pong: 4 of 7 actors play, 3 are waiting for room" in capsys.readouterr().out
-
-
-def test_the_other_games_keep_their_numbers(coordinator, run):
-    after = set_wanted_actors(run.path, {"pong": 2})
-    assert (after["pong"].wanted, after["boxing"].wanted) == (2, 1)
-
-
-def test_a_file_holds_numbers_and_the_command_line_overrides_it(coordinator, run, tmp_path):
-    (tmp_path / "actors.yaml").write_text("pong: 2\nboxing: 3\n")
-    main([str(run.path), "--file", str(tmp_path / "actors.yaml"), "boxing=4"])
-    assert coordinator.wanted == {"pong": 2, "boxing": 4}
-
-
 def test_show_changes_nothing(coordinator, run, capsys):
     main([str(run.path), "--show"])
     assert capsys.readouterr().out.splitlines() == [
@@ -159,14 +142,6 @@ def test_show_changes_nothing(coordinator, run, capsys):
         "boxing: share 1, quota 500",
     ]
     assert coordinator.answered == {}
-
-
-def test_without_waiting_it_returns_at_once(coordinator, run):
-    coordinator.is_deaf = True
-    main([str(run.path), "pong=2", "--no-wait"])
-    assert set_wanted_actors(run.path, {"pong": 3}, timeout_s=None)["pong"].wanted == 1
-    coordinator.is_deaf = False
-    wait_until(lambda: coordinator.wanted["pong"] == 3, timeout_s=SOON_S, what="it is followed")
 
 
 @pytest.mark.parametrize(
@@ -208,12 +183,6 @@ def test_a_file_that_is_none_is_refused(coordinator, run, tmp_path, text, messag
         main([str(run.path), "--file", str(path)])
 
 
-def test_a_run_that_does_not_follow_is_said_so(coordinator, run):
-    coordinator.is_deaf = True
-    with pytest.raises(ValueError, match=r"not followed within 0\.3 s \(pong: 1 of 1 actors play"):
-        main([str(run.path), "pong=2", "--timeout-s", "0.3"])
-
-
 @pytest.mark.parametrize("phase", ["testing", "ended"])
 def test_a_run_at_its_end_takes_no_requests(coordinator, run, server, phase):
     coordinator.phase = phase
@@ -222,11 +191,6 @@ def test_a_run_at_its_end_takes_no_requests(coordinator, run, server, phase):
     bus.close()
     with pytest.raises(ValueError, match="its actors have gone"):
         main([str(run.path), "pong=2"])
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="there is no run in"):
-        main([str(tmp_path / "nowhere"), "pong=2"])
 
 
 def test_a_run_that_is_not_going_on_is_refused(run, server, monkeypatch):
@@ -241,14 +205,6 @@ def test_a_run_that_is_not_going_on_is_refused(run, server, monkeypatch):
     write_private(run.redis_url_path, server.url)
     with pytest.raises(ValueError, match="nothing has been heard of its launcher"):
         main([str(run.path), "pong=2"])
-
-
-def test_the_address_can_be_given(coordinator, run, server, monkeypatch, capsys):
-    run.redis_url_path.unlink()
-    main([str(run.path), "--show", "--redis-url", server.url])
-    monkeypatch.setenv("ACTOR_MIMIC_REDIS_URL", server.url)
-    main([str(run.path), "--show"])
-    assert capsys.readouterr().out.count("pong: 1 of 1 actors play") == 2
 
 
 def test_a_password_is_never_shown(run, monkeypatch):
@@ -316,22 +272,6 @@ def test_metrics_and_status_arrive_and_are_there_again_after_redis_has_died(run)
         fresh.close()
 
 
-def test_what_is_new_is_shown_without_waiting_for_the_next_exchange(run):
-    with PrivateRedis() as server:
-        link = RunLink(server.url, run.redis_name, period_s=10 * SOON_S)
-        bus = RedisBus(server.url, run.redis_name)
-        for phase in ("starting", "training"):
-            link.show({"phase": phase}, {"steps": 1.0})
-            wait_until(
-                lambda phase=phase: (bus.status() or {}).get("phase") == phase,
-                timeout_s=SOON_S,
-                what=phase,
-            )
-        link.close(SOON_S)
-        assert not link._thread.is_alive()
-        bus.close()
-
-
 def test_a_redis_that_hangs_holds_up_nobody(run):
     with PrivateRedis() as server:
         link = RunLink(server.url, run.redis_name, period_s=0.02)
@@ -355,25 +295,6 @@ def test_a_redis_that_hangs_holds_up_nobody(run):
         )
         link.close()
         bus.close()
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "RUN is missing: Folder of the run, such as runs/latest"),
-        (["run", "--quickly"], "Unrecognized options: --quickly"),
-        (["run", "--timeout-s", "soon"], "--timeout-s: could not convert string to float: 'soon'"),
-        (["run", "--timeout-s", "nan"], "timeout_s must be a finite number, got nan"),
-        (["run", "--timeout-s", "-5"], "timeout_s must be positive, got -5.0"),
-    ],
-)
-def test_options_that_cannot_be_are_refused_in_one_line(capsys, words, message):
-    with pytest.raises(SystemExit) as left:
-        main(words)
-    assert left.value.code == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
 
 
 def test_settings_of_replay_are_asked_for_beside_actors(coordinator, run, capsys):
@@ -410,9 +331,3 @@ def test_settings_that_cannot_be_are_one_line(coordinator, run, words, message):
     with pytest.raises(ValueError, match=message) as refusal:
         main([str(run.path), *words])
     assert "\n" not in str(refusal.value)
-
-
-def test_settings_that_nobody_follows_are_told(coordinator, run):
-    coordinator.is_deaf = True
-    with pytest.raises(ValueError, match=r"has not followed within 0\.3 s"):
-        main([str(run.path), "--share", "pong=2", "--timeout-s", "0.3"])

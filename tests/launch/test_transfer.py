@@ -54,11 +54,6 @@ def test_the_students_of_set_points_are_kept_and_can_be_begun_with(common, stude
     main([f"--from={student / 'student_at' / '100'}", f"--game={TARGET}", *common])
 
 
-def test_from_none_begins_with_random_weights(common, tmp_path):
-    main(["--from", "none", "--game", TARGET, "--run-dir", "run", *common])
-    assert read_summary(tmp_path / "run")["updates"] > 0
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [

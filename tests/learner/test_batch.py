@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from batches import FEATURE_SIZES, GAMES, random_batch
+from batches import GAMES, random_batch
 
 from learner.batch import BatchLoader
 from replay.types import Sequences
@@ -36,11 +36,6 @@ def test_every_column_keeps_its_values_and_gets_the_learners_type():
     assert loaded.keys is batch.keys
     assert loaded.games == GAMES
     assert loaded.temporal_difference is None
-
-
-@pytest.mark.parametrize("counts", [(4, 3), (0, 7), (7, 0)])
-def test_rows_of_every_game_are_counted_also_of_one_that_is_missing(counts):
-    assert load(random_batch(counts=counts)).game_counts == counts
 
 
 def test_images_are_laid_out_with_channels_last():
@@ -111,14 +106,6 @@ def test_nothing_that_was_loaded_changes_when_replay_fills_the_memory_again(num_
     futures = [item.temporal_difference for item in (loaded, expected)]
     for name in ("returns_B", "bootstrap_discounts_B", "bootstrap_observations_BCHW"):
         assert torch.equal(getattr(futures[0], name), getattr(futures[1], name)), name
-
-
-def test_features_that_are_not_stored_give_a_tensor_without_columns():
-    batch = random_batch()
-    columns = {**batch.columns, "teacher_features": np.zeros((7, 0))}
-    without = load(dataclasses.replace(batch, columns=columns))
-    assert without.teacher_features_BD.shape == (7, 0)
-    assert load(batch).teacher_features_BD.shape == (7, max(FEATURE_SIZES.values()))
 
 
 def test_a_batch_of_sequences_brings_all_columns_and_what_to_bootstrap_from():

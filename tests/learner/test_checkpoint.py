@@ -74,18 +74,6 @@ def test_the_checkpoint_just_written_is_never_the_one_deleted(tmp_path):
     assert load_checkpoint(path)
 
 
-def test_keeping_none_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="keep=0"):
-        save(tmp_path, keep=0)
-
-
-def test_a_checkpoint_with_the_same_number_is_replaced(tmp_path):
-    save(tmp_path, 5, state=build_state(1.0))
-    save(tmp_path, 5, state=build_state(2.0))
-    assert load_newest(tmp_path)["learner"]["network"]["weight"][0] == 2.0
-    assert len(names(tmp_path)) == 1
-
-
 class Spy:
     """Looks at the folder while it is being written."""
 

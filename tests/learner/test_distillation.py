@@ -14,10 +14,6 @@ def values(found: DistillationSchedule, *steps: float) -> list[float]:
     return [found.at(step) for step in steps]
 
 
-def test_a_constant_weight_stays():
-    assert values(schedule(weight=0.7), 0, 10, 10**9) == [0.7] * 3
-
-
 def test_a_linear_weight_falls_to_its_floor_and_stays_there():
     found = schedule(schedule="linear", weight=1.0, floor=0.2, steps=100)
     assert values(found, 0, 25, 50, 100, 500) == pytest.approx([1.0, 0.8, 0.6, 0.2, 0.2])
@@ -65,14 +61,3 @@ def test_steps_behind_updates_do_not_depend_on_the_batch_size():
     # Half as many updates of twice the size stand for the same steps.
     assert steps_of(100, batch_size=64, samples_per_insert=4.0) == 1_600
     assert steps_of(50, batch_size=128, samples_per_insert=4.0) == 1_600
-
-
-@pytest.mark.parametrize("kind", ["linear", "exponential"])
-def test_a_schedule_without_end_is_refused(kind):
-    with pytest.raises(ValueError, match=rf"{kind} needs distillation\.steps"):
-        schedule(schedule=kind)
-
-
-def test_a_floor_above_the_start_is_refused():
-    with pytest.raises(ValueError, match=r"floor \(0\.5\) lies above .*weight \(0\.1\)"):
-        schedule(weight=0.1, floor=0.5)

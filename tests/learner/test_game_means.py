@@ -43,13 +43,6 @@ def test_means_are_over_transitions_of_all_batches_and_a_game_without_any_is_lef
     assert means.drain() == {}
 
 
-def test_sums_carry_no_gradient():
-    losses = torch.ones(3, requires_grad=True)
-    sums = sum_by_game(Batch(("pong", "boxing"), (1, 2)), {"policy_loss": losses})
-    assert not sums["policy_loss"].requires_grad
-    assert sums["rows"].tolist() == [1.0, 2.0]
-
-
 def test_an_objective_without_figures_of_games_still_has_their_lag():
     means = GameMeans()
     means.add(Batch(("pong",), (2,)), {}, np.array([4, 8]))

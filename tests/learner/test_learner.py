@@ -202,17 +202,6 @@ def test_gradients_are_scaled_down_to_the_configured_norm():
     torch.testing.assert_close(network.head.bias.detach(), expected, rtol=1e-4, atol=1e-7)
 
 
-def test_small_gradients_are_left_alone():
-    network = build_student()
-    learner, _, _ = build_learner(
-        network=network, objective=SumObjective(network), max_gradient_norm=50.0
-    )
-    start = network.head.bias.detach().clone()
-    update(learner, 0)
-    expected = start - 0.1 * torch.arange(1.0, 7.0)
-    torch.testing.assert_close(network.head.bias.detach(), expected)
-
-
 @pytest.mark.parametrize("kind", ["mimic", "dqn"])
 def test_bfloat16_comes_close_to_float32(kind):
     results = []
@@ -286,14 +275,6 @@ def test_published_weights_are_those_of_the_network_at_that_time_in_half_precisi
         np.testing.assert_array_equal(arrays[name], now[name].half().numpy())
 
 
-def test_nothing_is_published_before_it_is_asked_for():
-    learner, _, weights = build_learner(publish_period=100)
-    update(learner, 0, 1)
-    assert weights.published == []
-    learner.publish()
-    assert [snapshot.version for snapshot in weights.published] == [(0, 2)]
-
-
 def test_weights_that_are_not_finite_are_not_published():
     learner, _, weights = build_learner()
     with torch.no_grad():
@@ -347,14 +328,6 @@ def test_policy_lag_is_in_updates_and_measured_when_a_batch_is_learned_from():
     learner.drain_metrics()
     learner.update(waiting)
     assert learner.drain_metrics()["policy_lag"] == 2.0
-
-
-def test_policy_lag_counts_updates_of_any_incarnation():
-    learner, _, _ = build_learner(incarnation=3)
-    update(learner, *range(10))
-    learner.drain_metrics()
-    update(learner, 0, versions=[encoded(3, 6)] * 3 + [encoded(2, 2)] * 4)
-    assert learner.drain_metrics()["policy_lag"] == pytest.approx((3 * 4 + 4 * 8) / 7)
 
 
 # Going on

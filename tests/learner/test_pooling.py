@@ -9,7 +9,6 @@ from replica_runs import BATCH_WEIGHT, concatenated, make_part
 from learner.batch import BatchLoader
 from learner.losses import importance_weights
 from learner.pooling import pool_weights
-from learner.replicas import LoneReplica
 
 load = BatchLoader(torch.device("cpu"), gamma=0.9, reward_clip=1.0)
 
@@ -93,8 +92,3 @@ def test_a_game_without_rows_anywhere_makes_no_weight_infinite():
     pooled = pool_all([make_part(0, (4, 0)), make_part(1, (4, 0))])
     for batch in pooled:
         np.testing.assert_allclose(batch.loss_weights_B.numpy(), BATCH_WEIGHT, rtol=1e-6)
-
-
-def test_a_lone_learner_uses_its_batch_as_it_is():
-    batch = load(make_part(0, (3, 5)))
-    assert pool_weights(batch, LoneReplica()) is batch

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from networks.network import MultitaskNetwork
 from networks.teacher_network import CategoricalNetwork
-from networks.torso import TORSOS, build_torso
+from networks.torso import build_torso
 
 ATARI = (4, 84, 84)
 
@@ -37,19 +37,6 @@ def test_torsos_without_and_with_same_padding_equal_their_layers_written_out(
     expected = fill(torso, same)
     torch.testing.assert_close(torso(observations()), expected, rtol=1e-5, atol=1e-5)
     assert torso.num_features == 512
-
-
-def test_only_the_padding_tells_nature_and_nature_valid_apart() -> None:
-    padded, valid = build_torso("nature", ATARI), build_torso("nature_valid", ATARI)
-    valid.load_state_dict(padded.state_dict())
-    assert not torch.allclose(padded(observations()), valid(observations()))
-    padded.convolutions[0].padding = (0, 0)
-    assert torch.equal(padded(observations()), valid(observations()))
-
-
-def test_same_padding_needs_7744_inputs_of_the_dense_layer() -> None:
-    assert build_torso("nature_same", ATARI).dense[0].in_features == 7744
-    assert list(TORSOS)[:5] == ["nature", "nature_quarter", "large", "impala", "minatar"]
 
 
 def categorical(num_atoms: int = 5) -> CategoricalNetwork:
@@ -91,12 +78,3 @@ def test_heads_stay_in_full_precision_under_autocast() -> None:
         q, features = network.forward_with_features(observations())
     assert (q.dtype, features.dtype) == (torch.float32, torch.float32)
     assert torch.equal(q, categorical_mean(network.head(features), network.atoms_Z))
-
-
-def test_a_network_without_actions_or_atoms_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 atoms"):
-        categorical(num_atoms=0)
-    with pytest.raises(ValueError, match="num_actions is 0"):
-        MultitaskNetwork(
-            has_critic=True, torso="nature_quarter", observation_shape=ATARI, num_actions=0
-        )

@@ -54,19 +54,6 @@ def test_q_network_for_18_actions_has_the_published_number_of_parameters(
     assert network.num_features == num_features
 
 
-def test_normalized_minatar_torso_has_two_numbers_more_for_each_map_and_feature() -> None:
-    plain, normalized = (build_torso(name, (4, 10, 10)) for name in ("minatar", "minatar_norm"))
-    assert num_parameters(normalized) == num_parameters(plain) + 2 * (16 + 128)
-    assert normalized(random_observations(3, (4, 10, 10))).shape == (3, 128)
-
-
-def test_minatar_torso_has_one_convolution_and_128_features() -> None:
-    torso = build_torso("minatar", (10, 10, 10))
-    assert torso.num_features == 128
-    assert num_parameters(torso) == (10 * 9 + 1) * 16 + (16 * 8 * 8 + 1) * 128
-    assert torso(random_observations(3, (10, 10, 10))).shape == (3, 128)
-
-
 @pytest.mark.parametrize("torso", ["nature", "nature_quarter", "impala", "nature_quarter_norm"])
 def test_features_are_non_negative_and_as_wide_as_announced(torso: str) -> None:
     torch.manual_seed(0)
@@ -92,24 +79,6 @@ def test_nature_torso_equals_its_layers_written_out_on_pixels_divided_by_255() -
     torch.testing.assert_close(torso(observations), x, rtol=1e-5, atol=1e-6)
 
 
-def test_white_pixels_enter_as_exactly_one() -> None:
-    torso = build_torso("minatar", (1, 3, 3))
-    with torch.no_grad():
-        for parameter in torso.parameters():
-            parameter.fill_(0)
-        torso.convolutions[0].weight.fill_(1)
-        torso.dense[0].weight.fill_(1 / 16)
-    white = torch.full((1, 1, 3, 3), 255, dtype=torch.uint8)
-    assert torso(white).unique().tolist() == [9.0]
-
-
-def test_observations_are_not_changed() -> None:
-    observations = random_observations(2)
-    before = observations.clone()
-    build_q()(observations)
-    assert torch.equal(observations, before)
-
-
 def test_residual_block_keeps_its_input_for_the_skip_connection() -> None:
     torch.manual_seed(0)
     torso = build_torso("impala", (4, 16, 16))
@@ -133,42 +102,10 @@ def test_channels_last_weights_give_the_same_values_and_gradients(torso: str) ->
         torch.testing.assert_close(got.grad, expected.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_channels_last_observations_give_the_same_values() -> None:
-    network = build_q()
-    observations = random_observations(3)
-    strided = observations.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(network(strided), network(observations))
-
-
-def test_float_observations_are_refused() -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        build_q()(random_observations(1).float() / 255)
-
-
 @pytest.mark.parametrize("shape", [(1, 84, 84), (4, 80, 84), (84, 84, 4)])
 def test_observations_of_another_shape_are_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"built for \[B, 4, 84, 84\]"):
         build_q()(random_observations(1, shape))
-
-
-def test_a_single_observation_without_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match="built for"):
-        build_q()(random_observations(1)[0])
-
-
-def test_unknown_torso_is_refused_with_the_known_names() -> None:
-    with pytest.raises(ValueError, match=r"'natur'.*nature, nature_quarter"):
-        build_torso("natur", ATARI)
-
-
-def test_frames_too_small_for_the_strides_are_refused_with_advice() -> None:
-    with pytest.raises(ValueError, match=r"'nature' does not fit frames of 10x10.*minatar"):
-        build_torso("nature", (4, 10, 10))
-
-
-def test_frames_just_large_enough_are_accepted() -> None:
-    torso = build_torso("nature", (1, 34, 34))
-    assert torso(random_observations(1, (1, 34, 34))).shape == (1, 512)
 
 
 def test_dueling_q_is_value_plus_centred_advantage() -> None:
@@ -179,13 +116,6 @@ def test_dueling_q_is_value_plus_centred_advantage() -> None:
     expected = value + advantage - advantage.mean(1, keepdim=True)
     torch.testing.assert_close(q, expected)
     torch.testing.assert_close(q.mean(1, keepdim=True), value)
-
-
-def test_plain_q_is_linear_in_the_features() -> None:
-    network = build_q()
-    q, features = network.forward_with_features(random_observations(5))
-    torch.testing.assert_close(q, features @ network.head.weight.T + network.head.bias)
-    assert torch.equal(network(random_observations(5)), q)
 
 
 def test_normalized_torso_equals_its_layers_written_out():
@@ -243,13 +173,6 @@ def test_folding_does_not_change_or_share_the_network() -> None:
         assert torch.equal(tensor, before[name]), name
 
 
-def test_a_network_without_quantiles_is_folded_to_the_very_same_weights() -> None:
-    network = build_q(dueling=True)
-    folded = network.without_quantiles().state_dict()
-    for name, tensor in network.state_dict().items():
-        assert torch.equal(folded[name], tensor), name
-
-
 def test_heads_stay_in_float32_under_autocast() -> None:
     network = build_q()
     observations = random_observations(8)
@@ -260,12 +183,6 @@ def test_heads_stay_in_float32_under_autocast() -> None:
     assert torch.equal(features, features.bfloat16().float())
     torch.testing.assert_close(q, features @ network.head.weight.T + network.head.bias)
     assert not torch.equal(q, q.bfloat16().float())
-
-
-def test_same_seed_gives_the_same_network_and_another_seed_another() -> None:
-    observations = random_observations(1)
-    assert torch.equal(build_q(seed=3)(observations), build_q(seed=3)(observations))
-    assert not torch.equal(build_q(seed=3)(observations), build_q(seed=4)(observations))
 
 
 def test_every_parameter_gets_a_gradient() -> None:
@@ -280,11 +197,6 @@ def test_every_parameter_gets_a_gradient() -> None:
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
-
-
-def test_q_network_without_actions_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one action"):
-        MultitaskNetwork(torso="minatar", observation_shape=(1, 10, 10), num_actions=0)
 
 
 @pytest.mark.gpu

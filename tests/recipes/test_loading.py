@@ -25,24 +25,12 @@ def test_without_either_option_the_default_preset_is_taken():
     assert invocation.resumed is None
 
 
-def test_a_command_may_do_without_a_preset():
-    invocation = parse("--games", "pong", default_preset="")
-    assert (invocation.preset, invocation.preset_text) == ("", "")
-    assert invocation.options == ("--games", "pong")
-
-
 @pytest.mark.parametrize("words", [["--preset", "smoke"], ["--preset=smoke"]])
 def test_a_preset_is_found_wherever_it_stands(words):
     for argv in ([*words, "--seed", "3"], ["--seed", "3", *words]):
         invocation = parse(*argv)
         assert (invocation.preset, invocation.options) == ("smoke", ("--seed", "3"))
         assert build_config(invocation, prog="x").num_steps == 1500
-
-
-def test_a_preset_of_the_users_own_is_known_by_the_name_of_its_file(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("games: [pong]\n")
-    assert parse("--preset", str(path)).preset == "mine"
 
 
 def test_a_resumed_run_gives_its_own_settings_and_options_override_them(run):
@@ -72,12 +60,6 @@ def test_what_is_not_a_run_cannot_be_resumed(tmp_path):
         parse("--resume", str(tmp_path))
     with pytest.raises(ValueError, match="there is no run in"):
         parse("--resume", str(tmp_path / "nowhere"))
-
-
-def test_other_games_are_not_recorded_as_the_preset_that_was_not_named():
-    assert parse("--games", "pong").preset == "custom"
-    assert parse("--games=pong").preset == "custom"
-    assert parse("--preset", "smoke", "--games", "pong").preset == "smoke"
 
 
 def test_an_abbreviated_option_is_not_taken_for_another():

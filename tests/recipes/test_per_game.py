@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes.per_game import any_text, parse_per_game, positive_float, positive_int
+from recipes.per_game import any_text, parse_per_game, positive_int
 
 GAMES = ("pong", "boxing", "breakout")
 
@@ -42,21 +42,3 @@ def test_a_value_may_contain_an_equals_sign_only_in_front_of_the_last():
 def test_a_wrong_entry_is_refused_with_its_option(entries, message):
     with pytest.raises(ValueError, match=message):
         parse(*entries)
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "", "x"])
-def test_a_positive_number_is_neither_zero_nor_infinite(text):
-    with pytest.raises(ValueError, match=r"temperatures: 'pong="):
-        parse_per_game("temperatures", [f"pong={text}"], GAMES, default=1.0, convert=positive_float)
-
-
-def test_numbers_are_read_as_numbers():
-    values = parse("pong=1e-2", default=1.0, convert=positive_float)
-    assert values["pong"] == 0.01
-    assert isinstance(parse("pong=3")["pong"], int)
-
-
-def test_a_text_must_not_be_empty():
-    assert parse("pong=a/b.safetensors", default="", convert=any_text)["pong"] == "a/b.safetensors"
-    with pytest.raises(ValueError, match="must not be empty"):
-        parse("pong=", default="", convert=any_text)

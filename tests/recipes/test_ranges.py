@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import pytest
-from annotated_types import Ge, Gt, Interval, Le
+from annotated_types import Ge, Gt, Interval
 
 from recipes.errors import parse_or_fail
-from recipes.ranges import check_ranges, describe_limits, find_limits
+from recipes.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,3 @@ def test_on_the_command_line_it_is_one_line_and_status_2(capsys):
     assert left.value.code == 2
     said = "error: count must lie between 1 and 65536, got 0; see some.py --help\n"
     assert capsys.readouterr().err == said
-
-
-def test_others_are_given_as_they_are():
-    options = Options(wait_s=3.0)
-    assert parse_or_fail(lambda: options, prog="some.py") is options
-
-
-@pytest.mark.parametrize(
-    ("hint", "words"),
-    [
-        (Annotated[int, Ge(1)], "be at least 1"),
-        (Annotated[float, Le(3000.5)], "be at most 3000.5"),
-        (Annotated[float, Interval(gt=0, le=1e15)], "be positive and at most 1e+15"),
-        (Annotated[float, Gt(2)] | None, "be above 2"),
-        (int, ""),
-    ],
-)
-def test_limits_have_words(hint, words):
-    assert describe_limits(find_limits(hint)) == words

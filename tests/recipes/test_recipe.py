@@ -13,7 +13,6 @@ from runs import save_random_expert
 from actors.config import ActorConfig
 from engines.on_ray.room import num_roles
 from engines.opening import check_roles
-from learner.config import LearnerConfig
 from learner.objectives.config import MimicConfig
 from networks.config import NetworkConfig
 from networks.weights import LocalWeights
@@ -172,11 +171,6 @@ def test_the_ladder_is_spread_over_all_environments_of_a_game(experts):
     assert np.allclose(rates[1], expected[1::2])
 
 
-def test_a_constant_rate_is_the_same_everywhere(multitask):
-    chunk = actor_of(Recipe(multitask), GAMES[0]).collect()
-    assert np.allclose(chunk["epsilons"], multitask.actor.epsilon)
-
-
 # Replay
 
 
@@ -185,11 +179,6 @@ def test_features_are_stored_only_where_they_are_regressed(multitask):
     assert recipe.table_spec(GAMES[0], 10).entry.num_teacher_features == 0
     regressing = changed(recipe, mimic=MimicConfig(feature_weight=0.1))
     assert regressing.table_spec(GAMES[0], 10).entry.num_teacher_features == 128
-
-
-def test_experts_store_successors_and_no_teacher(experts):
-    spec = Recipe(experts.for_game(GAMES[0])).table_spec(GAMES[0], 10)
-    assert (spec.num_successors, spec.entry.num_teacher_actions) == (experts.dqn.num_steps, 0)
 
 
 def test_shards_share_the_capacity_and_draw_differently(multitask):
@@ -256,23 +245,6 @@ def test_temperatures_of_games_reach_the_objective_and_the_priorities(multitask)
     assert [rule._temperature for rule in rules] == pytest.approx([0.05, 0.5])
 
 
-def test_the_configured_settings_reach_the_optimizer(multitask):
-    recipe = changed(Recipe(multitask), learner=LearnerConfig(learning_rate=0.125))
-    (group,) = learner_of(recipe)._optimizer.param_groups
-    assert (group["lr"], group["eps"]) == (0.125, 1e-5)
-
-
-def test_a_learner_bears_the_incarnation_it_is_given(multitask):
-    assert learner_of(Recipe(multitask), incarnation=4).version == (4, 0)
-
-
-def test_no_gpu_is_asked_for_where_there_is_none(multitask, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device(multitask) == CPU
-    with pytest.raises(ValueError, match="device is cuda, but no GPU is visible"):
-        choose_device(dataclasses.replace(multitask, device="cuda"))
-
-
 def test_a_gpu_is_taken_if_there_is_one_and_left_alone_if_so_said(multitask, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(multitask).type == "cuda"
@@ -307,18 +279,6 @@ def test_every_learner_and_an_inference_server_need_a_cpu(multitask):
         actor=dataclasses.replace(multitask.actor, inference="server"),
     )
     assert num_roles(more) == num_roles(recipe) + 2
-
-
-def test_each_shard_gives_one_learners_part_of_a_batch(multitask):
-    learner = dataclasses.replace(multitask.learner, num_replicas=2)
-    two = changed(Recipe(dataclasses.replace(multitask, engine="ray")), learner=learner)
-    assert build_shard(two).config.batch_size == multitask.replay.batch_size // 2
-
-
-def test_sound_settings_and_their_own_checkpoint_are_accepted(multitask, experts):
-    for recipe in (Recipe(multitask), Recipe(experts.for_game(GAMES[0]))):
-        check_roles(recipe, None)
-        check_roles(recipe, {"learner": learner_of(recipe).state()})
 
 
 @pytest.mark.parametrize(

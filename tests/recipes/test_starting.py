@@ -199,21 +199,6 @@ def test_a_run_without_a_student_is_no_start(tmp_path):
         learner_of(config(run.path))
 
 
-def test_a_start_for_a_game_that_is_not_trained_is_refused():
-    with pytest.raises(ValueError, match="start_from"):
-        config("pong=pong")
-
-
-def test_two_starts_for_one_network_are_refused():
-    games = tuple(spec.name for spec in signals.GAMES)
-    several = dataclasses.replace(
-        config("unused"), games=games, start_from=tuple(f"{game}={game}" for game in games)
-    )
-    assert several.for_game(GAME).start_from == (f"{GAME}={GAME}",)
-    with pytest.raises(ValueError, match="begins with one set of weights"):
-        learner_of(several)
-
-
 def test_a_policy_without_critic_begins_only_where_a_new_critic_learns_alone_first(tmp_path):
     expert = save_network(tmp_path, GAME, random_network())
     settings = dataclasses.replace(

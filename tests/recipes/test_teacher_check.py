@@ -13,11 +13,9 @@ from launch.multitask import main
 from networks.network import MultitaskNetwork
 from recipes.config import EvaluationConfig, RunConfig
 from recipes.evaluation import TeacherTest, run_teacher_test
-from recipes.ranges import check_ranges
 from recipes.recipe import Recipe
 from recipes.teacher_check import find_alarm
 from records.run_dir import RunDir
-from teachers.card import load_card
 from teachers.expert import save_expert
 
 GAMES = tuple(spec.name for spec in signals.GAMES)
@@ -117,13 +115,6 @@ def test_a_run_warns_on_the_console_and_in_its_folder(options, tmp_path, capsys)
     assert [row[f"teacher/{GOOD}/episodes"] for row in rows] == [5]
 
 
-def test_a_run_that_is_not_to_try_its_teachers_does_not(options, tmp_path, capsys):
-    main([*options, "--evaluation.check-teachers", "0"])
-    assert "warning" not in capsys.readouterr().out
-    assert not any("teacher/" in key for row in read_metrics(tmp_path / "run") for key in row)
-    assert RunDir.open_existing(tmp_path / "run").meta.warnings == ()
-
-
 @pytest.fixture
 def policy(tmp_path):
     """A teacher that is a policy."""
@@ -160,12 +151,3 @@ def test_a_run_says_at_which_temperature_it_teaches_a_policy(options, policy, tm
     main([*options, "--evaluation.check-teachers", "0"])
     assert f"their temperatures: {GOOD} 1 (" in capsys.readouterr().out
     assert f"{GOOD}=1" in (tmp_path / "run" / "config.yaml").read_text()
-
-
-def test_a_number_below_none_is_refused():
-    with pytest.raises(ValueError, match=r"check_teachers must .*, got -1"):
-        check_ranges(EvaluationConfig(check_teachers=-1))
-
-
-def test_the_made_up_cards_are_valid(teachers):
-    assert load_card(teachers / f"{BAD}.json").score.mean == 9.6

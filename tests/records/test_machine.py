@@ -3,11 +3,9 @@
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from records.control_groups import ControlGroups
-from records.machine import available_memory_bytes, describe_hardware, usable_cores
 from records.processes import cpu_seconds, family_of, title_of
 
 
@@ -37,10 +35,6 @@ def test_a_quota_of_the_first_version_is_in_cores(groups):
 def test_the_narrowest_of_a_group_and_those_above_it_counts(groups):
     files = {"batch/job/cpu.max": "max 100000\n", "batch/cpu.max": "200000 100000\n"}
     assert groups("0::/batch/job\n", files).cpu_quota() == 2.0
-
-
-def test_a_container_that_sees_only_the_top_of_its_group_finds_its_limit_there(groups):
-    assert groups("0::/docker/abc\n", {"cpu.max": "300000 100000\n"}).cpu_quota() == 3.0
 
 
 def test_without_limits_there_is_neither_a_quota_nor_a_bound_of_memory(groups):
@@ -84,18 +78,6 @@ def test_without_limits_there_is_neither_a_quota_nor_a_bound_of_memory(groups):
 )
 def test_a_groups_free_memory_counts_its_cached_files_as_free(groups, membership, files):
     assert groups(membership, files).free_memory_bytes() == 300_000
-
-
-def test_a_system_without_control_groups_has_no_limits(tmp_path):
-    found = ControlGroups(tmp_path / "none", tmp_path / "nothing")
-    assert found.cpu_quota() is None
-    assert found.free_memory_bytes() is None
-
-
-def test_what_is_usable_lies_between_nothing_and_all_of_the_machine():
-    assert 0 < available_memory_bytes() <= psutil.virtual_memory().total
-    assert 1 <= usable_cores() <= psutil.cpu_count()
-    assert describe_hardware().startswith(f"{usable_cores()} cores of ")
 
 
 def test_a_process_is_seen_with_its_title_its_children_and_its_processor_time():

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engines.on_ray.exporter import open_exporter
-from records.prometheus import Exported, Exporter, MetricsConfig, exported
+from records.prometheus import Exported, Exporter, exported
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "docker" / "monitoring"
@@ -100,13 +99,6 @@ def test_a_row_is_shown_until_the_next_one_changes_it(scene):
     assert "actor_mimic_policy_loss" not in Gauge.made
 
 
-def test_a_test_of_older_weights_does_not_put_the_run_back(scene):
-    scene.exporter.take({"steps": 9, "updates": 4, "seconds": 3.0})
-    scene.exporter.take({"steps": 5, "updates": 1, "seconds": 4.0, "test/pong/mean": 7.0})
-    assert scene.values("actor_mimic_steps") == {(): 9}
-    assert scene.values("actor_mimic_test_mean") == {("pong",): 7.0}
-
-
 def test_prometheus_is_told_of_nodes_that_come_and_of_the_end(scene):
     told = json.loads(scene.path.read_text())
     assert told == [{"labels": {"run": "eight"}, "targets": ["10.0.0.1:1000"]}]
@@ -116,10 +108,6 @@ def test_prometheus_is_told_of_nodes_that_come_and_of_the_end(scene):
     assert json.loads(scene.path.read_text())[0]["targets"] == scene.targets
     scene.exporter.close()
     assert not scene.path.exists()
-
-
-def test_nothing_is_exported_unless_it_is_asked_for(tmp_path):
-    assert open_exporter(MetricsConfig(), tmp_path, stack=None) is None
 
 
 @pytest.fixture
@@ -136,28 +124,6 @@ def generator():
 
 def test_dashboard_is_the_one_that_its_generator_makes(generator):
     assert DASHBOARD.read_text() == generator.as_text()
-
-
-def test_grafana_is_told_where_the_dashboard_and_its_figures_are(generator):
-    def read(name):
-        return yaml.safe_load((MONITORING / name).read_text())
-
-    compose = read("compose.yaml")["services"]
-    mounts = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"])
-    assert mounts["./grafana/provisioning"] == "/etc/grafana/provisioning"
-    (provider,) = read("grafana/provisioning/dashboards/actor_mimic.yaml")["providers"]
-    assert provider["options"]["path"] == mounts["./grafana/dashboards"]
-    home = compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert home == f"{mounts['./grafana/dashboards']}/{DASHBOARD.name}"
-    (source,) = read("grafana/provisioning/datasources/prometheus.yaml")["datasources"]
-    assert {"type": source["type"], "uid": source["uid"]} == generator.DATASOURCE
-    address = source["url"].removeprefix("http://")
-    assert f"--web.listen-address={address}" in compose["prometheus"]["command"]
-    (job,) = read("prometheus.yml")["scrape_configs"]
-    assert source["jsonData"]["timeInterval"] == read("prometheus.yml")["global"]["scrape_interval"]
-    folders = [volume.split(":")[-2] for volume in compose["prometheus"]["volumes"]]
-    (pattern,) = job["file_sd_configs"][0]["files"]
-    assert str(Path(pattern).parent) in folders
 
 
 @pytest.mark.slow

@@ -8,8 +8,6 @@ from records.recorded_tests import (
     collect_tests,
     expert_ratio,
     over_games,
-    read_settings,
-    summarize_tests,
 )
 from records.run_record import read_run
 
@@ -45,23 +43,6 @@ PAPER = "125,000 steps every 250,000 of each game"
 )
 def test_a_recorded_test_is_described_beside_the_papers(settings, expected):
     assert EpochSettings(*settings).describe() == expected
-
-
-def test_what_runs_do_not_have_in_common_is_not_known(tmp_path):
-    usual = {"num_tests": 1, "num_looks": 1, "with_student": False}
-    few, many = (
-        read_run(
-            make_run(
-                tmp_path / str(episodes),
-                options=["--evaluation.num-episodes", str(episodes)],
-                **usual,
-            ).path
-        )
-        for episodes in (3, 5)
-    )
-    assert read_settings([few]).episodes == 3
-    assert read_settings([few, many]) == EpochSettings(None, None, 0, 0.05, "classic")
-    assert summarize_tests(few, "breakout") is None  # It does not play that.
 
 
 def test_a_game_without_tests_has_no_figures_and_none_over_games(tmp_path):

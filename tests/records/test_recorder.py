@@ -264,19 +264,6 @@ def test_return_is_of_the_least_exploring_environments_where_exploration_differs
     assert "game/pong/return" not in recorder.record(look(pong=game(returns=((1.0, 0.4),))))
 
 
-def test_return_is_of_all_environments_where_they_explore_alike(open_recorder):
-    epsilon = float(np.float32(0.1))
-    row = open_recorder().record(look(pong=game(returns=((1.0, epsilon), (2.0, epsilon)))))
-    assert row["game/pong/return"] == 1.5
-
-
-def test_return_while_exploration_falls_is_of_those_that_explore_least_so_far(open_recorder):
-    recorder = open_recorder()
-    row = recorder.record(look(pong=game(returns=((1.0, 0.9), (5.0, 0.8)))))
-    assert row["game/pong/return"] == 5.0
-    assert recorder.record(look(pong=game(returns=((7.0, 0.5),))))["game/pong/return"] == 7.0
-
-
 def test_a_look_that_sees_a_counter_fall_has_no_rates_and_the_next_one_has(open_recorder, clock):
     recorder = open_recorder()
     recorder.record(look(100, pong=game(100, sampled=900, inserted=400)))
@@ -324,40 +311,6 @@ def test_overall_means_of_a_resumed_run_leave_its_earlier_sessions_out(open_reco
     assert recorder.overall().steps_per_second == 100.0
 
 
-def test_overall_means_leave_out_the_time_across_a_restart(open_recorder, clock):
-    recorder = open_recorder()
-    for updates in (0, 10, 4, 14):
-        recorder.record(look(updates))
-        clock.now += 2.0
-    assert recorder.overall().updates_per_second == 5.0
-
-
-def test_nothing_learned_means_no_throughput(open_recorder, clock):
-    recorder = open_recorder()
-    recorder.record(look(0, pong=game(0)))
-    clock.now += 1.0
-    recorder.record(look(0, pong=game(100)))
-    assert recorder.overall() == Throughput()
-
-
-def test_time_inside_a_pause_does_not_lower_the_rates(open_recorder, clock):
-    recorder = open_recorder()
-    recorder.record(look(0))
-    clock.now += 1.0
-    with recorder.paused():
-        clock.now += 30.0
-    clock.now += 1.0
-    row = recorder.record(look(20))
-    assert row["updates_per_second"] == recorder.overall().updates_per_second == 10.0
-    assert row["seconds"] == 32.0
-
-
-def test_two_looks_at_the_same_moment_have_no_rates_instead_of_dividing_by_zero(open_recorder):
-    recorder = open_recorder()
-    recorder.record(look(1))
-    assert "steps_per_second" not in recorder.record(look(2))
-
-
 def test_a_test_row_says_how_the_student_compares_with_its_teacher(open_recorder, tmp_path, clock):
     recorder = open_recorder(teachers={"pong": TEACHER}, counted_s=60.0)
     recorder.record(look(900, pong=game(7000)))
@@ -399,18 +352,6 @@ def test_a_row_says_what_a_teacher_scored(open_recorder, tmp_path, clock):
         }
     ]
     assert recorder.latest["teacher/pong/mean"] == 7.0
-
-
-def test_a_test_without_a_teacher_has_no_comparison(open_recorder):
-    result = replace(RESULT, agreement=None, kl=None)
-    row = open_recorder().record_evaluation("pong", steps=1, updates=1, result=result)
-    assert {key for key in row if key.startswith("test/")} == {
-        "test/pong/mean",
-        "test/pong/std",
-        "test/pong/max",
-        "test/pong/episodes",
-        "test/pong/human_normalized",
-    }
 
 
 def test_rows_are_on_disk_at_once_and_numbers_that_are_not_finite_are_null(open_recorder, tmp_path):

@@ -53,24 +53,6 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
-def test_a_run_is_not_created_twice_in_the_same_folder(tmp_path):
-    create(tmp_path / "run")
-    with pytest.raises(ValueError, match="--resume"):
-        create(tmp_path / "run")
-
-
-def test_an_empty_folder_is_used(tmp_path):
-    (tmp_path / "run").mkdir()
-    assert create(tmp_path / "run").path == tmp_path / "run"
-
-
-def test_a_file_in_the_way_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(ValueError, match="cannot make the run's folder"):
-            create(path)
-
-
 @pytest.mark.parametrize("name", ["my run", "a:b", "latest", "x" * 201])
 def test_a_name_that_cannot_be_used_everywhere_is_refused_before_anything_is_made(tmp_path, name):
     with pytest.raises(ValueError, match="run"):
@@ -105,14 +87,6 @@ def test_damaged_meta_data_is_refused_in_one_line_that_says_where(tmp_path, text
     with pytest.raises(ValueError, match=rf"meta\.json is damaged: {message}") as refused:
         RunDir.open_existing(run.path)
     assert "\n" not in str(refused.value)
-
-
-def test_what_another_version_has_added_to_the_meta_data_stays(tmp_path):
-    run = create(tmp_path / "run")
-    (run.path / "meta.json").write_text(json.dumps(meta_of(run) | {"mood": "good"}))
-    run.add_warning("look out")
-    assert meta_of(run)["mood"] == "good"
-    assert meta_of(run)["warnings"] == ["look out"]
 
 
 def test_a_run_of_another_version_is_not_opened(tmp_path):
@@ -200,28 +174,11 @@ def test_the_commit_and_its_changes_are_recorded(tmp_path, monkeypatch):
     assert meta_of(create(tmp_path / "dirty"))["git"]["dirty"] is True
 
 
-def test_a_checkout_of_something_else_is_not_taken_for_this_program(tmp_path, monkeypatch):
-    subprocess.run(["git", "init", "--quiet", str(tmp_path / "other")], check=True)
-    inside = tmp_path / "other" / "site-packages"
-    inside.mkdir()
-    monkeypatch.setattr("records.run_meta._SOURCE", inside)
-    assert meta_of(create(tmp_path / "run"))["git"] is None
-
-
 def test_without_git_and_gpu_tools_a_run_starts_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     meta = meta_of(create(tmp_path / "run"))
     assert meta["git"] is None
     assert meta["hardware"]["gpus"] == []
-
-
-def test_latest_leads_to_the_run_started_last(tmp_path):
-    create(tmp_path / "one")
-    create(tmp_path / "two")
-    link = tmp_path / "latest"
-    assert link.is_symlink()
-    assert os.readlink(link) == "two"
-    assert RunDir.open_existing(link).path.name == "two"
 
 
 def test_somebody_elses_folder_called_latest_is_left_alone(tmp_path):
@@ -288,12 +245,6 @@ def test_a_folder_that_nothing_can_be_written_into_is_refused_and_none_stays_beh
         disk.remount("ro")
         with pytest.raises(ValueError, match="Read-only file system"), begun.locked():
             pass
-
-
-def test_a_run_that_goes_on_with_other_settings_says_so(tmp_path):
-    run = create(tmp_path / "run")
-    run.write_config("seed: 9\n")
-    assert RunDir.open_existing(run.path).config_path.read_text() == "seed: 9\n"
 
 
 def test_warnings_are_kept_once_each_and_hide_nothing_of_the_meta_data(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from recorded_runs import TEACHER_MEANS, make_run, student_mean, teacher_score
 
 from records.run_dir import RunDir
-from records.run_record import number, read_run
+from records.run_record import read_run
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +74,6 @@ def test_what_a_resumed_run_did_again_counts_once(bare):
     assert [test.figures["mean"] for test in record.tests["pong"]] == [7.0]
 
 
-def test_weights_that_are_tested_twice_are_one_test(bare):
-    write_rows(
-        bare,
-        {"seconds": 1.0, "steps": 10, "updates": 1, "test/pong/mean": 1.0},
-        {"seconds": 2.0, "steps": 20, "updates": 2, "test/pong/mean": 2.0},
-        {"seconds": 3.0, "steps": 20, "updates": 2, "test/pong/mean": 3.0},
-    )
-    means = [test.figures["mean"] for test in read_run(bare.path).tests["pong"]]
-    assert means == [1.0, 3.0]
-
-
 def test_tries_of_a_teacher_are_no_looks_and_no_tests_of_the_student(bare):
     write_rows(
         bare,
@@ -96,14 +85,6 @@ def test_tries_of_a_teacher_are_no_looks_and_no_tests_of_the_student(bare):
     assert record.tests["pong"] == ()
     assert record.tried_teacher("pong").mean == 12.0
     assert record.tried_teacher("boxing").mean is None
-
-
-def test_a_line_that_is_being_written_is_no_damage(bare):
-    write_rows(bare, {"seconds": 1.0, "steps": 10, "updates": 1})
-    with bare.metrics_path.open("a") as file:
-        file.write('{"seconds": 2.0, "st')
-    record = read_run(bare.path)
-    assert (len(record.looks), record.notes) == (1, ())
 
 
 def test_damaged_lines_are_left_out_and_counted(bare):
@@ -133,21 +114,6 @@ def test_a_damaged_summary_is_noted_and_the_tests_are_used(run, tmp_path):
     assert record.student("pong").mean is not None
 
 
-@pytest.mark.parametrize("summary", [{}, {"games": None}, {"games": {"pong": [1]}}])
-def test_a_summary_of_another_form_is_no_error(bare, summary):
-    bare.write_summary(summary)
-    record = read_run(bare.path)
-    assert record.student("pong").mean is None
-    assert record.teacher("pong").mean is None
-
-
-def test_a_run_without_metrics_has_no_curves(bare):
-    bare.metrics_path.unlink(missing_ok=True)
-    record = read_run(bare.path)
-    assert record.looks == ()
-    assert record.notes == ("metrics.jsonl is missing: there are no curves",)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -161,10 +127,3 @@ def test_a_configuration_that_is_none_is_refused(bare, text, expected):
     bare.config_path.write_text(text)
     with pytest.raises(ValueError, match=expected):
         read_run(bare.path)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [(3, 3.0), (2.5, 2.5), (True, None), ("1", None), (10**400, None)]
-)
-def test_only_finite_numbers_are_numbers(value, expected):
-    assert number(value) == expected

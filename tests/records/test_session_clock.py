@@ -14,11 +14,6 @@ def test_wall_seconds_hold_what_was_lost_after_the_checkpoint():
     assert again.wall_seconds == 809.0
 
 
-def test_a_new_run_has_one_time():
-    new = session(5.0, 15.0)
-    assert new.seconds == new.wall_seconds == 10.0
-
-
 def test_a_checkpoint_that_is_newer_than_the_last_row_counts():
     again = session(0.0, 1.0, counted_s=60.0, wall_s=59.5)
     assert again.wall_seconds == 61.0

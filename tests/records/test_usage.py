@@ -55,11 +55,6 @@ def test_a_report_that_was_late_makes_no_more_than_one_of_all_that_an_actor_does
     assert sum(does) == pytest.approx(1.0)
 
 
-def test_without_actors_there_are_no_shares_of_theirs():
-    nobody = run(pong=game(actors=0), boxing=game(actors=0))
-    assert not [key for key in usage_rates(nobody, nobody, 1.0) if "actor" in key]
-
-
 def test_the_busiest_shard_counts_and_none_where_one_has_died_in_between():
     before = run(Usage(shards_busy_s=(1.0, 2.0)), sample_wait_s=1.0)
     now = run(Usage(shards_busy_s=(2.0, 5.0)), sample_wait_s=7.0)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import pytest
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
 
 from replay.client import LocalReplayClient, shard_of
@@ -80,16 +77,3 @@ def test_chunk_that_must_wait_is_not_taken():
     taken = [client.add(chunk_of(writer.play(0, "...."))) for _ in range(4)]
     assert taken == [True, True, True, False]
     assert client.stats()[0].tables["pong"].size == 12
-
-
-def test_stream_numbers_beyond_16_bits_of_environments_name_another_actor():
-    chunk = chunk_of(EpisodeWriter(actor=1).play(0, ".."))
-    other = replace(chunk, streams=chunk.streams + (1 << 16))
-    assert shard_of(chunk, 4) == 1
-    assert shard_of(other, 4) == 2
-
-
-def test_a_chunk_without_runs_is_refused_before_its_shard_is_looked_for():
-    empty = replace(chunk_of(EpisodeWriter().play(0, "..")), streams=np.zeros(0, np.int64))
-    with pytest.raises(ValueError, match="chunk of pong: it needs at least one run"):
-        LocalReplayClient(make_shards(2)).add(empty)

@@ -114,22 +114,6 @@ def test_a_snapshot_without_it_is_not_used_and_says_why(declared, tmp_path):
     assert "extra_columns of pong is None there and ['curiosity'] in this run" in notes[0]
 
 
-def test_memory_of_a_slot_grows_by_what_it_takes(declared):
-    assert spec().label_bytes == make_spec(num_stack=1).label_bytes + 8
-
-
-def test_an_optional_column_that_is_not_declared_is_refused():
-    with pytest.raises(ValueError, match="no optional column 'curiosity'; it knows behaviour_pro"):
-        EntryShape(frame_shape=(1, 2, 2), num_actions=3, extra_columns=("curiosity",))
-
-
-def test_names_are_different_and_only_optional_columns_may_be_missing():
-    names = [column.name for column in COLUMNS]
-    assert len(set(names)) == len(names)
-    for column in COLUMNS:
-        assert not column.optional or column.source == "entry"
-
-
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [

@@ -51,11 +51,3 @@ def test_numbers_by_hand_with_a_terminal_and_a_truncation():
     returns, bootstraps = n_step_returns(rewards, discounts, lengths, gamma=0.5)
     assert returns.tolist() == [3.0, 2.0, 1.0, 2.0, 2.0]
     assert bootstraps.tolist() == [0.125, 0.0, 0.0, 0.25, 0.0]
-
-
-def test_what_lies_behind_the_length_does_not_count():
-    rewards = np.array([[1.0, np.nan]], np.float32)
-    discounts = np.array([[1.0, np.nan]], np.float32)
-    returns, bootstraps = n_step_returns(rewards, discounts, np.array([1]), gamma=0.5)
-    assert returns.tolist() == [1.0]
-    assert bootstraps.tolist() == [0.5]

@@ -167,15 +167,6 @@ def test_every_game_gets_exactly_its_quota():
         assert batch.loss_weights.tolist() == [1.0] * 12
 
 
-def test_quota_that_is_no_whole_number_is_met_over_several_batches():
-    shard = filled_shard(batch_size=10)
-    batches = [shard.sample() for _ in range(3)]
-    assert sorted(map(counts_of, batches), reverse=True) == [[4, 3, 3], [3, 4, 3], [3, 3, 4]]
-    for batch in batches:
-        sums = np.bincount(batch.game_index, batch.loss_weights)
-        np.testing.assert_allclose(sums, 10 / 3, rtol=1e-6)
-
-
 def test_game_at_its_cap_yields_and_loss_weights_restore_the_balance():
     shard = make_shard(samples_per_insert_cap=1.0, min_size_per_game=2)
     writers = [EpisodeWriter(actor=actor) for actor in range(3)]
@@ -204,18 +195,6 @@ def test_game_at_its_cap_yields_and_loss_weights_restore_the_balance():
     shard.check_valid()
 
 
-def test_cap_counts_what_was_stored_before_the_start():
-    shard = make_shard(("pong",), samples_per_insert_cap=1.5, batch_size=6, min_size_per_game=8)
-    writer = EpisodeWriter()
-    play(shard, writer, "pong")
-    assert shard.sample() is None
-    play(shard, writer, "pong")
-    drawn = 0
-    while shard.sample() is not None:
-        drawn += 6
-    assert drawn == 12  # 8 stored times 1.5.
-
-
 def test_learning_starts_when_every_game_has_its_minimum():
     shard = make_shard(("pong", "boxing"), min_size_per_game=5)
     pong, boxing = EpisodeWriter(actor=0), EpisodeWriter(actor=1)
@@ -227,16 +206,6 @@ def test_learning_starts_when_every_game_has_its_minimum():
     play(shard, boxing, "boxing", ".")
     assert shard.can_sample()
     assert counts_of(shard.sample()) == [6, 6]
-
-
-def test_last_observation_of_a_truncated_episode_does_not_count_for_the_minimum():
-    shard = make_shard(("pong",), min_size_per_game=4)
-    writer = EpisodeWriter()
-    play(shard, writer, "pong", "..t")
-    assert shard.stats().tables["pong"].size == 4
-    assert shard.sample() is None
-    play(shard, writer, "pong", ".")
-    assert shard.sample() is not None
 
 
 def test_full_table_starts_though_its_minimum_is_out_of_reach():
@@ -343,12 +312,6 @@ def test_pinned_games_in_a_band_of_one_round_go_on_when_chunks_are_short():
                 assert shard.sample() is not None
                 assert shard.add(chunk)
     assert shard.stats().tables["pong"].counts.inserted == 25
-
-
-def test_error_stays_in_the_band_also_when_the_first_chunk_is_larger_than_the_band():
-    shard = make_shard(("pong",), error_buffer=10.0, batch_size=4, min_size_per_game=16)
-    play(shard, EpisodeWriter(actor=0), "pong", "." * 16)
-    assert shard.stats().limiter_error == 0.0
 
 
 def test_band_too_narrow_for_a_chunk_is_refused_with_the_numbers():
@@ -518,21 +481,6 @@ def test_bad_chunk_is_refused_at_once_even_while_inserting_must_wait():
     with pytest.raises(ValueError, match="priorities must be finite"):
         shard.add(bad, timeout_s=60.0)
     assert shard.stats() == before
-
-
-def test_chunk_of_an_unknown_game_is_refused():
-    with pytest.raises(ValueError, match="this replay holds pong, boxing; not 'seaquest'"):
-        make_shard(("pong", "boxing")).add(chunk_of(EpisodeWriter().play(0, "."), game="seaquest"))
-
-
-def test_same_seed_draws_the_same_batches_and_another_seed_or_shard_does_not():
-    def keys(seed, shard):
-        replay = filled_shard(seed=seed, shard=shard)
-        return [replay.sample().keys.slots.tolist() for _ in range(4)]
-
-    assert keys(1, 0) == keys(1, 0)
-    assert keys(1, 0) != keys(2, 0)
-    assert keys(1, 0) != keys(1, 1)
 
 
 @pytest.mark.parametrize(

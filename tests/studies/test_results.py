@@ -8,7 +8,7 @@ import pytest
 
 from studies.records import UnitFiles
 from studies.report import write_report
-from studies.results import Results, mean_height, read_results
+from studies.results import Results, read_results
 from studies.study import Study
 
 STEPS = (0, 100, 200)
@@ -87,20 +87,6 @@ def test_differences_are_paired_by_seed_and_pairs_count_wins(study: Study, tmp_p
     assert pair.probability.value == pytest.approx(0.25)
 
 
-def test_a_given_threshold_and_a_scale_are_used(tmp_path: Path) -> None:
-    study = Study(arms={"base": {}}, seeds=[1], thresholds={"pong": 1.0}, normalize="human")
-    results = record(study, tmp_path, SCORES)
-    (figures,) = results.figures
-    assert figures.steps_to_threshold == pytest.approx(50.0)
-    assert figures.normalized == pytest.approx((4.0 + 20.7) / (14.6 + 20.7))
-
-
-def test_mean_height_cuts_the_curve_between_two_points() -> None:
-    points = [(0.0, 0.0), (10.0, 10.0)]
-    assert mean_height(points, 5.0, 10.0) == pytest.approx(7.5)
-    assert mean_height(points, 10.0, 10.0) is None
-
-
 def test_the_report_shows_arms_pairs_and_curves_and_writes_them_as_csv(
     study: Study, tmp_path: Path
 ) -> None:
@@ -119,11 +105,6 @@ def test_the_report_shows_arms_pairs_and_curves_and_writes_them_as_csv(
     assert rows[1]["mean"] == "2.0"
     with (tmp_path / "units.csv").open() as file:
         assert {row["final"] for row in csv.DictReader(file)} == {"4.0", "8.0", "9.0", "5.0"}
-
-
-def test_a_study_without_a_test_yet_has_a_page_that_says_so(study: Study, tmp_path: Path) -> None:
-    page = write_report(read_results(study, tmp_path), tmp_path, name="mine").read_text()
-    assert "No unit has recorded a test yet." in page
 
 
 def test_experts_are_read_game_by_game(tmp_path: Path) -> None:

@@ -62,24 +62,6 @@ def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, text: str, complaint:
     assert "\n" not in str(raised.value)
 
 
-def test_an_option_that_the_command_does_not_know_names_its_arm(tmp_path: Path) -> None:
-    _, study = read_study(write(tmp_path, "arms: {a: {replay.smapler: rank}}\nseeds: [1]\n"))
-    with pytest.raises(ValueError, match=r"^arm a: .*replay\.smapler.*--replay\.sampler") as raised:
-        study.units()[0].load_config()
-    assert "\n" not in str(raised.value)
-
-
-def test_a_value_that_the_command_refuses_names_its_arm(tmp_path: Path) -> None:
-    _, study = read_study(write(tmp_path, "arms: {a: {num-steps: 0}}\nseeds: [1]\n"))
-    with pytest.raises(ValueError, match=r"^arm a: .*num_steps must be at least 1, got 0"):
-        study.units()[0].load_config()
-
-
-def test_a_file_that_is_not_there_is_one_line_with_the_shipped_studies() -> None:
-    with pytest.raises(ValueError, match=r"cannot read the study nowhere\.yaml: .*smoke"):
-        read_study("nowhere.yaml")
-
-
 def test_experts_play_their_steps_in_every_game() -> None:
     study = Study(
         command="experts",

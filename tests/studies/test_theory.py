@@ -10,7 +10,6 @@ from studies.theory import (
     aliased,
     epsilon_greedy,
     fit,
-    gradient,
     is_settled,
     iterate,
     main,
@@ -52,17 +51,6 @@ def test_proposition_1_holds_on_the_students_own_states():
     for horizon in HORIZONS:
         row = separate(tightrope(), horizon)
         assert row.from_student <= row.bound
-
-
-def test_visits_sum_to_the_horizon():
-    problem = tightrope()
-    assert problem.visits(problem.expert_policy_SA, 30).sum() == pytest.approx(30.0)
-
-
-def test_newtons_solution_has_no_gradient():
-    problem, weights_S = tightrope(), np.array([0.7, 0.3])
-    theta_FA = fit(problem, weights_S, weight_decay=0.01)
-    assert np.abs(gradient(problem, theta_FA, weights_S, weight_decay=0.01)).max() < 1e-12
 
 
 def test_stochastic_updates_under_a_fixed_policy_find_newtons_solution():

@@ -71,20 +71,6 @@ def test_whoever_reads_a_file_while_it_is_replaced_gets_the_whole_old_one(tmp_pa
     assert path.read_bytes() == b"new"
 
 
-def test_card_file_is_readable_line_by_line(tmp_path: Path) -> None:
-    dump_card(parse_card(DOCUMENT, source="here"), tmp_path / "pong.json")
-    lines = (tmp_path / "pong.json").read_text().splitlines()
-    assert '  "game": "pong",' in lines
-    assert '      "mean": 19.5,' in lines
-
-
-def test_fields_have_their_types() -> None:
-    card = parse_card(DOCUMENT, source="here")
-    assert card.architecture.observation_shape == (4, 84, 84)
-    assert card.scores[0].episodes == 30
-    assert hash(card) == hash(parse_card(DOCUMENT, source="there"))
-
-
 def test_scores_are_found_by_protocol_and_precision() -> None:
     card = parse_card(DOCUMENT, source="here")
     assert card.score is card.scores[0]
@@ -119,12 +105,6 @@ def test_an_imported_teachers_card_survives_a_roundtrip(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "pong.json").read_text()) == IMPORTED
 
 
-def test_a_card_of_a_teacher_trained_here_says_nothing_of_other_libraries() -> None:
-    card = parse_card(DOCUMENT, source="here")
-    assert (card.architecture.head, card.architecture.num_atoms) == ("q", None)
-    assert (card.weights_precision, card.source_format, card.preprocessing) == ("half", None, None)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -150,12 +130,6 @@ def test_preprocessing_is_checked() -> None:
         document = {**IMPORTED, "preprocessing": {**IMPORTED["preprocessing"], **change}}
         with pytest.raises(ValueError, match=message):
             parse_card(document, source="here")
-
-
-def test_an_unmeasured_teacher_has_no_score() -> None:
-    card = parse_card(changed("scores", []), source="here")
-    assert card.score is None
-    assert card.find_score() is None
 
 
 @pytest.mark.parametrize(
@@ -225,11 +199,6 @@ def test_a_missing_field_is_refused_by_name(parent: str, name: str) -> None:
     path = f"{parent}.{name}" if parent else name
     with pytest.raises(ValueError, match=rf"pong.json: field '{path}' is missing"):
         parse_card(document, source="pong.json")
-
-
-def test_a_missing_card_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"card .*pong\.json is missing"):
-        load_card(tmp_path / "pong.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])

@@ -91,12 +91,6 @@ def mean_of(layers: NatureLayers) -> Callable[[Tensor], Tensor]:
     return lambda pictures: categorical_mean(nature_valid(layers, pictures)[1], ATOMS)
 
 
-@pytest.mark.slow
-def test_there_are_six_formats_of_every_game(written: dict[tuple[str, str], Path]) -> None:
-    formats = {"sb3", "cleanrl", "cleanrl_jax", "atari_agents", "pfrl", "state_dict"}
-    assert set(written) == {(game, format_) for game in GAMES for format_ in formats}
-
-
 def test_a_made_up_distribution_has_q_as_its_mean() -> None:
     layers = foreign_models.nature_expert("pong")
     pictures = states("pong")

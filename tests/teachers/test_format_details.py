@@ -10,7 +10,6 @@ import foreign_layouts as layouts
 import pytest
 import torch
 from foreign_layouts import random_layers
-from reference_networks import nature_valid
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -90,14 +89,6 @@ def test_folder_names_of_atari_agents_say_algorithm_and_protocol(
 # A plain state_dict
 
 
-def test_a_state_dict_may_lie_under_one_name(tmp_path: Path) -> None:
-    layers = random_layers(NUM_LEGAL)
-    named = layers.named("c1", "c2", "c3", "fc", "out")
-    torch.save({"epoch": 3, "model": named, "optimizer": {"lr": 1e-4}}, tmp_path / "a.pt")
-    scores = read_checkpoint(tmp_path / "a.pt", game="pong").network(observations())
-    torch.testing.assert_close(scores[:, LEGAL], nature_valid(layers, observations())[1])
-
-
 def test_two_networks_in_one_file_are_ambiguous(tmp_path: Path) -> None:
     named = random_layers(NUM_LEGAL).named("c1", "c2", "c3", "fc", "out")
     torch.save({"model": named, "target": named}, tmp_path / "a.pt")
@@ -139,17 +130,6 @@ def test_a_state_dict_may_have_a_json_file_beside_it(tmp_path: Path) -> None:
 
 
 # Refusals that are about the request, not the file
-
-
-def test_another_format_than_asked_for_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.pt"
-    layouts.write_cleanrl_dqn(path, random_layers(NUM_LEGAL))
-    with pytest.raises(ValueError, match="is of format 'cleanrl', not 'pfrl'"):
-        read_checkpoint(path, game="pong", format="pfrl")
-    with pytest.raises(ValueError, match="unknown format 'sb4'; choose one of own, sb3"):
-        read_checkpoint(path, game="pong", format="sb4")
-    with pytest.raises(ValueError, match="unknown game 'pnog'"):
-        read_checkpoint(path, game="pnog")
 
 
 def test_a_pickle_is_read_only_with_consent(tmp_path: Path) -> None:

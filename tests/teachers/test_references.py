@@ -90,18 +90,6 @@ def test_several_checkpoints_are_listed_and_none_is_guessed(files):
         fetch("hf://me/zoo@v2", files=files)
 
 
-def test_no_checkpoint_is_said(files):
-    add(files, "me/zoo", "README.md")
-    with pytest.raises(ValueError, match="hf://me/zoo holds no checkpoint"):
-        fetch("hf://me/zoo", files=files)
-
-
-def test_the_games_own_file_is_taken_where_there_are_several(files):
-    add(files, "me/zoo", "atari/pong.safetensors", "atari/boxing.safetensors", "old.zip")
-    found = fetch("hf://me/zoo", game="boxing", files=files)
-    assert found == files.root / "me/zoo/atari/boxing.safetensors"
-
-
 def test_pinning_names_commit_and_file_once_and_for_ever(files):
     add(files, "me/zoo", "pong.safetensors", "boxing.safetensors")
     pinned = pin("hf://me/zoo@main", game="pong", files=files)

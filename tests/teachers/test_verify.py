@@ -1,6 +1,5 @@
 """When a teacher is said to be worse than its card: the rule on numbers worked out by hand."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -20,22 +19,12 @@ def played(mean: float, std: float = 3.0, episodes: int = 12) -> Measured:
     return Measured(mean=mean, std=std, episodes=episodes)
 
 
-def test_a_measurement_is_mean_and_population_deviation():
-    assert measure([1.0, 2.0, 6.0]) == Measured(mean=3.0, std=math.sqrt(14 / 3), episodes=3)
-
-
 def test_errors_below_are_of_the_difference_of_two_means():
     # 3 * sqrt(1/12 + 1/36) = 1, so every point below is one standard error.
     compared = compare(played(13.5), CARD, PONG)
     assert compared.errors_below == pytest.approx(2.5)
     assert compared.normalized == pytest.approx((13.5 + 20.7) / (16 + 20.7))
     assert compared.human_normalized == pytest.approx((13.5 + 20.7) / (14.6 + 20.7))
-
-
-def test_the_larger_spread_of_the_two_counts():
-    lucky, wild = played(13.0, std=0.0), played(13.0, std=6.0)
-    assert compare(lucky, CARD, PONG).errors_below == pytest.approx(3.0)
-    assert compare(wild, CARD, PONG).errors_below == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
@@ -81,17 +70,6 @@ def test_without_a_score_on_the_card_the_human_score_tells_random_play():
     assert compared.finding == "near random"
     assert compared.is_alarming
     assert (compared.errors_below, compared.normalized) == (None, None)
-
-
-def test_a_card_at_random_play_is_no_excuse():
-    assert compare(played(-21.0), played(-21.0), PONG).finding == "near random"
-
-
-def test_a_game_without_reference_scores_is_judged_by_the_errors_alone():
-    unknown = dataclasses.replace(PONG, random_score=None, human_score=None)
-    assert compare(played(13.5), CARD, unknown).finding == "as its card says"
-    assert compare(played(12.5), CARD, unknown).finding == "far below its card"
-    assert compare(played(-21.0), None, unknown).finding == "plays"
 
 
 def test_lower_scores_are_better_nowhere():

@@ -23,7 +23,6 @@ from replay.stats import TableStats
 from replay.storage.table import TableCounts
 from teachers.card import ScoreRecord
 from views.console import Console
-from views.console_tables import rates
 
 GAMES = ("pong", "boxing")
 CONFIG = RunConfig(
@@ -182,17 +181,6 @@ def test_without_a_terminal_every_report_is_one_plain_line(tmp_path):
     )
 
 
-def test_without_a_terminal_a_test_is_told_once(tmp_path):
-    before_test, latest = recorded(tmp_path)
-    file = io.StringIO()
-    console = Console(CONFIG, file=file)
-    for values in (before_test, latest, latest):
-        console.show(values)
-    lines = file.getvalue().splitlines()
-    assert len(lines) == 4
-    assert lines[2] == "test of pong: student 15.0 +- 1.0, teacher 20.0, agreement 87%"
-
-
 def test_a_line_ends_with_the_time_of_all_sessions_and_the_time_left():
     file = io.StringIO()
     console = Console(CONFIG, file=file)
@@ -201,13 +189,6 @@ def test_a_line_ends_with_the_time_of_all_sessions_and_the_time_left():
     first, second = file.getvalue().splitlines()
     assert first.endswith("1:08:30, - left")
     assert second.endswith("1:08:30, 0:01:50 left")
-
-
-def test_what_a_fault_has_cost_is_no_fault():
-    parts = rates(
-        {"faults/shard_restarts": 1, "faults/redis_restarts": 2, "faults/transitions_lost": 8_197}
-    )
-    assert parts[-1] == "3 faults"
 
 
 def test_a_terminal_shows_a_row_for_each_game_and_is_restored(tmp_path, terminal):
@@ -303,14 +284,6 @@ def test_a_reader_of_a_pipe_that_goes_away_does_not_end_the_run():
         os.close(null)
 
 
-def test_a_closed_file_does_not_end_the_run():
-    file = io.StringIO()
-    file.close()
-    with Console(CONFIG, file=file) as console:
-        console.show({})
-        console.finish(summary())
-
-
 def test_a_note_that_the_encoding_does_not_know_leaves_later_lines_alone():
     raw = io.BytesIO()
     console = Console(CONFIG, file=io.TextIOWrapper(raw, encoding="ascii"))
@@ -338,59 +311,6 @@ def test_the_result_compares_every_student_with_its_teacher(kind, terminal):
     assert "1:02:03: 12,340 steps (49,360 frames), 25 updates" in without_escapes(text)
     if kind == "terminal":
         assert text.rindex(SHOW_CURSOR) < text.rindex("teacher-normalized: capped")
-
-
-def without_teacher(summary, mean):
-    """A run that learned from rewards, or of a student that scored this in Pong."""
-    summary["games"]["pong"] |= {"teacher": None, "teacher_normalized": None, "agreement": None}
-    summary["games"]["boxing"]["teacher"] = None
-    summary["games"]["pong"]["student"]["mean"] = mean
-    for figures in summary["aggregate"].values():
-        figures |= dict.fromkeys(figures)
-    return summary
-
-
-def test_a_run_without_teachers_ends_beside_human_play():
-    file = io.StringIO()
-    Console(CONFIG, file=file).finish(without_teacher(summary(), 15.0))
-    head = file.getvalue().splitlines()[:2]
-    assert "best episode" in head[1]
-    assert "teacher" not in file.getvalue()
-    assert line_of(file.getvalue(), "pong") == "pong 15.0 +- 1.0 16.0 14.6 101%"
-
-
-def test_a_run_that_learned_nothing_ends_without_percentages_below_zero():
-    document = summary()
-    document["aggregate"]["teacher_normalized"] |= {"capped_mean": -1.33, "median": -1.33}
-    document["aggregate"]["teacher_ratio"] |= {"capped_mean": -1.1, "median": -1.1}
-    file = io.StringIO()
-    Console(CONFIG, file=file).finish(document)
-    assert "not above random play yet" in file.getvalue()
-    assert "capped mean" not in file.getvalue()
-
-
-def test_teachers_scores_are_shown_from_the_start(terminal):
-    with Console(CONFIG, teachers={"pong": 20.0}, file=terminal.file) as console:
-        console.show({"updates": 0})
-    assert line_of(terminal.close(), "pong") == "pong - - - - 0% - - 20.0 -"
-
-
-def test_without_teachers_the_display_shows_the_best_test(terminal):
-    with Console(CONFIG, file=terminal.file) as console:
-        for mean in (3.0, 7.0, 5.0):
-            console.show({"test/pong/mean": mean})
-    text = terminal.close()
-    assert line_of(text, "pong") == "pong - - - - 0% - 5.0 7.0"
-    assert "teacher" not in text
-
-
-def test_headings_do_not_break_in_a_word(terminal):
-    with Console(CONFIG, teachers={"pong": 20.0}, file=terminal.file) as console:
-        console.show({"updates": 0})
-        console.finish(summary())
-    text = without_escapes(terminal.close())
-    assert "-\n" not in text.replace("teacher-", "")
-    assert {"agrees", "agreement", "played"} <= set(text.split())
 
 
 def test_what_others_print_appears_above_the_display(terminal, monkeypatch):

@@ -1,10 +1,8 @@
 """Figures as people read them."""
 
-import io
-
 import pytest
 
-from views.words import duration, for_reader, percent, plural, score, spread
+from views.words import duration, percent, plural, score, spread
 
 
 @pytest.mark.parametrize(
@@ -34,25 +32,3 @@ def test_a_share_just_below_zero_is_no_minus_zero():
 def test_durations_and_counts_are_written_out():
     assert duration(3723.4) == "1:02:03"
     assert (plural(1, "run"), plural(2, "run")) == ("1 run", "2 runs")
-
-
-class Screen(io.StringIO):
-    """A terminal with an encoding."""
-
-    def __init__(self, encoding):
-        super().__init__()
-        self._encoding = encoding
-
-    @property
-    def encoding(self):
-        return self._encoding
-
-    def isatty(self):
-        return True
-
-
-def test_signs_are_for_terminals_that_have_them():
-    assert for_reader("1 +- 2", Screen("utf-8")) == "1 \u00b1 2"
-    assert for_reader("1 +- 2", Screen("ascii")) == "1 +- 2"
-    assert for_reader("1 +- 2", Screen("no-such-encoding")) == "1 +- 2"
-    assert for_reader("1 +- 2", io.StringIO()) == "1 +- 2"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from runs import wait_until
 
-from engines.chaos.kill import is_alive, kill_here, kill_own_node
+from engines.chaos.kill import is_alive, kill_here
 from records.processes import title_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="told apart on Linux only")
@@ -63,8 +63,3 @@ def test_a_process_that_has_ended_is_gone_although_nobody_has_noticed():
         process.kill()
         # Not waited for: it stays, as a zombie without a title.
         wait_until(lambda: not is_alive(process.pid, "actor 0"), timeout_s=10.0, what="it ends")
-
-
-def test_outside_ray_there_is_no_node_to_kill():
-    with pytest.raises(ValueError, match="no node manager of Ray"):
-        kill_own_node()

@@ -30,12 +30,6 @@ def later(**changes):
     return replace(BEFORE, faults=faults, **changes)
 
 
-def test_a_look_keeps_what_the_run_has_shown():
-    assert BEFORE.steps == {"pong": 50, "boxing": 70}
-    assert (BEFORE.pid, BEFORE.redis_pid, BEFORE.ray) == (7, 8, "127.0.0.1:6379")
-    assert BEFORE.unready == ""
-
-
 def test_an_actor_is_back_when_its_game_has_been_played_by_all_of_its_actors():
     recovery = Recovery(["actor/pong"], BEFORE)
     assert not recovery.is_over(later(steps={"pong": 90, "boxing": 90})), "nothing was noticed yet"
@@ -61,14 +55,6 @@ def test_what_feeds_the_learner_is_back_when_updates_have_been_made_since(role, 
     assert not recovery.is_over(later(updates=80, faults={kind: 1}))
     assert not recovery.is_over(later(updates=81, faults={kind: 1}, has_weights=False))
     assert recovery.is_over(later(updates=81, faults={kind: 1}))
-
-
-def test_the_inference_server_is_back_when_every_game_is_played_again():
-    recovery = Recovery(["inference"], BEFORE)
-    again = {"inference_restarts": 1}
-    assert not recovery.is_over(later(faults=again))
-    assert not recovery.is_over(later(faults=again, steps={"pong": 60, "boxing": 70}))
-    assert recovery.is_over(later(faults=again, steps={"pong": 60, "boxing": 71}))
 
 
 def test_a_node_is_made_up_for_when_all_that_was_on_it_is():
@@ -105,9 +91,3 @@ def test_what_was_lost_is_the_difference_with_the_updates_of_a_learner_that_fell
         "transitions_lost": 70,
         "updates_lost": 119,
     }
-
-
-def test_a_run_that_does_not_say_where_it_is_is_refused():
-    status = {name: value for name, value in STATUS.items() if name != "ray"}
-    with pytest.raises(ValueError, match="status lacks 'ray'"):
-        Standing.of(status, has_weights=True)

@@ -150,12 +150,6 @@ def test_what_is_not_there_or_not_ours_is_refused(run, trial, role, message):
     assert not run.killed
 
 
-def test_a_run_on_one_node_does_not_lose_it(run, trial):
-    run.processes = [process for process in run.processes if process.node == HERE]
-    with pytest.raises(ValueError, match="all of the run is on the launcher's node"):
-        trial.carry_out("node")
-
-
 @pytest.mark.parametrize("role", ["coordinator", "redis"])
 def test_what_is_beside_the_launcher_is_killed_there_only(run, trial, role):
     run.host, run.redis_pid = "another", 15

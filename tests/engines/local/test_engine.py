@@ -170,14 +170,6 @@ def test_a_run_makes_its_updates_and_keeps_to_samples_per_insert(config):
     assert progress.faults == {}
 
 
-def test_every_game_reaches_every_shard(config):
-    """A shard without data of one game would never let its batches out."""
-    engine = LocalEngine(Recipe(config), device=CPU)
-    endless(engine)
-    for stats in engine._replay.stats():
-        assert all(table.counts.sampled > 0 for table in stats.tables.values())
-
-
 @pytest.mark.parametrize("num_shards", [1, 2, 3])
 def test_serial_numbers_are_new_and_tie_a_rank_to_its_shard(num_shards):
     unused, serials = 0, []
@@ -217,14 +209,6 @@ def test_a_resumed_run_begins_where_its_checkpoint_was_written(config, halfway):
     assert learner["incarnation"] == before.state()["learner"]["incarnation"] + 1
 
 
-def test_a_resumed_run_gives_its_actors_numbers_that_were_never_used(config, halfway):
-    _, state = halfway
-    assert state["next_serial"] == 6
-    after = LocalEngine(Recipe(config), device=CPU, state=state)
-    # Five more, and one left out so that each rank feeds the same shard as before.
-    assert after.state()["next_serial"] == 12
-
-
 def test_a_resumed_run_learns_on_to_the_end(config, halfway):
     before, state = halfway
     done = before.progress().updates
@@ -234,15 +218,6 @@ def test_a_resumed_run_learns_on_to_the_end(config, halfway):
     assert engine.progress().updates == 50
     assert len(recipe.losses) == 50 - done
     assert engine.progress().steps > before.progress().steps
-
-
-def test_a_finished_run_that_is_resumed_makes_no_more_updates(config):
-    engine = LocalEngine(Recipe(config), device=CPU)
-    endless(engine)
-    again = LocalEngine(Recipe(config), device=CPU, state=engine.state())
-    assert not again.advance(math.inf)
-    assert again.progress().updates == 50
-    assert same(again.state()["learner"]["network"], engine.state()["learner"]["network"])
 
 
 def test_a_run_can_be_resumed_with_other_numbers_of_actors_and_shards(config, halfway):
@@ -378,33 +353,6 @@ def test_a_whole_run_in_one_process_ends_with_a_valid_summary(options, tmp_path,
     assert "the run has reached its end" in capsys.readouterr().out
 
 
-def test_tests_on_the_way_play_fewer_episodes_than_the_one_at_the_end(options, tmp_path):
-    main([*options, "--evaluation.period-episodes", "1", "--run-dir", "run"])
-    key = f"test/{GAMES[0]}/episodes"
-    counts = [row[key] for row in read_metrics(tmp_path / "run") if key in row]
-    assert counts == [1, 3]
-
-
-def test_a_run_leaves_metrics_checkpoint_and_student(options, tmp_path):
-    main([*options, "--run-dir", "run"])
-    run = tmp_path / "run"
-    rows = read_metrics(run)
-    updates = [row["updates"] for row in rows if f"game/{GAMES[0]}/steps" in row]
-    assert updates == sorted(updates)
-    assert updates[-1] == 19
-    tests = [row["steps"] for row in rows if f"test/{GAMES[0]}/mean" in row]
-    assert len(tests) >= 2, "no test while the run went on"
-    assert load_newest(run / "checkpoints")["learner"]["num_updates"] == 19
-    assert load_student(run / "student").games == GAMES
-
-
-def test_a_run_without_a_name_gets_one_of_its_preset_and_the_time(options, tmp_path):
-    main(options)
-    (run,) = (path for path in (tmp_path / "runs").iterdir() if not path.is_symlink())
-    assert run.name.startswith("smoke-")
-    assert (tmp_path / "runs" / "latest").resolve() == run
-
-
 def test_a_finished_run_goes_on_when_it_is_resumed_with_more_steps(options, tmp_path, capsys):
     main([*options, "--run-dir", "run"])
     first = read_summary(tmp_path / "run")
@@ -452,22 +400,6 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_tried(option
     for folder, said in (("used", "has something in it already"), ("a b", "cannot be the name")):
         with pytest.raises(ValueError, match=said):
             main([*options, "--run-dir", folder, "--teachers", f"{GAMES[0]}=nowhere.safetensors"])
-
-
-def test_settings_of_the_optimizer_can_change_when_a_run_is_resumed(options, tmp_path):
-    main([*options, "--run-dir", "run"])
-    main(["--resume", "run", "--num-steps", "600", "--learner.learning-rate", "0.125"])
-    (group,) = load_newest(tmp_path / "run" / "checkpoints")["learner"]["optimizer"]["param_groups"]
-    assert group["lr"] == 0.125
-
-
-def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(options, tmp_path):
-    main([*options, "--run-dir", "run"])
-    for path in (tmp_path / "run" / "checkpoints").iterdir():
-        path.unlink()
-    main(["--resume", "run"])
-    assert read_summary(tmp_path / "run")["updates"] == 19
-    assert load_newest(tmp_path / "run" / "checkpoints")["learner"]["incarnation"] == 0
 
 
 @pytest.fixture

@@ -71,12 +71,6 @@ def join(monkeypatch):
     return with_nodes
 
 
-def test_a_cluster_with_room_is_asked_for_nothing(join):
-    cluster = join(node(cpus=4), grows=True)
-    wait_for_room(Room(cpus=4), wait_s=None, note=lambda text: pytest.fail(text))
-    assert cluster.requests == []
-
-
 def test_a_cluster_that_does_not_grow_is_refused_at_once_with_what_to_do(join):
     join(node(cpus=4), grows=False)
     with pytest.raises(ValueError, match="needs 7 CPUs and 1 GPU, but the cluster has 4 CPUs") as e:
@@ -112,10 +106,3 @@ def test_nodes_that_never_come_end_the_wait_with_what_is_missing(join):
     with pytest.raises(ValueError, match=r"has 1 CPU after 0\.05 s of waiting for the autoscaler"):
         wait_for_room(Room(cpus=3), wait_s=0.05, note=lambda text: None)
     assert cluster.requests[-1] == [], "nothing may be asked for any longer"
-
-
-def test_with_no_patience_the_autoscaler_is_not_asked_either(join):
-    cluster = join(node(cpus=1), grows=True)
-    with pytest.raises(ValueError, match="needs 3 CPUs"):
-        wait_for_room(Room(cpus=3), wait_s=0.0)
-    assert cluster.requests == []

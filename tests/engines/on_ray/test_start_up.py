@@ -42,11 +42,6 @@ def test_a_start_says_how_many_actors_are_up_whenever_that_has_changed(scene):
     assert scene.look(60.0) == [], "a death later on is no start"
 
 
-def test_a_quick_start_says_nothing(scene):
-    assert scene.look(3.0, "actor/pong", "actor/pong", "actor/boxing", "learner") == []
-    assert scene.start_up.is_over
-
-
 def test_a_role_that_does_not_come_up_is_named_once_with_its_log(scene):
     scene.starting = [
         RoleProcess(role="learner", rank=0, pid=77, node="n"),

@@ -129,13 +129,6 @@ def test_features_pull_at_the_torso_too():
     assert not torch.allclose(gradients[0], gradients[1])
 
 
-def test_without_a_feature_weight_no_regressor_is_needed():
-    result = build_mimic(build_student())(load(random_batch()))
-    assert set(result.metrics) == {"policy_loss", "policy_distance"}
-    result = build_mimic(build_student(features=True), feature_weight=1.0)(load(random_batch()))
-    assert set(result.metrics) == {"policy_loss", "policy_distance", "feature_loss"}
-
-
 def test_metrics_and_priorities_hold_no_graph():
     result = build_mimic(build_student(features=True), feature_weight=1.0)(load(random_batch()))
     assert result.loss.requires_grad
@@ -146,14 +139,6 @@ def test_games_in_another_order_than_the_students_are_refused():
     # The masks would be swapped without anything looking wrong.
     with pytest.raises(ValueError, match="counting_cuts, counting_ends"):
         build_mimic(build_student())(load(random_batch(games=GAMES[::-1])))
-
-
-def test_distillation_needs_no_successors_and_has_no_state():
-    objective = build_mimic(build_student())
-    assert objective.num_successors == 0
-    assert objective.state() == {}
-    objective.load_state({})
-    objective.after_update(1)
 
 
 # Value learning
@@ -286,11 +271,6 @@ def test_without_quantiles_nothing_is_computed_differently_than_by_the_means_los
     assert torch.equal(result.priorities_B, errors.abs())
 
 
-def test_a_network_with_other_quantiles_than_configured_is_refused():
-    with pytest.raises(ValueError, match=r"dqn.quantiles is 3, but the network has 0"):
-        build_dqn(build_value_network(), quantiles=3)
-
-
 def test_the_gradient_goes_through_the_taken_actions_value_alone():
     batch = random_batch(counts=(1, 0), num_successors=1)
     network = build_value_network(1)
@@ -339,21 +319,3 @@ def test_the_target_network_survives_in_the_state():
     other.load_state(objective.state())
     batch = load(random_batch(num_successors=3))
     assert other(batch).loss.item() == objective(batch).loss.item()
-
-
-def test_value_learning_asks_for_its_successors():
-    objective = build_dqn(build_value_network(), num_steps=5)
-    assert objective.num_successors == 5
-    with pytest.raises(ValueError, match="successors"):
-        objective(load(random_batch()))
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (DqnConfig(), "double DQN, 3-step"),
-        (DqnConfig(quantiles=32, num_steps=1), "double QR-DQN with 32 quantiles, 1-step"),
-    ],
-)
-def test_the_algorithm_is_called_by_its_name(config, expected):
-    assert config.algorithm == expected

@@ -32,10 +32,3 @@ def test_a_layout_with_successors_has_them():
     assert batch.successors is not None
     assert batch.successors.rewards.shape == (6, 3)
     assert batch.successors.bootstrap_observations.shape == batch.observations.shape
-
-
-def test_features_are_as_wide_as_those_of_the_widest_game():
-    specs = [make_spec(num_teacher_features=2), make_spec(game="boxing", num_teacher_features=5)]
-    layout = BatchLayout.of_tables(specs, 3)
-    batch = layout.batch(np.zeros(layout.num_bytes, np.uint8), shard=0)
-    assert batch["teacher_features"].shape == (3, 5)

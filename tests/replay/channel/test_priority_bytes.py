@@ -31,8 +31,3 @@ def test_updates_of_any_size_come_back():
             left, right = getattr(one.keys, name), getattr(other.keys, name)
             np.testing.assert_array_equal(left, right)
             assert right.dtype == np.int64
-
-
-def test_no_updates_are_no_bytes():
-    assert pack_updates([]) == b""
-    assert unpack_updates(b"", shard=0) == []

@@ -30,15 +30,6 @@ def test_every_game_gets_its_share_in_the_long_run_and_every_batch_is_full(share
         allotment.advance()
 
 
-def test_odd_transitions_go_round():
-    allotment = BatchAllotment([1.0, 1.0, 1.0], 4)
-    batches = []
-    for _ in range(6):
-        batches.append(allotment.wanted)
-        allotment.advance()
-    assert batches == [[2, 1, 1], [1, 2, 1], [1, 1, 2]] * 2
-
-
 def test_unequal_shares_are_met_on_average():
     # 2.7 and 0.3 of three: the smaller gets one in three of ten batches.
     allotment = BatchAllotment([9.0, 1.0], 3)
@@ -47,12 +38,6 @@ def test_unequal_shares_are_met_on_average():
         total += allotment.wanted
         allotment.advance()
     assert total.tolist() == [27, 3]
-
-
-def test_wanted_stays_the_same_until_the_batch_is_given_out():
-    allotment = BatchAllotment([1.0, 1.0, 1.0], 4)
-    for _ in range(3):
-        assert allotment.wanted == [2, 1, 1]
 
 
 def test_game_short_of_data_yields_evenly_to_the_others():
@@ -91,17 +76,6 @@ def test_loss_weights_restore_the_balance_of_those_present_and_have_mean_1(share
         weight_of_game[present] / batch_size, shares[present] / shares[present].sum(), rtol=1e-12
     )
     np.testing.assert_allclose(np.repeat(weights, counts).mean(), 1.0, rtol=1e-12)
-
-
-def test_loss_weights_by_hand():
-    allotment = BatchAllotment([1.0, 1.0, 2.0], 8)
-    assert allotment.loss_weights([2, 2, 4]) == [1.0, 1.0, 1.0]
-    # The first game yields one: its one transition weighs as much as two did.
-    assert allotment.loss_weights([1, 2, 5])[:2] == [2.0, 1.0]
-    assert allotment.loss_weights([1, 2, 5])[2] == 4 / 5
-    # The first game is absent: the others keep 1 to 2 between them, and the mean stays 1.
-    weights = allotment.loss_weights([0, 4, 4])
-    np.testing.assert_allclose(weights[1:], [8 / 3 / 4, 16 / 3 / 4])
 
 
 def test_game_without_a_share_only_fills_up_what_the_others_cannot_give():

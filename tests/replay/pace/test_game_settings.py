@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from replay_chunks import EpisodeWriter, chunk_of, make_settings, make_spec
 from replay_shards import GAMES, Players, contents, make_config, make_shard
 
-from replay.pace.game_settings import GameSettings, check_game_settings
+from replay.pace.game_settings import check_game_settings
 from replay.pace.slices import GameSlice, check_every_shard_is_fed, shard_of_rank, slice_of
 from replay.shard import ReplayShard
 from replay.types import PriorityUpdate
@@ -181,19 +181,6 @@ def test_a_change_that_makes_no_sense_is_refused_and_nothing_has_changed(change,
         for name in before[game]:
             np.testing.assert_array_equal(after[game][name], before[game][name])
     shard.check_valid()
-
-
-def test_a_change_for_an_unknown_game_is_refused():
-    with pytest.raises(ValueError, match="this replay holds pong, boxing; not 'seaquest'"):
-        filled().configure("seaquest", share=2.0)
-
-
-def test_checking_a_change_does_not_make_it():
-    shard = filled()
-    stats = shard.stats()
-    wanted = shard.check_configure("pong", share=2.0, quota=100, samples_per_insert_cap=9.0)
-    assert wanted == GameSettings(share=2.0, quota=100, samples_per_insert_cap=9.0)
-    assert shard.stats() == stats
 
 
 def test_a_cap_with_which_both_sides_would_wait_for_ever_is_refused_with_the_arithmetic():
@@ -439,11 +426,6 @@ def change(shard: ReplayShard, game: str, name: str, size: float) -> None:
 
 
 # Slices of a run with several shards
-
-
-def test_an_actors_shard_follows_from_its_game_and_its_rank():
-    assert [shard_of_rank(0, rank, 3) for rank in range(4)] == [0, 1, 2, 0]
-    assert [shard_of_rank(game, 0, 3) for game in range(4)] == [0, 1, 2, 0]
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 3, 5])

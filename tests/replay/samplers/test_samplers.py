@@ -227,17 +227,6 @@ def test_weights_that_correct_fully_make_the_mean_over_draws_the_mean_over_trans
 
 
 @every_sampler
-def test_same_seed_draws_the_same_and_another_seed_does_not(name):
-    def draws(seed):
-        sampler, _, _ = filled(name)
-        rng = np.random.default_rng(seed)
-        return [sampler.draw(16, rng)[0].tolist() for _ in range(3)]
-
-    assert draws(3) == draws(3)
-    assert draws(3) != draws(4)
-
-
-@every_sampler
 def test_draw_of_nothing_is_refused(name):
     sampler = build_case(name, CAPACITY)
     with pytest.raises(ValueError, match="nothing can be drawn yet"):
@@ -309,13 +298,6 @@ def test_uniform_fills_holes_from_the_end_whatever_is_taken_out():
         assert len(sampler) == len(held)
         zeros = np.zeros(len(held), np.float32)
         sampler.check_valid(np.array(sorted(held), np.int64), zeros, zeros)
-
-
-@pytest.mark.parametrize("exponent", [-0.1, 1.1, np.nan])
-@pytest.mark.parametrize("build", [ProportionalSampler, RankBasedSampler])
-def test_exponent_outside_0_to_1_is_refused(build, exponent):
-    with pytest.raises(ValueError, match="priority_exponent must lie between 0 and 1"):
-        build(4, exponent=exponent)
 
 
 def test_ranks_are_off_by_no_more_than_the_changes_since_they_were_made():
@@ -393,21 +375,6 @@ def test_partitions_get_whole_numbers_within_one_of_their_part():
             assert np.all(np.abs(np.cumsum(counts) - np.cumsum(shares) * 16) < 1)
 
 
-def test_partition_without_transitions_is_never_drawn():
-    sampler = build_hierarchy(CAPACITY, draw="uniform", num_partitions=4, first_edges_after=4)
-    values = np.array([0.0, 0.1, 4.0, 4.1], np.float32)
-    sampler.admit(np.arange(4), np.ones(4, np.float32), values)
-    assert sampler.sizes.tolist() == [2, 0, 0, 2]
-    slots, _ = sampler.draw(1_000, np.random.default_rng(0))
-    assert np.bincount(slots).tolist() == pytest.approx([250] * 4, abs=2)
-
-
-@pytest.mark.parametrize("number", [0, 101])
-def test_number_of_partitions_that_cannot_be_is_refused(number):
-    with pytest.raises(ValueError, match="num_partitions must lie between 1 and 100"):
-        build_hierarchy(CAPACITY, num_partitions=number)
-
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -466,12 +433,6 @@ def test_settings_of_partitions_reach_the_sampler():
     )
     _, wanted = slow(items, sampler.edges.tolist())
     np.testing.assert_allclose(inverse, np.array(wanted)[drawn], rtol=1e-6)
-
-
-def test_partitions_by_the_value_of_a_teacher_that_is_not_there_are_refused():
-    spec = make_spec(game="boxing", num_teacher_actions=0)
-    with pytest.raises(ValueError, match="teacher's values, but boxing has no teacher"):
-        build_sampler(ReplayConfig(sampler="hierarchical"), spec)
 
 
 @pytest.mark.parametrize("kind", get_args(SamplerKind))

@@ -31,7 +31,7 @@ from replay.pace.pacing import Pacing
 from replay.shard import ReplayShard
 from replay.snapshots.keeper import MAX_BEGINNINGS, ShardKeeper, clear_snapshots
 from replay.snapshots.restore import newest_serial, shard_folder
-from replay.snapshots.snapshot_files import list_manifests, manifest_name
+from replay.snapshots.snapshot_files import manifest_name
 from replay.storage.ring import TransitionRing
 from replay.types import PriorityUpdate
 
@@ -173,19 +173,6 @@ def test_another_pace_begins_anew_with_what_is_there(tmp_path):
     assert again.can_sample()
 
 
-def test_what_an_older_version_did_not_count_begins_at_0(tmp_path, monkeypatch):
-    def old_counts(counts):
-        return {name: x for name, x in dataclasses.asdict(counts).items() if name != "yielded"}
-
-    with monkeypatch.context() as patch:
-        patch.setattr(snapshot_module, "asdict", old_counts)
-        shard, _ = played_and_saved(tmp_path)
-    again, keeper = restored(tmp_path)
-    assert keeper.stats().snapshots.has_restored
-    assert_same_contents(shard, again)
-    assert all(table.counts.yielded == 0 for table in again.stats().tables.values())
-
-
 # Incremental
 
 
@@ -226,13 +213,6 @@ def test_many_snapshots_with_little_news_do_not_leave_many_files(tmp_path):
     # Whole segments of a full ring, two that it has half overwritten, one that is not full yet;
     # and what only the snapshot before needs.
     assert len(names_in(folder_of(tmp_path), ".seg")) <= len(GAMES) * (64 // 16 + 2 + 2)
-
-
-def test_an_idle_shard_is_not_written_again(tmp_path):
-    _, keeper = played_and_saved(tmp_path)
-    manifests = list_manifests(folder_of(tmp_path))
-    assert keeper.save()
-    assert list_manifests(folder_of(tmp_path)) == manifests
 
 
 def test_a_shard_that_came_back_goes_on_with_the_files_that_are_there(tmp_path):

@@ -73,13 +73,6 @@ def test_frames_that_cannot_be_compressed_take_no_more_than_themselves():
     np.testing.assert_array_equal(out[:, 0], noise)
 
 
-def test_raw_bytes_are_those_of_the_frames_held_now():
-    store = RawFrames(CAPACITY, SHAPE)
-    for count, expected in ((3, 3), (6, 9), (6, 10), (6, 10)):
-        store.write(0, np.zeros((count, *SHAPE), np.uint8))
-        assert store.num_bytes == expected * int(np.prod(SHAPE))
-
-
 def test_observations_that_are_not_in_one_piece_are_refused_rather_than_lost():
     store = Lz4Frames(CAPACITY, SHAPE)
     store.write(0, make_frames(np.random.default_rng(4), 2))
@@ -121,10 +114,3 @@ def test_damaged_blobs_are_refused_and_leave_the_store_as_it_was(damage, kind):
     with pytest.raises(ValueError, match="compressed frames"):
         store.load(0, columns)
     assert store.num_bytes == 0
-
-
-@pytest.mark.parametrize("kind", [RawFrames, Lz4Frames])
-def test_frames_of_another_shape_or_type_are_refused(kind):
-    for frames in (np.zeros((2, 2, 20, 21), np.uint8), np.zeros((2, *SHAPE), np.int64)):
-        with pytest.raises(ValueError, match="stored frames have shape"):
-            kind(CAPACITY, SHAPE).load(0, {"frames": frames})

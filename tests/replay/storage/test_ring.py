@@ -192,24 +192,6 @@ def test_memory_is_as_announced(capacity):
     assert used <= spec.nbytes <= 1.15 * used
 
 
-def test_bytes_are_counted_as_the_ring_fills():
-    spec = make_spec(capacity=8)
-    table = make_table(spec)
-    writer = EpisodeWriter()
-    table.add(chunk_of(writer.play(0, "...")))
-    assert table.ring.num_bytes == 3 * spec.bytes_per_entry
-    for _ in range(3):
-        table.add(chunk_of(writer.play(0, "....")))
-    assert table.ring.num_bytes == 8 * spec.bytes_per_entry
-
-
-def test_capacity_and_actions_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="capacity of pong is 9; it must be at least 10"):
-        TransitionRing(make_spec(capacity=9, num_stack=2, num_successors=3))
-    with pytest.raises(ValueError, match="pong has 257 actions; replay stores 1 to 256"):
-        TransitionRing(make_spec(num_actions=257))
-
-
 def damage_tails(ring):
     stream, tail = next(iter(ring.links._tails.items()))
     ring.links._tails[stream] = replace(tail, step=tail.step + 1)

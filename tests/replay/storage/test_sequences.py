@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 
 import numpy as np
@@ -197,20 +196,3 @@ def test_cap_of_a_game_holds_for_whole_sequences():
     for _ in range(2):
         assert shard.sample() is not None
     assert shard.sample() is None  # 12 of each game's 12 samples are given.
-
-
-def test_a_batch_that_is_no_multiple_of_the_sequences_is_refused():
-    with pytest.raises(ValueError, match=r"batch_size \(16\) must be a multiple of the 5 steps"):
-        make_shard(length=5, batch_size=16)
-
-
-def test_sequences_count_as_bytes_drawn_and_as_time_at_work():
-    seconds = itertools.count()
-    shard = make_shard(clock=lambda: float(next(seconds)))
-    fill(shard)
-    before = shard.stats()
-    batch = shard.sample()
-    after = shard.stats()
-    assert after.busy_s - before.busy_s == 1.0
-    frames = batch.observations.nbytes + batch.sequences.bootstrap_observations.nbytes
-    assert after.batch_bytes > frames == (12 + 4) * 4

@@ -23,15 +23,6 @@ def path(tmp_path):
     return tmp_path / "metrics.jsonl"
 
 
-def test_a_file_that_is_not_there_yet_is_no_error(path):
-    history = History(path)
-    history.read_file()
-    assert history.looks == []
-    write(path, [row(1, loss=2.0)])
-    history.read_file()
-    assert history.looks == [row(1, loss=2.0)]
-
-
 def test_only_what_is_new_is_read_and_a_half_written_line_waits(path):
     write(path, [row(1), row(2)])
     history = History(path)
@@ -59,15 +50,6 @@ def test_what_a_resumed_run_does_again_replaces_what_it_did_before(path):
     history.read_file()
     assert [look["seconds"] for look in history.looks] == [1, 2, 2.5, 4]
     assert history.latest["again"] == 1.0
-
-
-def test_a_test_does_not_move_the_run_back(path):
-    write(path, [row(9), row(9.5) | {"steps": 40.0, "test/pong/mean": 3.0}])
-    history = History(path)
-    history.read_file()
-    assert history.latest["steps"] == 90.0
-    assert history.latest["test/pong/mean"] == 3.0
-    assert len(history.looks) == len(history.tests) == 1
 
 
 def test_a_point_of_a_curve_is_the_mean_of_its_rows():

@@ -148,13 +148,6 @@ def test_a_wish_that_is_none_is_refused(page, body):
     assert page.ask("/api/wanted", body, **right).status == 400
 
 
-def test_a_run_that_has_ended_has_no_actors_to_change(page):
-    right = {TOKEN_HEADER: TOKEN, "Content-Type": "application/json"}
-    answer = page.ask("/api/wanted", {"pong": 2}, **right)
-    assert answer.status == 409
-    assert "not going on" in answer.document["error"]
-
-
 def test_a_body_without_end_is_refused(page):
     right = {TOKEN_HEADER: TOKEN, "Content-Type": "application/json"}
     assert page.ask("/api/wanted", {"pong": "x" * 100_000}, **right).status == 413
@@ -194,7 +187,3 @@ def test_whoever_has_gone_makes_room_for_others_at_once(page, monkeypatch):
         with page.events("/api/play?game=pong"):
             pass
     wait_until(lambda: page.page._num_players == 0, timeout_s=10.0, what="the players have gone")
-
-
-def test_only_games_of_the_run_are_played(page):
-    assert page.ask("/api/play?game=seaquest").status == 404

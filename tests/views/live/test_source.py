@@ -63,14 +63,6 @@ def test_a_run_that_was_interrupted_is_not_at_its_end(run):
     assert state_of(run)["state"] == "ended"
 
 
-def test_a_run_that_has_measured_nothing_yet_is_starting(run):
-    run.metrics_path.unlink()
-    state = state_of(run)
-    assert state["state"] == "starting"
-    assert state["games"][0]["normalized_return"] is None
-    json.dumps([state, curves(RunSource(run).look())], allow_nan=False)
-
-
 def test_frames_are_those_that_were_measured(run):
     assert state_of(run)["figures"]["frames_per_second"] == pytest.approx(4 * 2 * 1000 / 60)
     assert state_of(run)["frames_per_step"] == 4
@@ -96,12 +88,6 @@ def test_events_are_read_and_sorted_by_what_they_are_about(run):
     lines = [json.dumps({"seconds": 5.0, "event": text}) for text in texts]
     (run.path / "events.jsonl").write_text("\n".join([*lines, "nonsense", '{"event": 1}']))
     assert {event["text"]: event["kind"] for event in state_of(run)["events"]} == texts
-
-
-def test_a_teachers_score_is_known_before_the_first_test(tmp_path):
-    young = make_run(tmp_path / "young", num_tests=0, num_looks=1, finish=False)
-    pong = describe(RunSource(young).look())["games"][0]
-    assert (pong["test"], pong["teacher"], pong["goal"]) == (None, 16.32, 16.32)
 
 
 def test_a_game_without_a_teacher_is_measured_by_human_play_and_its_own_best(tmp_path):
