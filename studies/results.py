@@ -6,7 +6,6 @@ is played here. Steps count all games of a run together.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -128,10 +127,10 @@ def read_results(study: Study, study_dir: Path) -> Results:
     thresholds: dict[str, float] = {}
     for game in games:
         own = [curve for curve in curves if curve.game == game]
-        figures = list(_figures(study, own))
-        finals = [f.final for f in figures if f.arm == study.reference_arm]
-        threshold = study.thresholds.get(game, float(np.mean(finals)) if finals else math.nan)
-        if math.isfinite(threshold):
+        teacher = _teacher_score(own)
+        figures = list(_figures(study, own, teacher))
+        threshold = _threshold(study, game, figures, teacher)
+        if threshold is not None:
             thresholds[game] = threshold
             figures = [
                 replace(f, steps_to_threshold=_first_reach(curve.points("score"), threshold))
@@ -150,7 +149,27 @@ def _read_curves(study: Study, study_dir: Path) -> Iterator[UnitCurve]:
                     yield curve
 
 
-def _figures(study: Study, curves: Sequence[UnitCurve]) -> Iterator[UnitFigures]:
+def _teacher_score(curves: Sequence[UnitCurve]) -> float | None:
+    """What a game's teacher scores; arms without teachers are compared with that of the others."""
+    scores = (curve.tests[-1].figures.get("teacher_mean") for curve in curves)
+    return next((score for score in scores if score is not None), None)
+
+
+def _threshold(
+    study: Study, game: str, figures: Sequence[UnitFigures], teacher: float | None
+) -> float | None:
+    """Score of a game that steps are counted to, as far as it is known by now."""
+    if game in study.thresholds:
+        return study.thresholds[game]
+    if study.threshold_of_teacher is not None and teacher is not None:
+        return study.threshold_of_teacher * teacher
+    finals = [f.final for f in figures if f.arm == study.reference_arm]
+    return float(np.mean(finals)) if finals else None
+
+
+def _figures(
+    study: Study, curves: Sequence[UnitCurve], teacher: float | None
+) -> Iterator[UnitFigures]:
     """A row for each curve of one game, at steps that all of them have in common."""
     points = [curve.points("score") for curve in curves]
     start = max(own[0][0] for own in points)
@@ -162,23 +181,21 @@ def _figures(study: Study, curves: Sequence[UnitCurve]) -> Iterator[UnitFigures]
             game=curve.game,
             seed=curve.seed,
             final=final,
-            normalized=_normalize(study, curve, final),
+            normalized=_normalize(study, curve.game, final, teacher),
             area=mean_height(own, start, end),
             jump_start=float(at_steps(own, [start])[0]),
             steps_to_threshold=None,
         )
 
 
-def _normalize(study: Study, curve: UnitCurve, score: float) -> float | None:
+def _normalize(study: Study, game: str, score: float, teacher: float | None) -> float | None:
     if study.normalize == "none":
         return score
     try:
-        spec = get_game(curve.game)
+        spec = get_game(game)
     except ValueError:
         return None
-    high = spec.human_score
-    if study.normalize == "teacher":
-        high = curve.tests[-1].figures.get("teacher_mean")
+    high = teacher if study.normalize == "teacher" else spec.human_score
     return normalized_score(score, spec.random_score, high)
 
 

@@ -25,7 +25,8 @@ from recipes.config import RunConfig
 from recipes.loading import build_config, parse_invocation
 
 Value: TypeAlias = bool | int | float | str | list[int | float | str]
-# Options by their names on the command line, without dashes: `{"replay.sampler": "rank"}`.
+# Options by their names on the command line, without dashes: `{"replay.sampler": "rank"}`. In a
+# study whose games are runs of their own, `{game}` within a value stands for the unit's game.
 Options: TypeAlias = dict[str, Value]
 Command: TypeAlias = Literal["multitask", "experts", "transfer"]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
@@ -68,6 +69,8 @@ class Study(BaseModel):
     # Score of each game whose steps-to-threshold are reported; without, what the reference arm
     # reaches at the end.
     thresholds: dict[str, float] = {}
+    # Threshold of the other games, as a share of the score of the teacher that some arm has there.
+    threshold_of_teacher: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     # Steps per second to plan with until a unit has been measured.
     pace_steps_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
@@ -117,7 +120,8 @@ class Study(BaseModel):
             yield from ("--games", game)
         for name, value in options.items():
             yield f"--{name}"
-            yield from map(str, value if isinstance(value, list) else [value])
+            for word in map(str, value if isinstance(value, list) else [value]):
+                yield word if game == ALL_GAMES else word.replace("{game}", game)
 
 
 @dataclass(frozen=True, slots=True)

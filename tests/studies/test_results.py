@@ -87,6 +87,29 @@ def test_differences_are_paired_by_seed_and_pairs_count_wins(study: Study, tmp_p
     assert pair.probability.value == pytest.approx(0.25)
 
 
+def test_arms_without_teachers_are_measured_by_the_teacher_of_the_others(tmp_path: Path) -> None:
+    study = Study(
+        arms={"scratch": {}, "taught": {}},
+        seeds=[1],
+        normalize="teacher",
+        threshold_of_teacher=0.5,
+        thresholds={"breakout": 1.0},
+    )
+    record(study, tmp_path, {("scratch", 1): (0.0, 4.0, 8.0), ("taught", 1): (0.0, 10.0, 10.0)})
+    path = UnitFiles.of(study.units()[1], tmp_path).run / "metrics.jsonl"
+    row = {"seconds": 201, "steps": 201, "updates": 201, "test/pong/mean": 10.0}
+    with path.open("a") as file:
+        file.write(json.dumps(row | {"test/pong/teacher_mean": 12.0}) + "\n")
+
+    results = read_results(study, tmp_path)
+
+    assert results.thresholds == {"pong": 6.0}
+    scratch, taught = results.figures
+    assert scratch.normalized == pytest.approx((8.0 + 20.7) / (12.0 + 20.7))
+    assert scratch.steps_to_threshold == pytest.approx(150.0)
+    assert taught.steps_to_threshold == pytest.approx(60.0)
+
+
 def test_the_report_shows_arms_pairs_and_curves_and_writes_them_as_csv(
     study: Study, tmp_path: Path
 ) -> None:

@@ -35,6 +35,20 @@ def test_units_come_seed_by_seed_with_the_arms_options_over_the_shared_ones(tmp_
     assert len(units) == 8
 
 
+def test_a_value_names_the_game_of_its_unit() -> None:
+    study = Study(
+        options={"teachers": ["{game}=runs/{game}.safetensors"]},
+        arms={"a": {}},
+        games=["pong", "boxing"],
+        seeds=[1],
+    )
+    configs = [unit.load_config() for unit in study.units()]
+    assert [config.teachers for config in configs] == [
+        ("pong=runs/pong.safetensors",),
+        ("boxing=runs/boxing.safetensors",),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
