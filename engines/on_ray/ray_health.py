@@ -61,4 +61,4 @@ class RayHealth:
 
 
 def _message(what: str) -> str:
-    return f"Ray cannot carry the run any more: {what}; what was known is saved, see --resume"
+    return f"Ray cannot carry the run any more: {what}; --resume goes on from its newest checkpoint"

@@ -9,20 +9,21 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from engines.engine import check_wanted
-from engines.on_ray.ray_internals import silence_daemons
+from engines.on_ray.ray_internals import shut_down_without_grace, silence_daemons
 from engines.on_ray.room import Room, has_autoscaler, num_roles, wait_for_room
 from engines.on_ray.surroundings import (
     find_temporary_folder,
     make_token_if_home_is_unusable,
     started_from_source,
 )
+from engines.signals import children_hear_no_signals
 from recipes.limits import check_memory_for_actors
 from recipes.recipe import Recipe
 from records.machine import available_memory_bytes, usable_cores
@@ -47,7 +48,7 @@ def ray_session(
     for game, number in recipe.num_actors.items():
         check_wanted(game, number, recipe.games)
     try:
-        with _signals_wait(), _process_group_of_its_own():
+        with _signals_wait(), children_hear_no_signals():
             _connect(recipe)
         if joins_cluster():
             num_gpus = recipe.config.learner.num_replicas if needs_gpu else 0
@@ -111,6 +112,7 @@ def _start_own_ray(recipe: Recipe) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    shut_down_without_grace()
 
 
 @contextmanager
@@ -202,21 +204,3 @@ def _signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
         for missed in received:
             signal.raise_signal(missed)
-
-
-@contextmanager
-def _process_group_of_its_own() -> Iterator[None]:
-    """Processes that are started inside the block are not in this one's process group.
-
-    `timeout` and job schedulers signal whole groups. The launcher then has to end its run in order,
-    and needs Ray for that. Does nothing where this process leads its group or session.
-    """
-    group = os.getpgrp()
-    with suppress(PermissionError):
-        os.setpgid(0, 0)
-    try:
-        yield
-    finally:
-        # The group may have ended meanwhile.
-        with suppress(PermissionError):
-            os.setpgid(0, group)

@@ -5,7 +5,7 @@ server of its own, on a unix socket that only this user can open, and stops it a
 several nodes it listens on one private address instead, behind a random password. Redis and Valkey
 are the same here.
 
-Nothing is written to disk: the owners of the state rewrite it after a restart (redis_bus.py).
+Nothing is written to disk: the owners of the state rewrite it after a restart.
 """
 
 import atexit
@@ -28,6 +28,7 @@ from urllib.parse import quote
 import redis
 
 from engines.on_redis.client import build_client
+from engines.signals import children_hear_no_signals
 
 # Unix limits a socket's path to 108 bytes, some systems to 104.
 _MAX_SOCKET_PATH_BYTES = 100
@@ -37,7 +38,7 @@ _MAX_SOCKET_PATH_BYTES = 100
 _EXEC_BOUND_TO_PARENT = """
 import ctypes, os, signal, sys
 try:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 except (OSError, AttributeError):
     pass
 if os.getppid() != int(sys.argv[1]):
@@ -196,15 +197,12 @@ class PrivateRedis:
         if threading.current_thread() is threading.main_thread():
             launcher = [sys.executable, "-I", "-S", "-c", _EXEC_BOUND_TO_PARENT, str(os.getpid())]
             command = launcher + command
-        with self._log_path.open("ab") as log:
-            # A session of its own: a Ctrl-C in the terminal must not stop it before the run has
-            # shut down in its own order.
+        with self._log_path.open("ab") as log, children_hear_no_signals():
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
         self._wait_until_it_answers(self._process)
 
@@ -257,16 +255,10 @@ class PrivateRedis:
         )
         raise ValueError(f"{self._server} {what}; its log ends with:\n{self._log_tail()}")
 
-    def _stop(self, timeout_s: float = 2.0) -> None:
-        process = self._process
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()  # It hears nothing milder, and has nothing to write.
+            self._process.wait()
 
     def _log_tail(self, num_lines: int = 10) -> str:
         try:

@@ -1,6 +1,6 @@
 """How every command starts and ends: its words, its exit status, one clear line for a mistake.
 
-Imports nothing of the project, so that a command that needs little starts at once.
+Imports next to nothing of the project, so that a command that needs little starts at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
+
+from engines.signals import ENDING_SIGNALS
 
 
 def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
@@ -33,17 +35,6 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
-
-
-ENDING_SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,  # The terminal has closed.
-    signal.SIGUSR1,  # Batch systems send these three some time before they kill.
-    signal.SIGUSR2,
-    signal.SIGXCPU,
-)
-"""Signals that end a command in order: a run writes its checkpoint and its summary first."""
 
 
 class _Interrupter:

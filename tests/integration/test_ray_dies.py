@@ -37,7 +37,7 @@ def test_a_ray_that_dies_is_named_and_what_is_known_is_saved(
             timeout_s=240.0,
             what="it has learned and written a checkpoint",
         )
-        student = run / "student.safetensors"
+        student = run / "student" / "weights.safetensors"
         student.unlink(missing_ok=True)
         (pid,) = (pid for pid in running.pids if f"/{program} " in f"{title_of(pid)} ")
         kill(pid)

@@ -17,6 +17,7 @@ from engines.on_ray.ray_internals import (
     named_processes,
     near,
     pid_of,
+    shut_down_without_grace,
     silence_daemons,
 )
 from engines.on_ray.role_processes import RoleNames, find_processes
@@ -38,6 +39,8 @@ RemoteSleeper = ray.remote(num_cpus=1)(Sleeper)
 @pytest.fixture(scope="module", autouse=True)
 def ray_here():
     with private_ray(num_cpus=2):
+        # At its end all are gone within 30 s, for which its agents alone would take a minute.
+        shut_down_without_grace()
         yield
 
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 from runs import ROOT
 
-from launch.options.exit_status import ENDING_SIGNALS, run_command
+from engines.signals import ENDING_SIGNALS
+from launch.options.exit_status import run_command
 
 
 @pytest.fixture
