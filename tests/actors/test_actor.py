@@ -183,14 +183,6 @@ def test_a_chunk_is_not_changed_by_later_steps():
         np.testing.assert_array_equal(column, before[name], err_msg=name)
 
 
-@pytest.mark.parametrize("store_features", [False, True])
-def test_features_are_stored_only_when_asked_for(store_features):
-    actor = build_actor(teacher=TagTeacher(SPEC), store_features=store_features, chunk_steps=2)
-    chunk = actor.collect()
-    assert chunk["teacher_features"].shape[1] == (TagTeacher.num_features if store_features else 0)
-    assert chunk["teacher_logits"].shape[1] == counting.NUM_ACTIONS
-
-
 def test_labels_in_the_chunk_equal_those_of_the_expert_on_the_frame_stacks():
     expert = build_expert(SPEC)
     network = build_q_network(SPEC, seed=3)
@@ -246,13 +238,6 @@ def test_the_chosen_player_acts(act_with):
         for p in (network, teacher.network)
     }
     assert len(greedy_actions) == 2
-
-
-def test_exploration_rates_are_stored_with_the_step_that_used_them():
-    epsilons = np.array([0.1, 0.5, 0.0], np.float32)
-    actor = build_actor(epsilons=epsilons, chunk_steps=5, num_steps=2)
-    for env, stream in enumerate(streams_of([actor.collect() for _ in range(3)]).values()):
-        assert (stream.epsilons == epsilons[env]).all()
 
 
 def test_exploration_falls_with_every_step_and_goes_on_where_a_run_was_resumed():
@@ -405,14 +390,6 @@ def test_close_ends_the_wait_for_replay_and_the_chunk_is_not_sent():
     actor.run(on_chunk=lambda: tape.record("on chunk"))
     assert tape.names == ["pull", "step", "step", "refuse", "close env"]
     assert replay.chunks == []
-
-
-def test_an_actor_that_is_not_running_closes_its_environments_at_once():
-    env = CountingEnvs(SPEC, SCHEDULE, num_envs=3)
-    actor = build_actor(env=env)
-    actor.collect()
-    actor.close()
-    assert env.is_closed
 
 
 def test_close_from_another_thread_ends_the_loop_and_frees_the_environments():

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
 
-import counting
 import numpy as np
 import pytest
 import torch
@@ -226,30 +225,3 @@ def assert_same(one, other):
             np.testing.assert_array_equal(ours, other.columns[name], err_msg=name)
     for name in {item.name for item in fields(one)} - {"columns"}:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-
-
-class Ageing:
-    """An Inference whose version grows with every answer."""
-
-    def __init__(self):
-        self.updates = 0
-
-    @property
-    def version(self):
-        return WeightsVersion(0, self.updates)
-
-    def follow_weights(self):
-        pass
-
-    def begin(self, observations):
-        self.size = len(observations)
-
-    def finish(self):
-        self.updates += 1
-        return np.zeros((self.size, counting.NUM_ACTIONS), np.float32)
-
-
-def test_a_chunk_counts_as_old_as_the_weights_of_its_first_step():
-    actor = build_actor(counting.ENDS, Ageing())
-    versions = [WeightsVersion.decode(actor.collect().weights_version).updates for _ in range(3)]
-    assert versions == [1, 7, 13]

@@ -30,15 +30,6 @@ CPU = torch.device("cpu")
 TEMPERATURE = 0.2
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The networks are so small that threads would wait for each other most of the time."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
 def build_student(features=None):
     torch.manual_seed(1)
     return MultitaskNetwork(

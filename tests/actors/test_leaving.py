@@ -4,7 +4,6 @@ import threading
 
 import counting
 import pytest
-import torch
 from counting import CountingEnvs
 from counting_checks import streams_of
 from fakes import FakeWeights
@@ -40,15 +39,6 @@ class SlowReplay:
             return False
         self.chunks.append(chunk)
         return True
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """More would wait for each other on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture

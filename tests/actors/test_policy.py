@@ -54,20 +54,6 @@ def test_each_environment_explores_at_its_own_rate_and_over_legal_actions_only()
         np.testing.assert_allclose(frequencies, expected, atol=0.012)
 
 
-def test_what_is_best_does_not_change_who_explores_when():
-    # Runs with different weights stay comparable: the random numbers drawn are the same.
-    epsilons = np.full(4, 0.5, np.float32)
-    one, other = draw(epsilons, 200, best=2), draw(epsilons, 200, best=3)
-    assert ((one == other) | ((one == 2) & (other == 3))).all()
-
-
-def test_same_seed_same_actions_other_seed_others():
-    epsilons = np.full(4, 0.5, np.float32)
-    one, again, other = (draw(epsilons, 50, seed=seed) for seed in (1, 1, 2))
-    assert (one == again).all()
-    assert (one != other).any()
-
-
 # Probabilities of what was drawn
 
 BEHAVIOURS = [EpsilonGreedy, SoftmaxPolicy]

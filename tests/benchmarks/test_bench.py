@@ -19,7 +19,6 @@ from benchmarks.timing import (
     Result,
     Window,
     measure_rounds,
-    medians,
     repeat_for,
 )
 from launch.bench import BENCHMARKS, main
@@ -104,13 +103,6 @@ def test_repeated_work_is_counted_until_the_time_is_over_and_what_is_under_way_i
 
     window = repeat_for(work, 5.0, finish=finish, clock=clock)
     assert window == Window(seconds=5.5, units=50)
-
-
-def test_even_a_short_measurement_has_rounds_enough_for_a_median():
-    windows = iter([99.0, 1.0, 50.0, 3.0])
-    rounds = measure_rounds({"a": lambda: Window(next(windows), 1)}, seconds=0.0)
-    assert rounds == {"a": [1.0, 50.0, 3.0]}
-    assert medians(rounds) == {"a": 3.0}
 
 
 def test_repeated_play_goes_on_where_its_streams_were():

@@ -12,17 +12,12 @@ from runs import ROOT, clean_environment
 from torch import nn
 
 from benchmarks.planning.cluster_file import (
-    ClusterFile,
     Node,
-    quantity,
     read_cluster,
 )
 from benchmarks.planning.estimate import (
     ACTOR_FACTOR,
     BUSY,
-    LEARNER_FACTOR,
-    OTHERS_S_PER_STEP,
-    SHARD_S_PER_STEP,
     LearnerSpeed,
     assume_gpu,
     estimate_cluster,
@@ -31,7 +26,7 @@ from benchmarks.planning.estimate import (
 from benchmarks.planning.probe import Probe, count_flops
 from benchmarks.planning.text import format_plan
 from benchmarks.planning.workload import Workload
-from launch.plan import PlanOptions, learner_speed, make_plan, what_is_probed
+from launch.plan import PlanOptions, learner_speed, make_plan
 from recipes.loading import build_config, parse_invocation
 
 GIB = 1 << 30
@@ -76,29 +71,6 @@ def there(work, nodes, learner=FAST, **changes):
     return estimate_cluster(work, PROBE, learner, nodes, where="there", **changes)
 
 
-def test_a_learner_on_a_core_sets_the_pace_of_two_cores():
-    estimate = here()
-    assert estimate.bottleneck == "learner"
-    assert estimate.steps_per_s == pytest.approx(BUSY * 5_000 / LEARNER_FACTOR / 4)
-    assert estimate.samples_per_s == pytest.approx(4 * estimate.steps_per_s)
-    assert estimate.limits["actors"] == pytest.approx(BUSY * 2 / (ACTOR_FACTOR * 0.5e-3))
-
-
-def test_roles_that_share_one_core_are_limited_by_it():
-    estimate = here(cores=1)
-    per_step = (
-        ACTOR_FACTOR * 0.5e-3
-        + 4 * LEARNER_FACTOR * 2e-4
-        + (5e-6 + 4 * 6e-6 + SHARD_S_PER_STEP)
-        + OTHERS_S_PER_STEP
-    )
-    assert estimate.bottleneck == "cores"
-    assert estimate.steps_per_s == pytest.approx(BUSY / per_step)
-    # A GPU takes the learner's work off the cores.
-    with_gpu = here(cores=1, learner=FAST, learns_on_gpu=True)
-    assert with_gpu.steps_per_s == pytest.approx(BUSY / (per_step - 4 * LEARNER_FACTOR * 2e-4))
-
-
 def test_filling_takes_as_long_as_its_slowest_game_and_actors_share_the_cores():
     def filling(**changes):
         estimate = here(replace(WORK, **changes))
@@ -127,37 +99,6 @@ def test_on_a_cluster_more_actors_help_until_the_learner_is_the_bottleneck():
     )
     assert slow.bottleneck == "learner"
     assert slow.steps_per_s == pytest.approx(BUSY * 10_000 / 4)
-
-
-def test_slower_cpus_make_everything_on_them_slower():
-    work = replace(WORK, actors={"pong": 2, "boxing": 2})
-    full = there(work, [WORKER], learner=CPU_SPEED)
-    half = there(work, [WORKER], learner=CPU_SPEED, cpu_speed=0.5)
-    for name in ("actors", "learner", "replay"):
-        assert half.limits[name] == pytest.approx(full.limits[name] / 2)
-    # But not what was measured there.
-    given = [there(work, [WORKER], cpu_speed=speed).limits["learner"] for speed in (1.0, 0.5)]
-    assert given[0] == given[1]
-    # And not a GPU.
-    on_gpu = [
-        there(replace(work, needs_gpu=True), [HEAD], cpu_speed=speed).limits["learner"]
-        for speed in (1.0, 0.5)
-    ]
-    assert on_gpu[0] == on_gpu[1]
-
-
-def test_what_does_not_fit_is_said_and_the_rest_is_of_the_actors_that_find_room():
-    work = replace(WORK, actors={"pong": 20, "boxing": 20}, needs_gpu=True)
-    estimate = there(work, [HEAD, WORKER])
-    assert estimate.actors == 24 - 2
-    assert estimate.shortage == (
-        "the run needs 42 CPUs and 1 GPU, but the cluster has 24 CPUs and 1 GPU"
-    )
-    assert there(replace(work, actors={"pong": 1, "boxing": 1}), [HEAD]).shortage == ""
-    assert there(replace(WORK, needs_gpu=True), [WORKER]).shortage == (
-        "the run needs 4 CPUs and 1 GPU, but the cluster has 16 CPUs"
-    )
-    assert there(work, [replace(HEAD, cpus=2)]).steps_per_s == 0
 
 
 def test_memory_is_that_of_replay_and_of_every_process():
@@ -240,26 +181,6 @@ def test_our_own_cluster_files_are_read(file, head, smallest, largest):
     assert [n.cpus for n in cluster.nodes(largest=True)] == [8] + [16] * largest
 
 
-def test_all_kinds_of_workers_together_are_no_more_than_max_workers(tmp_path):
-    path = tmp_path / "cluster.yaml"
-    path.write_text(
-        "max_workers: 3\nhead_node_type: h\navailable_node_types:\n"
-        "  h: {resources: {CPU: 4}}\n"
-        "  a: {resources: {CPU: 2, GPU: 0}, min_workers: 1, max_workers: 2}\n"
-        "  b: {resources: {CPU: 8}}\n"
-    )
-    cluster = read_cluster(path)
-    assert [node.cpus for node in cluster.nodes(largest=False)] == [4, 2]
-    assert [node.cpus for node in cluster.nodes(largest=True)] == [4, 2, 2, 8]
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("500m", 0.5), ("28Gi", 28 * GIB), (8, 8), ("2k", 2000)]
-)
-def test_quantities_of_kubernetes(text, number):
-    assert quantity(text) == number
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -294,35 +215,6 @@ def plan_of(words=(), *, cluster=None, probe=PROBE, here=HERE, **options):
         None if cluster is None else read_cluster(cluster),
         here=here,
     )
-
-
-def probed(words, *, cluster=None, **options):
-    invocation = parse_invocation(words, default_preset="quickstart")
-    config = build_config(invocation, prog="plan.py")
-    return what_is_probed(config, PlanOptions(**options), cluster)
-
-
-def test_one_learner_with_its_part_of_the_batch_is_probed():
-    whole = probed([]).replay.batch_size
-    one = probed(["--learner.num-replicas", "4"])
-    assert (one.learner.num_replicas, one.replay.batch_size) == (1, whole // 4)
-
-
-@pytest.mark.parametrize(
-    ("words", "head", "options", "device"),
-    [
-        ([], None, {}, "auto"),
-        (["--device", "cpu"], HEAD, {}, "cpu"),
-        (["--device", "cuda"], WORKER, {}, "auto"),
-        ([], HEAD, {}, "auto"),
-        ([], WORKER, {}, "cpu"),
-        ([], WORKER, {"gpu": "L4"}, "auto"),
-        ([], replace(WORKER, gpus=None), {}, "auto"),
-    ],
-)
-def test_the_learner_is_probed_on_a_cpu_where_it_will_have_no_gpu(words, head, options, device):
-    cluster = None if head is None else ClusterFile(name="c", head=head)
-    assert probed(words, cluster=cluster, **options).device == device
 
 
 def text_of(document):

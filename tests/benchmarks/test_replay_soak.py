@@ -84,7 +84,7 @@ def test_a_machine_that_becomes_slower_is_not_held_against_replay():
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_twenty_seconds_of_replay_at_full_rate_leave_the_shard_as_it_was():
     command = [sys.executable, "launch/bench.py", "replay-soak", "--preset", "smoke"]
     options = ["--games", "pong", "--num-envs", "8", "--seconds", "20"]

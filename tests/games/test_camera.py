@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from games.camera import FilmedEnv, frame_to_picture
+from games.camera import FilmedEnv
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 
@@ -58,16 +58,3 @@ def test_filming_changes_nothing_in_the_game():
         one, other = plain.step(np.array([action])), filmed.step(action)
         assert np.array_equal(one.observations, other.observations)
         assert one.rewards == other.rewards
-
-
-@pytest.mark.parametrize(
-    ("frame", "expected"),
-    [
-        (np.full((1, 1, 1), 77), (77, 77, 77)),
-        (np.array([[[1]], [[2]], [[3]]]), (1, 2, 3)),
-        (np.zeros((5, 1, 1)), (0, 0, 0)),
-    ],
-)
-def test_frames_of_other_games_are_gray_or_in_colour(frame, expected):
-    picture = frame_to_picture(frame.astype(np.uint8))
-    assert tuple(picture[0, 0]) == expected

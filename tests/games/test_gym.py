@@ -143,14 +143,6 @@ def test_real_end_at_the_limit_is_terminated_only():
     assert step.life_lost.tolist() == [True, False]
 
 
-def test_environments_own_length_limit_is_truncation():
-    env = make(Counter(cut_at=2))
-    env.reset()
-    env.step(np.array([1]))
-    assert env.step(np.array([1])).truncated.tolist() == [True]
-    assert env.step(np.array([1])).restarted.tolist() == [True]
-
-
 def test_only_fewer_lives_are_a_life_loss():
     env = make(Counter(lives=[3, 3, 2, 4, 4, 3], length=5))
     env.reset()
@@ -184,17 +176,6 @@ def test_sticky_actions_do_not_reach_over_the_start_of_an_episode():
     env.step(np.full(50, 1))
     env.step(np.full(50, 5))
     assert all(counter.given == [0, 2] for counter in counters)
-
-
-def test_environments_are_seeded_once_and_differently():
-    counters = [Counter(), Counter()]
-    env = make(*counters)
-    env.reset()
-    env.reset()
-    first = [counter.seeds[0] for counter in counters]
-    assert all(isinstance(seed, int) for seed in first)
-    assert first[0] != first[1]
-    assert [counter.seeds[1:] for counter in counters] == [[None], [None]]
 
 
 @pytest.mark.parametrize("observation", [np.zeros(4, dtype=np.uint8), np.zeros((3, 4))])

@@ -79,15 +79,6 @@ def test_recorded_tests_give_the_papers_statistics(run, capsys):
         assert (row["averaged"], row["tests"], row["runs"]) == (3, NUM_TESTS, 1)
 
 
-def test_recorded_means_are_compared_with_experts_random_and_human_play(run, capsys):
-    for game, row in answer(capsys, run.path, "--recorded").items():
-        teacher, human = TEACHER_MEANS[game], get_game(game).human_score
-        assert row["averaged"] == 10
-        assert row["teacher_ratio"] == pytest.approx(row["mean"] / teacher)
-        assert row["teacher_normalized"] == pytest.approx(normalized(game, row["mean"], teacher))
-        assert row["human_normalized"] == pytest.approx(normalized(game, row["mean"], human))
-
-
 def test_recorded_tests_are_told_beside_the_papers(run, capsys):
     said = lines(capsys, run.path, "--recorded")
     assert said[3] == (
@@ -127,40 +118,6 @@ def test_several_seeds_give_means_over_runs_and_intervals_over_all_games(seeds, 
     assert all(re.match(pattern, line) for line in over_games)
 
 
-def test_a_score_that_no_game_has_is_left_out(tmp_path, capsys):
-    """Without a positive score of the expert there is no percentage of it."""
-    folder = make_run(tmp_path / "run", num_tests=1, num_looks=1, with_student=False).path
-    summary = json.loads((folder / "summary.json").read_text())
-    for game in GAMES:
-        summary["games"][game]["teacher"]["mean"] = -2.0
-    (folder / "summary.json").write_text(json.dumps(summary))
-    told = document(capsys, folder, "--recorded")
-    assert told["games"]["pong"]["teacher_ratio"] is None
-    assert told["aggregate"]["teacher_ratio"] is None
-    assert not any("percent of expert" in line for line in lines(capsys, folder, "--recorded"))
-
-
-def test_runs_that_are_no_seeds_of_each_other_are_warned_of(run, tmp_path, capsys):
-    other = make_run(
-        tmp_path / "sharp", seed=2, num_tests=3, num_looks=3, with_student=False, finish=False,
-        options=[*RULES, "--mimic.temperature", "0.5"],
-    )  # fmt: skip
-    main([str(run.path), str(other.path), "--recorded"])
-    told = capsys.readouterr()
-    assert "the runs differ in more than their seeds: mimic.temperature" in told.err
-    assert f"{other.path}: not finished" in told.err
-    cells = table(told.out.splitlines())["pong"]
-    assert (cells["tests"], cells["runs"]) == ("3 of 3", "2")  # The fewest of any run.
-
-
-def test_runs_of_different_games_are_refused(run, tmp_path):
-    other = make_run(
-        tmp_path / "other", games=["pong"], num_tests=1, num_looks=1, with_student=False
-    )
-    with pytest.raises(ValueError, match="runs of different games are no seeds of each other"):
-        main([str(run.path), str(other.path), "--recorded"])
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -177,21 +134,7 @@ def test_a_wrong_number_of_targets_is_one_line_and_status_two(words, expected, c
     assert expected in line
 
 
-def test_a_run_without_recorded_tests_is_refused(tmp_path):
-    run = make_run(tmp_path / "run", num_tests=0, num_looks=1, with_student=False)
-    with pytest.raises(ValueError, match="no test is recorded yet in"):
-        main([str(run.path), "--recorded"])
-
-
 # Tests by steps
-
-
-def test_a_test_of_so_many_steps_plays_one_environment_as_in_the_paper(capsys):
-    row = answer(capsys, "breakout", "--test-steps", 1200)["breakout"]
-    assert (row["test_steps"], row["steps"], row["num_envs"]) == (1200, 1200, 1)
-    assert row["frames"] == 4800
-    assert row["finished"]
-    assert row["episodes"] >= 1
 
 
 @pytest.mark.parametrize(
@@ -230,11 +173,6 @@ def test_a_student_is_compared_with_its_teacher(run, capsys):
     assert row["teacher"] == 16.32
     assert 0 <= row["agreement"] <= 1
     assert row["teacher_ratio"] == pytest.approx(row["mean"] / 16.32)
-
-
-def test_a_folder_that_is_not_there_is_said_to_be_missing():
-    with pytest.raises(ValueError, match=r"^there is no folder runs/nothing; name that of a run"):
-        main(["runs/nothing"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import signals
-import torch
 from runs import read_summary
 
 from engines.keeping import BestExpert
@@ -16,25 +15,12 @@ from teachers.expert import load_expert
 GAMES = tuple(spec.name for spec in signals.GAMES)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
 @pytest.fixture
-def options(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def options(small_run):
     return [
-        *("--games", *GAMES, "--network.torso", "minatar", "--num-steps", "300"),
-        *("--actor.num-envs", "2", "--actor.chunk-steps", "8", "--actor.anneal-steps", "0"),
-        *("--replay.batch-size", "16", "--replay.min-size-per-game", "40"),
-        *("--replay.capacity-per-game", "400", "--report-period-s", "0.05"),
+        *(*small_run, "--games", *GAMES, "--num-steps", "300", "--actor.anneal-steps", "0"),
         *("--evaluation.num-episodes", "3", "--evaluation.num-envs", "3"),
         *("--evaluation.period-steps", "100", "--seed", "5"),
-        *("--report-at-end", "False"),
     ]
 
 

@@ -65,15 +65,6 @@ def build_policy(**options):
     return MaskedPolicy(student.eval())
 
 
-def test_states_are_those_of_the_games_in_their_order(states):
-    observations, index = states
-    assert observations.shape == (10, 4, 84, 84)
-    assert observations.dtype == torch.uint8
-    assert index.tolist() == [0] * 5 + [1] * 5
-    # In play, so no two are the same.
-    assert len({bytes(row.numpy().tobytes()) for row in observations}) == 10
-
-
 @pytest.mark.parametrize("heads", ["joint", "per_game", "per_game_dense"])
 def test_the_policy_is_the_students_with_illegal_actions_left_out(states, heads):
     policy = build_policy(heads=heads)

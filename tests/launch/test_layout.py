@@ -134,12 +134,6 @@ def test_help_is_shown_without_loading_what_is_slow(command, tmp_path):
     assert (done.returncode, done.stderr) == (0, "set()\n")
 
 
-def test_the_installed_command_has_every_script_as_a_subcommand():
-    scripts = {name.removesuffix(".py") for name in COMMANDS} - {"actor_mimic"}
-    assert set(actor_mimic.COMMANDS) == scripts
-    assert PROJECT["project"]["scripts"] == {"actor-mimic": "launch.actor_mimic:script"}
-
-
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -151,11 +145,3 @@ def test_the_installed_command_has_every_script_as_a_subcommand():
 def test_lists_say_what_there_is(capsys, name, line):
     actor_mimic.main([name])
     assert line in capsys.readouterr().out
-
-
-def test_a_shell_completes_commands_and_options(capsys):
-    actor_mimic.main(["completion", "bash"])
-    script = capsys.readouterr().out
-    words = "COMP_WORDS=(actor-mimic scale --no); COMP_CWORD=2; _actor_mimic; echo ${COMPREPLY[@]}"
-    done = subprocess.run(["bash", "-c", f"{script}\n{words}"], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("--no-wait\n", "")

@@ -13,9 +13,7 @@ from launch.play import PlayOptions, main
 from networks.masking import masked_softmax
 from networks.network import MultitaskNetwork
 from recipes.ranges import check_ranges
-from recipes.student import find_student
 from teachers.expert import load_expert
-from teachers.targets import teacher_policy
 from views.play.playing import Opinion, PlayingStudent, PlayingTeacher, play
 
 SPEC = get_game("breakout")
@@ -70,15 +68,6 @@ def test_an_illegal_favourite_is_never_played():
     assert {moment.action for moment in moments} <= set(SPEC.legal_actions)
 
 
-def test_episodes_end_with_a_moment_in_which_nobody_acts():
-    moments = play_moments({"one": Always(1)}, num_episodes=2, num_steps=10**6)
-    ends = [moment for moment in moments if moment.action is None]
-    assert [moment.episode for moment in ends] == [0, 1]
-    assert moments[-1] is ends[-1]
-    first = next(moment for moment in moments if moment.episode == 1)
-    assert (first.step, first.score) == (0, 0.0)
-
-
 def test_steps_and_scores_are_those_of_an_evaluation():
     expert = load_expert("breakout")
     moments = play_moments(
@@ -91,16 +80,6 @@ def test_steps_and_scores_are_those_of_an_evaluation():
     assert tuple(end.score for end in ends) == result.returns
     assert sum(end.step for end in ends) == result.steps
     assert sum(moment.action is not None for moment in moments) == result.steps
-
-
-def test_the_same_seed_plays_the_same_and_another_otherwise():
-    networks = {"one": PlayingTeacher(load_expert("breakout"), 1.0)}
-    one, again, other = (
-        [moment.action for moment in play_moments(networks, seed=seed, epsilon=0.3, num_steps=60)]
-        for seed in (1, 1, 2)
-    )
-    assert one == again
-    assert one != other
 
 
 # What networks think
@@ -124,15 +103,6 @@ def test_a_students_policy_is_its_masked_softmax():
     expected = masked_softmax(logits, torch.from_numpy(SPEC.legal_mask()))[0]
     assert opinion.policy == pytest.approx(expected.numpy())
     assert opinion.policy.sum() == pytest.approx(1.0)
-
-
-def test_a_teachers_policy_is_the_one_that_a_student_imitates():
-    expert = load_expert("breakout")
-    opinion = PlayingTeacher(expert, 0.05).think(observations())
-    q = expert.q_values(observations())
-    expected = teacher_policy(q, expert.legal_A, 0.05)[0].numpy()
-    assert opinion.policy == pytest.approx(expected, abs=1e-5)
-    assert opinion.scores[list(SPEC.legal_actions)].max() == 0.0
 
 
 # The command
@@ -187,17 +157,6 @@ def test_what_cannot_be_played_or_shown_is_refused(run, tmp_path, monkeypatch, w
 def test_options_that_make_no_sense_are_refused(changed, expected):
     with pytest.raises(ValueError, match=expected):
         check_ranges(PlayOptions(target="x", game="pong", **changed))
-
-
-def test_targets_that_are_neither_run_nor_student_are_refused(run, tmp_path):
-    with pytest.raises(ValueError, match="there is no folder"):
-        find_student(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="is not the folder of a run, nor that of a student"):
-        find_student(tmp_path)
-    empty = make_run(tmp_path / "young", num_tests=0, num_looks=0, with_student=False)
-    with pytest.raises(ValueError, match="has no student yet"):
-        find_student(empty.path)
-    assert find_student(run.path).load().games == ("pong", "breakout")
 
 
 # The terminal

@@ -9,23 +9,22 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from recorded_runs import LOOK_S, TEACHER_MEANS, make_run, student_mean
+from recorded_runs import TEACHER_MEANS, make_run, student_mean
 
 from launch.report import ReportOptions
 from recipes.ranges import check_ranges
 from records.run_record import read_run
-from views.report.curves import Unit, look_chart
+from views.report.curves import Unit
 from views.report.groups import group_runs
 from views.report.headline import headline
 from views.report.paper import build_rows
 from views.report.score_charts import learning_curve, percent_of_expert
 from views.report.tables import aggregates_table, games_table
-from views.report.writing import figures_folder, write_report, write_report_of_run
+from views.report.writing import figures_folder, write_report
 
 NUM_TESTS, NUM_LOOKS = 12, 24
 TOTAL = NUM_LOOKS * 2000
 STEPS = Unit("thousand steps", 1e3)
-MINUTES = Unit("minutes", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -162,42 +161,6 @@ def test_a_learning_curve_is_the_tests_with_the_experts_lines(folder):
     assert "boxing" in chart.alt
 
 
-def test_a_learning_curve_over_time_has_the_same_tests_where_they_were_finished(folder):
-    groups = groups_of(folder, "seed2")
-    steps = learning_curve(groups, "boxing", "steps", STEPS)
-    chart = learning_curve(groups, "boxing", "time", MINUTES)
-    student = next(curve for curve in chart.curves if not curve.is_faint)
-    assert student.x == pytest.approx([2 * LOOK_S / 60 * (k + 1) for k in range(NUM_TESTS)])
-    assert student.y == next(curve for curve in steps.curves if not curve.is_faint).y
-    faint = next(curve for curve in chart.curves if curve.is_faint)
-    assert faint.x[-1] == pytest.approx(NUM_LOOKS * LOOK_S / 60)
-    assert (chart.name, chart.x_label) == ("figure_1_boxing_time", "minutes")
-    assert chart.levels == steps.levels
-
-
-def test_curves_of_several_seeds_are_their_mean_between_lowest_and_highest(folder):
-    chart = learning_curve(groups_of(folder, *SEEDS), "pong", "steps", STEPS)
-    curve = next(curve for curve in chart.curves if not curve.is_faint)
-    for index in (0, -1):
-        values = [student_mean("pong", seed, 1000 * curve.x[index], TOTAL) for seed in (1, 2, 3)]
-        assert curve.y[index] == pytest.approx(sum(values) / 3, rel=1e-5)
-        assert curve.low[index] == pytest.approx(min(values), rel=1e-5)
-        assert curve.high[index] == pytest.approx(max(values), rel=1e-5)
-
-
-def test_long_curves_are_thinned_out_by_means(tmp_path):
-    run = make_run(
-        tmp_path / "long", games=["pong"], num_tests=1, num_looks=500, with_student=False
-    )
-    chart = look_chart(
-        group_runs([read_run(run.path)]), "policy_lag", MINUTES, title="t", y_label="y"
-    )
-    (curve,) = chart.curves
-    assert 60 <= len(curve.x) <= 120
-    raw = [y for _, y in read_run(run.path).series("seconds", "policy_lag")]
-    assert curve.y[0] == pytest.approx(sum(raw[:5]) / 5)
-
-
 def test_every_number_of_a_chart_is_in_its_csv(folder):
     chart = learning_curve(groups_of(folder, *SEEDS), "pong", "steps", STEPS)
     rows = list(csv.DictReader(io.StringIO(chart.as_csv())))
@@ -280,29 +243,6 @@ def test_the_page_asks_nothing_of_the_network(drawn):
     assert policy.startswith("default-src 'none'")
 
 
-def test_every_picture_has_words_a_size_and_a_dark_twin(drawn):
-    _, read = drawn
-    images = read.all("img")
-    assert len(images) >= 8
-    for image in images:
-        assert len(image["alt"]) > 20
-        assert int(image["width"]) > 0
-        assert int(image["height"]) > 0
-    assert len(read.all("source")) == len(images)
-
-
-def test_the_page_names_seeds_hardware_and_versions(drawn, folder):
-    _, read = drawn
-    for seed, name in enumerate(SEEDS, start=1):
-        meta = json.loads((folder / name / "meta.json").read_text())
-        assert f"{name} {seed} smoke finished" in read.text  # Run, seed, preset, state.
-        hardware, versions = meta["hardware"], meta["versions"]
-        assert f"hardware: cpu {hardware['cpu']}" in read.text
-        assert f"hardware: memory_bytes {hardware['memory_bytes']}" in read.text
-        for package in ("python", "torch", "ale-py"):
-            assert f"versions: {package} {versions[package]}" in read.text
-
-
 def test_every_figure_lies_beside_the_page_as_png_and_csv(drawn):
     page, _ = drawn
     files = {path.name for path in figures_folder(page).iterdir()}
@@ -360,16 +300,6 @@ def test_damaged_records_are_said_at_the_top_of_the_page(folder, tmp_path):
     assert "the teacher of <b>pong</b> is weak" in read.text  # As text, not as a tag.
 
 
-def test_one_game_with_its_films_makes_a_page(folder, tmp_path):
-    page = write_report([folder / "alone"], out=tmp_path / "page.html", film_steps=6)
-    read = PageReader(page.read_text())
-    (film,) = [image for image in read.all("img") if image["src"].startswith("data:image/webp")]
-    assert film["alt"].startswith("Film of pong, teacher and student side by side")
-    instead = [source["media"] for source in read.all("source")]
-    assert "(prefers-reduced-motion: reduce)" in instead
-    assert (figures_folder(page) / "film_pong.webp").read_bytes()[8:12] == b"WEBP"
-
-
 def test_a_report_replaces_a_report_and_nothing_else(folder, tmp_path):
     out = tmp_path / "page.html"
     write_report([folder / "empty"], out=out, film_steps=0)
@@ -380,31 +310,7 @@ def test_a_report_replaces_a_report_and_nothing_else(folder, tmp_path):
     assert out.read_text() == "<html>my thesis</html>"
 
 
-def test_a_run_is_only_read(folder, tmp_path):
-    before = {p: p.read_bytes() for p in (folder / "empty").rglob("*") if p.is_file()}
-    write_report([folder / "empty"], out=tmp_path / "page.html")
-    assert {p: p.read_bytes() for p in (folder / "empty").rglob("*") if p.is_file()} == before
-
-
 # At the end of a run
-
-
-def test_the_end_of_a_run_says_where_its_report_is(folder, tmp_path):
-    shutil.copytree(folder / "empty", tmp_path / "run")
-    said = []
-    write_report_of_run(tmp_path / "run", said.append)
-    report, then = said
-    assert report == f"report: {tmp_path / 'run' / 'report.html'}"
-    assert then.startswith("next: python launch/evaluate.py ")
-    assert "launch/play.py" in then
-    assert "launch/export.py" in then
-
-
-def test_a_report_that_fails_does_not_fail_the_run(tmp_path):
-    said = []
-    write_report_of_run(tmp_path / "nowhere", said.append)
-    line, _ = said
-    assert line.startswith("no report was written: ")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from runs import wait_until
 
 from engines.engine import check_wanted
 from engines.on_redis.bus import RedisBus
-from engines.on_redis.client import connect
-from engines.on_redis.run_link import STATUS_TTL_S, RunLink
+from engines.on_redis.run_link import RunLink
 from engines.on_redis.server import PrivateRedis, write_private
 from launch.scale import main
 from records.run_dir import RunDir
@@ -133,17 +132,6 @@ def test_a_request_is_followed_and_said(coordinator, run, capsys):
     ]
 
 
-def test_show_changes_nothing(coordinator, run, capsys):
-    main([str(run.path), "--show"])
-    assert capsys.readouterr().out.splitlines() == [
-        "pong: 1 of 1 actors play",
-        "boxing: 1 of 1 actors play",
-        "pong: share 1, quota 500",
-        "boxing: share 1, quota 500",
-    ]
-    assert coordinator.answered == {}
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -230,20 +218,6 @@ def test_the_address_is_readable_for_its_owner_alone(tmp_path):
 # The launcher's side
 
 
-def test_a_status_that_nobody_renews_is_gone(run, server):
-    bus = RedisBus(server.url, run.redis_name)
-    bus.set_status({"phase": "training"}, ttl_s=1)
-    assert bus.status() == {"phase": "training"}
-    wait_until(lambda: bus.status() is None, timeout_s=SOON_S, what="it is forgotten")
-    bus.close()
-
-
-def test_a_run_whose_launcher_has_died_is_seen_to_have_gone(coordinator, run, server):
-    client = connect(server.url)
-    assert 0 < client.ttl(f"am:{run.redis_name}:status") <= STATUS_TTL_S
-    client.close()
-
-
 def test_metrics_and_status_arrive_and_are_there_again_after_redis_has_died(run):
     with PrivateRedis() as server:
         link = RunLink(server.url, run.redis_name, period_s=0.02)
@@ -314,20 +288,3 @@ def test_settings_of_replay_are_asked_for_beside_actors(coordinator, run, capsys
         "samples_per_insert_cap": 4.0,
         "quota": 20_000,
     }
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--share", "pong"], "--share 'pong' is not of the form GAME=NUMBER"),
-        (["--share", "pong=-1"], "--share 'pong=-1' is not of the form GAME=NUMBER"),
-        (["--share", "pong=1", "pong=2"], "--share of 'pong' is given twice"),
-        (["--quota", "pong=1.5"], "--quota 'pong=1.5' is not a whole number of transitions"),
-        (["--cap", "chess=4"], "'chess' is not a game of this run"),
-        (["--quota", "pong=13"], "a quota of 13 is bad luck"),
-    ],
-)
-def test_settings_that_cannot_be_are_one_line(coordinator, run, words, message):
-    with pytest.raises(ValueError, match=message) as refusal:
-        main([str(run.path), *words])
-    assert "\n" not in str(refusal.value)

@@ -38,15 +38,6 @@ def test_every_column_keeps_its_values_and_gets_the_learners_type():
     assert loaded.temporal_difference is None
 
 
-def test_images_are_laid_out_with_channels_last():
-    loaded = load(random_batch(num_successors=2))
-    for images in (
-        loaded.observations_BCHW,
-        loaded.temporal_difference.bootstrap_observations_BCHW,
-    ):
-        assert images.is_contiguous(memory_format=torch.channels_last)
-
-
 def slow_returns(batch, row, *, gamma, reward_clip):
     """(n-step return with clipped rewards, factor of the bootstrap value)."""
     successors = batch.successors

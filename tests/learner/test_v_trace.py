@@ -69,52 +69,12 @@ def test_targets_and_advantages_equal_the_papers_sums(rho_bar, c_bar):
         assert found.advantages_QT[q, count:].tolist() == [0.0] * (length - count)
 
 
-def test_two_steps_written_out():
-    # delta_1 = 0.5 (2 + 0.5 * 4 - 1) = 1.5          v_1 = 1 + 1.5 = 2.5
-    # delta_0 = 1.0 (1 + 0.5 * 1 - 3) = -1.5         c_0 = min(1, 3) = 1
-    # v_0 = 3 - 1.5 + 0.5 * 1 * (2.5 - 1) = 2.25
-    # A_0 = 1.0 (1 + 0.5 * 2.5 - 3) = -0.75          A_1 = 0.5 (2 + 0.5 * 4 - 1) = 1.5
-    found = run(
-        [[3.0, 1.0]], [4.0], [[1.0, 2.0]], [[0.5, 0.5]], [[3.0, 0.5]], lengths=[2], known=[True]
-    )
-    assert found.targets_QT.tolist() == [[2.25, 2.5]]
-    assert found.advantages_QT.tolist() == [[-0.75, 1.5]]
-
-
 def test_a_life_lost_cuts_the_return_while_the_sequence_goes_on():
     found = run(
         [[0.0, 5.0]], [7.0], [[1.0, 2.0]], [[0.0, 1.0]], [[1.0, 1.0]], lengths=[2], known=[True]
     )
     # Nothing of the second life is in the first step's target.
     assert found.targets_QT.tolist() == [[1.0, 9.0]]
-
-
-def test_a_truncated_episode_bootstraps_from_its_last_observation():
-    found = run(
-        [[0.0, 0.0, 9.0]], [4.0], [[1.0, 1.0, 9.0]], [[0.5] * 3], [[1.0] * 3],
-        lengths=[2], known=[True],
-    )  # fmt: skip
-    # v_1 = 1 + 0.5 * 4 = 3, v_0 = 1 + 0.5 * 3 = 2.5; the filled-up column is not read.
-    assert found.targets_QT[0, :2].tolist() == [2.5, 3.0]
-
-
-def test_a_last_step_whose_outcome_is_not_known_does_not_count():
-    found = run(
-        [[2.0, 6.0]], [99.0], [[1.0, 50.0]], [[0.5, 0.5]], [[1.0, 1.0]], lengths=[2], known=[False]
-    )
-    assert found.counts_QT.tolist() == [[True, False]]
-    # The step before bootstraps from the last one's state: 1 + 0.5 * 6.
-    assert found.targets_QT.tolist() == [[4.0, 6.0]]
-    assert found.advantages_QT.tolist() == [[2.0, 0.0]]
-
-
-def test_a_game_that_is_over_needs_no_observation_after_it():
-    found = run(
-        [[2.0, 6.0]], [torch.nan], [[1.0, 5.0]], [[0.5, 0.0]], [[1.0, 1.0]],
-        lengths=[2], known=[False],
-    )  # fmt: skip
-    assert found.counts_QT.tolist() == [[True, True]]
-    assert found.targets_QT.tolist() == [[3.5, 5.0]]
 
 
 def test_targets_have_no_gradient():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from games.spec import GameSpec
-from networks.masking import legal_matrix, masked_argmax, masked_log_softmax, masked_softmax
+from networks.masking import legal_matrix, masked_argmax, masked_softmax
 
 LEGAL = torch.tensor(
     [
@@ -64,17 +64,6 @@ def test_illegal_logits_get_exactly_zero_gradient() -> None:
     assert (values.grad[~LEGAL] == 0).all()
     # The row with a single legal action has a constant softmax, hence no gradient at all.
     assert (values.grad[[0, 2]][LEGAL[[0, 2]]] != 0).all()
-
-
-def test_log_softmax_is_the_logarithm_and_its_gradient_stays_inside_the_mask() -> None:
-    values = logits().requires_grad_()
-    log_policy = masked_log_softmax(values, LEGAL)
-    torch.testing.assert_close(log_policy[LEGAL].exp(), masked_softmax(values, LEGAL)[LEGAL])
-    assert (log_policy[~LEGAL] == -torch.inf).all()
-    log_policy.masked_fill(~LEGAL, 0.0).square().sum().backward()
-    assert values.grad is not None
-    assert (values.grad[~LEGAL] == 0).all()
-    assert values.grad.isfinite().all()
 
 
 def test_argmax_never_leaves_the_legal_actions() -> None:

@@ -79,17 +79,6 @@ def test_nature_torso_equals_its_layers_written_out_on_pixels_divided_by_255() -
     torch.testing.assert_close(torso(observations), x, rtol=1e-5, atol=1e-6)
 
 
-def test_residual_block_keeps_its_input_for_the_skip_connection() -> None:
-    torch.manual_seed(0)
-    torso = build_torso("impala", (4, 16, 16))
-    block = torso.convolutions[2]
-    with torch.no_grad():
-        for parameter in block.parameters():
-            parameter.fill_(0)
-    maps = torch.randn(1, 16, 8, 8)
-    assert torch.equal(block(maps.clone()), maps)
-
-
 @pytest.mark.parametrize("torso", ["nature_quarter", "impala", "nature_quarter_norm"])
 def test_channels_last_weights_give_the_same_values_and_gradients(torso: str) -> None:
     plain = build_q(torso)

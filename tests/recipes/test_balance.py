@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.balance import Advice, BalanceConfig, Distances, GameLoad, balance
-from recipes.ranges import check_ranges
+from recipes.balance import Advice, Distances, GameLoad, balance
 
 
 def standing(distance, actors=2, share=1.0, given_share=1.0):
@@ -45,12 +44,6 @@ def test_a_share_that_was_given_is_what_the_bounds_are_about():
         "boxing": standing(1.0, share=1.0, given_share=1.0),
     }
     assert balance(games, bound=2.0).shares == {"pong": 1.5, "boxing": 2.0}
-
-
-@pytest.mark.parametrize("distance", [0.0, 0.01, 0.5])
-def test_games_that_are_alike_are_left_as_they_are(distance):
-    games = {"pong": standing(distance), "boxing": standing(distance)}
-    assert balance(games, bound=2.0) == Advice()
 
 
 def test_the_last_actor_of_a_game_stays():
@@ -107,23 +100,9 @@ def test_distance_is_of_the_newest_test():
     assert distances.known() == {"pong": 0.0}
 
 
-def test_without_tests_it_is_of_the_training_episodes_smoothed():
-    distances = Distances({"pong": (-20.0, 20.0)})
-    distances.observe({"game/pong/return": 0.0})
-    assert distances.known() == {"pong": 0.5}
-    distances.observe({"game/pong/return": 20.0})
-    assert distances.known() == {"pong": pytest.approx(0.4)}
-
-
 def test_where_scores_tell_nothing_the_policies_do():
     distances = Distances({"pong": None})
     distances.observe({"game/pong/return": 5.0})
     assert distances.known() == {}
     distances.observe({"test/pong/kl": 0.5})
     assert distances.known() == {"pong": pytest.approx(1.0 - math.exp(-0.5))}
-
-
-@pytest.mark.parametrize(("field", "value"), [("period_s", 0.0), ("bound", 0.5)])
-def test_settings_that_make_no_sense_are_refused(field, value):
-    with pytest.raises(ValueError, match=f"balance.{field} must be .*{value}"):
-        check_ranges(BalanceConfig(**{field: value}), prefix="balance.")

@@ -1,7 +1,6 @@
 """What is built from a configuration: the same parts for every engine."""
 
 import dataclasses
-import pickle
 
 import numpy as np
 import pytest
@@ -84,11 +83,6 @@ def actor_of(recipe, game, *, serial=0, rank=0, num_ranks=1):
 
 
 # What travels
-
-
-def test_a_recipe_survives_the_journey_to_another_process(multitask, experts):
-    for recipe in (Recipe(multitask), Recipe(experts.for_game(GAMES[1]))):
-        assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
 def test_all_missing_experts_are_named_at_once_with_the_command_that_trains_them():
@@ -197,15 +191,6 @@ def test_shards_share_the_capacity_and_draw_differently(multitask):
     batches = [shard.sample() for shard in shards]
     assert [batch.keys.shard for batch in batches] == [0, 1]
     assert not np.array_equal(batches[0].keys.slots, batches[1].keys.slots)
-
-
-def test_shares_reach_the_batch(multitask):
-    recipe = changed(Recipe(multitask), shares=(f"{GAMES[0]}=3",))
-    shard = build_shard(recipe)
-    actors = [actor_of(recipe, game, serial=i) for i, game in enumerate(GAMES)]
-    for actor in actors * 10:
-        assert shard.add(actor.collect())
-    assert np.bincount(shard.sample().game_index).tolist() == [6, 2]
 
 
 def test_replay_that_does_not_fit_is_refused_with_what_would(multitask):

@@ -183,14 +183,6 @@ def test_weights_that_have_no_place_are_refused_in_one_line(tmp_path, network, c
     assert "\n" not in str(error.value)
 
 
-def test_a_network_of_another_torso_is_no_start():
-    pong = dataclasses.replace(config("pong", torso="nature", dueling=True), games=("pong",))
-    with pytest.raises(
-        ValueError, match=r"pong has torso nature_quarter .* --network.torso nature_q"
-    ):
-        learner_of(pong)
-
-
 def test_a_run_without_a_student_is_no_start(tmp_path):
     run = RunDir.create(
         tmp_path / "run", preset="", config_text="games: [pong]\nnum_steps: 9\n", seed=1

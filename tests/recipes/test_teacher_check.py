@@ -5,7 +5,6 @@ import json
 
 import pytest
 import signals
-import torch
 from runs import read_metrics, save_network, save_random_expert, teacher_options
 
 from actors.evaluator import EvaluationResult
@@ -20,14 +19,6 @@ from teachers.expert import save_expert
 
 GAMES = tuple(spec.name for spec in signals.GAMES)
 GOOD, BAD = GAMES
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def set_score(weights, mean: float, std: float, protocol: str = "classic") -> None:
@@ -144,10 +135,3 @@ def test_a_policy_is_taught_at_temperature_1_unless_its_game_is_named(config, po
     named = dataclasses.replace(before, temperatures=(f"{GOOD}=0.5",))
     assert Recipe(named).with_policy_temperatures().config == named
     assert Recipe(config).with_policy_temperatures().config == config
-
-
-def test_a_run_says_at_which_temperature_it_teaches_a_policy(options, policy, tmp_path, capsys):
-    options[options.index("--teachers") + 1] = f"{GOOD}={policy}"
-    main([*options, "--evaluation.check-teachers", "0"])
-    assert f"their temperatures: {GOOD} 1 (" in capsys.readouterr().out
-    assert f"{GOOD}=1" in (tmp_path / "run" / "config.yaml").read_text()

@@ -16,7 +16,7 @@ from games.registry import get_game
 from networks.config import NetworkConfig
 from recipes.config import RunConfig
 from recipes.recipe import Recipe
-from records.progress import Progress, add_up
+from records.progress import add_up
 from records.recorder import Recorder
 from records.run_dir import RunDir
 from replay.config import ReplayConfig
@@ -35,11 +35,6 @@ def test_numbers_are_added_quantiles_averaged_and_settings_taken_from_the_last()
     assert add_up([empty, one, two]) == TableStats(
         size=7, counts=TableCounts(inserted=13), priority_quantiles=(2.0, 6.0), share=0.5
     )
-
-
-def test_totals_of_a_run_are_sums_over_its_games():
-    assert Progress(updates=0, games={}).replay == TableStats()
-    assert Progress(updates=0, games={}).steps == 0
 
 
 @dataclass(slots=True)

@@ -300,17 +300,6 @@ def test_overall_means_begin_with_the_first_update_and_end_with_the_last_look(op
     )
 
 
-def test_overall_means_of_a_resumed_run_leave_its_earlier_sessions_out(open_recorder, clock):
-    recorder = open_recorder()
-    recorder.record(look(1000, pong=game(50_000)))
-    clock.now += 5.0
-    recorder.record(look(1000, pong=game(52_000)))
-    clock.now += 5.0
-    recorder.record(look(1050, pong=game(52_500)))
-    assert recorder.overall().updates_per_second == 10.0
-    assert recorder.overall().steps_per_second == 100.0
-
-
 def test_a_test_row_says_how_the_student_compares_with_its_teacher(open_recorder, tmp_path, clock):
     recorder = open_recorder(teachers={"pong": TEACHER}, counted_s=60.0)
     recorder.record(look(900, pong=game(7000)))
@@ -334,24 +323,6 @@ def test_a_test_row_says_how_the_student_compares_with_its_teacher(open_recorder
     assert recorder.latest["updates"] == 900
     assert recorder.latest["steps"] == 7000
     assert recorder.latest["test/pong/mean"] == 7.0
-
-
-def test_a_row_says_what_a_teacher_scored(open_recorder, tmp_path, clock):
-    recorder = open_recorder()
-    clock.now += 3.0
-    recorder.record_teacher("pong", steps=40, updates=2, result=RESULT)
-    assert rows(tmp_path) == [
-        {
-            "seconds": 3.0,
-            "steps": 40,
-            "updates": 2,
-            "teacher/pong/mean": 7.0,
-            "teacher/pong/std": 1.0,
-            "teacher/pong/max": 8.0,
-            "teacher/pong/episodes": 2,
-        }
-    ]
-    assert recorder.latest["teacher/pong/mean"] == 7.0
 
 
 def test_rows_are_on_disk_at_once_and_numbers_that_are_not_finite_are_null(open_recorder, tmp_path):

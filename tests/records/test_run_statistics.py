@@ -70,10 +70,6 @@ def test_aggregates_of_the_papers_table(aggregate, expected):
     )
 
 
-def test_a_geometric_mean_of_something_not_positive_does_not_exist():
-    assert estimate({"pong": [1.0], "boxing": [0.0]}, "geometric_mean") is None
-
-
 @pytest.mark.parametrize("scores", [{}, {"pong": []}, {"pong": [math.nan], "boxing": [math.inf]}])
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_without_scores_there_is_no_figure(scores, aggregate):

@@ -46,15 +46,6 @@ def test_actors_shares_are_of_the_time_that_their_own_clocks_have_counted():
     assert row["game/boxing/actor_waiting"] == pytest.approx(6 / 20)
 
 
-def test_a_report_that_was_late_makes_no_more_than_one_of_all_that_an_actor_does():
-    # Looks are ten seconds apart, but between the reports that came for them are twenty-two.
-    late = game(1, stepping_s=5.0, network_s=3.0, waiting_s=14.0, elapsed_s=22.0)
-    row = usage_rates(run(pong=game(1)), run(pong=late), 10.0)
-    assert row["actor_waiting"] == pytest.approx(14 / 22)
-    does = [row[f"actor_{part}"] for part in ("stepping", "network", "waiting")]
-    assert sum(does) == pytest.approx(1.0)
-
-
 def test_the_busiest_shard_counts_and_none_where_one_has_died_in_between():
     before = run(Usage(shards_busy_s=(1.0, 2.0)), sample_wait_s=1.0)
     now = run(Usage(shards_busy_s=(2.0, 5.0)), sample_wait_s=7.0)

@@ -45,12 +45,6 @@ def test_of_two_busy_sides_the_one_that_the_other_is_held_back_for_is_the_limit(
     assert verdict(**busy, learner_held=0.05, actor_held=0.4).limit == "learner"
 
 
-def test_sides_that_wait_in_turn_are_told_to_widen_the_buffer():
-    found = verdict(learner_busy=0.45, learner_waiting=0.55)
-    assert "error_buffer" in found.advice
-    assert found.limit == "actors"
-
-
 @pytest.mark.parametrize("missing", ["updates", "learner_busy", "actor_stepping"])
 def test_nothing_is_said_of_what_was_not_measured(missing):
     assert judge({key: x for key, x in RUN.items() if key != missing}) is None

@@ -33,21 +33,3 @@ def test_returns_are_those_of_a_loop_over_the_formula(num_steps, gamma):
     np.testing.assert_allclose(returns, expected_returns, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(bootstraps, expected_bootstraps, rtol=1e-5)
     assert returns.dtype == bootstraps.dtype == np.float32
-
-
-def test_numbers_by_hand_with_a_terminal_and_a_truncation():
-    rewards = np.array(
-        [
-            [1, 2, 4],  # all three steps: 1 + 0.5 * 2 + 0.25 * 4, then 0.125 * V
-            [1, 2, 4],  # the game ends with the second step
-            [1, 2, 4],  # the game ends with the first step
-            [1, 2, 4],  # cut off after two steps: 1 + 0.5 * 2, then 0.25 * V
-            [1, 2, 4],  # cut off after two steps, a life lost with the second
-        ],
-        np.float32,
-    )
-    discounts = np.array([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1], [1, 0, 1]], np.float32)
-    lengths = np.array([3, 3, 3, 2, 2])
-    returns, bootstraps = n_step_returns(rewards, discounts, lengths, gamma=0.5)
-    assert returns.tolist() == [3.0, 2.0, 1.0, 2.0, 2.0]
-    assert bootstraps.tolist() == [0.125, 0.0, 0.0, 0.25, 0.0]

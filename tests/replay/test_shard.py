@@ -134,31 +134,6 @@ def check_successors(batch: SampleBatch, row: int, model: SlowTable, generation:
     np.testing.assert_array_equal(batch.successors.bootstrap_observations[row], bootstrap)
 
 
-def test_arrays_of_a_batch_have_the_types_of_the_wire_format():
-    batch = filled_shard(spec={"num_successors": 1}).sample()
-    types = {
-        "observations": np.uint8,
-        "actions": np.int64,
-        "student_logits": np.float16,
-        "teacher_logits": np.float16,
-        "teacher_features": np.float16,
-        "teacher_values": np.float32,
-        "inverse_probabilities": np.float32,
-        "loss_weights": np.float32,
-        "weights_versions": np.int64,
-        "ages": np.int64,
-        "game_index": np.int64,
-    }
-    found = {name: getattr(batch, name).dtype for name in types.keys() - batch.columns.keys()}
-    assert found | {name: batch[name].dtype for name in batch.columns} == types
-    for name in ("slots", "generations"):
-        assert getattr(batch.keys, name).dtype == np.int64
-    successors = batch.successors
-    assert successors.rewards.dtype == successors.discounts.dtype == np.float32
-    assert successors.lengths.dtype == np.int64
-    assert successors.bootstrap_observations.dtype == np.uint8
-
-
 def test_every_game_gets_exactly_its_quota():
     shard = filled_shard(shares={"pong": 1.0, "boxing": 2.0, "breakout": 3.0})
     for _ in range(5):
@@ -206,24 +181,6 @@ def test_learning_starts_when_every_game_has_its_minimum():
     play(shard, boxing, "boxing", ".")
     assert shard.can_sample()
     assert counts_of(shard.sample()) == [6, 6]
-
-
-def test_full_table_starts_though_its_minimum_is_out_of_reach():
-    # With frames cut off at the old end and successors missing at the new one, a table of 16
-    # never has 16 transitions to draw.
-    shard = make_shard(
-        ("pong",),
-        capacity_per_game=16,
-        min_size_per_game=16,
-        spec={"capacity": 16, "num_stack": 3, "num_successors": 2},
-    )
-    writer = EpisodeWriter()
-    for _ in range(3):
-        play(shard, writer, "pong")
-        assert not shard.can_sample()
-    play(shard, writer, "pong")
-    assert shard.stats().tables["pong"].ready == 14
-    assert shard.can_sample()
 
 
 def test_inserting_and_sampling_wait_for_each_other_by_the_limiters_arithmetic():
@@ -278,59 +235,6 @@ def test_pinned_games_are_held_to_the_ratio_one_by_one():
     assert counts_of(shard.sample()) == [4, 4]  # 0 and -8
     assert not shard.can_sample()  # Boxing would fall to -12, so pong waits with it.
     assert shard.add(chunk)
-
-
-def test_pinned_games_share_no_second_bound_on_their_sum():
-    shard = make_shard(
-        ("pong", "boxing"),
-        pin_every_game=True,
-        error_buffer=8.0,
-        samples_per_insert=1.0,
-        batch_size=8,
-    )
-    for actor, game in enumerate(("pong", "boxing")):
-        play(shard, EpisodeWriter(actor=actor), game)
-    # Each game may be 8 behind, both together 16.
-    assert shard.sample() is not None
-    assert shard.sample() is not None
-    assert shard.sample() is None
-    assert shard.stats().limiter_error == -16.0
-
-
-def test_pinned_games_in_a_band_of_one_round_go_on_when_chunks_are_short():
-    # The band holds just one chunk of 4 steps and 8 samples of each game, as in the paper.
-    games = ("pong", "boxing", "breakout", "enduro")
-    shard = make_shard(
-        games, pin_every_game=True, error_buffer=8.0, samples_per_insert=2.0, batch_size=32
-    )
-    writers = [EpisodeWriter(actor=actor) for actor in range(4)]
-    for num_steps in (4, 2, 4, 2, 4, 4, 1, 4):
-        # Once a game has a short chunk in the band, it has no room for another whole one.
-        for writer, game in zip(writers, games, strict=True):
-            chunk = chunk_of(writer.play(0, "." * num_steps), game=game)
-            if not shard.add(chunk):
-                assert shard.sample() is not None
-                assert shard.add(chunk)
-    assert shard.stats().tables["pong"].counts.inserted == 25
-
-
-def test_band_too_narrow_for_a_chunk_is_refused_with_the_numbers():
-    shard = make_shard(("pong",), error_buffer=10.0, batch_size=12, samples_per_insert=3.0)
-    chunk = chunk_of(EpisodeWriter().play(0, "...."))
-    with pytest.raises(ValueError, match=r"inserting 4 transitions at 3 .* sampling 12 .* 24 sam"):
-        shard.add(chunk)
-    assert shard.stats().tables["pong"].size == 0
-
-
-def test_band_too_narrow_for_a_pinned_game_is_measured_by_its_largest_part_of_the_batch():
-    # Of 7, each of two games gets 3 and 4 in turn: 4 * 1 + 4 = 8 > 2 * 3.9.
-    config = {"pin_every_game": True, "batch_size": 7, "samples_per_insert": 1.0}
-    shard = make_shard(("pong", "boxing"), error_buffer=3.9, **config)
-    for game in ("pong", "boxing"):
-        with pytest.raises(ValueError, match="a band of 8 samples"):
-            shard.add(chunk_of(EpisodeWriter().play(0, "...."), game=game))
-    shard = make_shard(("pong", "boxing"), error_buffer=4.0, **config)
-    assert shard.add(chunk_of(EpisodeWriter().play(0, "....")))
 
 
 def test_caps_that_could_starve_the_learner_while_inserting_waits_are_refused():

@@ -62,19 +62,6 @@ def test_figures_of_each_unit_are_those_counted_by_hand(study: Study, tmp_path: 
     assert by_unit["better", 1].steps_to_threshold == pytest.approx(100 * 5 / 8)
 
 
-def test_curves_are_compared_where_all_of_them_have_been_tested(
-    study: Study, tmp_path: Path
-) -> None:
-    record(study, tmp_path, SCORES)
-    path = UnitFiles.of(study.units()[0], tmp_path).run / "metrics.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-
-    results = read_results(study, tmp_path)
-
-    starts = {(f.arm, f.seed): f.jump_start for f in results.figures}
-    assert starts == {("base", 1): 2.0, ("base", 2): 4.0, ("better", 1): 9.0, ("better", 2): 3.0}
-
-
 def test_differences_are_paired_by_seed_and_pairs_count_wins(study: Study, tmp_path: Path) -> None:
     results = record(study, tmp_path, SCORES)
 

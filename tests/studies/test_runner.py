@@ -150,17 +150,6 @@ def test_two_launchers_share_a_study_without_running_a_unit_twice(tmp_path: Path
         assert played(own, tmp_path) == list(range(STEPS))
 
 
-def test_a_folder_without_a_whole_run_in_it_is_begun_again(tmp_path: Path) -> None:
-    own = unit("a")
-    files = UnitFiles.of(own, tmp_path)
-    files.run.mkdir(parents=True)
-    (files.run / "config.yaml").write_text("half")
-
-    assert runner([own], tmp_path, []).run() == []
-
-    assert played(own, tmp_path) == list(range(STEPS))
-
-
 def test_an_interrupted_launcher_ends_its_units_and_marks_none(tmp_path: Path) -> None:
     own = unit("slow", "--hold", str(tmp_path / "gate"))
 
@@ -191,16 +180,3 @@ def test_a_study_that_changed_since_its_units_ran_is_refused(tmp_path: Path) -> 
         check_unchanged([now], tmp_path)
     check_unchanged([unit("another")], tmp_path)
     assert files.read() is not None
-
-
-def test_what_is_left_is_estimated_from_the_pace_of_what_is_done(tmp_path: Path) -> None:
-    units = [unit("a"), unit("b")]
-    planned = Runner(units, tmp_path, jobs=2, pace_steps_per_s=3.0, command_line=program)
-    assert planned.seconds_left() == pytest.approx(STEPS / 3.0)
-
-    runner(units[:1], tmp_path, []).run()
-
-    record = UnitFiles.of(units[0], tmp_path).read()
-    assert record is not None
-    assert planned.pace() == pytest.approx(STEPS / record.wall_s)
-    assert planned.seconds_left() == pytest.approx(record.wall_s)

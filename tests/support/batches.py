@@ -94,12 +94,10 @@ def _successors(rng: np.random.Generator, size: int, num_successors: int) -> Suc
 
 
 def encoded(incarnation: int, updates: int) -> int:
-    """A weights version as it travels."""
     return WeightsVersion(incarnation, updates).encode()
 
 
 def build_student(seed: int = 0, *, features: bool = False) -> MultitaskNetwork:
-    """A small student of both games."""
     torch.manual_seed(seed)
     return MultitaskNetwork(
         torso="minatar",

@@ -37,8 +37,6 @@ NUM_STEPS = 2
 
 
 class ReplayClient(Protocol):
-    """Both sides of replay."""
-
     def add(self, chunk: Chunk, *, timeout_s: float) -> bool: ...
 
     def sample(self, *, timeout_s: float) -> SampleBatch | None: ...
@@ -48,8 +46,6 @@ class ReplayClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReplayUnderTest:
-    """One implementation, empty."""
-
     client: ReplayClient
     close: Callable[[], None]
     """What ends it: from then on it neither takes nor gives."""
@@ -61,7 +57,6 @@ stored than drawn, and take single chunks of 40 before that."""
 
 
 def tables() -> list[TableSpec]:
-    """Of the contract's two games."""
     return [
         table_spec(
             spec,
@@ -94,7 +89,6 @@ def make_actor(
 
 
 def play(num_rounds: int) -> Iterator[Chunk]:
-    """Chunks of both games, in turn."""
     actors = [make_actor(spec, serial=serial) for serial, spec in enumerate(SPECS)]
     for _ in range(num_rounds):
         for actor in actors:
@@ -274,8 +268,6 @@ REPLAY_CONTRACT = (
 
 
 class Weights(Protocol):
-    """Source and sink of weights."""
-
     def publish(self, snapshot: WeightSnapshot) -> None: ...
 
     def poll(self, newer_than: WeightsVersion | None) -> WeightSnapshot | None: ...
@@ -290,7 +282,6 @@ def _snapshot(incarnation: int, updates: int) -> WeightSnapshot:
 
 
 def check_nothing_before_the_first_publish(make: MakeWeights) -> None:
-    """None, without waiting for it."""
     weights = make()
     assert weights.poll(None) is None
     assert weights.poll(WeightsVersion(0, 0)) is None
@@ -309,7 +300,6 @@ def check_the_newest_is_given(make: MakeWeights) -> None:
 
 
 def check_nothing_for_whoever_is_up_to_date(make: MakeWeights) -> None:
-    """Weights travel once."""
     weights = make()
     weights.publish(_snapshot(1, 3))
     assert weights.poll(WeightsVersion(1, 3)) is None
@@ -329,7 +319,6 @@ def check_older_weights_do_not_replace_newer(make: MakeWeights) -> None:
 
 
 def check_a_restarted_learner_is_followed(make: MakeWeights) -> None:
-    """Although it has made fewer updates."""
     weights = make()
     weights.publish(_snapshot(0, 900))
     weights.publish(_snapshot(1, 2))

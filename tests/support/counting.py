@@ -53,7 +53,6 @@ class Schedule:
     """How long a step of all environments takes, without a processor."""
 
     def length(self, env: int, episode: int) -> int:
-        """Steps of an episode."""
         return self.lengths[(env + episode) % len(self.lengths)]
 
     def is_cut(self, env: int, episode: int) -> bool:
@@ -100,7 +99,6 @@ def read_tags(frames: NDArray[np.uint8]) -> Tags:
 
 
 def _write_frames(tags: Tags) -> NDArray[np.uint8]:
-    """[N, 1, 4, 4]"""
     fields = (
         tags.game,
         tags.seed,
@@ -139,7 +137,6 @@ def game_id(name: str) -> int:
 
 
 def frames_of(observations: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[B, S*C, H, W] as [B, S, C, H, W]."""
     return observations.reshape(-1, NUM_STACK, *FRAME_SHAPE)
 
 
@@ -179,11 +176,9 @@ class Entry:
 
     @property
     def is_first(self) -> bool:
-        """First observation of its episode."""
         return self.step == 0
 
     def discount(self, *, life_loss_ends_return: bool) -> float:
-        """0 where the return ends."""
         ends = self.terminated or (self.life_lost and life_loss_ends_return)
         return 0.0 if ends and self.is_transition else 1.0
 
@@ -233,7 +228,6 @@ class CountingEnvs:
     """N counting environments behind the VectorEnv interface."""
 
     def __init__(self, spec: GameSpec, schedule: Schedule, *, num_envs: int, seed: int = 0) -> None:
-        """`seed` is written into every frame, as are all numbers; nothing here is random."""
         self._spec = spec
         self._schedule = schedule
         self._num_envs = num_envs
@@ -250,16 +244,13 @@ class CountingEnvs:
 
     @property
     def spec(self) -> GameSpec:
-        """The game that is played."""
         return self._spec
 
     @property
     def num_envs(self) -> int:
-        """N."""
         return self._num_envs
 
     def reset(self) -> NDArray[np.uint8]:
-        """See VectorEnv.reset(); the clock goes on."""
         if self.is_closed:
             raise RuntimeError("the environments are closed")
         self._is_started = True
@@ -269,7 +260,6 @@ class CountingEnvs:
         return self._observations()
 
     def step(self, actions: NDArray[np.int64]) -> VectorStep:
-        """See VectorEnv.step()."""
         if self.is_closed or not self._is_started:
             raise RuntimeError("step() needs a reset() first, and no close()")
         to_local_actions(actions, self._local_actions, self._spec, self._num_envs)
@@ -301,7 +291,6 @@ class CountingEnvs:
         )
 
     def close(self) -> None:
-        """See VectorEnv.close()."""
         self.is_closed = True
 
     def _restart(self, where: NDArray[np.bool_]) -> None:

@@ -103,7 +103,6 @@ def _check_actions(stream: Stream, legal_actions: tuple[int, ...]) -> None:
 
 
 def stream_number(serial: int, env: int) -> int:
-    """Of one environment of actor `serial`."""
     return (serial << STREAMS_PER_ACTOR_BITS) + env
 
 

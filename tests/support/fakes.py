@@ -23,23 +23,17 @@ Gate = Callable[[], bool]
 
 
 class Tape:
-    """What happened, in order."""
-
     def __init__(self) -> None:
-        """Start empty."""
         self.events: list[tuple[str, object]] = []
 
     def record(self, name: str, detail: object = None) -> None:
-        """Add an event."""
         self.events.append((name, detail))
 
     @property
     def names(self) -> list[str]:
-        """The events without their details."""
         return [name for name, _ in self.events]
 
     def details(self, name: str) -> list[object]:
-        """Of the events of one name."""
         return [detail for event, detail in self.events if event == name]
 
 
@@ -47,17 +41,14 @@ class FirstRefuse:
     """A gate that says no to the first `count` calls and yes from then on."""
 
     def __init__(self, count: int) -> None:
-        """Refuse `count` times."""
         self._left = count
 
     def __call__(self) -> bool:
-        """Whether the caller may pass."""
         self._left -= 1
         return self._left < 0
 
 
 def always_open() -> bool:
-    """A gate that everybody may pass."""
     return True
 
 
@@ -171,11 +162,9 @@ class FakeReplay:
 
     @property
     def games(self) -> tuple[str, ...]:
-        """In the order of the tables."""
         return tuple(table.spec.game for table in self._tables)
 
     def add(self, chunk: Chunk, *, timeout_s: float) -> bool:
-        """See ReplayWriter; never waits."""
         if chunk.game not in self.games:
             raise ValueError(f"this replay holds {', '.join(self.games)}; not {chunk.game!r}")
         chunk.check()
@@ -188,7 +177,6 @@ class FakeReplay:
         return True
 
     def sample(self, *, timeout_s: float) -> SampleBatch | None:
-        """See ReplayReader; never waits."""
         counts = self._counts()
         if (
             self._closed
@@ -202,7 +190,6 @@ class FakeReplay:
         return batch
 
     def update_priorities(self, update: PriorityUpdate) -> None:
-        """See ReplayReader."""
         if not np.all(np.isfinite(update.priorities)) or np.any(update.priorities < 0):
             raise ValueError("priorities must be finite and not negative")
         if len(update.priorities) != len(update.keys.slots):
@@ -292,23 +279,19 @@ class FakeWeights:
     """Source and sink of weights that remembers everything that was published."""
 
     def __init__(self, tape: Tape | None = None, *, delivers: Gate = always_open) -> None:
-        """`tape` gets "publish" and "pull"; `delivers` is asked before a snapshot is given."""
         self.tape = tape or Tape()
         self._delivers = delivers
         self.published: list[WeightSnapshot] = []
 
     @property
     def newest(self) -> WeightSnapshot | None:
-        """By version."""
         return max(self.published, key=lambda snapshot: snapshot.version, default=None)
 
     def publish(self, snapshot: WeightSnapshot) -> None:
-        """See WeightSink."""
         self.tape.record("publish", snapshot.version)
         self.published.append(snapshot)
 
     def poll(self, newer_than: WeightsVersion | None) -> WeightSnapshot | None:
-        """See WeightSource."""
         newest = self.newest
         if newest is None or not self._delivers():
             self.tape.record("pull", None)
@@ -324,30 +307,24 @@ class TapedEnv:
     """Writes "step" and "close env" on a tape and otherwise is the environment it wraps."""
 
     def __init__(self, env: VectorEnv, tape: Tape) -> None:
-        """Wrap `env`."""
         self._env = env
         self._tape = tape
 
     @property
     def spec(self) -> GameSpec:
-        """Of the wrapped environment."""
         return self._env.spec
 
     @property
     def num_envs(self) -> int:
-        """Of the wrapped environment."""
         return self._env.num_envs
 
     def reset(self) -> NDArray[np.uint8]:
-        """See VectorEnv."""
         return self._env.reset()
 
     def step(self, actions: NDArray[np.int64]) -> VectorStep:
-        """See VectorEnv."""
         self._tape.record("step", actions.copy())
         return self._env.step(actions)
 
     def close(self) -> None:
-        """See VectorEnv."""
         self._tape.record("close env")
         self._env.close()

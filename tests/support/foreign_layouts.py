@@ -69,7 +69,6 @@ def random_layers(num_outputs: int, *, seed: int = 0, same: bool = False) -> Nat
 
 
 def write_cleanrl_dqn(path: Path, layers: NatureLayers) -> None:
-    """dqn_atari.py: the bare state_dict."""
     torch.save(layers.named(*(f"network.{index}" for index in (0, 2, 4, 7, 9))), path)
 
 
@@ -155,7 +154,6 @@ def write_sb3_of_2021(path: Path, layers: NatureLayers, *, kind: str) -> None:
 
 
 def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
-    """A compressed zip archive."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
@@ -185,7 +183,6 @@ def flax_layer(layer: Layer, *, channels: int | None = None) -> dict[str, np.nda
 
 
 def write_cleanrl_jax_dqn(path: Path, layers: NatureLayers) -> None:
-    """dqn_atari_jax.py: the variables."""
     path.write_bytes(to_msgpack({"params": flax_params(layers)}))
 
 
@@ -211,8 +208,6 @@ def write_cleanrl_jax_ppo(path: Path, layers: NatureLayers) -> None:
 
 
 def to_msgpack(tree: object) -> bytes:
-    """As flax.serialization.to_bytes."""
-
     def encode(value: object) -> object:
         if isinstance(value, np.ndarray):
             content = (value.shape, value.dtype.name, value.tobytes("C"))

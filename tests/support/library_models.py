@@ -74,7 +74,6 @@ def save_sb3(
 
 
 def sb3_values(path: Path, observations: Tensor) -> Tensor:
-    """What the critic of a saved PPO says."""
     with torch.no_grad():
         return PPO.load(path, device="cpu").policy.predict_values(observations).squeeze(1)
 

@@ -21,22 +21,17 @@ from views.live.source import RunSource
 
 @dataclass(frozen=True)
 class Answer:
-    """Of the server."""
-
     status: int
     headers: dict[str, str]
     body: bytes
 
     @property
     def document(self) -> Any:
-        """The body as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Served:
-    """A page that is there."""
-
     port: int
     page: Page
 
@@ -54,7 +49,6 @@ class Served:
 
     @contextmanager
     def events(self, path: str) -> Iterator[Iterator[tuple[str, Any]]]:
-        """Server-sent events, as they come."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=60.0)
         try:
             connection.request("GET", path)

@@ -29,14 +29,12 @@ class TagNetwork(nn.Module):
     """Scores that follow from the clock in the newest frame, plus a bias per action."""
 
     def __init__(self, factor: int = 7, modulus: int = 11) -> None:
-        """Score of action a: (clock * factor + 5 a) mod modulus + bias_a, with no bias at first."""
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(counting.NUM_ACTIONS))
         self._factor = factor
         self._modulus = modulus
 
     def forward(self, observations_BCHW: Tensor) -> Tensor:
-        """q_BA."""
         assert observations_BCHW.dtype == torch.uint8
         newest_BF = observations_BCHW.flatten(1)[:, -_FRAME_BYTES:].long()
         clock_B = newest_BF[:, 10] * 65_536 + newest_BF[:, 11] * 256 + newest_BF[:, 12]
@@ -45,7 +43,6 @@ class TagNetwork(nn.Module):
         return scores_BA.float() + self.bias
 
     def scores(self, clock: int) -> NDArray[np.float32]:
-        """[A] The same, from the clock alone."""
         actions = np.arange(counting.NUM_ACTIONS)
         scores = (clock * self._factor + 5 * actions) % self._modulus
         return scores.astype(np.float32) + self.bias.detach().numpy()
@@ -60,13 +57,11 @@ class TagTeacher:
     num_features = _FRAME_BYTES
 
     def __init__(self, spec: GameSpec, network: TagNetwork | None = None) -> None:
-        """Judge `spec` by `network`."""
         self.spec = spec
         self.network = network or TagNetwork(factor=3, modulus=13)
         self.legal_A = torch.from_numpy(spec.legal_mask())
 
     def label(self, observations_BCHW: Tensor) -> Labels:
-        """See Expert."""
         with torch.no_grad():
             q_BA = self.network(observations_BCHW)
         best_B = q_BA.masked_fill(~self.legal_A, -torch.inf).amax(1)
@@ -77,7 +72,6 @@ class TagTeacher:
 
 
 def build_q_network(spec: GameSpec, seed: int = 0) -> MultitaskNetwork:
-    """A small one with random weights."""
     torch.manual_seed(seed)
     return MultitaskNetwork(
         torso="minatar", observation_shape=spec.observation_shape, num_actions=spec.num_actions
@@ -85,7 +79,6 @@ def build_q_network(spec: GameSpec, seed: int = 0) -> MultitaskNetwork:
 
 
 def build_expert(spec: GameSpec, network: MultitaskNetwork | None = None) -> Expert:
-    """A real Expert with a made-up card."""
     network = network or build_q_network(spec, seed=100)
     card = TeacherCard(
         game=spec.name,
@@ -109,7 +102,6 @@ def table_spec(
     num_teacher_features: int = 0,
     num_successors: int = 0,
 ) -> TableSpec:
-    """A game's table."""
     return TableSpec(
         game=spec.name,
         capacity=capacity,

@@ -35,19 +35,14 @@ EPISODES = 4
 
 
 class Clock:
-    """Time that passes when it is told to."""
-
     def __init__(self) -> None:
-        """At 0."""
         self.now = 0.0
 
     def __call__(self) -> float:
-        """Seconds."""
         return self.now
 
 
 def teacher_score(game: str) -> ScoreRecord:
-    """What the game's card would say."""
     mean = TEACHER_MEANS.get(game, 1000.0)
     return ScoreRecord(
         mean=mean, std=3.0, max=mean + 10.0, episodes=50, protocol="classic", epsilon=0.05,

@@ -75,7 +75,6 @@ def quantile_mean(outputs: Tensor, num_quantiles: int = 200) -> Tensor:
 
 
 def impala_state(num_actions: int, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights under CleanRL's names."""
     generator = torch.Generator().manual_seed(seed)
 
     def layer(name: str, *shape: int) -> dict[str, Tensor]:

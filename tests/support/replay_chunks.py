@@ -77,21 +77,17 @@ class Entry:
 
     @property
     def frame(self) -> np.ndarray:
-        """uint8 FRAME_SHAPE, never all zeros."""
         return np.array([1 + self.serial], "<u4").view(np.uint8).reshape(FRAME_SHAPE)
 
     @property
     def reward(self) -> float:
-        """Another for every entry, exact in float32."""
         return float(self.serial) - 100.0
 
     @property
     def action(self) -> int:
-        """Within NUM_ACTIONS."""
         return self.serial % NUM_ACTIONS
 
     def label(self, offset: float, width: int) -> np.ndarray:
-        """float16 [width]."""
         return (np.arange(width) + offset + self.serial % 500).astype(np.float16)
 
 
@@ -160,7 +156,6 @@ class EpisodeWriter:
     """Writes the entries of several environments of one actor, step by step, as an actor would."""
 
     def __init__(self, *, actor: int = 0) -> None:
-        """Streams are numbered as those of actor number `actor`."""
         self._first_stream = actor << STREAMS_PER_ACTOR_BITS
         self._serials = itertools.count()
         self._steps: dict[int, int] = {}

@@ -31,7 +31,6 @@ class SlowTable:
     """The last `capacity` entries, and what can be told from them."""
 
     def __init__(self, spec: TableSpec, *, sampler: str = "proportional") -> None:
-        """An empty table that draws as the named case of sampler_cases.py."""
         self.spec = spec
         self.sampler = sampler
         self._held: list[int] = []
@@ -46,7 +45,6 @@ class SlowTable:
         self.stale_priorities = 0
 
     def held(self) -> list[int]:
-        """Generations that are still here."""
         return self._held
 
     def resize(self, capacity: int) -> None:
@@ -68,7 +66,6 @@ class SlowTable:
         self.num_added = num_added
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Store entries in this order."""
         ready_before = self.ready()
         for generation, entry in enumerate(entries, start=self.num_added):
             self._generations[entry.stream, entry.step] = generation
@@ -134,7 +131,6 @@ class SlowTable:
         return ModelSuccessors(rewards, discounts, self.observation(current))
 
     def ready(self) -> list[int]:
-        """Generations that can be drawn."""
         return [
             generation
             for generation in self.held()
@@ -167,7 +163,6 @@ class SlowTable:
         return self.inverse_probabilities([])[generation]
 
     def update_priority(self, generation: int, priority: float) -> None:
-        """Of a transition that was drawn once."""
         if generation in self.ready():
             self.priorities[generation] = priority
         else:

@@ -29,7 +29,6 @@ def make_config(**overrides) -> ReplayConfig:
 def make_shard(
     games=GAMES, *, seed=0, shares=None, shard=0, spec=None, slices=None, **config
 ) -> ReplayShard:
-    """An empty shard."""
     specs = [make_spec(game=game, **(spec or {})) for game in games]
     settings = make_settings(make_config(**config), specs, shares)
     return ReplayShard(
@@ -41,7 +40,6 @@ class Players:
     """One actor for each game, which feed the same shard."""
 
     def __init__(self, shard: ReplayShard, *, first_actor: int = 0, seed: int = 0) -> None:
-        """Actors are numbered from `first_actor` on."""
         self.shard = shard
         self._rng = np.random.default_rng(seed)
         self._writers = [
@@ -55,7 +53,6 @@ class Players:
                 assert self.shard.add(self.chunk(game))
 
     def chunk(self, game: str):
-        """The next steps of a game's actor."""
         writer = self._writers[self.shard.games.index(game)]
         entries = []
         for env in range(2):
@@ -87,5 +84,4 @@ def assert_same_contents(first: ReplayShard, second: ReplayShard, *, but=()) -> 
 
 
 def keys_of(batch: SampleBatch) -> list[tuple[int, int]]:
-    """(game, generation) of each transition."""
     return list(zip(batch.game_index.tolist(), batch.keys.generations.tolist(), strict=True))

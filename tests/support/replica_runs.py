@@ -37,8 +37,6 @@ BATCH_WEIGHT = 0.75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is learned, and how."""
-
     value_learning: bool = False
     mimic: MimicConfig = field(default_factory=lambda: MimicConfig(temperature=0.5))
     dqn: DqnConfig = field(

@@ -58,7 +58,6 @@ def build_hierarchy(
 
 
 def build_case(name: str, capacity: int) -> Sampler:
-    """A new sampler."""
     kind, *options = name.split()
     if kind == "uniform":
         return UniformSampler(capacity)

@@ -26,7 +26,6 @@ class SignalEnvs:
     """N signal games behind the VectorEnv interface."""
 
     def __init__(self, spec: GameSpec, *, num_envs: int, seed: int) -> None:
-        """The seed decides about cues and noise."""
         self._spec = spec
         self._num_envs = num_envs
         self._rng = np.random.default_rng(seed)
@@ -37,22 +36,18 @@ class SignalEnvs:
 
     @property
     def spec(self) -> GameSpec:
-        """The game that is played."""
         return self._spec
 
     @property
     def num_envs(self) -> int:
-        """N."""
         return self._num_envs
 
     def reset(self) -> NDArray[np.uint8]:
-        """See VectorEnv."""
         self._step[:] = 0
         self._ended[:] = False
         return self._show()
 
     def step(self, actions: NDArray[np.int64]) -> VectorStep:
-        """See VectorEnv."""
         to_local_actions(actions, self._local_actions, self._spec, self._num_envs)
         restarted = self._ended.copy()
         pays = (actions == best_actions(self._spec, self._observations)) & ~restarted
@@ -68,7 +63,7 @@ class SignalEnvs:
         )
 
     def close(self) -> None:
-        """See VectorEnv."""
+        pass
 
     def _show(self) -> NDArray[np.uint8]:
         self._observations = random_observations(self._spec, self._num_envs, self._rng)
@@ -76,7 +71,6 @@ class SignalEnvs:
 
 
 def random_observations(spec: GameSpec, count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """States as they come up in a game."""
     frames = rng.integers(120, size=(count, *spec.frame_shape), dtype=np.uint8)
     cues = rng.integers(len(spec.legal_actions), size=count)
     frames[:, 0, :, 0] = 0
@@ -96,7 +90,6 @@ def best_actions(spec: GameSpec, observations: NDArray[np.uint8]) -> NDArray[np.
 def make_signal_envs(
     spec: GameSpec, *, num_envs: int, protocol: EnvProtocol, seed: int, num_threads: int
 ) -> SignalEnvs:
-    """For the games' registry."""
     del protocol, num_threads
     return SignalEnvs(spec, num_envs=num_envs, seed=seed)
 

@@ -10,14 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """What a sampler knows of a transition."""
-
     priority: float
     value: float
 
 
 def slow_uniform(items: Sequence[Item]) -> list[float]:
-    """P of each."""
     return [1 / len(items) for _ in items]
 
 

@@ -27,7 +27,6 @@ class SmallDisk:
         (self.folder / "ballast").write_bytes(bytes(free - pages_left * PAGE))
 
     def clear(self) -> None:
-        """Take away what filled it."""
         (self.folder / "ballast").unlink()
 
     def remount(self, mode: str) -> None:

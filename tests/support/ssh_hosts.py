@@ -117,15 +117,12 @@ class SshHosts:
             raise
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Close."""
         self.close()
 
     def address(self, name: str) -> str:
-        """IPv4 address of a host."""
         return self._hosts[name].address
 
     def home(self, name: str) -> Path:
@@ -133,7 +130,6 @@ class SshHosts:
         return self._cover(name) / str(Path.home()).lstrip("/")
 
     def temporary(self, name: str) -> Path:
-        """The host's /tmp, as seen from outside."""
         return self._cover(name) / "tmp"
 
     def run(
@@ -285,7 +281,6 @@ class SshHosts:
 
 
 def _paths_to_keep() -> list[str]:
-    """Of the Python that runs this and of this repository, those below a covered folder."""
     needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), REPOSITORY}
     covered = (Path.home(), Path("/tmp"))
     return sorted(str(path) for path in needed if any(path.is_relative_to(c) for c in covered))

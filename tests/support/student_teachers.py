@@ -42,7 +42,6 @@ def write_student(folder: Path, format_: str, path: Path) -> None:
 
 
 def _head(student: MultitaskNetwork) -> Layer:
-    """Q-values of the legal actions."""
     legal = list(get_game(student.games[0]).legal_actions)
     return (
         student.head.weight.detach()[legal] * TEMPERATURE,

@@ -20,7 +20,6 @@ def option(name: str) -> str:
 
 
 def main() -> int:
-    """Play from the position that was kept."""
     resumed = option("--resume")
     run = Path(resumed or option("--run-dir"))
     settings = run / "config.yaml"

@@ -71,14 +71,6 @@ def test_whoever_reads_a_file_while_it_is_replaced_gets_the_whole_old_one(tmp_pa
     assert path.read_bytes() == b"new"
 
 
-def test_scores_are_found_by_protocol_and_precision() -> None:
-    card = parse_card(DOCUMENT, source="here")
-    assert card.score is card.scores[0]
-    assert card.find_score(protocol="modern") is card.scores[1]
-    assert card.find_score(precision="full") is card.scores[1]
-    assert card.find_score(protocol="classic", precision="full") is None
-
-
 IMPORTED = {
     **DOCUMENT,
     "architecture": {**DOCUMENT["architecture"], "head": "categorical", "num_atoms": 51},
@@ -119,26 +111,6 @@ def test_a_head_that_cannot_be_is_refused(change: dict[str, object], message: st
     document = {**IMPORTED, "architecture": {**IMPORTED["architecture"], **change}}
     with pytest.raises(ValueError, match=message):
         parse_card(document, source="here")
-
-
-def test_preprocessing_is_checked() -> None:
-    for change, message in (
-        ({"max_noops": -1}, r"'preprocessing\.max_noops' must be"),
-        ({"frames": None}, r"'preprocessing\.frames' must be"),
-        ({"sticky": 1}, r"unknown field 'preprocessing\.sticky'"),
-    ):
-        document = {**IMPORTED, "preprocessing": {**IMPORTED["preprocessing"], **change}}
-        with pytest.raises(ValueError, match=message):
-            parse_card(document, source="here")
-
-
-@pytest.mark.parametrize(
-    "name", ["trained_steps", "command", "created", "wall_seconds", "hardware", "notes"]
-)
-def test_what_a_source_does_not_say_may_be_null_or_absent(name: str) -> None:
-    absent = {key: value for key, value in DOCUMENT.items() if key != name}
-    for document in (changed(name, None), absent):
-        assert getattr(parse_card(document, source="here"), name) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 from saved_experts import SCORE, build_network, card_fields, observations, saved
 
 import teachers.shipped
@@ -65,14 +64,6 @@ def test_features_are_those_of_the_last_hidden_layer(weights: Path) -> None:
     assert labels.features_BF.shape == (6, expert.num_features)
 
 
-def test_a_loss_on_labels_can_be_differentiated(weights: Path) -> None:
-    labels = load_expert(weights).label(observations())
-    student = torch.zeros(6, 18, requires_grad=True)
-    (student.log_softmax(1) * labels.logits_BA).sum().backward()
-    assert student.grad is not None
-    assert student.grad.abs().sum() > 0
-
-
 def test_an_expert_is_frozen(weights: Path) -> None:
     expert = load_expert(weights)
     assert not any(parameter.requires_grad for parameter in expert.parameters())
@@ -127,28 +118,6 @@ def test_card_says_what_was_saved(weights: Path) -> None:
     # Two bytes a weight, plus a short header.
     num_weights = sum(parameter.numel() for parameter in build_network().parameters())
     assert 0 < weights.stat().st_size - 2 * num_weights < 2000
-
-
-def test_channels_last_network_is_saved_in_logical_order(tmp_path: Path) -> None:
-    network = build_network().to(memory_format=torch.channels_last)
-    path = _save(network, tmp_path / "pong.safetensors")
-    expected = build_network().torso.convolutions[0].weight.detach().half().numpy()
-    np.testing.assert_array_equal(load_file(path)["torso.convolutions.0.weight"], expected)
-
-
-def test_saving_again_replaces_both_files(weights: Path) -> None:
-    save_expert(build_network(seed=1), card_fields(trained_steps=2000), weights)
-    expert = load_expert(weights)
-    assert expert.card.trained_steps == 2000
-    assert torch.equal(expert.network.head.bias, build_network(seed=1).half().float().head.bias)
-
-
-def test_a_text_with_a_separator_or_suffix_is_a_path(
-    weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert load_expert(str(weights)).card.game == "pong"
-    monkeypatch.chdir(weights.parent)
-    assert load_expert("pong.safetensors").card.game == "pong"
 
 
 def test_shipped_experts_are_found_by_the_name_of_their_game(

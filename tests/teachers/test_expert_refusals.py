@@ -10,9 +10,7 @@ import torch
 from safetensors.numpy import load_file, save
 from saved_experts import build_network, card_fields, edit_card, replace_weights, saved
 
-from games.registry import get_game
-from teachers.card import TeacherCard, load_card
-from teachers.expert import Expert, load_expert, save_expert
+from teachers.expert import load_expert, save_expert
 
 
 @pytest.fixture
@@ -95,13 +93,6 @@ def test_a_network_with_the_wrong_number_of_actions_is_not_saved(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_card_with_the_wrong_number_of_actions_is_refused(weights: Path) -> None:
-    architecture = json.loads(weights.with_suffix(".json").read_text())["architecture"]
-    edit_card(weights, architecture={**architecture, "num_actions": 6})
-    with pytest.raises(ValueError, match=r"pong\.json.*num_actions' is 6, but 'pong' has 18"):
-        load_expert(weights)
-
-
 def test_weights_with_the_wrong_number_of_actions_are_refused(weights: Path) -> None:
     arrays = load_file(weights)
     arrays["head.bias"] = arrays["head.bias"][:6]
@@ -132,18 +123,6 @@ def test_a_card_of_another_architecture_is_refused(
 def test_an_expert_for_another_game_is_refused(weights: Path) -> None:
     with pytest.raises(ValueError, match=r"pong\.json: .*is for 'pong', not for 'breakout'"):
         load_expert(weights, "breakout")
-
-
-def test_a_card_of_another_game_does_not_make_an_expert(weights: Path) -> None:
-    card = load_card(weights.with_suffix(".json"))
-    with pytest.raises(ValueError, match="is for 'pong', not for 'breakout'"):
-        Expert(get_game("breakout"), card, build_network())
-
-
-def test_a_network_that_is_not_the_cards_does_not_make_an_expert(weights: Path) -> None:
-    card: TeacherCard = load_card(weights.with_suffix(".json"))
-    with pytest.raises(ValueError, match="its card says"):
-        Expert(get_game("pong"), card, build_network(dueling=True))
 
 
 @pytest.mark.parametrize(

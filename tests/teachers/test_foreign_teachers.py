@@ -91,32 +91,6 @@ def mean_of(layers: NatureLayers) -> Callable[[Tensor], Tensor]:
     return lambda pictures: categorical_mean(nature_valid(layers, pictures)[1], ATOMS)
 
 
-def test_a_made_up_distribution_has_q_as_its_mean() -> None:
-    layers = foreign_models.nature_expert("pong")
-    pictures = states("pong")
-    features, expected = nature_valid(layers, pictures)
-    head = foreign_models.as_categorical(layers).head
-    outputs = torch.nn.functional.linear(features, *head)
-    torch.testing.assert_close(categorical_mean(outputs, ATOMS), expected, rtol=0, atol=1e-2)
-
-
-@pytest.mark.parametrize("game", GAMES)
-def test_a_filled_up_network_computes_what_the_quarter_computes(game: str) -> None:
-    # Apart from the first layer, which is fitted: its outputs are put into both.
-    expert, layers = load_expert(game), foreign_models.nature_expert(game)
-    legal = list(get_game(game).legal_actions)
-    weight, bias = layers.hidden[0]
-    network = expert.network
-    first = torch.nn.Conv2d(4, 16, 8, 4).requires_grad_(False)
-    first.weight.copy_(weight[:16])
-    first.bias.copy_(bias[:16])
-    network.torso.convolutions[0] = first
-    pictures = states(game)
-    torch.testing.assert_close(
-        expert(pictures)[:, legal], nature_valid(layers, pictures)[1], rtol=1e-4, atol=1e-4
-    )
-
-
 @pytest.mark.slow
 def test_a_pong_teacher_from_another_format_beats_the_computer(
     written: dict[tuple[str, str], Path],

@@ -11,7 +11,6 @@ import pytest
 import torch
 from foreign_layouts import random_layers
 from safetensors.torch import save_file
-from torch import Tensor
 
 from games.registry import get_game
 from teachers.formats import ImportedTeacher, detect_format, read_checkpoint
@@ -20,32 +19,11 @@ LEGAL = list(get_game("pong").legal_actions)
 NUM_LEGAL = len(LEGAL)
 
 
-def observations() -> Tensor:
-    generator = torch.Generator().manual_seed(5)
-    return torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8, generator=generator)
-
-
 def read(path: Path) -> ImportedTeacher:
     return read_checkpoint(path, game="pong")
 
 
 # What the files say
-
-
-def test_old_and_new_types_in_stable_baselines_settings_are_not_looked_at(tmp_path: Path) -> None:
-    path = tmp_path / "model.zip"
-    layouts.write_sb3_of_2021(path, random_layers(NUM_LEGAL), kind="dqn")
-    before = read(path).network(observations())
-    change_settings(path, action_space={"n": "6", "_shape": "[]"}, observation_space={"shape": 1})
-    assert torch.equal(read(path).network(observations()), before)
-
-
-def test_actor_and_critic_of_an_a2c_are_told_from_a_ppos(tmp_path: Path) -> None:
-    path = tmp_path / "model.zip"
-    layouts.write_sb3_of_2021(path, random_layers(NUM_LEGAL), kind="ppo")
-    assert read(path).card_fields["algorithm"] == "PPO"
-    change_settings(path, clip_range=None)
-    assert read(path).card_fields["algorithm"] == "A2C"
 
 
 def test_pixels_that_were_not_divided_by_255_are_refused(tmp_path: Path) -> None:
@@ -110,16 +88,6 @@ def test_a_dueling_state_dict_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "a.pt", game="pong")
 
 
-def test_a_librarys_torch_file_can_be_taken_for_a_state_dict(tmp_path: Path) -> None:
-    path = tmp_path / "a.pt"
-    layouts.write_cleanrl_dqn(path, random_layers(NUM_LEGAL))
-    imported = read_checkpoint(path, game="pong", format="state_dict")
-    assert imported.format == "state_dict"
-    assert torch.equal(
-        imported.network(observations()), read_checkpoint(path, game="pong").network(observations())
-    )
-
-
 def test_a_state_dict_may_have_a_json_file_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(random_layers(NUM_LEGAL).named("c1", "c2", "c3", "fc", "out"), path)
@@ -149,14 +117,6 @@ def test_an_implicit_quantile_network_is_refused_with_the_reason(tmp_path: Path)
     )
     with pytest.raises(ValueError, match="implicit quantile network"):
         read_checkpoint(path, game="pong", unsafe_pickle=True)
-
-
-def test_a_network_with_more_layers_is_refused(tmp_path: Path) -> None:
-    layers = random_layers(NUM_LEGAL)
-    state = layers.named(*(f"network.{index}" for index in (0, 2, 4, 7, 9)))
-    torch.save({**state, "network.11.weight": torch.zeros(2, 2)}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"layers that are not read: 'network\.11'"):
-        read_checkpoint(tmp_path / "a.pt", game="pong")
 
 
 def test_an_atari_teacher_for_a_game_with_other_frames_is_refused(tmp_path: Path) -> None:

@@ -14,12 +14,8 @@ from teachers.expert import load_expert, save_expert
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
-    """Every command starts in an empty folder, with one thread."""
+    """Every command starts in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def test_a_teacher_answers_with_values_probabilities_and_features(tmp_path, capsys):

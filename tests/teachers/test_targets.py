@@ -40,14 +40,6 @@ def test_teacher_policy_equals_a_loop_written_from_the_paper(temperature: float)
     assert (got[~LEGAL] == 0).all()
 
 
-def test_each_row_can_have_its_own_temperature() -> None:
-    temperatures = torch.tensor([0.2, 1.0, 5.0])
-    got = teacher_policy(q_values(), LEGAL, temperatures)
-    for row, temperature in enumerate(temperatures.tolist()):
-        expected = teacher_policy(q_values()[row : row + 1], LEGAL[row : row + 1], temperature)
-        torch.testing.assert_close(got[row : row + 1], expected)
-
-
 def test_half_precision_labels_are_widened_before_the_division() -> None:
     logits = torch.tensor([[0.0, -60.0, -0.001]], dtype=torch.float16)
     # -60 / 0.0005 is beyond float16.

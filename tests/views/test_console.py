@@ -181,16 +181,6 @@ def test_without_a_terminal_every_report_is_one_plain_line(tmp_path):
     )
 
 
-def test_a_line_ends_with_the_time_of_all_sessions_and_the_time_left():
-    file = io.StringIO()
-    console = Console(CONFIG, file=file)
-    console.show({"updates": 40, "seconds": 3000.0, "wall_seconds": 4110.0})
-    console.show({"updates": 45, "wall_seconds": 4110.0, "seconds_left": 110.0})
-    first, second = file.getvalue().splitlines()
-    assert first.endswith("1:08:30, - left")
-    assert second.endswith("1:08:30, 0:01:50 left")
-
-
 def test_a_terminal_shows_a_row_for_each_game_and_is_restored(tmp_path, terminal):
     _, latest = recorded(tmp_path)
     stdout, stderr = sys.stdout, sys.stderr
@@ -223,27 +213,6 @@ def test_the_terminal_is_restored_when_the_run_fails(terminal):
         interrupted_run(console)
     assert sys.stdout is stdout
     assert terminal.close().count(SHOW_CURSOR) == 1
-
-
-def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(terminal, monkeypatch):
-    monkeypatch.setenv("TERM", "dumb")
-    with Console(CONFIG, file=terminal.file) as console:
-        console.show({"updates": 5})
-    text = terminal.close()
-    assert text.startswith("5/100 updates")
-    assert "\x1b" not in text
-
-
-def test_a_warning_is_yellow_on_a_terminal_and_a_plain_line_elsewhere(terminal):
-    with Console(CONFIG, file=terminal.file) as console:
-        console.show({})
-        console.warn("the teacher of [pong] is near random")
-    text = terminal.close()
-    yellow = text.index("\x1b[1;33m")
-    assert yellow < text.index("warning: the teacher of [pong] is near random")
-    file = io.StringIO()
-    Console(CONFIG, file=file).warn("near random")
-    assert file.getvalue() == "warning: near random\n"
 
 
 def test_a_log_file_gets_no_escape_sequences_even_where_colours_are_forced(monkeypatch):
@@ -284,14 +253,6 @@ def test_a_reader_of_a_pipe_that_goes_away_does_not_end_the_run():
         os.close(null)
 
 
-def test_a_note_that_the_encoding_does_not_know_leaves_later_lines_alone():
-    raw = io.BytesIO()
-    console = Console(CONFIG, file=io.TextIOWrapper(raw, encoding="ascii"))
-    console.note("actor on caf\u00e9")
-    console.note("restarted")
-    assert raw.getvalue().endswith(b"restarted\n")
-
-
 @pytest.mark.parametrize("kind", ["terminal", "file"])
 def test_the_result_compares_every_student_with_its_teacher(kind, terminal):
     file = terminal.file if kind == "terminal" else io.StringIO()
@@ -311,14 +272,3 @@ def test_the_result_compares_every_student_with_its_teacher(kind, terminal):
     assert "1:02:03: 12,340 steps (49,360 frames), 25 updates" in without_escapes(text)
     if kind == "terminal":
         assert text.rindex(SHOW_CURSOR) < text.rindex("teacher-normalized: capped")
-
-
-def test_what_others_print_appears_above_the_display(terminal, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", terminal.file)
-    with Console(CONFIG) as console:
-        console.show({"updates": 5})
-        print("a library says hello")
-        console.show({"updates": 6})
-    text = without_escapes(terminal.close())
-    assert text.index("5/100 updates") < text.index("a library says hello")
-    assert text.index("a library says hello") < text.rindex("6/100 updates")

@@ -23,15 +23,6 @@ FIRST, SECOND = GAMES
 NUM_ENVS = 2
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """More would wait for each other on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")

@@ -134,25 +134,6 @@ def test_a_learner_that_was_replaced_finds_out(bus, sink):
 
 
 @pytest.mark.redis
-def test_only_the_two_newest_versions_stay_in_redis(bus, raw):
-    for updates in range(5):
-        bus.publish_weights(snapshot(0, updates))
-    keys = {key.decode() for key in raw.keys(f"am:{RUN}:weights:[0-9]*")}
-    assert keys == {f"am:{RUN}:weights:3", f"am:{RUN}:weights:4"}
-    assert {raw.ttl(key) for key in keys} == {-1}
-
-
-@pytest.mark.redis
-def test_only_the_number_of_the_version_is_announced(bus, raw):
-    with raw.pubsub() as announcements:
-        announcements.subscribe(f"am:{RUN}:weights")
-        assert announcements.get_message(timeout=SOON_S)["type"] == "subscribe"
-        bus.publish_weights(snapshot(2, 3))
-        message = announcements.get_message(timeout=SOON_S)
-    assert msgpack.unpackb(message["data"]) == (2 << 40) + 3
-
-
-@pytest.mark.redis
 def test_two_learners_publishing_at_once_never_turn_the_newest_version_back(server):
     def publish_all(incarnation: int) -> None:
         bus = RedisBus(server.url, RUN)

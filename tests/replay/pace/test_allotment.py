@@ -30,16 +30,6 @@ def test_every_game_gets_its_share_in_the_long_run_and_every_batch_is_full(share
         allotment.advance()
 
 
-def test_unequal_shares_are_met_on_average():
-    # 2.7 and 0.3 of three: the smaller gets one in three of ten batches.
-    allotment = BatchAllotment([9.0, 1.0], 3)
-    total = np.zeros(2)
-    for _ in range(10):
-        total += allotment.wanted
-        allotment.advance()
-    assert total.tolist() == [27, 3]
-
-
 def test_game_short_of_data_yields_evenly_to_the_others():
     allotment = BatchAllotment([1.0, 1.0, 1.0], 12)
     assert allotment.allot([2, PLENTY, PLENTY]) == [2, 5, 5]
@@ -76,18 +66,6 @@ def test_loss_weights_restore_the_balance_of_those_present_and_have_mean_1(share
         weight_of_game[present] / batch_size, shares[present] / shares[present].sum(), rtol=1e-12
     )
     np.testing.assert_allclose(np.repeat(weights, counts).mean(), 1.0, rtol=1e-12)
-
-
-def test_game_without_a_share_only_fills_up_what_the_others_cannot_give():
-    allotment = BatchAllotment([1.0, 0.0, 1.0], 5)
-    for _ in range(10):
-        assert allotment.wanted[1] == 0
-        allotment.advance()
-    assert allotment.allot([1, PLENTY, 1]) == [1, 3, 1]
-    weights = allotment.loss_weights([1, 3, 1])
-    assert weights == [2.5, 0.0, 2.5]
-    assert allotment.loss_weights([0, 5, 0])[1] == 1.0
-    assert BatchAllotment([1.0, 1e-310], 5).loss_weights([0, 5]) == [0.0, 1.0]
 
 
 def test_allotment_goes_on_from_what_another_one_owes():

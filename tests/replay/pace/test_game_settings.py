@@ -15,7 +15,7 @@ from replay_chunks import EpisodeWriter, chunk_of, make_settings, make_spec
 from replay_shards import GAMES, Players, contents, make_config, make_shard
 
 from replay.pace.game_settings import check_game_settings
-from replay.pace.slices import GameSlice, check_every_shard_is_fed, shard_of_rank, slice_of
+from replay.pace.slices import GameSlice, shard_of_rank, slice_of
 from replay.shard import ReplayShard
 from replay.types import PriorityUpdate
 
@@ -36,16 +36,6 @@ def counts_of(batch) -> list[int]:
 
 
 # Changes while a shard is at work
-
-
-def test_another_share_holds_from_the_next_batch_on():
-    shard = filled()
-    assert counts_of(shard.sample()) == [6, 6]
-    assert shard.configure("pong", share=3.0).share == 3.0
-    batch = shard.sample()
-    assert counts_of(batch) == [9, 3]
-    assert batch.loss_weights.tolist() == [1.0] * 12
-    assert [table.share for table in shard.stats().tables.values()] == [3.0, 1.0]
 
 
 def test_another_cap_holds_from_the_next_batch_on():
@@ -303,37 +293,6 @@ def test_a_game_that_has_died_holds_up_neither_the_learner_nor_the_others():
         assert traffic.num_stored["boxing"] <= stored["boxing"] + 1
 
 
-def test_a_slow_game_holds_up_neither_the_learner_nor_the_others():
-    with Traffic(busy_shard(), {"pong": 1, "boxing": 1}) as traffic:
-        shard, slow = traffic.shard, EpisodeWriter(actor=50)
-        assert shard.add(chunk_of(slow.play(0, "...."), game="breakout"))
-        for _ in range(3):
-            before, stored = traffic.num_batches, dict(traffic.num_stored)
-            wait_until(
-                lambda before=before, stored=stored: (
-                    traffic.num_batches > before + 20
-                    and all(traffic.num_stored[g] > stored[g] + 10 for g in ("pong", "boxing"))
-                )
-            )
-            # One chunk now and then is taken like any other.
-            assert shard.add(chunk_of(slow.play(0, "...."), game="breakout"), timeout_s=LONG_S)
-
-
-def test_a_game_with_a_surplus_of_actors_holds_up_neither_the_learner_nor_the_others():
-    with Traffic(busy_shard(), {"pong": 6, "boxing": 1, "breakout": 1}) as traffic:
-        wait_until(
-            lambda: (
-                traffic.num_batches > 60
-                and traffic.num_stored["boxing"] > 20
-                and traffic.num_stored["breakout"] > 20
-            )
-        )
-    tables = traffic.shard.stats().tables
-    assert tables["pong"].counts.inserted > tables["boxing"].counts.inserted
-    drawn = [tables[game].counts.sampled for game in THREE]
-    assert max(drawn) < 2.5 * min(drawn), "the surplus has taken the others' part of the batches"
-
-
 def test_settings_change_while_everybody_is_at_work():
     with Traffic(busy_shard(), dict.fromkeys(THREE, 1)) as traffic:
         wait_until(lambda: traffic.num_batches > 5)
@@ -438,14 +397,6 @@ def test_a_shard_is_fed_by_exactly_the_games_whose_actors_send_to_it(num_shards,
             assert part.is_fed == (shard in fed)
             assert part.num_fed == len(fed)
             assert part.part_of(100) == math.ceil(100 / len(fed))
-
-
-def test_shards_that_nobody_would_feed_are_refused_with_what_would_do():
-    check_every_shard_is_fed({"pong": 1, "boxing": 1, "breakout": 1}, 3)
-    check_every_shard_is_fed({"pong": 1, "boxing": 4}, 4)
-    with pytest.raises(ValueError, match=r"num_shards is 4, but .* 3 actors feed only 3 of them"):
-        check_every_shard_is_fed({"pong": 1, "boxing": 1, "breakout": 1}, 4)
-    check_every_shard_is_fed({"pong": 1, "boxing": 1, "breakout": 1}, 3)
 
 
 def test_a_shard_starts_without_the_games_that_do_not_feed_it_and_gives_those_it_has():

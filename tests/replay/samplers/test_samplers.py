@@ -31,10 +31,8 @@ from replay.config import (
 )
 from replay.samplers import (
     HierarchicalSampler,
-    ProportionalSampler,
     RankBasedSampler,
     Sampler,
-    UniformSampler,
     build_sampler,
     sampler_bytes,
 )
@@ -251,17 +249,6 @@ def test_all_priorities_zero_are_drawn(name):
 
 
 @every_sampler
-def test_of_a_slot_given_twice_the_last_priority_counts(name):
-    sampler, slots, items = filled(name)
-    slots = np.array(slots)
-    priorities = np.array([item.priority for item in items], np.float32)
-    values = np.array([item.value for item in items], np.float32)
-    sampler.update(slots[[4, 4, 2, 4]], np.array([9.0, 8.0, 7.0, 6.0], np.float32))
-    priorities[4], priorities[2] = 6.0, 7.0
-    sampler.check_valid(slots, priorities, values)
-
-
-@every_sampler
 def test_check_valid_finds_a_transition_that_should_not_be_in_the_draw(name):
     sampler, slots, items = filled(name)
     slots = np.array(slots)
@@ -272,32 +259,6 @@ def test_check_valid_finds_a_transition_that_should_not_be_in_the_draw(name):
     if name != "uniform":
         with pytest.raises(ValueError, match=r"priorities"):
             sampler.check_valid(slots, priorities[::-1], values)
-
-
-def test_equal_ranges_of_probability_are_drawn_equally_often():
-    # One draw from each of 8 equal parts: every slot once in every batch.
-    for name in ("uniform", "proportional", "rank"):
-        sampler = build_case(name, CAPACITY)
-        sampler.admit(np.arange(8), np.ones(8, np.float32), np.zeros(8, np.float32))
-        for seed in range(20):
-            drawn, _ = sampler.draw(8, np.random.default_rng(seed))
-            assert sorted(drawn.tolist()) == list(range(8))
-
-
-def test_uniform_fills_holes_from_the_end_whatever_is_taken_out():
-    rng = np.random.default_rng(0)
-    sampler = UniformSampler(CAPACITY)
-    held: set[int] = set()
-    for _ in range(300):
-        out = rng.permutation(sorted(held))[: rng.integers(0, 1 + len(held))]
-        sampler.retire(out.astype(np.int64))
-        held -= set(out.tolist())
-        free = rng.permutation(sorted(set(range(CAPACITY)) - held))[: rng.integers(0, 20)]
-        sampler.admit(free, np.ones(len(free), np.float32), np.zeros(len(free), np.float32))
-        held |= set(free.tolist())
-        assert len(sampler) == len(held)
-        zeros = np.zeros(len(held), np.float32)
-        sampler.check_valid(np.array(sorted(held), np.int64), zeros, zeros)
 
 
 def test_ranks_are_off_by_no_more_than_the_changes_since_they_were_made():
@@ -373,39 +334,6 @@ def test_partitions_get_whole_numbers_within_one_of_their_part():
             counts[2] = 16 - counts.sum()
             # Of each edge between two stretches one part may fall on either side.
             assert np.all(np.abs(np.cumsum(counts) - np.cumsum(shares) * 16) < 1)
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("num_partitions", 7),
-        ("partition_draw", "uniform"),
-        ("partition_edges", "quantile"),
-        ("partition_order", "proportional"),
-        ("partition_correction", "full"),
-    ],
-)
-@pytest.mark.parametrize("sampler", ["uniform", "proportional", "rank"])
-def test_settings_of_partitions_are_refused_where_there_are_none(sampler, option, value):
-    message = f"replay.{option} is {value}, but the sampler {sampler} has no partitions"
-    with pytest.raises(ValueError, match=message):
-        ReplayConfig(sampler=sampler, **{option: value})
-    ReplayConfig(sampler="hierarchical", **{option: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("uniform", UniformSampler),
-        ("proportional", ProportionalSampler),
-        ("rank", RankBasedSampler),
-        ("hierarchical", HierarchicalSampler),
-    ],
-)
-def test_sampler_is_the_one_that_the_settings_name(name, kind):
-    sampler = build_sampler(ReplayConfig(sampler=name), make_spec())
-    assert type(sampler) is kind
-    assert type(build_sampler(ReplayConfig(), make_spec())) is ProportionalSampler
 
 
 def test_settings_of_partitions_reach_the_sampler():

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 from replay_shards import GAMES, Players, assert_same_contents, contents, make_shard
+from small_disks import SmallDisk, small_disk
 
 import replay.snapshots.snapshot as snapshot_module
 from networks.atomic_file import write_atomically
@@ -23,41 +22,11 @@ from replay.types import PriorityUpdate
 
 pytestmark = pytest.mark.slow
 
-DISK_BYTES = 1 << 20
-PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class SmallDisk:
-    """A folder with a file system of its own, which a file can fill up."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._ballast = folder / "ballast"
-
-    def fill(self, *, pages_left: int) -> None:
-        """Leave room for so many pages; even a short file takes one."""
-        free = shutil.disk_usage(self.folder).free
-        self._ballast.write_bytes(bytes(free - pages_left * PAGE))
-
-    def clear(self) -> None:
-        self._ballast.unlink()
-
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or mount is None or umount is None:
-        pytest.skip("only root can mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = [mount, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "small", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield SmallDisk(folder)
-    finally:
-        subprocess.run([umount, "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk") as mounted:
+        yield mounted
 
 
 @pytest.fixture(autouse=True)
@@ -70,12 +39,7 @@ def keep(shard: ReplayShard, root: Path, **options) -> ShardKeeper:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    pause = threading.Event()
-    for _ in range(6_000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it has not happened within a minute")
+    runs.wait_until(condition, timeout_s=60.0, what="it happens", period_s=0.01)
 
 
 def play_and_learn(shard: ReplayShard, players: Players) -> None:

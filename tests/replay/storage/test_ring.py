@@ -77,17 +77,6 @@ def test_transitions_after_a_gap_wait_for_their_frames():
     assert ready_serials(table, [*before, *after]) == [entry.serial for entry in expected]
 
 
-def test_transition_before_a_gap_is_never_drawn_when_it_needs_successors():
-    table = make_table(make_spec(num_stack=1, num_successors=2))
-    writer = EpisodeWriter()
-    before = writer.play(0, "...")
-    writer.play(0, ".")  # A chunk that never arrives.
-    after = writer.play(0, "...")
-    table.add(chunk_of(before))
-    table.add(chunk_of(after))
-    assert ready_serials(table, [*before, *after]) == [before[0].serial, after[0].serial]
-
-
 def test_successors_by_hand_over_a_life_loss_a_truncation_and_an_end():
     table = make_table(make_spec(num_stack=1, num_successors=3))
     # a b(life lost) c d(cut off) + last observation, f g(the end).
@@ -123,30 +112,6 @@ def test_transition_is_drawn_once_its_last_successor_has_arrived():
     assert table.num_ready == 1
     table.add(chunk_of(writer.play(0, "e")))
     assert table.num_ready == 4
-
-
-def test_two_streams_in_one_chunk_do_not_mix():
-    table = make_table(make_spec(num_stack=2, num_successors=1))
-    writer = EpisodeWriter()
-    left, right = writer.play(0, "..."), writer.play(1, "...")
-    table.add(chunk_of([*left, *right]))
-    table.check_valid()
-    # The newest of each stream still waits for its successor.
-    assert ready_serials(table, [*left, *right]) == [0, 1, 3, 4]
-    zeros = np.zeros_like(left[0].frame)
-    np.testing.assert_array_equal(
-        observations_of(table.ring, [3])[0], np.concatenate([zeros, right[0].frame])
-    )
-
-
-def test_nothing_follows_the_last_observation_of_a_truncated_episode():
-    table = make_table(make_spec(num_stack=2, num_successors=1))
-    entries = EpisodeWriter().play(0, ".t.")
-    # An actor that forgets to say that an episode starts must not join two of them.
-    entries[-1] = replace(entries[-1], is_first=False)
-    table.add(chunk_of(entries))
-    table.check_valid()
-    assert ready_serials(table, entries) == [entries[0].serial, entries[1].serial]
 
 
 def test_a_transition_whose_oldest_frame_is_overwritten_is_drawn_no_more():

@@ -55,47 +55,6 @@ def test_transitions_are_drawn_in_proportion_to_priority_to_the_exponent(exponen
     np.testing.assert_allclose(observed, expected / expected.sum(), rtol=1e-2)
 
 
-def test_keys_of_overwritten_transitions_are_dropped_and_counted():
-    table = make_table(capacity=8, num_stack=1)
-    writer = EpisodeWriter()
-    table.add(chunk_of(writer.play(0, "....")))
-    table.add(chunk_of(writer.play(0, "....")))
-    slots = np.array([0, 4])
-    generations = table.ring.generations[slots].copy()
-    table.add(chunk_of(writer.play(0, "..")))  # Overwrites slot 0.
-    table.update_priorities(slots, generations, np.array([5.0, 6.0], np.float32))
-    assert table.counts.stale_priorities == 1
-    assert table.ring["priorities"][[0, 4]].tolist() == [1.0, 6.0]
-    table.check_valid()
-
-
-def test_key_of_a_transition_that_lost_a_frame_is_dropped_and_counted():
-    table = make_table(capacity=8, num_stack=2)
-    writer = EpisodeWriter()
-    table.add(chunk_of(writer.play(0, "....")))
-    table.add(chunk_of(writer.play(0, "....")))
-    generation = table.ring.generations[[1]].copy()
-    table.add(chunk_of(writer.play(0, ".")))  # Overwrites slot 0, which slot 1 needs.
-    table.update_priorities(np.array([1]), generation, np.array([5.0], np.float32))
-    assert table.counts.stale_priorities == 1
-    table.check_valid()
-
-
-def test_transitions_overwritten_before_they_were_drawn_are_counted():
-    table = make_table(capacity=8, num_stack=1)
-    writer = EpisodeWriter()
-    table.add(chunk_of(writer.play(0, "....", priority=1.0)))
-    slots = table.sample(4).slots
-    assert sorted(slots.tolist()) == [0, 1, 2, 3]  # All drawn once.
-    table.add(chunk_of(writer.play(0, "..t", priority=1e-6)))  # One of the four is no transition.
-    table.add(chunk_of(writer.play(0, "....")))
-    assert table.counts.overwritten_unsampled == 0
-    table.add(chunk_of(writer.play(0, "....")))
-    assert table.counts.overwritten_unsampled == 3
-    assert table.counts.inserted == 15
-    assert table.counts.sampled == 4
-
-
 @pytest.mark.parametrize(
     ("slots", "generations", "priorities", "message"),
     [
@@ -124,17 +83,6 @@ def test_chunk_of_more_than_half_the_capacity_is_refused_and_leaves_the_table_as
     with pytest.raises(ValueError, match=r"chunk of 5 entries is too large .* capacity of 8"):
         table.add(chunk_of(EpisodeWriter().play(0, ".....")))
     assert pickle.dumps(table) == before
-
-
-def test_chunk_may_be_read_only_and_is_copied():
-    table = make_table()
-    chunk = chunk_of(EpisodeWriter().play(0, "..."))
-    for name in ("frames", "rewards", "student_logits", "priorities"):
-        chunk[name].setflags(write=False)
-    table.add(chunk)
-    chunk["frames"].setflags(write=True)
-    chunk["frames"][:] = 0
-    assert table.ring.columns(np.arange(3))["frames"].any()
 
 
 @pytest.mark.parametrize(

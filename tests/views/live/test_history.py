@@ -52,15 +52,6 @@ def test_what_a_resumed_run_does_again_replaces_what_it_did_before(path):
     assert history.latest["again"] == 1.0
 
 
-def test_a_point_of_a_curve_is_the_mean_of_its_rows():
-    history = History(None)
-    history.add(row(second, x=float(second)) for second in range(8))
-    curves = history.curves(["x", "y"], num_points=4)
-    assert curves["x"] == [0.5, 2.5, 4.5, 6.5]
-    assert curves["seconds"] == [0.5, 2.5, 4.5, 6.5]
-    assert curves["y"] == [None] * 4
-
-
 def test_memory_is_bounded_and_the_newest_rows_stay_whole():
     history = History(None, max_rows=100)
     history.add(row(second) for second in range(5_000))

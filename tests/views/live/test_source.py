@@ -106,12 +106,6 @@ def test_a_game_without_a_teacher_is_measured_by_human_play_and_its_own_best(tmp
     assert pong["test"]["normalized"] == pytest.approx((means[-1] + 20.7) / (14.6 + 20.7))
 
 
-def test_damaged_files_are_left_out(run):
-    run.summary_path.write_text("{")
-    run.metrics_path.write_bytes(b"\xff\xfe\n[]\n")
-    assert state_of(run)["steps"] == 0
-
-
 def test_a_folder_without_a_configuration_is_refused(run):
     run.config_path.write_text("nothing: here")
     with pytest.raises(ValueError, match=r"config\.yaml names no games"):
