@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,7 @@ class Actor:
         *,
         env: VectorEnv,
         inference: Inference,
-        teacher: Expert | None,
+        teachers: Sequence[Expert],
         store_features: bool,
         priority_rule: PriorityRule,
         epsilons: NDArray[np.float32],
@@ -92,7 +92,7 @@ class Actor:
         start_step: int = 0,
         extra_columns: tuple[str, ...] = (),
         draws_actions: bool = False,
-        stores_labels: bool = False,
+        label_room: int = 0,
     ) -> None:
         """Reset the environments; nothing is played yet.
 
@@ -101,8 +101,9 @@ class Actor:
             env: this actor's environments, as many as in `config`; closed by `close`.
             inference: the network that acts (with a teacher at hand, the student; without, the
                 network that learns to play).
-            teacher: labels every state; None when nothing is distilled.
-            store_features: whether the teacher's features go into the chunks.
+            teachers: label every state, one after the other; none when nothing is distilled. The
+                first one's features and values are stored, and it acts where a teacher is to.
+            store_features: whether the first teacher's features go into the chunks.
             priority_rule: initial priorities.
             epsilons: exploration rates [num_envs], from the game's ladder or constant.
             life_loss_ends_return: whether a lost life sets a transition's discount to 0.
@@ -113,13 +114,13 @@ class Actor:
             extra_columns: optional columns of replay/columns.py that go into the chunks.
             draws_actions: draw from the softmax of the logits, with exploration folded in, instead
                 of playing the best action.
-            stores_labels: leave room for labels also without a teacher, since other games of the
-                run have some; they are zeros here.
+            label_room: teachers that there is room for in every label, since another game of the
+                run may have more; what is missing here are zeros.
 
         Raises:
             ValueError: the teacher is to act, and there is none.
         """
-        if config.act_with == "teacher" and teacher is None:
+        if config.act_with == "teacher" and not teachers:
             raise ValueError(
                 f"actor.act_with is teacher, but {env.spec.name!r} has no teacher in this run; "
                 "use student"
@@ -127,7 +128,7 @@ class Actor:
         self._config = config
         self._env = env
         self._inference = inference
-        self._teacher = teacher
+        self._teachers = tuple(teachers)
         self._priority_rule = priority_rule
         self._final_epsilons = epsilons
         self._life_loss_ends_return = life_loss_ends_return
@@ -145,8 +146,10 @@ class Actor:
             EntryShape(
                 frame_shape=env.spec.frame_shape,
                 num_actions=env.spec.num_actions,
-                num_teacher_actions=env.spec.num_actions if teacher or stores_labels else 0,
-                num_teacher_features=teacher.num_features if teacher and store_features else 0,
+                num_teacher_actions=env.spec.num_actions * max(label_room, len(teachers)),
+                num_teacher_features=(
+                    teachers[0].num_features if teachers and store_features else 0
+                ),
                 extra_columns=extra_columns,
             ),
             num_envs=env.num_envs,
@@ -262,7 +265,7 @@ class Actor:
             self._final_epsilons, step=self._steps_per_env, anneal_steps=self._config.anneal_steps
         )
         acting = "teacher_logits" if self._config.act_with == "teacher" else "student_logits"
-        drawn = self._policy(rows[acting][row], epsilons)
+        drawn = self._policy(rows[acting][row, :, : self._env.spec.num_actions], epsilons)
         actions = drawn.actions
         start = time.perf_counter()
         step = self._env.step(actions)
@@ -302,10 +305,14 @@ class Actor:
     def _label(self, row: int) -> None:
         """Both networks' view of the current observations."""
         self._inference.begin(self._observations)
-        if self._teacher is not None:
-            # A server computes the student's logits meanwhile.
-            labels = self._teacher.label(torch.from_numpy(self._observations))
-            self._rows["teacher_logits"][row] = labels.logits_BA.numpy()
+        width = self._env.spec.num_actions
+        # A server computes the student's logits meanwhile.
+        for number, teacher in enumerate(self._teachers):
+            labels = teacher.label(torch.from_numpy(self._observations))
+            place = slice(number * width, (number + 1) * width)
+            self._rows["teacher_logits"][row, :, place] = labels.logits_BA.numpy()
+            if number > 0:
+                continue
             self._rows["teacher_values"][row] = labels.values_B.numpy()
             if self._rows["teacher_features"].shape[-1]:
                 self._rows["teacher_features"][row] = labels.features_BF.numpy()

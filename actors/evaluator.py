@@ -57,10 +57,11 @@ class EvaluationResult:
 class _TeacherComparison:
     """Running sums of agreement and KL."""
 
-    def __init__(self, teacher: Expert, temperature: float) -> None:
+    def __init__(self, teacher: Expert, temperature: float, student_temperature: float) -> None:
         self._teacher = teacher
         self._legal_A = teacher.legal_A[None]
         self._temperature = temperature
+        self._student_temperature = student_temperature
         self._agreed = 0
         self._kl = 0.0
         self._states = 0
@@ -71,7 +72,11 @@ class _TeacherComparison:
             labels.logits_BA, self._legal_A
         )
         kl_B = mimic_distance(
-            scores_BA, labels.logits_BA, self._legal_A, temperature=self._temperature, kind="kl"
+            scores_BA / self._student_temperature,
+            labels.logits_BA,
+            self._legal_A,
+            temperature=self._temperature,
+            kind="kl",
         )
         self._agreed += int(same[seen].sum())
         self._kl += float(kl_B[seen].sum())
@@ -86,6 +91,12 @@ class _TeacherComparison:
         return self._kl / max(1, self._states)
 
 
+def _compare_with(
+    teacher: Expert | None, temperature: float, student_temperature: float
+) -> _TeacherComparison | None:
+    return _TeacherComparison(teacher, temperature, student_temperature) if teacher else None
+
+
 def evaluate(
     network: nn.Module,
     env: VectorEnv,
@@ -95,6 +106,7 @@ def evaluate(
     seed: int,
     teacher: Expert | None = None,
     temperature: float = 1.0,
+    student_temperature: float = 1.0,
 ) -> EvaluationResult:
     """Play `num_episodes` whole episodes.
 
@@ -109,10 +121,12 @@ def evaluate(
         seed: of the random actions.
         teacher: whom to compare with; None leaves agreement and KL out.
         temperature: of the teacher's policy in the KL.
+        student_temperature: of the network's own policy in the KL; 1 for one whose scores are
+            logits.
     """
     if num_episodes < 1:
         raise ValueError(f"an evaluation needs at least one episode, got {num_episodes}")
-    comparison = _TeacherComparison(teacher, temperature) if teacher else None
+    comparison = _compare_with(teacher, temperature, student_temperature)
     play = _Play(network, env, epsilon=epsilon, seed=seed, comparison=comparison)
     left = _share_out(num_episodes, env.num_envs)
     while left.any():
@@ -130,6 +144,7 @@ def evaluate_epoch(
     seed: int,
     teacher: Expert | None = None,
     temperature: float = 1.0,
+    student_temperature: float = 1.0,
 ) -> EvaluationResult:
     """Play `num_steps` steps and score the episodes that ended in them: a test epoch of the paper.
 
@@ -146,12 +161,14 @@ def evaluate_epoch(
         seed: of the random actions.
         teacher: whom to compare with; None leaves agreement and KL out.
         temperature: of the teacher's policy in the KL.
+        student_temperature: of the network's own policy in the KL; 1 for one whose scores are
+            logits.
     """
     if num_steps < env.num_envs:
         raise ValueError(
             f"a test of {num_steps} steps is too short for {env.num_envs} environments"
         )
-    comparison = _TeacherComparison(teacher, temperature) if teacher else None
+    comparison = _compare_with(teacher, temperature, student_temperature)
     play = _Play(network, env, epsilon=epsilon, seed=seed, comparison=comparison)
     left = _share_out(num_steps, env.num_envs)
     while left.any():

@@ -6,9 +6,9 @@ check (nothing is written) -> Ray -> folder -> display, Redis, page, engine -> S
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -146,21 +146,35 @@ _FIXED = (
     "replay.batch_size",
     "replay.samples_per_insert",
     # A student that began with one teacher would be called the student of another.
-    "teacher_of",
+    "teachers_of",
     "start_of",
     "start_head",
+    # A schedule goes by all steps of the run; another one would leave a jump in its weight.
+    "distillation",
 )
 
 
 def check_same_run(before: RunConfig, now: RunConfig) -> None:
     """Raises ValueError for changes that a run's checkpoint would survive in shape only."""
     for name in _FIXED:
-        value_of = attrgetter(name)
-        if value_of(before) != value_of(now):
+        for setting, had, wanted in _differences(name, before, now):
             raise ValueError(
-                f"--resume cannot change {name}: the run has {value_of(before)}, the options "
-                f"say {value_of(now)}; start a new run"
+                f"--resume cannot change {setting}: the run has {had}, the options say {wanted}; "
+                "start a new run"
             )
+
+
+def _differences(name: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(name, value before, value now) of the settings that differ, in a group one by one."""
+    had, wanted = attrgetter(name)(before), attrgetter(name)(now)
+    if had == wanted:
+        return
+    if not is_dataclass(had):
+        yield name, had, wanted
+        return
+    for field in fields(had):
+        if getattr(had, field.name) != getattr(wanted, field.name):
+            yield f"{name}.{field.name}", getattr(had, field.name), getattr(wanted, field.name)
 
 
 def _open_folder(order: Order, config: RunConfig, stack: ExitStack) -> RunDir:
@@ -237,6 +251,7 @@ def _build_supervisor(
         board=board,
         session=session,
         writing=writing,
+        steps_before=sum(state["steps"].values()) if state else 0,
     )
 
 

@@ -160,6 +160,7 @@ def check_roles(recipe: Recipe, state: dict[str, Any] | None) -> None:
         replay=LocalReplayClient(shards),
         weights=LocalWeights(),
         device=torch.device("cpu"),
+        is_restored=state is not None,
     )
     if state is not None:
         learner.load_state(state["learner"])

@@ -79,6 +79,7 @@ class Supervisor:
         board: Board | None = None,
         session: SessionClock,
         writing: SafeWriting,
+        steps_before: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over an engine that has been started.
@@ -94,6 +95,7 @@ class Supervisor:
             board: where the run is seen, and asked, from outside; None for nowhere.
             session: time of the run.
             writing: has the run go on when a file cannot be written.
+            steps_before: steps of the run, all games together, that earlier sessions have played.
             clock: seconds.
         """
         self._recipe = recipe
@@ -109,6 +111,10 @@ class Supervisor:
         self._clock = clock
         self._saved = clock()
         self._next_test_steps = self._config.evaluation.period_steps
+        # Points of earlier sessions are over: today's weights are not those of so many steps.
+        self._kept_points = sorted(
+            steps for steps in self._config.checkpoint.keep_at_steps if steps > steps_before
+        )
         self._results: dict[str, EvaluationResult] = {}
         # Weights whose tests are under way, by their number of updates.
         self._tested: dict[int, WeightSnapshot] = {}
@@ -241,7 +247,7 @@ class Supervisor:
 
     def _maybe_keep_student(self, progress: Progress) -> None:
         """Keep a student for good at each of the set points that have been passed."""
-        for steps in sorted(self._config.checkpoint.keep_at_steps):
+        for steps in self._kept_points:
             folder = self._run_dir.student_at(steps)
             if steps <= progress.steps and not folder.exists():
                 snapshot = self._engine.snapshot()

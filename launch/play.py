@@ -124,6 +124,7 @@ def _networks(
         spec,
         teacher=_teacher(found, options),
         temperature=found.temperature(spec.name),
+        student_temperature=found.student_temperature(spec.name),
     )
 
 

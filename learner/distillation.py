@@ -83,24 +83,26 @@ class TeacherWeights:
 
     def __init__(
         self,
-        config: DistillationConfig,
-        num_teachers: Mapping[str, int],
+        schedules: Mapping[str, Sequence[DistillationConfig]],
         *,
         steps_per_update: float,
         device: torch.device,
     ) -> None:
-        """Begin the schedule.
+        """Begin the schedules.
 
         Args:
-            config: the schedule, the same for all teachers; those that follow a gap differ.
-            num_teachers: of each game, in the order of the games; 0 for a game without.
+            schedules: of each teacher of each game, in the order of the games; none for a game
+                without.
             steps_per_update: environment steps behind one update, from `steps_of`.
             device: where the weights are needed.
         """
-        self._schedule = DistillationSchedule(config)
-        self._counts = dict(num_teachers)
-        self._width = max((1, *num_teachers.values()))
-        self._gaps = {game: [1.0] * count for game, count in num_teachers.items()}
+        self._schedules = {
+            game: [DistillationSchedule(config) for config in configs]
+            for game, configs in schedules.items()
+        }
+        self._counts = {game: len(configs) for game, configs in schedules.items()}
+        self._width = max((1, *self._counts.values()))
+        self._gaps = {game: [1.0] * count for game, count in self._counts.items()}
         self._steps_per_update = steps_per_update
         self._device = device
         self.num_updates = 0
@@ -126,14 +128,23 @@ class TeacherWeights:
     def values(self) -> dict[str, list[float]]:
         """Lambda of each game's teachers now."""
         return {
-            game: [self._schedule.at(self.steps, gap=gap) for gap in gaps]
-            for game, gaps in self._gaps.items()
+            game: [
+                schedule.at(self.steps, gap=gap)
+                for schedule, gap in zip(schedules, self._gaps[game], strict=True)
+            ]
+            for game, schedules in self._schedules.items()
         }
 
     def tensor(self) -> Tensor:
         """float32 [G, K] on the device; 0 where a game has no such teacher."""
         rows = [row + [0.0] * (self._width - len(row)) for row in self.values().values()]
         return torch.tensor(rows, device=self._device)
+
+    def is_there(self) -> Tensor:
+        """Bool [G, K] on the device, False where a game has no such teacher."""
+        numbers = torch.arange(self._width, device=self._device)
+        counts = torch.tensor(list(self._counts.values()), device=self._device)
+        return numbers < counts.unsqueeze(1)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps, updates and gaps; on the device, where replicas exchange it."""

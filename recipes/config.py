@@ -26,7 +26,13 @@ from learner.objectives.config import (
 from networks.config import NetworkConfig, check_torso_fits
 from recipes.balance import BalanceConfig
 from recipes.of_an_engine import check_engine_options
-from recipes.per_game import any_text, parse_per_game, positive_float, positive_int
+from recipes.per_game import (
+    any_text,
+    parse_lists_per_game,
+    parse_per_game,
+    positive_float,
+    positive_int,
+)
 from recipes.ranges import check_ranges
 from records.prometheus import MetricsConfig
 from replay.config import ReplayConfig
@@ -142,7 +148,8 @@ class RunConfig:
     autoscaler, which is asked for nodes, else 0."""
     teachers: tuple[str, ...] = ()
     """`game=path/to/GAME.safetensors` or `game=hf://OWNER/REPO[/PATH][@REVISION]`; other games use
-    the expert that comes with the package."""
+    the expert that comes with the package. A game may be given several with objective actor_critic;
+    its student is compared with the first."""
     temperatures: tuple[str, ...] = ()
     """`game=tau` where a game's tau differs from mimic.temperature."""
     shares: tuple[str, ...] = ()
@@ -185,7 +192,7 @@ class RunConfig:
         check_engine_options(self.engine, learner=self.learner, actor=self.actor)
         check_every_shard_is_fed(self.actors_of, self.replay.num_shards)
         # Read once here, so that a mistake in a list of `game=value` is told at the start.
-        _ = self.temperature_of, self.teacher_of, self.start_of
+        _ = self.temperature_of, self.teachers_of, self.start_of
         for game, settings in self.game_settings.items():
             check_game_settings(game, settings, self.replay)
 
@@ -269,10 +276,13 @@ class RunConfig:
         }
 
     @property
-    def teacher_of(self) -> dict[str, str]:
-        """Reference of each game's teacher: a path, or the game's name for the shipped one."""
-        given = parse_per_game("teachers", self.teachers, self.games, default="", convert=any_text)
-        return {game: reference or game for game, reference in given.items()}
+    def teachers_of(self) -> dict[str, tuple[str, ...]]:
+        """References of each game's teachers: paths, or the game's name for the shipped one.
+
+        The first is the one that the student is compared with.
+        """
+        given = parse_lists_per_game("teachers", self.teachers, self.games, convert=any_text)
+        return {game: references or (game,) for game, references in given.items()}
 
     @property
     def start_of(self) -> dict[str, str]:

@@ -123,6 +123,7 @@ def run_test(
             seed=evaluation_seed(config, updates),
             teacher=recipe.find_teacher(game),
             temperature=config.temperature_of[game],
+            student_temperature=recipe.student_temperature(game),
         )
     finally:
         env.close()

@@ -24,6 +24,7 @@ from learner.objectives.joint import JointObjective
 from learner.objectives.mimic import ActorMimicObjective
 from learner.objectives.value import DqnObjective
 from networks.network import MultitaskNetwork
+from recipes.distillation import schedules_of
 
 if TYPE_CHECKING:
     from recipes.config import RunConfig
@@ -39,6 +40,8 @@ class Needs:
     draws_actions: bool = False
     # Whether teachers label every state.
     labels: bool = False
+    # Whether a game may have more than one teacher.
+    several_teachers: bool = False
     # Whether a game without a teacher is refused; elsewhere its rewards must do.
     every_game_taught: bool = False
     # Whether the teacher's features are stored and regressed.
@@ -131,6 +134,11 @@ class _Dqn:
     """n-step double DQN, from rewards alone."""
 
     def needs(self, config: RunConfig) -> Needs:
+        if config.teachers:
+            raise ValueError(
+                "objective dqn learns from rewards alone and asks no teacher; leave --teachers "
+                "out, or use --objective joint"
+            )
         _refuse_partitions(config, taught=False)
         return _needs_of_q_values(config, labels=False)
 
@@ -155,7 +163,7 @@ class _Joint:
                 "mimic.divergence expected_entropy makes rewards of what a policy draws, and "
                 "objective joint acts by Q-values; use reverse_kl"
             )
-        taught = config.distillation.weight > 0
+        taught = _asks_teachers(config)
         _refuse_partitions(config, taught=taught)
         return _needs_of_q_values(config, labels=taught)
 
@@ -203,11 +211,12 @@ class _ActorCritic:
                 f"part of it must be whole sequences of actor_critic.sequence_length ({length}); "
                 f"use {' or '.join(map(str, sizes))}"
             )
-        taught = config.distillation.weight > 0
+        taught = _asks_teachers(config)
         _refuse_partitions(config, taught=taught)
         return Needs(
             head="policy_and_value",
             labels=taught,
+            several_teachers=True,
             draws_actions=True,
             sequence_length=length,
             extra_columns=("behaviour_probabilities",),
@@ -249,6 +258,16 @@ def _refuse_features(config: RunConfig) -> None:
         )
 
 
+def _asks_teachers(config: RunConfig) -> bool:
+    """Whether there are labels to learn from; ValueError for teachers that nobody would ask."""
+    if config.teachers and not config.distillation.asks_teachers:
+        raise ValueError(
+            "distillation.weight is 0, so that no teacher is asked; leave --teachers out, or give "
+            "it a weight"
+        )
+    return config.distillation.asks_teachers
+
+
 def _in_order(games: Sequence[str], values: Mapping[str, float]) -> list[float]:
     return [values[game] for game in games]
 
@@ -279,8 +298,7 @@ def _teacher_weights(
         samples_per_insert=config.replay.samples_per_insert,
     )
     return TeacherWeights(
-        config.distillation,
-        dict(zip(config.games, taught, strict=True)),
+        schedules_of(config.distillation, dict(zip(config.games, taught, strict=True))),
         steps_per_update=steps,
         device=device,
     )

@@ -44,6 +44,31 @@ def parse_per_game(
     return {game: values.get(game, default) for game in games}
 
 
+def parse_lists_per_game(
+    option: str, entries: Sequence[str], games: Sequence[str], *, convert: Callable[[str], Value]
+) -> dict[str, tuple[Value, ...]]:
+    """The values of every game: of its entries, in their order, else of the bare ones.
+
+    Args:
+        option: its name, for messages.
+        entries: `pong=2 pong=3`; or a bare `2`, which is for all games not named.
+        games: of the run.
+        convert: from text; its ValueError is reported with the entry.
+
+    Raises:
+        ValueError: unknown game, an entry given twice, or a value that `convert` refuses.
+    """
+    if twice := [entry for number, entry in enumerate(entries) if entry in entries[:number]]:
+        raise ValueError(f"{option}: {twice[0]!r} is given twice")
+    for entry in entries:
+        parse_per_game(option, [entry], games, default=None, convert=convert)
+    texts: dict[str, list[Value]] = {}
+    for entry in entries:
+        game, _, text = entry.rpartition("=")
+        texts.setdefault(game, []).append(convert(text))
+    return {game: tuple(texts.get(game, texts.get("", ()))) for game in games}
+
+
 def _converted(option: str, entry: str, text: str, convert: Callable[[str], Value]) -> Value:
     try:
         return convert(text)
@@ -56,6 +81,19 @@ def positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise ValueError(f"must be a positive number, not {text}")
+    return value
+
+
+def listed(convert: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
+    """A conversion of several values with commas between them."""
+    return lambda text: tuple(convert(part) for part in text.split(","))
+
+
+def number_from_zero(text: str) -> float:
+    """A number that is not negative."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"must be a number that is not negative, not {text}")
     return value
 
 

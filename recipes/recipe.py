@@ -81,8 +81,16 @@ class Recipe:
         """What `network`, made by `build_network`, minimizes on `device`."""
         assert isinstance(network, MultitaskNetwork)
         legal_GA = legal_matrix([get_game(game) for game in self.games]).to(device)
-        taught = [int(self.is_taught(game)) for game in self.games]
+        taught = [self.num_teachers(game) for game in self.games]
         return OBJECTIVES[self.config.objective].build(self.config, network, legal_GA, taught)
+
+    def student_temperature(self, game: str) -> float:
+        """Tau of softmax(output / tau), the network's policy in a game.
+
+        The only place that knows it: a head of logits is a policy as it is; Q-values become one at
+        the temperature of the teacher's, with which they are compared.
+        """
+        return self.config.temperature_of[game] if self.needs.head == "q_values" else 1.0
 
     def build_priority_rule(self, game: str) -> PriorityRule:
         """How the game's actors judge their own transitions."""
@@ -90,28 +98,43 @@ class Recipe:
         return OBJECTIVES[self.config.objective].priority_rule(self.config, game, legal_A)
 
     def find_teacher(self, game: str) -> Expert | None:
-        """The teacher that labels the game's states; None for a game that is learned without.
+        """The first of the game's teachers, with which its student is compared; None without any.
 
         Raises:
             ValueError: there is none where the objective needs one, or it is damaged.
         """
         return self.load_teacher(game) if self.is_taught(game) else None
 
+    def find_teachers(self, game: str) -> tuple[Expert, ...]:
+        """All teachers that label the game's states; none for a game that is learned without."""
+        if not self.is_taught(game):
+            return ()
+        return tuple(load_teacher(name, game) for name in self.config.teachers_of[game])
+
+    def num_teachers(self, game: str) -> int:
+        """Teachers that the game has in this run, or must have."""
+        return len(self.config.teachers_of[game]) if self.is_taught(game) else 0
+
+    @property
+    def max_teachers(self) -> int:
+        """Teachers of the game that has most; labels of all games have room for as many."""
+        return max(self.num_teachers(game) for game in self.games)
+
     def is_taught(self, game: str) -> bool:
         """Whether the game has a teacher in this run, or lacks one that it must have."""
         needs = self.needs
         if not needs.labels or needs.every_game_taught:
             return needs.labels
-        return self.config.teacher_of[game] != game or game in shipped_experts()
+        return not self._lacks_expert(game)
+
+    def _lacks_expert(self, game: str) -> bool:
+        """Whether no teacher is named for the game and none is shipped."""
+        return self.config.teachers_of[game] == (game,) and game not in shipped_experts()
 
     def check_teachers(self) -> None:
         """Load every teacher once; ValueError that names all games whose expert is missing."""
         taught = [game for game in self.games if self.is_taught(game)]
-        missing = [
-            game
-            for game in taught
-            if self.config.teacher_of[game] == game and game not in shipped_experts()
-        ]
+        missing = [game for game in taught if self._lacks_expert(game)]
         if self.needs.labels and not taught:
             raise ValueError(
                 f"objective {self.config.objective} has no teacher for any of its games; name "
@@ -125,21 +148,31 @@ class Recipe:
                 f"them: --teachers {entries}"
             )
         for game in taught:
-            self.load_teacher(game)
+            if self.num_teachers(game) > 1 and not self.needs.several_teachers:
+                raise ValueError(
+                    f"objective {self.config.objective} learns from one teacher a game, and "
+                    f"{game} has {self.num_teachers(game)}; use --objective actor_critic"
+                )
+            self.find_teachers(game)
 
     def load_teacher(self, game: str) -> Expert:
-        """The teacher that the configuration names for the game, else the shipped one.
+        """The first teacher that the configuration names for the game, else the shipped one.
 
         Raises:
             ValueError: there is none, or it is damaged.
         """
-        return load_teacher(self.config.teacher_of[game], game)
+        return load_teacher(self.config.teachers_of[game][0], game)
 
     def teacher_score(self, game: str) -> ScoreRecord | None:
-        """What the teacher's card says of its score, under this run's protocol if it can."""
+        """What the card of the game's first teacher says, under this run's protocol if it can."""
         expert = self.find_teacher(game)
-        if expert is None:
-            return None
+        return None if expert is None else self._score_of(expert)
+
+    def teacher_scores(self, game: str) -> list[ScoreRecord | None]:
+        """The same of all teachers of the game."""
+        return [self._score_of(expert) for expert in self.find_teachers(game)]
+
+    def _score_of(self, expert: Expert) -> ScoreRecord | None:
         return expert.card.find_score(protocol=self.config.protocol) or expert.card.score
 
     def table_spec(self, game: str, capacity: int) -> TableSpec:
@@ -151,7 +184,7 @@ class Recipe:
             entry=EntryShape(
                 frame_shape=spec.frame_shape,
                 num_actions=spec.num_actions,
-                num_teacher_actions=spec.num_actions if needs.labels else 0,
+                num_teacher_actions=spec.num_actions * self.max_teachers,
                 num_teacher_features=self.load_teacher(game).num_features if needs.features else 0,
                 extra_columns=needs.extra_columns,
             ),
@@ -172,11 +205,17 @@ class Recipe:
             return self
         named = {entry.rpartition("=")[0] for entry in self.config.temperatures}
         policies = [
-            f"{game}=1"
-            for game in self.games
-            if game not in named
-            and self.is_taught(game)
-            and self.load_teacher(game).card.architecture.head == "policy"
+            f"{game}=1" for game in self.games if game not in named and self._has_policies(game)
         ]
         temperatures = (*self.config.temperatures, *policies)
         return Recipe(replace(self.config, temperatures=temperatures))
+
+    def _has_policies(self, game: str) -> bool:
+        """Whether the game's teachers are policies; ValueError where only some of them are."""
+        heads = {expert.card.architecture.head == "policy" for expert in self.find_teachers(game)}
+        if len(heads) > 1:
+            raise ValueError(
+                f"teachers: some of {game} are policies and some have Q-values, and no temperature "
+                f"suits both; choose one by --temperatures {game}=TAU"
+            )
+        return heads == {True}

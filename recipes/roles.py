@@ -104,11 +104,11 @@ def build_actor(
             seed=_seed_of(config.seed, _ACTING, serial),
         ),
         inference=inference,
-        teacher=recipe.find_teacher(game),
+        teachers=recipe.find_teachers(game),
         store_features=recipe.needs.features,
         extra_columns=recipe.needs.extra_columns,
         draws_actions=recipe.needs.draws_actions,
-        stores_labels=recipe.needs.labels,
+        label_room=recipe.max_teachers,
         priority_rule=recipe.build_priority_rule(game),
         epsilons=exploration_rates(config, rank, num_ranks),
         life_loss_ends_return=get_protocol(config.protocol).life_loss_ends_return,
@@ -146,15 +146,24 @@ def build_learner(
     weights: WeightSink,
     device: torch.device,
     incarnation: int = 0,
+    is_restored: bool = False,
 ) -> Learner:
-    """The learner on `device`, with freshly initialised weights.
+    """The learner on `device`, with the weights that a run begins with.
 
-    `incarnation` must be above that of any learner whose weights somebody may still have.
+    Args:
+        recipe: what to train.
+        replay: gives batches.
+        weights: takes what is published.
+        device: where to compute.
+        incarnation: above that of any learner whose weights somebody may still have.
+        is_restored: whether the caller loads a checkpoint's state next; what `start_from` names
+            is not read then, and need not be there any more.
     """
     config = recipe.config
     torch.manual_seed(config.seed)
     network = recipe.build_network()
-    begin(network, config)
+    if not is_restored:
+        begin(network, config)
     network.to(device)
     use_channels_last(network)
     needs = recipe.needs

@@ -40,6 +40,10 @@ class StudentTarget:
         """Temperature of the teacher's policy that the student was taught."""
         return self.config.temperature_of[game] if self.config else 1.0
 
+    def student_temperature(self, game: str) -> float:
+        """Temperature that makes a policy of what the student gives; 1 where there is no run."""
+        return Recipe(self.config).student_temperature(game) if self.config else 1.0
+
     def load_teacher(self, game: str) -> Expert:
         """The run's teacher, or the shipped one for a student without a run.
 

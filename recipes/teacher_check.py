@@ -41,5 +41,5 @@ def find_alarm(recipe: Recipe, test: TeacherTest) -> str | None:
     by_other_rules = f" by {card.protocol}" if card and card.protocol != config.protocol else ""
     return (
         f"{text}{by_other_rules}; this run plays by {config.protocol}. Its student will learn no "
-        f"better; look at it with: python launch/zoo.py verify {config.teacher_of[test.game]}"
+        f"better; look at it with: python launch/zoo.py verify {config.teachers_of[test.game][0]}"
     )

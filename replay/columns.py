@@ -7,7 +7,7 @@ single steps and of sequences, shared memory, snapshots.
 Axes of one row of a column:
     C, H, W  one frame
     A  joint actions
-    K  actions that the teacher knows: A, or 0 without a teacher
+    K  A for each teacher of the game that has most, one after the other; 0 without teachers
     D  teacher features; 0 when they are not stored
 """
 

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Interval
 
 from replay.storage.frame_store import Compression
 
-SamplerKind: TypeAlias = Literal["uniform", "proportional", "rank", "hierarchical"]
+SamplerKind: TypeAlias = Literal["uniform", "proportional", "rank", "hierarchical", "recent"]
 PartitionDraw: TypeAlias = Literal["size", "uniform"]
 PartitionEdges: TypeAlias = Literal["width", "quantile"]
 PartitionOrder: TypeAlias = Literal["rank", "proportional"]
@@ -46,8 +46,8 @@ class ReplayConfig:
     """Hold each game by itself to `samples_per_insert` instead of only their sum (the paper's
     lock-step)."""
     sampler: SamplerKind = "proportional"
-    """How a game's transitions are drawn: all alike, in proportion to priority, by its rank, or by
-    the teacher's value first and priority second (docs/replay.md)."""
+    """How a game's transitions are drawn: all alike, in proportion to priority, by its rank, by the
+    teacher's value first and priority second, or most of them from the newest (docs/replay.md)."""
     priority_exponent: Annotated[float, Interval(ge=0, le=1)] = 0.6
     """Between 0, which draws uniformly, and 1 (paper: uniform; Ape-X: 0.6); unused by the sampler
     `uniform`."""
@@ -62,6 +62,11 @@ class ReplayConfig:
     partition_correction: PartitionCorrection = "within"
     """`hierarchical`: importance weights correct the draw within the partition, as in the paper, or
     the full probability; they differ only where partitions are drawn all alike."""
+    recent_size: Annotated[int, Ge(1)] = 4_096
+    """`recent`: newest transitions of each game, in each replay process, that most draws are
+    from."""
+    recent_older_share: Annotated[float, Interval(ge=0, le=1)] = 0.25
+    """`recent`: share of the draws that are from all transitions, whatever their age."""
     num_shards: Annotated[int, Ge(1)] = 1
     """Replay processes; each holds a slice of the tables of the games whose actors feed it."""
     spread: bool = False
@@ -95,12 +100,14 @@ class ReplayConfig:
                 f"replay.capacity_per_game ({self.capacity_per_game})"
             )
         if self.sampler != "hierarchical":
-            self._check_partitions_are_left_alone()
+            self._check_left_alone("partition", "no partitions", "hierarchical")
+        if self.sampler != "recent":
+            self._check_left_alone("recent_", "no newest transitions", "recent")
 
-    def _check_partitions_are_left_alone(self) -> None:
+    def _check_left_alone(self, part: str, lack: str, sampler: SamplerKind) -> None:
         for field in fields(self):
-            if "partition" in field.name and getattr(self, field.name) != field.default:
+            if part in field.name and getattr(self, field.name) != field.default:
                 raise ValueError(
                     f"replay.{field.name} is {getattr(self, field.name)}, but the sampler "
-                    f"{self.sampler} has no partitions; set replay.sampler to hierarchical"
+                    f"{self.sampler} has {lack}; set replay.sampler to {sampler}"
                 )

@@ -60,6 +60,8 @@ class _Contestant:
     teacher: Expert | None = None
     # Softens the teacher's policy in the KL, as it did when the student learned.
     temperature: float = 1.0
+    # Makes the network's own policy of its scores.
+    student_temperature: float = 1.0
 
 
 def play_tests(plan: EvaluationPlan) -> Iterator[tuple[str, Row]]:
@@ -99,6 +101,7 @@ def _student_contestants(found: StudentTarget, plan: EvaluationPlan) -> list[_Co
             plan.protocol or found.protocol,
             _teacher(found, game),
             found.temperature(game),
+            found.student_temperature(game),
         )
         for game in check_games(plan.games, student.games)
     ]
@@ -125,6 +128,7 @@ def _play(contestant: _Contestant, plan: EvaluationPlan) -> EvaluationResult:
         "seed": plan.seed,
         "teacher": contestant.teacher,
         "temperature": contestant.temperature,
+        "student_temperature": contestant.student_temperature,
     }
     try:
         if plan.test_steps is not None:

@@ -87,8 +87,8 @@ def _with_teachers(config: RunConfig, stack: ExitStack) -> tuple[RunConfig, tupl
     shipped = shipped_experts()
     missing = [
         game
-        for game, reference in config.teacher_of.items()
-        if reference == game and game not in shipped
+        for game, references in config.teachers_of.items()
+        if references == (game,) and game not in shipped
     ]
     if not missing:
         return config, ()

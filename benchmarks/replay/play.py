@@ -86,7 +86,7 @@ def _play(recipe: Recipe, game: str, *, serial: int, is_expert: bool) -> list[Ch
         config,
         env=build_env(recipe.config, game, num_envs=config.num_envs, seed=recipe.config.seed),
         inference=OwnInference(network, LocalWeights()),
-        teacher=recipe.load_teacher(game),
+        teachers=(recipe.load_teacher(game),),
         store_features=bool(recipe.table_spec(game, 1).entry.num_teacher_features),
         priority_rule=recipe.build_priority_rule(game),
         epsilons=np.full(config.num_envs, epsilon, np.float32),

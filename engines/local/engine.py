@@ -75,7 +75,11 @@ class LocalEngine:
             self._next_serial = max(self._next_serial, self._archive.newest_serial + 1)
         self._weights = LocalWeights()
         self._learner = build_learner(
-            recipe, replay=self._replay, weights=self._weights, device=device
+            recipe,
+            replay=self._replay,
+            weights=self._weights,
+            device=device,
+            is_restored=bool(state),
         )
         if state:
             self._learner.load_state(state["learner"])

@@ -80,6 +80,7 @@ class LearnerProcess:
             weights=self._sink or LocalWeights(),
             device=self._device,
             incarnation=incarnation,
+            is_restored=state is not None,
         )
         if state is not None:
             self._learner.load_state(state)

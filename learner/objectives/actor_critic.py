@@ -100,7 +100,9 @@ class ActorCriticObjective:
             "entropy": entropy_B,
             "distillation_loss": (lambda_BK * distances_BK).sum(1),
         }
-        shown = terms | {"v_trace_clipped": (ratios_B > self._config.rho_bar).float()}
+        # A share of the weight, not of the steps: rounding alone lifts half of all ratios above 1.
+        cut_B = (1.0 - self._config.rho_bar / ratios_B).clamp(min=0.0)
+        shown = terms | {"v_trace_clipped": cut_B}
         for teacher in range(self.teachers.max_teachers):
             name = "" if teacher == 0 else f"_{teacher + 1}"
             shown[f"distillation_weight{name}"] = lambda_BK[:, teacher]
@@ -186,10 +188,11 @@ class ActorCriticObjective:
         ]
         missing = self.teachers.max_teachers - len(distances)
         distances += [torch.zeros_like(batch.loss_weights_B)] * missing
-        return torch.stack(distances, 1)
+        is_there_BK = self.teachers.is_there()[batch.game_index_B]
+        return torch.stack(distances, 1).masked_fill(~is_there_BK, 0.0)
 
     def _teacher_logits(self, batch: DeviceBatch) -> tuple[Tensor, ...]:
-        """[B, A] of each teacher; what replay has of a game with fewer teachers is zeros."""
+        """[B, A] of each teacher; zeros for those that a game does not have."""
         if not batch.teacher_logits_BA.shape[1]:
             return ()
         return torch.split(batch.teacher_logits_BA, self._legal_GA.shape[1], 1)

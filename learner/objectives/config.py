@@ -10,6 +10,9 @@ from annotated_types import Ge, Gt, Interval
 # What distillation minimizes; learner/divergences.py has the formulas.
 Divergence: TypeAlias = Literal["forward", "reverse_kl", "jensen_shannon", "expected_entropy"]
 
+# How the weight of distillation goes with time; learner/distillation.py has the formulas.
+ScheduleKind: TypeAlias = Literal["constant", "linear", "exponential", "gap"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MimicConfig:
@@ -67,7 +70,7 @@ class DistillationConfig:
     learns from its rewards alone. Losses are means over transitions, so lambda does not change its
     meaning with the batch size; distillation of Q-values has gradients 1 / tau times as large as
     those of logits."""
-    schedule: Literal["constant", "linear", "exponential", "gap"] = "constant"
+    schedule: ScheduleKind = "constant"
     """`constant`: the student is held to its teacher for ever; `linear` and `exponential`: it is
     let go over distillation.steps; `gap`: lambda follows max(1 - student / teacher, 0), from each
     game's latest returns, measured from random play."""
@@ -76,6 +79,15 @@ class DistillationConfig:
     exponential one halves."""
     floor: Annotated[float, Ge(0)] = 0.0
     """What lambda never falls below."""
+    weights: tuple[str, ...] = ()
+    """`game=weight` where a game's differ from distillation.weight: one for all of its teachers, or
+    one for each (`pong=1.0,0.5`), in the order of --teachers."""
+    schedules: tuple[str, ...] = ()
+    """`game=schedule` likewise, as in `pong=linear,gap`."""
+    durations: tuple[str, ...] = ()
+    """`game=steps` likewise, where they differ from distillation.steps."""
+    floors: tuple[str, ...] = ()
+    """`game=floor` likewise."""
     gated: bool = False
     """Drop a batch's distillation where its gradient opposes that of the rewards; only for joint,
     and about twice the work of an update."""
@@ -93,6 +105,11 @@ class DistillationConfig:
                 f"distillation.floor ({self.floor:g}) lies above distillation.weight "
                 f"({self.weight:g}), where the schedule begins; lower the floor"
             )
+
+    @property
+    def asks_teachers(self) -> bool:
+        """Whether some teacher has a weight."""
+        return self.weight > 0 or bool(self.weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

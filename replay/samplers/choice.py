@@ -7,6 +7,7 @@ from replay.samplers.base import Sampler
 from replay.samplers.hierarchical import HierarchicalSampler
 from replay.samplers.proportional import ProportionalSampler
 from replay.samplers.rank_based import RankBasedSampler
+from replay.samplers.recent import RecentSampler
 from replay.samplers.uniform import UniformSampler
 from replay.storage.ring import TableSpec
 
@@ -45,6 +46,10 @@ def build_sampler(config: ReplayConfig, spec: TableSpec) -> Sampler:
         return by_priority()
     if config.sampler == "rank":
         return by_rank()
+    if config.sampler == "recent":
+        return RecentSampler(
+            spec.capacity, num_recent=config.recent_size, older_share=config.recent_older_share
+        )
     if spec.entry.num_teacher_actions == 0:
         raise ValueError(
             "replay.sampler hierarchical parts transitions by their teacher's values, but "

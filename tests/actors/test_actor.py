@@ -51,6 +51,10 @@ def build_actor(
     start_step=0,
     env=None,
     rule=None,
+    draws_actions=False,
+    extra_columns=(),
+    more_teachers=(),
+    label_room=0,
     **config,
 ):
     env = env or CountingEnvs(
@@ -61,7 +65,7 @@ def build_actor(
         ActorConfig(num_envs=num_envs, **config),
         env=env,
         inference=OwnInference(network or TagNetwork(), weights or FakeWeights()),
-        teacher=teacher,
+        teachers=((teacher,) if teacher else ()) + more_teachers,
         store_features=store_features,
         priority_rule=rule or (lookahead if num_steps else NoLookahead()),
         epsilons=np.full(num_envs, 0.3, np.float32) if epsilons is None else epsilons,
@@ -70,6 +74,9 @@ def build_actor(
         serial=serial,
         seed=seed,
         start_step=start_step,
+        draws_actions=draws_actions,
+        extra_columns=extra_columns,
+        label_room=label_room,
     )
 
 
@@ -212,6 +219,47 @@ def test_labels_in_the_chunk_equal_those_of_the_expert_on_the_frame_stacks():
 
 
 # Acting
+
+
+def test_behaviour_probabilities_are_those_of_the_draws_exactly():
+    """Exploration is folded in; what is stored is not rounded as the logits are."""
+    network, rate = TagNetwork(), 0.3
+    actor = build_actor(
+        network=network,
+        draws_actions=True,
+        extra_columns=("behaviour_probabilities",),
+        epsilons=np.full(3, rate, np.float32),
+        chunk_steps=40,
+    )
+    rows = actor.collect()
+    legal, seen = list(SPEC.legal_actions), set()
+    clocks = counting.read_tags(rows["frames"]).clock.tolist()
+    for clock, action, found in zip(
+        clocks, rows["actions"].tolist(), rows["behaviour_probabilities"], strict=True
+    ):
+        powers = np.exp(network.scores(clock)[legal].astype(np.float64))
+        policy = (1 - np.float32(rate)) * powers / powers.sum() + np.float32(rate) / len(legal)
+        assert found == pytest.approx(policy[legal.index(action)], rel=1e-6)
+        seen.add(round(float(found), 6))
+    assert len(seen) > 20
+
+
+def test_each_teacher_has_its_place_in_the_labels_and_missing_ones_are_zeros():
+    first, second = TagTeacher(SPEC), TagTeacher(SPEC, TagNetwork(factor=5, modulus=9))
+    width = SPEC.num_actions
+    alone = [build_actor(teacher=one, chunk_steps=4).collect() for one in (first, second)]
+    chunk = build_actor(
+        teacher=first, more_teachers=(second,), label_room=3, chunk_steps=4
+    ).collect()
+    labels = chunk["teacher_logits"]
+    assert labels.shape[1] == 3 * width
+    for number, one in enumerate(alone):
+        own = labels[:, number * width : (number + 1) * width]
+        np.testing.assert_array_equal(own, one["teacher_logits"])
+    assert not np.array_equal(alone[0]["teacher_logits"], alone[1]["teacher_logits"])
+    assert not labels[:, 2 * width :].any()
+    # Values are the first one's.
+    np.testing.assert_array_equal(chunk["teacher_values"], alone[0]["teacher_values"])
 
 
 def greedy(scores, spec=SPEC):

@@ -66,12 +66,12 @@ def test_mean_spread_and_maximum_are_over_episodes():
     assert result.max == 6.0
 
 
-def slow_comparison(network, teacher, num_envs, per_env, temperature):
+def slow_comparison(network, teacher, num_envs, per_env, temperature, own_temperature=1.0):
     legal = list(SPEC.legal_actions)
     same, kl = [], []
     for env in range(num_envs):
         for clock in counted_clocks(env, per_env[env]):
-            ours = network.scores(clock)[legal].astype(float)
+            ours = network.scores(clock)[legal].astype(float) / own_temperature
             theirs = teacher.network.scores(clock)[legal].astype(float) / temperature
             same.append(ours.argmax() == theirs.argmax())
             p = np.exp(theirs - theirs.max())
@@ -96,6 +96,18 @@ def test_agreement_and_kl_are_means_over_the_states_of_counted_episodes(num_envs
     assert 0 < agreement < 1
     assert result.agreement == pytest.approx(agreement)
     assert result.kl == pytest.approx(kl, rel=1e-4)
+
+
+def test_values_are_compared_as_the_policy_that_their_temperature_makes_of_them():
+    network, teacher = TagNetwork(), TagTeacher(SPEC)
+    temperatures = {"temperature": 1.5, "student_temperature": 0.4}
+    result = run(network, num_envs=1, num_episodes=4, teacher=teacher, **temperatures)
+    _, kl = slow_comparison(network, teacher, 1, [4], 1.5, 0.4)
+    assert result.kl == pytest.approx(kl, rel=1e-4)
+    same = {"temperature": 0.4, "student_temperature": 0.4}
+    assert run(teacher.network, num_episodes=4, teacher=teacher, **same).kl == pytest.approx(
+        0.0, abs=1e-6
+    )
 
 
 def test_a_teacher_agrees_with_itself_though_it_is_compared_over_legal_actions_only():

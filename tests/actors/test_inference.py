@@ -188,7 +188,7 @@ def build_actor(spec, inference, *, serial=1):
         ActorConfig(num_envs=3, chunk_steps=6),
         env=make_vector_env(spec, num_envs=3, protocol="classic", seed=5),
         inference=inference,
-        teacher=TagTeacher(spec),
+        teachers=(TagTeacher(spec),),
         store_features=False,
         priority_rule=PolicyDistance(spec.legal_mask(), temperature=0.5, kind="l1"),
         epsilons=np.full(3, 0.3, np.float32),

@@ -50,7 +50,7 @@ def build_actor(spec, *, network, teacher, rule, replay, weights, serial, store_
         ActorConfig(num_envs=8, chunk_steps=8),
         env=build_env(spec, serial),
         inference=OwnInference(network, weights),
-        teacher=teacher,
+        teachers=(teacher,) if teacher else (),
         store_features=store_features,
         priority_rule=rule,
         epsilons=np.full(8, 0.2, np.float32),

@@ -52,7 +52,7 @@ def actor(replay):
         ActorConfig(num_envs=NUM_ENVS, chunk_steps=4),
         env=CountingEnvs(SPEC, counting.SCHEDULES[SPEC.name], num_envs=NUM_ENVS, seed=77),
         inference=OwnInference(TagNetwork(), FakeWeights()),
-        teacher=None,
+        teachers=(),
         store_features=False,
         priority_rule=NoPriorities(),
         epsilons=epsilon_ladder(NUM_ENVS),

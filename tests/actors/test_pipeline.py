@@ -42,7 +42,7 @@ def build_actors(replay, *, num_successors, weights=None, actors_per_game=2):
                     ActorConfig(num_envs=NUM_ENVS, chunk_steps=CHUNK_STEPS),
                     env=make_vector_env(spec, num_envs=NUM_ENVS, protocol="classic", seed=serial),
                     inference=OwnInference(TagNetwork(), weights or FakeWeights()),
-                    teacher=TagTeacher(spec),
+                    teachers=(TagTeacher(spec),),
                     store_features=True,
                     priority_rule=rule,
                     epsilons=np.full(NUM_ENVS, 0.5, np.float32),

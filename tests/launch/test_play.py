@@ -97,7 +97,7 @@ def test_a_students_policy_is_its_masked_softmax():
         torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18,
         games=["pong", "breakout"], heads="per_game",
     )  # fmt: skip
-    opinion = PlayingStudent(student, SPEC).think(observations())
+    opinion = PlayingStudent(student, SPEC, 1.0).think(observations())
     with torch.no_grad():
         logits = student(observations(), torch.tensor([1]))
     expected = masked_softmax(logits, torch.from_numpy(SPEC.legal_mask()))[0]

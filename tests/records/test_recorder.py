@@ -428,7 +428,7 @@ def all_learner_metrics():
     network = MultitaskNetwork(torso="minatar", observation_shape=SHAPE, num_actions=NUM_ACTIONS)
     dqn = DqnObjective(DqnConfig(), network, legal_GA=legal_GA)
     teachers = TeacherWeights(
-        DistillationConfig(), {"pong": 1}, steps_per_update=1.0, device=torch.device("cpu")
+        {"pong": [DistillationConfig()]}, steps_per_update=1.0, device=torch.device("cpu")
     )
     joint = JointObjective(
         dqn, MimicConfig(), teachers, network, legal_GA=legal_GA, temperatures=[1.0], gated=True

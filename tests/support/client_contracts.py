@@ -77,7 +77,7 @@ def make_actor(
         ActorConfig(num_envs=num_envs, chunk_steps=chunk_steps),
         env=make_vector_env(spec, num_envs=num_envs, protocol="classic", seed=serial + 10),
         inference=OwnInference(TagNetwork(), FakeWeights()),
-        teacher=TagTeacher(spec),  # type: ignore[arg-type]
+        teachers=(TagTeacher(spec),),  # type: ignore[arg-type]
         store_features=True,
         priority_rule=TdError(spec.legal_mask(), num_steps=NUM_STEPS, gamma=0.5, reward_clip=1.0),
         epsilons=np.full(num_envs, 0.5, np.float32),

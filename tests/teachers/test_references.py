@@ -209,7 +209,7 @@ def test_a_runs_addresses_are_pinned_before_it_begins(files, monkeypatch):
         num_steps=1,
         teachers=("pong=hf://me/zoo", "boxing=mine.safetensors"),
     ).with_absolute_paths()
-    assert config.teacher_of == {
-        "pong": f"hf://me/zoo/pong.safetensors@{COMMIT}",
-        "boxing": str(Path("mine.safetensors").absolute()),
+    assert config.teachers_of == {
+        "pong": (f"hf://me/zoo/pong.safetensors@{COMMIT}",),
+        "boxing": (str(Path("mine.safetensors").absolute()),),
     }

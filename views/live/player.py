@@ -117,13 +117,16 @@ class Player:
         specs = {game: get_game(game) for game in config.games}
         if self._game not in specs:
             raise ValueError(f"{self._game!r} is not a game of this run")
-        student = Recipe(config).build_acting_network(self._game)
+        recipe = Recipe(config)
+        student = recipe.build_acting_network(self._game)
         while not self._weights.load_into(student):
             self._tell("The learner has published no weights yet.")
             if self._stopped.wait(_WAIT_S):
                 return
         spec = specs[self._game]
-        networks: dict[str, PlayingNetwork] = {"student": PlayingStudent(student, spec)}
+        temperature = recipe.student_temperature(self._game)
+        networks: dict[str, PlayingNetwork] = {}
+        networks["student"] = PlayingStudent(student, spec, temperature)
         with suppress(ValueError):
             if (teacher := _teacher(config, self._game)) is not None:
                 networks["teacher"] = teacher
@@ -181,7 +184,7 @@ def _stamp(folder: Path) -> float:
 
 def _teacher(config: RunConfig, game: str) -> PlayingTeacher | None:
     """The game's teacher, None if the run has none; ValueError where it is not on this machine."""
-    if is_hub_reference(config.teacher_of[game]):
+    if is_hub_reference(config.teachers_of[game][0]):
         raise ValueError("the page asks no other machine for a teacher")
     expert = Recipe(config).find_teacher(game)
     return None if expert is None else PlayingTeacher(expert, config.temperature_of[game])

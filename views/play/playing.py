@@ -50,19 +50,20 @@ class PlayingNetwork(Protocol):
 
 
 class PlayingStudent:
-    """A student in one game; its policy is its masked softmax, without a temperature."""
+    """A student in one game."""
 
-    def __init__(self, student: MultitaskNetwork, spec: GameSpec) -> None:
-        """Act as in `spec`'s game from now on."""
+    def __init__(self, student: MultitaskNetwork, spec: GameSpec, temperature: float) -> None:
+        """Act as in `spec`'s game from now on; softmax(scores / temperature) is the policy."""
         self._student = student.act_as(spec.name).eval()
+        self._temperature = temperature
         self._legal_A = torch.from_numpy(spec.legal_mask())
 
     def think(self, observations: Tensor) -> Opinion:
-        """The logits of the student and the policy that they mean."""
+        """The scores of the student and the policy that they mean."""
         with torch.inference_mode():
-            logits_BA = self._student(observations)
-            policy_BA = masked_softmax(logits_BA, self._legal_A)
-        return Opinion(logits_BA[0].numpy(), policy_BA[0].numpy())
+            scores_BA = self._student(observations)
+            policy_BA = masked_softmax(scores_BA / self._temperature, self._legal_A)
+        return Opinion(scores_BA[0].numpy(), policy_BA[0].numpy())
 
 
 class PlayingTeacher:
@@ -81,13 +82,21 @@ class PlayingTeacher:
 
 
 def build_networks(
-    student: MultitaskNetwork, spec: GameSpec, *, teacher: Expert | None, temperature: float
+    student: MultitaskNetwork,
+    spec: GameSpec,
+    *,
+    teacher: Expert | None,
+    temperature: float,
+    student_temperature: float,
 ) -> dict[str, PlayingNetwork]:
-    """The networks that play a game beside each other: the teacher first, if there is one."""
+    """The networks that play a game beside each other: the teacher first, if there is one.
+
+    Each has the temperature that makes a policy of what it gives.
+    """
     networks: dict[str, PlayingNetwork] = {}
     if teacher is not None:
         networks[TEACHER] = PlayingTeacher(teacher, temperature)
-    networks[STUDENT] = PlayingStudent(student, spec)
+    networks[STUDENT] = PlayingStudent(student, spec, student_temperature)
     return networks
 
 

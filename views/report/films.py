@@ -76,7 +76,13 @@ def _make_film(
     teacher = None
     with contextlib.suppress(ValueError):  # Without its expert, the student plays alone.
         teacher = found.load_teacher(game)
-    networks = build_networks(student, spec, teacher=teacher, temperature=found.temperature(game))
+    networks = build_networks(
+        student,
+        spec,
+        teacher=teacher,
+        temperature=found.temperature(game),
+        student_temperature=found.student_temperature(game),
+    )
     rounds = list(
         play_together(
             spec,

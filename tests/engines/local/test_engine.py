@@ -358,7 +358,7 @@ def test_a_run_does_not_go_on_with_other_teachers(options, teachers, tmp_path):
     main([*options, "--run-dir", "run"])
     other = save_random_expert(tmp_path, GAMES[1], torso="minatar", seed=9)
     swapped = [f"{GAMES[0]}={teachers / GAMES[0]}.safetensors", f"{GAMES[1]}={other}"]
-    with pytest.raises(ValueError, match="--resume cannot change teacher_of"):
+    with pytest.raises(ValueError, match="--resume cannot change teachers_of"):
         main(["--resume", "run", "--num-steps", "600", "--teachers", *swapped])
 
 

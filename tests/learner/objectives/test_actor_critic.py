@@ -13,6 +13,7 @@ from learner.objectives.actor_critic import ActorCriticObjective
 from learner.objectives.config import ActorCriticConfig, DistillationConfig, MimicConfig
 from networks.masking import legal_matrix
 from networks.network import MultitaskNetwork
+from recipes.distillation import schedules_of
 from replay.types import Sequences
 
 LENGTH = 3
@@ -62,8 +63,9 @@ def build_network(seed=0):
 
 def build(network, *, counts=(1, 1), mimic=None, distillation=None, **config):
     teachers = TeacherWeights(
-        DistillationConfig(**(distillation or {})),
-        dict(zip(GAMES, counts, strict=True)),
+        schedules_of(
+            DistillationConfig(**(distillation or {})), dict(zip(GAMES, counts, strict=True))
+        ),
         steps_per_update=10.0,
         device=CPU,
     )
@@ -163,6 +165,40 @@ def test_several_teachers_add_up_and_a_missing_one_counts_for_nothing():
     # The second teacher of the first game says the same as its first.
     *_, expected = slow_terms(batch, network, (0.6, 0.3))
     assert result.metrics["distillation_loss"].item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_each_teacher_has_a_schedule_of_its_own():
+    batch, network = sequence_batch(), build_network()
+    labels = np.asarray(batch["teacher_logits"])
+    two = dict(batch.columns) | {"teacher_logits": np.concatenate([labels, labels], 1)}
+    weights = {"weights": (f"{GAMES[0]}=0.3,1.0",), "schedules": (f"{GAMES[0]}=constant,linear",)}
+    objective = build(network, counts=(2, 1), distillation={"weight": 0.2, "steps": 40, **weights})
+    objective.after_update(3)  # 30 steps: a quarter of the second teacher's weight is left.
+    assert objective.teachers.values() == {GAMES[0]: [0.3, pytest.approx(0.25)], GAMES[1]: [0.2]}
+    result = objective(load(replace(batch, columns=two)))
+    *_, expected = slow_terms(batch, network, (0.55, 0.2))
+    assert result.metrics["distillation_loss"].item() == pytest.approx(expected, rel=1e-3)
+    # A teacher that the second game does not have is no distance away.
+    assert result.game_sums["teacher_distance_2"][1] == 0
+    assert result.game_sums["teacher_distance_2"][0] > 0
+
+
+def test_nothing_is_clipped_of_what_the_policy_itself_has_played():
+    batch, network = sequence_batch(), build_network()
+    with torch.no_grad():
+        logits = network.forward_with_features(torch.from_numpy(batch.observations))[0]
+    own = [
+        softmax(logits[row, list(SPECS[game].legal_actions)].double().numpy())[
+            SPECS[game].legal_actions.index(int(batch["actions"][row]))
+        ]
+        for row, game in enumerate(batch.game_index)
+    ]
+    for factor, expected in ((1.0, 0.0), (0.25, 0.75), (2.0, 0.0)):
+        taken = np.minimum(1.0, factor * np.array(own)).astype(np.float32)
+        columns = dict(batch.columns) | {"behaviour_probabilities": taken}
+        found = build(network)(load(replace(batch, columns=columns))).metrics["v_trace_clipped"]
+        # Half of the ratios are above 1 by rounding, which is no clipping.
+        assert found.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_critic_learns_alone_while_it_warms_up():

@@ -11,6 +11,7 @@ from learner.objectives.config import DistillationConfig, DqnConfig, MimicConfig
 from learner.objectives.joint import JointObjective
 from learner.objectives.value import DqnObjective
 from networks.masking import legal_matrix
+from recipes.distillation import schedules_of
 
 TEMPERATURES = (0.3, 1.7)
 LEGAL = legal_matrix(SPECS)
@@ -24,8 +25,7 @@ def load(batch):
 def build(network, *, gated=False, mimic=None, counts=(1, 1), **distillation):
     rewards = DqnObjective(DqnConfig(target_period=2), network, legal_GA=LEGAL)
     teachers = TeacherWeights(
-        DistillationConfig(**distillation),
-        dict(zip(GAMES, counts, strict=True)),
+        schedules_of(DistillationConfig(**distillation), dict(zip(GAMES, counts, strict=True))),
         steps_per_update=10.0,
         device=CPU,
     )
@@ -129,7 +129,7 @@ def test_the_quantiles_of_a_distribution_are_distilled_by_their_means():
     network = build_value_network(num_quantiles=5)
     rewards = DqnObjective(DqnConfig(quantiles=5), network, legal_GA=LEGAL)
     teachers = TeacherWeights(
-        DistillationConfig(), dict.fromkeys(GAMES, 1), steps_per_update=1.0, device=CPU
+        {game: [DistillationConfig()] for game in GAMES}, steps_per_update=1.0, device=CPU
     )
     objective = JointObjective(
         rewards, MimicConfig(), teachers, network,

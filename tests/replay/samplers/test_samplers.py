@@ -32,6 +32,7 @@ from replay.config import (
 from replay.samplers import (
     HierarchicalSampler,
     RankBasedSampler,
+    RecentSampler,
     Sampler,
     build_sampler,
     sampler_bytes,
@@ -261,6 +262,34 @@ def test_check_valid_finds_a_transition_that_should_not_be_in_the_draw(name):
             sampler.check_valid(slots, priorities[::-1], values)
 
 
+@pytest.mark.parametrize("older_share", [0.0, 0.25, 1.0])
+def test_most_draws_are_from_the_newest_and_a_share_is_from_all(older_share):
+    sampler = RecentSampler(NUM_SLOTS, num_recent=300, older_share=older_share)
+    rng = np.random.default_rng(6)
+    order = rng.permutation(NUM_SLOTS)
+    nothing = np.zeros(NUM_SLOTS, np.float32)
+    for slots in np.split(order[:1_100], [7, 500, 901]):
+        sampler.admit(slots, nothing[slots], nothing[slots])
+    # The oldest go, one of the newest goes, and another comes again as the newest of all.
+    gone = np.concatenate([order[:60], order[[1_050, 1_060]]])
+    sampler.retire(gone)
+    sampler.admit(order[[1_060]], nothing[:1], nothing[:1])
+    held = np.setdiff1d(order[:1_100], np.setdiff1d(gone, order[[1_060]]))
+    sampler.check_valid(np.sort(held), nothing[: len(held)], nothing[: len(held)])
+    # 301 have come since order[800], of which two places are empty.
+    recent = np.setdiff1d(order[801:1_100], order[[1_050]])
+    assert len(recent) == 298
+
+    counts, inverse = count_draws(sampler)
+
+    expected = np.zeros(NUM_SLOTS)
+    expected[held] = older_share / len(held)
+    expected[recent] += (1 - older_share) / len(recent)
+    assert excess(counts, expected) < 4.0
+    drawn = np.flatnonzero(counts)
+    np.testing.assert_allclose(inverse[drawn], 1 / (len(held) * expected[drawn]), rtol=1e-5)
+
+
 def test_ranks_are_off_by_no_more_than_the_changes_since_they_were_made():
     rng = np.random.default_rng(0)
     size = 400
@@ -334,6 +363,18 @@ def test_partitions_get_whole_numbers_within_one_of_their_part():
             counts[2] = 16 - counts.sum()
             # Of each edge between two stretches one part may fall on either side.
             assert np.all(np.abs(np.cumsum(counts) - np.cumsum(shares) * 16) < 1)
+
+
+def test_settings_of_the_newest_are_refused_where_all_are_drawn():
+    with pytest.raises(
+        ValueError, match=r"replay\.recent_size is 9, but the sampler uniform has no"
+    ):
+        ReplayConfig(sampler="uniform", recent_size=9)
+    config = ReplayConfig(sampler="recent", recent_size=2, recent_older_share=0.0)
+    sampler = build_sampler(config, make_spec())
+    slots = np.arange(8)
+    sampler.admit(slots, np.ones(8, np.float32), np.ones(8, np.float32))
+    assert set(sampler.draw(50, np.random.default_rng(0))[0].tolist()) == {6, 7}
 
 
 def test_settings_of_partitions_reach_the_sampler():
