@@ -139,7 +139,7 @@ class Supervisor:
         """Carry the run to its end and write its summary.
 
         When interrupted, a checkpoint and a summary of what was reached are written before
-        KeyboardInterrupt goes on.
+        KeyboardInterrupt goes on. ValueError with what could not be written by the end.
         """
         try:
             snapshot = self._carry()
@@ -151,12 +151,17 @@ class Supervisor:
             self._conclude()
         except KeyboardInterrupt:
             self._write_summary()
+            for line in self._writing.unwritten():
+                self._display.warn(line)
             self._display.note(f"interrupted; what was reached is in {self._run_dir.path}")
             raise
         finally:
             self._control.show("ended", self._progress)
             self._engine.close()
-        return self._write_summary()
+        summary = self._write_summary()
+        if unwritten := self._writing.unwritten():
+            raise ValueError(f"the run has reached its end, but {'; '.join(unwritten)}")
+        return summary
 
     def _conclude(self) -> None:
         """Finish what is kept; a full disk or a damaged file never costs the summary."""
@@ -336,6 +341,4 @@ class Supervisor:
         with self._writing.attempt("summary.json"):
             self._run_dir.write_summary(summary)
         self._display.finish(summary)
-        for line in self._writing.unwritten():
-            self._display.warn(line)
         return summary

@@ -15,7 +15,6 @@ the figures.
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import sys
@@ -26,11 +25,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from networks.atomic_file import write_atomically
+from records.latest import LATEST, follow_latest, name_latest
 from records.run_lock import LOCK, locked
 from records.run_meta import RunMeta, describe_run, read_meta, write_meta
-
-# Name of the link beside the runs that leads to the one started last.
-LATEST = "latest"
 
 _META = "meta.json"
 
@@ -86,7 +83,7 @@ class RunDir:
                 f"cannot write into the run's folder {folder}: {error.strerror}"
             ) from None
         if not (folder.parent / _META).is_file():  # Else it is a part of another run's folder.
-            _link_latest(folder)
+            name_latest(folder)
         return run
 
     @staticmethod
@@ -107,7 +104,7 @@ class RunDir:
     @classmethod
     def open_existing(cls, path: str | Path) -> Self:
         """A run that was created before; ValueError if there is none. Changes nothing in it."""
-        folder = Path(path).resolve()
+        folder = Path(follow_latest(str(path))).resolve()
         if not folder.is_dir():
             raise ValueError(f"there is no run in {path}: the folder does not exist")
         run = cls(folder, "", "")
@@ -257,7 +254,9 @@ def _check_name(folder: Path) -> None:
             "'_', '-'"
         )
     if folder.name == LATEST:
-        raise ValueError(f"a run cannot be called {LATEST!r}: that is the link to the newest run")
+        raise ValueError(
+            f"a run cannot be called {LATEST!r}: that is the file that names the newest run"
+        )
 
 
 def _make(folder: Path) -> None:
@@ -265,15 +264,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot make the run's folder {folder}: {error.strerror}") from error
-
-
-def _link_latest(folder: Path) -> None:
-    link = folder.parent / LATEST
-    if link.exists() and not link.is_symlink():
-        return  # Somebody's own folder.
-    temporary = folder.parent / f".{LATEST}-{folder.name}"
-    # A convenience: file systems without links do without it.
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(folder.name, target_is_directory=True)
-        os.replace(temporary, link)

@@ -122,7 +122,7 @@ class LocalEngine:
         num_updates = self._recipe.config.num_updates
         # What advance_to may have left of a round.
         self._learn(num_updates)
-        while self._learner.num_updates < num_updates:
+        while self._learner.num_updates < num_updates or self._is_short_of_steps():
             if time.monotonic() >= deadline:
                 return True
             if not self._actors:
@@ -132,6 +132,15 @@ class LocalEngine:
             if self._archive is not None:
                 self._archive.maybe_save()
         return False
+
+    def _is_short_of_steps(self) -> bool:
+        """Whether the learner, which replay lets be ahead, has ended before the actors.
+
+        An actor whose chunk replay does not take has no learner to wait for any more.
+        """
+        steps = sum(self._steps(game) for game in self._recipe.games)
+        can_play = any(local.chunk is None for local in self._actors)
+        return steps < self._recipe.config.num_steps and can_play
 
     def advance_to(self, num_updates: int) -> None:
         """Play until the learner has made so many updates, or all of the run.

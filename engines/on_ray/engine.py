@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import ray
 import torch
@@ -39,6 +39,16 @@ from records.progress import Progress, summarize
 from records.usage import Usage
 from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.snapshots.restore import newest_serial
+
+# How long an ended learner's actors, none of which has made a step, are waited for.
+_IDLE_S = 10.0
+
+
+class _Since(NamedTuple):
+    """A number of steps, and the time since which it has not changed."""
+
+    value: int
+    time: float
 
 
 class RayEngine:
@@ -78,6 +88,7 @@ class RayEngine:
         self._num_redis_restarts = 0
         names, deaths = RoleNames(redis.run), Deaths()
         self._finished = self._closed = False
+        self._last_steps = _Since(0, time.monotonic())
         self._fleet = ShardFleet(
             recipe,
             replay_dir=replay_dir,
@@ -133,7 +144,7 @@ class RayEngine:
             self._num_redis_restarts += 1
             self._note("Redis died and was started again; the learner rewrites the weights")
         self._check_ray()
-        while not self._finished:
+        while not self._is_over():
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
@@ -143,7 +154,19 @@ class RayEngine:
             self._check_ray()
             for loop in ready:
                 self._loop_ended(loop)
-        return not self._finished
+        return not self._is_over()
+
+    def _is_over(self) -> bool:
+        """Whether the updates are made and, as of the last look, the steps are played.
+
+        Replay lets the learner be ahead. Actors that play no more, as those whose chunks replay
+        does not take, have no learner to wait for, so they are not waited for either.
+        """
+        steps = sum(self._actors.steps(game) for game in self._recipe.games)
+        if not self._finished or steps != self._last_steps.value:
+            self._last_steps = _Since(steps, time.monotonic())
+        idle_s = time.monotonic() - self._last_steps.time
+        return self._finished and (steps >= self._recipe.config.num_steps or idle_s > _IDLE_S)
 
     def _check_ray(self) -> None:
         """Raises RayDiedError if Ray has died; from then on nothing is asked of it."""

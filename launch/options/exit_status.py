@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from engines.signals import ENDING_SIGNALS
+from records.latest import follow_latest
 
 
 def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
@@ -28,7 +29,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     _outlive_readers()
     try:
-        main([expand_home(word) for word in sys.argv[1:]])
+        main([expand(word) for word in sys.argv[1:]])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -60,10 +61,15 @@ class _Interrupter:
         raise KeyboardInterrupt
 
 
-def expand_home(word: str) -> str:
-    """`--run-dir=~/runs` with the home folder in it: shells leave `~` after `=` as it is."""
+def expand(word: str) -> str:
+    """`--run-dir=~/runs` with the home folder in it, and `runs/latest` as the folder it names.
+
+    Shells leave `~` after `=` as it is.
+    """
     head, separator, value = word.rpartition("=")
-    return f"{head}={os.path.expanduser(value)}" if separator and value[:1] == "~" else word
+    if separator and value[:1] == "~":
+        value = os.path.expanduser(value)
+    return f"{head}{separator}{follow_latest(value)}"
 
 
 class _DroppingFile(io.FileIO):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from small_disks import small_disk
 
 from records.hiding import hide_secrets
+from records.latest import follow_latest
 from records.run_dir import RunDir
 
 CONFIG = "games: [pong]\nseed: 3\n"
@@ -165,6 +167,18 @@ def test_the_commit_and_its_changes_are_recorded(tmp_path, monkeypatch):
     assert clean == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (source / "file").write_text("2")
     assert meta_of(create(tmp_path / "dirty"))["git"]["dirty"] is True
+
+
+def test_the_newest_run_is_named_by_a_file_that_no_other_program_takes_for_a_run(tmp_path):
+    (tmp_path / "latest").symlink_to("first", target_is_directory=True)
+    create(tmp_path / "first")
+    newest = create(tmp_path / "second")
+    assert RunDir.open_existing(tmp_path / "latest").path == newest.path
+    assert follow_latest(f"{tmp_path}/latest") == str(newest.path)
+    assert sum(1 for _ in os.walk(tmp_path, followlinks=True)) == 3
+    shutil.rmtree(newest.path)
+    with pytest.raises(ValueError, match="latest: the folder does not exist"):
+        RunDir.open_existing(tmp_path / "latest")
 
 
 def test_a_summary_that_cannot_be_written_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):

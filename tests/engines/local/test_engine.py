@@ -67,6 +67,17 @@ def endless(engine, *, until=math.inf):
         pass
 
 
+def test_a_run_plays_its_steps_also_where_the_learner_may_be_ahead_by_all_of_them(config):
+    replay = dataclasses.replace(config.replay, error_buffer=1e6)
+    engine = LocalEngine(Recipe(dataclasses.replace(config, replay=replay)), device=CPU)
+    endless(engine)
+    progress = engine.progress()
+    engine.close()
+    assert progress.updates == 400 * 2 / 16
+    # The last round of all seven actors plays to its end.
+    assert 400 <= progress.steps < 400 + 7 * 2 * 8
+
+
 class TracedLosses:
     """An objective that keeps every loss."""
 
@@ -456,3 +467,15 @@ def test_training_that_diverges_says_so_and_keeps_a_checkpoint_that_is_sound(opt
     kept = load_newest(tmp_path / "run" / "checkpoints")["learner"]
     assert all(value.isfinite().all() for value in kept["network"].values())
     assert load_student(tmp_path / "run" / "student").games == GAMES
+
+
+def test_a_run_whose_summary_cannot_be_written_does_not_end_well(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    summary = tmp_path / "run" / "summary.json"
+    summary.unlink()
+    summary.mkdir()
+    with pytest.raises(
+        ValueError, match=r"reached its end, but summary\.json was not written: Is a"
+    ):
+        main(["--resume", "run", "--num-steps", "600"])
+    assert load_newest(tmp_path / "run" / "checkpoints")["learner"]["num_updates"] == 38
