@@ -337,6 +337,7 @@ class Supervisor:
             students=self._results,
             teachers={game: self._recipe.teacher_score(game) for game in games},
             tried_teachers=self._recorder.tried_teachers,
+            learned=self._recorder.learned,
         )
         with self._writing.attempt("summary.json"):
             self._run_dir.write_summary(summary)

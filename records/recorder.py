@@ -68,6 +68,8 @@ class Recorder:
         self._paused_s = 0.0
         self._rates = Rates(self._games, num_updates=num_updates)
         self._returns = {spec.name: _PolicyReturns() for spec in games}
+        # The learner's newest figures, which a look without an update has none of.
+        self.learned: Row = {}
         # What teachers scored when the run tried them, by game.
         self.tried_teachers: dict[str, EvaluationResult] = {}
         self._lines = JsonLines(metrics_path)
@@ -85,6 +87,7 @@ class Recorder:
     def record(self, progress: Progress) -> Row:
         """Write one look; rates need one before it, so the first one of a session has none."""
         row = self._counts(progress)
+        self.learned |= progress.metrics
         row |= self._rates.add(Look(self._clock.now() - self._paused_s, progress))
         for probe in self._probes:
             row |= probe()

@@ -76,6 +76,9 @@ class GameResult(Document):
     human_normalized: float | None
     agreement: Share | None
     kl: float | None
+    # The learner's newest figures of the game, by their names in metrics.jsonl: the terms of its
+    # objective, entropy, each teacher's weight.
+    learning: dict[str, float]
 
 
 class Aggregate(Document):
@@ -149,6 +152,7 @@ def build_summary(
     students: Mapping[str, EvaluationResult],
     teachers: Mapping[str, ScoreFigures | None],
     tried_teachers: Mapping[str, EvaluationResult] | None = None,
+    learned: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The whole document, in JSON's own types.
 
@@ -162,6 +166,7 @@ def build_summary(
         students: last test by game; games may be missing.
         teachers: what the teachers' cards say; games may be missing.
         tried_teachers: what the run itself saw teachers score, for games without a card's score.
+        learned: the learner's newest figures, of which those of single games are kept.
     """
     counts = progress.games if progress else {}
     steps = {spec.name: counts[spec.name].steps if spec.name in counts else 0 for spec in games}
@@ -170,6 +175,7 @@ def build_summary(
             spec,
             students.get(spec.name),
             _teacher(teachers.get(spec.name), (tried_teachers or {}).get(spec.name)),
+            _learning(spec.name, learned or {}),
         )
         for spec in games
     }
@@ -207,7 +213,21 @@ def _teacher(card: ScoreFigures | None, tried: EvaluationResult | None) -> Teach
     return TeacherScores()
 
 
-def _game(spec: GameSpec, student: EvaluationResult | None, teacher: TeacherScores) -> GameResult:
+def _learning(game: str, learned: Mapping[str, float]) -> dict[str, float]:
+    prefix = f"game/{game}/"
+    return {
+        key.removeprefix(prefix): value
+        for key, value in learned.items()
+        if key.startswith(prefix) and math.isfinite(value)
+    }
+
+
+def _game(
+    spec: GameSpec,
+    student: EvaluationResult | None,
+    teacher: TeacherScores,
+    learning: dict[str, float],
+) -> GameResult:
     ratio = normalized = None
     if student is not None and teacher.mean is not None:
         ratio = score_ratio(student.mean, teacher.mean)
@@ -222,6 +242,7 @@ def _game(spec: GameSpec, student: EvaluationResult | None, teacher: TeacherScor
         human_normalized=human_normalized_score(student.mean, spec) if student else None,
         agreement=_finite(student.agreement) if student else None,
         kl=_finite(student.kl) if student else None,
+        learning=learning,
     )
 
 

@@ -14,7 +14,7 @@ from recorded_runs import TEACHER_MEANS, make_run, student_mean
 from launch.report import ReportOptions
 from recipes.ranges import check_ranges
 from records.run_record import read_run
-from views.report.curves import Unit
+from views.report.curves import Unit, weights_chart
 from views.report.groups import group_runs
 from views.report.headline import headline
 from views.report.paper import build_rows
@@ -90,6 +90,20 @@ def test_the_headline_says_how_far_the_network_has_come_and_how_sure_that_is(fol
     assert "to its experts (last test): pong " in headline(alone)
     (begun,) = groups_of(folder, "begun")
     assert headline(begun) == "No test of the network has been played yet."
+
+
+def test_each_teachers_weight_is_in_the_table_and_a_chart(folder):
+    run = read_run(folder / "alone")
+    start, step = {"seconds": 1.0, "steps": 10.0}, {"seconds": 2.0, "steps": 20.0}
+    key = "game/pong/distillation_weight"
+    looks = [start | {key: 0.5, f"{key}_2": 1.0}, step | {key: 0.25, f"{key}_2": 0.0}]
+    (group,) = group_runs([replace(run, looks=looks)])
+    table = games_table(group)
+    column = table.head.index("teachers' weights")
+    assert [row[column] for row in table.rows] == ["0.25"]
+    first, second = weights_chart([group], STEPS).curves
+    assert (first.label, first.y) == ("pong", (0.5, 0.25))
+    assert (second.label, second.y) == ("pong, teacher 2", (1.0, 0.0))
 
 
 def without_teachers(run):

@@ -103,6 +103,13 @@ def test_summary_has_exactly_the_fields_and_figures_of_the_contract():
             samples_per_insert=2.0,
             policy_lag_mean=37.0,
         ),
+        learned={
+            "entropy": 2.0,
+            "game/pong/entropy": 0.5,
+            "game/pong/distillation_weight_2": 0.25,
+            "game/pong/value_loss": float("nan"),
+            "game/boxing/entropy": 1.0,
+        },
     )
     assert document == {
         "preset": "smoke",
@@ -128,6 +135,7 @@ def test_summary_has_exactly_the_fields_and_figures_of_the_contract():
                 "human_normalized": pytest.approx(30 / 34),
                 "agreement": 0.75,
                 "kl": 0.25,
+                "learning": {"entropy": 0.5, "distillation_weight_2": 0.25},
             }
         },
         "aggregate": {

@@ -21,6 +21,7 @@ from views.live.teacher_cards import card_score
 FIGURES = (
     "steps_per_second", "frames_per_second", "samples_per_second", "updates_per_second",
     "samples_per_insert", "policy_lag", "policy_loss", "policy_distance", "feature_loss", "td_loss",
+    "distillation_loss", "value_loss", "policy_gradient_loss", "entropy", "v_trace_clipped",
     "insert_waiting", "sample_waiting", "replay/bytes",
 )  # fmt: skip
 

@@ -105,6 +105,31 @@ def look_chart(
     )
 
 
+def weights_chart(groups: Sequence[RunGroup], unit: Unit) -> Chart:
+    """Lambda of every teacher of every game, in the first run of each group."""
+    curves = []
+    for index, group in enumerate(groups):
+        run = group.runs[0]
+        keys = (key for key in run.last if "/distillation_weight" in key)
+        for style, key in enumerate(sorted(keys)):
+            _, game, name = key.split("/")
+            points = [(x / unit.size, y) for x, y in run.series("seconds", key)]
+            if any(y > 0 for _, y in points):
+                x, y = thin_out(points)
+                teacher = name.removeprefix("distillation_weight").replace("_", ", teacher ")
+                label = f"{group.label}: {game}{teacher}" if len(groups) > 1 else game + teacher
+                curves.append(Curve(label=label, x=x, y=y, group=index, style=style))
+    return Chart(
+        name="distillation_weight",
+        title="Weight of each teacher",
+        alt=f"Weight of each teacher beside rewards, over {unit.name}.",
+        x_label=unit.name,
+        y_label="lambda",
+        curves=tuple(curves),
+        is_from_zero=True,
+    )
+
+
 def thin_out(
     points: Points,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -110,9 +110,20 @@ def _game_columns(group: RunGroup) -> Mapping[str, Callable[[str], str]]:
         "percent of expert": lambda game: percent(_mean(ratios_of(group, game))),
         "teacher-normalized": lambda game: percent(_mean(normalized_of(group, game, "teacher"))),
         "human-normalized": lambda game: percent(_mean(normalized_of(group, game, "human"))),
+        "teachers' weights": lambda game: _weights(first, game),
         "agreement": lambda game: percent(_mean_figure(runs, game, "agreement")),
         "KL, nats": lambda game: number(_mean_figure(runs, game, "kl"), 3),
     }
+
+
+def _weights(run: RunRecord, game: str) -> str:
+    """Last lambda of each teacher."""
+    start = f"game/{game}/distillation_weight"
+    weights = [run.last[key] for key in sorted(run.last) if key.startswith(start)]
+    # Where another game has more teachers, this one has further ones without weight.
+    while weights and not weights[-1] and (len(weights) > 1 or run.teacher(game).mean is None):
+        weights.pop()
+    return ", ".join(f"{weight:.3g}" for weight in weights) or NONE
 
 
 def _mean_figure(runs: Sequence[RunRecord], game: str, name: str) -> float | None:

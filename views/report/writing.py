@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from networks.atomic_file import write_atomically
 from records.run_record import RunRecord, read_runs
 from views.report.charts import Chart
-from views.report.curves import Unit, choose_units, look_chart
+from views.report.curves import Unit, choose_units, look_chart, weights_chart
 from views.report.groups import RunGroup, group_runs
 from views.report.paper import as_csv, build_rows
 from views.report.score_charts import learning_curve, percent_of_expert, progress_curves
@@ -149,8 +149,15 @@ def _throughput(groups: Sequence[RunGroup], unit: Unit) -> list[Chart]:
         ("samples_per_insert", "Samples per insert", "draws per stored transition"),
         ("policy_lag", "Policy lag", "updates"),
         ("policy_loss", "Policy loss", "nats"),
+        ("td_loss", "TD loss", "Huber loss of clipped reward"),
+        ("value_loss", "Critic's loss", "half a squared error"),
+        ("policy_gradient_loss", "Policy gradient loss", "advantage times nats"),
+        ("distillation_loss", "Distillation", "nats"),
+        ("entropy", "Entropy of the policy", "nats"),
+        ("v_trace_clipped", "What V-trace cuts off", "share of the importance ratios"),
     )
-    return [look_chart(groups, key, unit, title=title, y_label=y) for key, title, y in figures]
+    charts = [look_chart(groups, key, unit, title=title, y_label=y) for key, title, y in figures]
+    return [*charts, weights_chart(groups, unit)]
 
 
 def _draw(charts: Sequence[Chart], folder: Path) -> list[DrawnChart]:

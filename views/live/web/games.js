@@ -37,6 +37,16 @@ export function goalOf(game) {
   return game.teacher === null ? "human play" : "the teacher";
 }
 
+/** How much each of the game's teachers counts beside its rewards now. */
+function weightsOf(game) {
+  const name = "distillation_weight";
+  const keys = Object.keys(game.figures).filter((key) => key.startsWith(name)).sort();
+  const weights = keys.map((key) => game.figures[key]);
+  // Where one game has two teachers, the others have a second one without weight.
+  while (weights.length && !weights.at(-1)) weights.pop();
+  return weights.length && game.teacher !== null ? `; teacher's weight ${weights.map(figure).join(" and ")}` : "";
+}
+
 /** After the token has been taken or refused. */
 export function accessChanged() {
   for (const row of rows.values()) row.lock();
@@ -117,7 +127,8 @@ class Row {
     this.track.setAttribute("aria-label", `${title(game.name)}: ${percent(share)} of the way to ${goal}`);
     const agreement = isTest && Number.isFinite(game.test.agreement)
       ? `, agrees in ${percent(game.test.agreement)} of states` : "";
-    say(this.basis, isTest ? `last test${agreement}` : Number.isFinite(share) ? "training episodes" : "no episode has ended yet");
+    const basis = isTest ? `last test${agreement}` : Number.isFinite(share) ? "training episodes" : "no episode has ended yet";
+    say(this.basis, `${basis}${weightsOf(game)}`);
     const shown = isTest ? game.test.mean : game.figures.return;
     const spread = isTest && Number.isFinite(game.test.std) ? ` \u00b1 ${score(game.test.std)}` : "";
     say(this.student, `${score(shown)}${spread}`);

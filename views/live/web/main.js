@@ -240,11 +240,22 @@ function showCharts() {
   showTiles(document_, document_.state === "ended" || document_.state === "stopped");
 }
 
-/** The loss of the run's objective: cross-entropy in nats, or a squared error of values. */
+/** The terms of the run's objective: what is learned from teachers, from rewards, or from both. */
+const TERMS = {
+  policy_loss: "policy loss, nats",
+  td_loss: "value loss",
+  value_loss: "critic's loss",
+  distillation_loss: "distillation, nats",
+  entropy: "entropy, nats",
+  v_trace_clipped: "share that V-trace cuts off",
+};
+
 function lossOf(looks) {
-  const [label, key] = (looks.td_loss ?? []).some(Number.isFinite)
-    ? ["value loss", "td_loss"] : ["policy loss, nats", "policy_loss"];
-  return [{ label, look: "plain-line", values: looks[key] ?? [] }];
+  const known = Object.keys(TERMS).filter((key) => (looks[key] ?? []).some(Number.isFinite));
+  const looksOf = ["plain-line", "plain-line dash"];
+  return (known.length ? known : ["policy_loss"]).map((key, index) => ({
+    label: TERMS[key], look: looksOf[index] ?? undefined, index, values: looks[key] ?? [],
+  }));
 }
 
 /** Returns of single episodes scatter: a running mean, where there is anything. */
