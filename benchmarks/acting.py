@@ -10,20 +10,18 @@ the difference.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from actors.actor import Actor
 from actors.policy import EpsilonGreedy
-from benchmarks.setup import BenchSetup, NoReplay
+from benchmarks.setup import BenchSetup, lone_actor
 from benchmarks.timing import Part, Result, Window, measure_rounds, medians, timed
 from games.env import VectorEnv
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
 from recipes.recipe import Recipe
-from recipes.roles import build_actor, build_env, build_own_inference
+from recipes.roles import build_env
 
 _PARTS = ("collect", "environment", "student", "teacher")
 
@@ -64,7 +62,10 @@ class _Acting:
         config = recipe.config
         self._student = recipe.build_acting_network(game).eval()
         self._teacher = recipe.load_teacher(game).network
-        self._actor = _build_actor(recipe, game, serial, self._student)
+        weights = LocalWeights()
+        weights.publish(take_snapshot(self._student, WeightsVersion(0, 0), half=False))
+        self._actor = lone_actor(recipe, game, serial=serial, weights=weights)
+        self._actor.pull_weights()
         self._env: VectorEnv = build_env(
             config, game, num_envs=config.actor.num_envs, seed=config.seed + serial
         )
@@ -109,35 +110,14 @@ class _Acting:
         return self._forward(self._teacher)
 
     def _forward(self, network: nn.Module) -> Window:
+        def forward() -> None:
+            for batch in self._observations:
+                network(batch)
+
         with torch.inference_mode():
-            return timed(_each(network, self._observations), sum(map(len, self._observations)))
+            return timed(forward, sum(map(len, self._observations)))
 
     def close(self) -> None:
         """End the emulators."""
         self._actor.close()
         self._env.close()
-
-
-def _build_actor(recipe: Recipe, game: str, serial: int, student: nn.Module) -> Actor:
-    """An actor that acts with the weights of `student`."""
-    weights = LocalWeights()
-    weights.publish(take_snapshot(student, WeightsVersion(0, 0), half=False))
-    actor = build_actor(
-        recipe,
-        game,
-        rank=0,
-        num_ranks=1,
-        serial=serial,
-        replay=NoReplay(),
-        inference=build_own_inference(recipe, game, weights),
-    )
-    actor.pull_weights()
-    return actor
-
-
-def _each(network: nn.Module, observations: list[Tensor]) -> Callable[[], None]:
-    def forward() -> None:
-        for batch in observations:
-            network(batch)
-
-    return forward

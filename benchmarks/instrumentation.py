@@ -20,24 +20,23 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import psutil
-import tyro
 
-from benchmarks.processes import REST, cpu_by_role
+from benchmarks.options import InstrumentationOptions
+from benchmarks.processes import REST
 from benchmarks.reporting import describe_versions
-from benchmarks.system import settle
+from benchmarks.system import Look, settle
 from engines.engine import Engine
 from engines.live_control import LiveControl
 from engines.on_ray.exporter import open_exporter
 from engines.opening import connect_to_ray, open_board, open_engine, open_redis
 from engines.supervisor import time_to_next_look
 from games.registry import get_game
-from recipes.errors import parse_or_fail
 from recipes.limits import choose_device
 from recipes.loading import dump_config, load_config, load_preset
 from recipes.recipe import Recipe
@@ -49,32 +48,10 @@ from records.run_dir import RunDir
 from records.run_statistics import estimate
 from views.live.process import open_page
 
-_PROG = "bench.py instrumentation"
 _TARGET = 0.98
 _WARM_UP_S = 20.0
 
 Arm = Literal["with", "without"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstrumentationOptions:
-    """Measure what it costs a run to be watched."""
-
-    rounds: int = 20
-    """Number of pairs."""
-    phase_s: float = 12.0
-    """Seconds of each half of a pair."""
-    preset: str = "quickstart"
-    """Where the settings come from: a preset's name or a YAML file."""
-    games: tuple[str, ...] = ()
-    """Games; without, the preset's."""
-
-    def __post_init__(self) -> None:
-        """Refuse out-of-range values."""
-        if self.rounds < 2:
-            raise ValueError(f"rounds must be at least 2, got {self.rounds}")
-        if self.phase_s < 1:
-            raise ValueError(f"phase_s must be at least 1, got {self.phase_s}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +59,7 @@ class Phase:
     """One half of a pair."""
 
     arm: Arm
-    seconds: float
-    samples: int
-    steps: int
-    # Processor time, s, of this process and all below it.
-    cpu_by_role: dict[str, float]
-
-    @property
-    def cpu_s(self) -> float:
-        """Processor time of all: roles, Ray, Redis, the page."""
-        return sum(self.cpu_by_role.values())
+    did: Look
 
     @property
     def work(self) -> float:
@@ -99,36 +67,30 @@ class Phase:
 
         Either of them may run ahead of the other for some seconds.
         """
-        return float(np.sqrt(self.samples * self.steps))
+        return float(np.sqrt(self.did.updates * self.did.steps))
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of all: roles, Ray, Redis, the page."""
+        return sum(self.did.cpu_s.values())
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measure and print."""
-    options = parse_or_fail(
-        lambda: tyro.cli(InstrumentationOptions, args=argv, prog=_PROG), prog=_PROG
-    )
+def run(options: InstrumentationOptions) -> dict[str, Any]:
+    """Measure; returns the report."""
     load_before = os.getloadavg()[0]
     words = ["--games", *options.games] if options.games else []
-    config = load_config(words, preset_text=load_preset(options.preset), prog=_PROG)
+    config = load_config(words, preset_text=load_preset(options.preset), prog="bench.py")
     recipe = Recipe(
         replace(config, engine="ray", num_steps=2**40, metrics=MetricsConfig(prometheus=True))
     )
     with ExitStack() as stack:
         watched = WatchedRun(recipe, stack)
         phases = alternate(watched.phase, rounds=options.rounds, phase_s=options.phase_s)
-    report = {
+    return {
         "benchmark": "instrumentation",
         **compare(phases),
         "target": _TARGET,
-        "phases": [
-            {
-                "arm": phase.arm,
-                "steps_per_second": round(phase.steps / phase.seconds, 2),
-                "samples_per_second": round(phase.samples / phase.seconds, 2),
-                "cores": round(phase.cpu_s / phase.seconds, 3),
-            }
-            for phase in phases
-        ],
+        "phases": [{"arm": phase.arm, **asdict(phase.did)} for phase in phases],
         "settings": {
             "preset": options.preset,
             "games": list(recipe.games),
@@ -140,8 +102,6 @@ def main(argv: Sequence[str]) -> None:
         "hardware": describe_hardware(),
         "load_before": load_before,
     }
-    print(describe(report))
-    print(json.dumps(report, allow_nan=False))
 
 
 class WatchedRun:
@@ -171,12 +131,11 @@ class WatchedRun:
         assert exporter is not None
         self._targets = targets_path(run.path)
         self._period_s = config.report_period_s
-        games = [get_game(game) for game in recipe.games]
         self._recorder = stack.enter_context(
             Recorder(
                 run.metrics_path,
                 run.tensorboard,
-                games,
+                [get_game(game) for game in recipe.games],
                 outlets=[exporter.take],
                 probes=[board.figures],
             )
@@ -191,23 +150,17 @@ class WatchedRun:
     def phase(self, arm: Arm, seconds: float) -> Phase:
         """Go on for this long, watched or not."""
         self._page.send_signal(signal.SIGCONT if arm == "with" else signal.SIGSTOP)
-        before, cpu_before, start = self._engine.progress(), cpu_by_role(), time.monotonic()
+        before = Look.take(self._engine)
         if arm == "with":
-            self._watch(start + seconds)
+            self._watch(before.seconds + seconds)
         else:
             self._engine.advance(seconds)
-        now, cpu_now, end = self._engine.progress(), cpu_by_role(), time.monotonic()
-        return Phase(
-            arm,
-            end - start,
-            samples=sum(g.sampled for g in now.games.values())
-            - sum(g.sampled for g in before.games.values()),
-            steps=now.steps - before.steps,
-            cpu_by_role={role: cpu - cpu_before.get(role, 0.0) for role, cpu in cpu_now.items()},
-        )
+        return Phase(arm, Look.take(self._engine).since(before))
 
     def _watch(self, until: float) -> None:
-        self._scrape()
+        for target in json.loads(self._targets.read_text())[0]["targets"]:
+            with urllib.request.urlopen(f"http://{target}/metrics", timeout=5.0) as answer:
+                answer.read()
         pause_s = self._period_s
         while (left := until - time.monotonic()) > 0:
             self._engine.advance(min(pause_s, left))
@@ -215,11 +168,6 @@ class WatchedRun:
             progress = self._engine.progress()
             self._control.look(progress, self._recorder.record(progress))
             pause_s = time_to_next_look(self._period_s, taken_s=time.monotonic() - began)
-
-    def _scrape(self) -> None:
-        for target in json.loads(self._targets.read_text())[0]["targets"]:
-            with urllib.request.urlopen(f"http://{target}/metrics", timeout=5.0) as answer:
-                answer.read()
 
 
 def _find_page() -> Any:
@@ -257,16 +205,13 @@ def compare(phases: Sequence[Phase]) -> dict[str, Any]:
         return {"ratio": round(mean, 5), "low": round(low, 5), "high": round(high, 5)}
 
     def share_aside(phase: Phase) -> float:
-        return phase.cpu_by_role.get(REST, 0.0) / phase.cpu_s
+        return phase.did.cpu_s.get(REST, 0.0) / phase.cpu_s
 
-    more_aside = _mean_with_interval([share_aside(a) - share_aside(b) for a, b in pairs])
+    mean, low, high = _mean_with_interval([share_aside(a) - share_aside(b) for a, b in pairs])
     return {
-        **ratio(lambda phase: phase.seconds),
+        **ratio(lambda phase: phase.did.seconds),
         "per_cpu": ratio(lambda phase: phase.cpu_s),
-        "aside": {
-            name: round(value, 5)
-            for name, value in zip(("mean", "low", "high"), more_aside, strict=True)
-        },
+        "aside": {"mean": round(mean, 5), "low": round(low, 5), "high": round(high, 5)},
         "pairs": len(pairs),
     }
 
@@ -282,14 +227,11 @@ def _mean_with_interval(values: Sequence[float]) -> tuple[float, float, float]:
 def describe(report: dict[str, Any]) -> str:
     """The three comparisons in words."""
     per_cpu, aside = report["per_cpu"], report["aside"]
-    return "\n".join(
-        [
-            f"throughput watched / not watched: {report['ratio']:.4f} "
-            f"(95% {report['low']:.4f} to {report['high']:.4f}, {report['pairs']} pairs)",
-            f"work per processor time, the same: {per_cpu['ratio']:.4f} "
-            f"(95% {per_cpu['low']:.4f} to {per_cpu['high']:.4f})",
-            f"more for processes beside the roles while watched: {aside['mean']:.2%} of all "
-            f"processor time (95% {aside['low']:.2%} to {aside['high']:.2%})",
-            f"target: at least {report['target']}",
-        ]
+    return (
+        f"throughput watched / not watched: {report['ratio']:.4f} (95% {report['low']:.4f} to "
+        f"{report['high']:.4f}, {report['pairs']} pairs; target: at least {report['target']})\n"
+        f"work per processor time, the same: {per_cpu['ratio']:.4f} (95% {per_cpu['low']:.4f} to "
+        f"{per_cpu['high']:.4f})\n"
+        f"more for processes beside the roles while watched: {aside['mean']:.2%} of all processor "
+        f"time (95% {aside['low']:.2%} to {aside['high']:.2%})"
     )

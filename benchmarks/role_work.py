@@ -14,10 +14,11 @@ import torch
 
 from actors.actor import Actor
 from benchmarks.learning import draw_batch, fill_replay
+from benchmarks.setup import lone_actor
 from benchmarks.timing import Window, timed
 from networks.weights import LocalWeights
 from recipes.recipe import Recipe
-from recipes.roles import build_actor, build_learner, build_own_inference
+from recipes.roles import build_learner
 from replay.types import Chunk
 
 
@@ -40,15 +41,9 @@ class RoleWork:
         self._actors: dict[str, Actor] = {}
         with ExitStack() as stack:
             for index, game in enumerate(recipe.games):
-                actor = build_actor(
-                    recipe,
-                    game,
-                    rank=0,
-                    num_ranks=1,
-                    serial=len(recipe.games) + index,  # Those below have filled the replay.
-                    replay=self._replay,
-                    inference=build_own_inference(recipe, game, LocalWeights()),
-                )
+                # The serials below have filled the replay.
+                serial = len(recipe.games) + index
+                actor = lone_actor(recipe, game, serial=serial, replay=self._replay)
                 stack.callback(actor.close)
                 self._actors[game] = actor
             self._emulators = stack.pop_all()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
-import numpy as np
 import torch
-import tyro
 
+from actors.actor import Actor
+from benchmarks.options import BenchOptions
 from games.registry import get_game
 from networks.network import MultitaskNetwork
 from networks.weights import LocalWeights
@@ -22,17 +21,11 @@ from recipes.limits import choose_device
 from recipes.loading import load_config, load_preset
 from recipes.recipe import Recipe
 from recipes.roles import build_actor, build_own_inference
-from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
+from replay.client import ReplayWriter
+from replay.types import Chunk
 from teachers.expert import save_expert
 from teachers.shipped import shipped_experts
 
-_DEFAULT_SECONDS = {
-    "actor": 20.0,
-    "replay": 10.0,
-    "replay-soak": 600.0,
-    "learner": 20.0,
-    "system": 35.0,
-}
 # What the benchmarks of replay measure on when no preset is named: the quickstart, but for these.
 # Their experts are made up with a Nature torso, whose features are 512 wide.
 _REPLAY_WORDS: Mapping[str, Sequence[str]] = {
@@ -47,58 +40,6 @@ _REPLAY_WORDS: Mapping[str, Sequence[str]] = {
 _PLAYED_STEPS = 1_000
 # A pace that nothing waits for.
 _UNLIMITED = 1e15
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchOptions:
-    """Measure one part of the system against what it could do at best on this machine."""
-
-    benchmark: Annotated[
-        Literal["actor", "replay", "replay-soak", "learner", "system"], tyro.conf.Positional
-    ]
-    """Part of the system to measure."""
-    preset: str = ""
-    """Where the settings come from: a preset's name or a YAML file; without, the quickstart, and
-    for replay what benchmarks/results/README.md says."""
-    seconds: float = 0.0
-    """Length of the measurement, without preparations; 0: long enough for a steady figure."""
-    games: tuple[str, ...] = ()
-    """Games; without, the preset's."""
-    num_envs: int = 0
-    """Environments of one actor; 0: the preset's."""
-    batch_size: int = 0
-    """Transitions in a batch; 0: the preset's."""
-    torso: str = ""
-    """The student's; without, the preset's."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the learner computes."""
-    peers_python: tuple[str, ...] = ()
-    """Python interpreters of the environments that other replay libraries are installed in, to be
-    measured after ours (only `replay`)."""
-
-    def __post_init__(self) -> None:
-        """Refuse out-of-range values."""
-        for path in self.peers_python:
-            if not os.access(path, os.X_OK):
-                raise ValueError(f"--peers-python {path} is not a program that can be run")
-        for name in ("seconds", "num_envs", "batch_size"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-
-    @property
-    def measuring_s(self) -> float:
-        """Seconds to measure for."""
-        return self.seconds or _DEFAULT_SECONDS[self.benchmark]
-
-    @property
-    def preset_name(self) -> str:
-        """The preset that other options override."""
-        return self.preset or "quickstart"
-
-    @property
-    def is_of_replay(self) -> bool:
-        """Whether only replay is measured, and no expert has to play well."""
-        return self.benchmark in ("replay", "replay-soak")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,46 +96,40 @@ def without_pacing(recipe: Recipe) -> Recipe:
     return Recipe(replace(config, replay=unlimited))
 
 
-class EndlessPlay:
-    """Real chunks of one game, given again and again as if its streams went on."""
-
-    def __init__(self, chunks: Sequence[Chunk], *, serial: int) -> None:
-        """Give `chunks`, which one actor has played in a row, as those of actor `serial`."""
-        base = serial << STREAMS_PER_ACTOR_BITS
-        self._chunks = [
-            replace(chunk, streams=base + np.arange(len(chunk.lengths))) for chunk in chunks
-        ]
-        self._start = chunks[0].first_steps
-        self._lengths = sum(chunk.lengths for chunk in chunks)
-        self._taken = 0
-
-    def take(self) -> Chunk:
-        """The next chunk."""
-        repeats, index = divmod(self._taken, len(self._chunks))
-        self._taken += 1
-        chunk = self._chunks[index]
-        first_steps = chunk.first_steps - self._start + repeats * self._lengths
-        return replace(chunk, first_steps=first_steps)
+def copy_source_bytes(recipe: Recipe) -> int:
+    """Bytes for memcpy to copy out of: as many as the tables take, so that caches help both."""
+    capacity = recipe.config.replay.capacity_per_game
+    specs = [recipe.table_spec(game, capacity) for game in recipe.games]
+    return sum(replace(spec, compression="none").nbytes for spec in specs)
 
 
 def play(recipe: Recipe, game: str, *, serial: int) -> list[Chunk]:
     """About a thousand steps of a game, played by a student that knows nothing yet."""
-    actor = build_actor(
+    chunks = []
+    with closing(lone_actor(recipe, game, serial=serial)) as actor:
+        while actor.counts.steps < _PLAYED_STEPS:
+            chunks.append(actor.collect())
+    return chunks
+
+
+def lone_actor(
+    recipe: Recipe,
+    game: str,
+    *,
+    serial: int,
+    replay: ReplayWriter | None = None,
+    weights: LocalWeights | None = None,
+) -> Actor:
+    """An actor of a game with no other beside it; by default nobody keeps what it plays."""
+    return build_actor(
         recipe,
         game,
         rank=0,
         num_ranks=1,
         serial=serial,
-        replay=NoReplay(),
-        inference=build_own_inference(recipe, game, LocalWeights()),
+        replay=replay or NoReplay(),
+        inference=build_own_inference(recipe, game, weights or LocalWeights()),
     )
-    chunks = []
-    try:
-        while actor.counts.steps < _PLAYED_STEPS:
-            chunks.append(actor.collect())
-    finally:
-        actor.close()
-    return chunks
 
 
 class NoReplay:

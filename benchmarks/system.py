@@ -31,6 +31,7 @@ from engines.engine import Engine
 from engines.opening import connect_to_ray, open_engine, open_redis
 from learner.learner import precision_on
 from recipes.recipe import Recipe
+from records.machine import usable_cores
 from records.progress import Progress
 
 # Time for measuring the parts, before the run and again after it.
@@ -62,7 +63,7 @@ def run(setup: BenchSetup) -> Result:
     )
     return Result(
         measured=look.steps / look.seconds,
-        bound=_cores() / per_step,
+        bound=usable_cores() / per_step,
         unit="steps/s",
         target=0.6,
         parts={
@@ -73,7 +74,7 @@ def run(setup: BenchSetup) -> Result:
             "samples_per_insert": replay.samples_per_insert,
             "bound_cpu_s_per_step": per_step,
             **look.spent(),
-            "cores": float(_cores()),
+            "cores": float(usable_cores()),
             # Equal to `measured` when neither side has run ahead of the other.
             "steps_per_s_by_samples": look.updates
             * replay.batch_size
@@ -94,7 +95,7 @@ def run(setup: BenchSetup) -> Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
+class Look:
     """Counters of a run at one moment, or the differences between two."""
 
     seconds: float
@@ -146,11 +147,7 @@ def _endless(recipe: Recipe) -> Recipe:
     return Recipe(replace(recipe.config, engine="ray", num_steps=2**40))
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _measure_run(recipe: Recipe, setup: BenchSetup) -> _Look:
+def _measure_run(recipe: Recipe, setup: BenchSetup) -> Look:
     """Start the run, let it settle, and measure what it does from there."""
     with ExitStack() as stack:
         connect_to_ray(recipe, stack, device=setup.device)
@@ -163,9 +160,9 @@ def _measure_run(recipe: Recipe, setup: BenchSetup) -> _Look:
         )
         stack.callback(engine.close)
         settle(engine)
-        first = _Look.take(engine)
+        first = Look.take(engine)
         engine.advance(setup.options.measuring_s)
-        return _Look.take(engine).since(first)
+        return Look.take(engine).since(first)
 
 
 def _note(text: str) -> None:

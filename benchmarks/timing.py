@@ -61,8 +61,6 @@ class Result:
     further: Mapping[str, Any] = field(default_factory=dict)
     # For people, above the last line; without, the parts one below the other.
     table: str = ""
-    # Whether the command must end with status 1.
-    failed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse figures that are not positive and finite."""

@@ -135,13 +135,6 @@ class AtariEnvs:
     ) -> None:
         """Build the emulators; users call make_vector_env().
 
-        Args:
-            spec: one of ATARI_GAMES, possibly with another height, width, stack or frame skip.
-            num_envs: N.
-            protocol: `life_loss_ends_return` is left to the caller.
-            seed: not negative.
-            num_threads: threads that step the emulators; idle ones sleep.
-
         Raises:
             ValueError: if the action sets of the table and of the installed emulator differ, or
                 the episode limit is not a whole number of steps.

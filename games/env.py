@@ -202,11 +202,7 @@ PROTOCOLS: Mapping[str, EnvProtocol] = MappingProxyType(
 
 
 def get_protocol(name: str) -> EnvProtocol:
-    """The protocol of that name.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
+    """The protocol of that name; ValueError for an unknown name."""
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
@@ -222,20 +218,7 @@ def local_action_table(spec: GameSpec) -> NDArray[np.int64]:
 def to_local_actions(
     actions: NDArray[np.int64], table: NDArray[np.int64], spec: GameSpec, num_envs: int
 ) -> NDArray[np.int64]:
-    """Translate joint action ids into the game's own, refusing everything else.
-
-    Args:
-        actions: [N] joint action ids.
-        table: from local_action_table(); an argument because it is built once.
-        spec: for the message.
-        num_envs: N.
-
-    Returns:
-        Int64 [N], a fresh array with values in 0..len(legal_actions) - 1.
-
-    Raises:
-        ValueError: for a wrong type or shape, or an action that is not legal.
-    """
+    """Translate joint action ids into the game's own, refusing everything else."""
     actions = np.asarray(actions)
     if actions.shape != (num_envs,) or not np.issubdtype(actions.dtype, np.integer):
         raise ValueError(

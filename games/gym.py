@@ -24,11 +24,7 @@ GymEnv: TypeAlias = "gymnasium.Env[Any, Any]"
 
 
 def image_to_frame(observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A uint8 image [H, W] or [H, W, C] as a frame [C, H, W].
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """A uint8 image [H, W] or [H, W, C] as a frame [C, H, W]; ValueError for anything else."""
     image = np.asarray(observation)
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(

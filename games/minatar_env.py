@@ -37,11 +37,7 @@ class MinAtarEnv(gymnasium.Env[NDArray[np.bool_], np.int64]):
 
 
 def _import_minatar() -> ModuleType:
-    """Import the optional package.
-
-    Raises:
-        ValueError: if it is not installed, saying how to install it.
-    """
+    """Import the optional package; ValueError if it is not installed, saying how to install it."""
     # Without its plotting libraries MinAtar logs a warning at import, and with that installs a
     # handler on the root logger. Neither is wanted here: nothing is plotted.
     disabled, handlers = logging.root.manager.disable, logging.root.handlers[:]

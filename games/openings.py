@@ -69,13 +69,7 @@ class Openings:
     def apply(
         self, step: VectorStep, scripted: NDArray[np.bool_], lives: NDArray[np.int32]
     ) -> VectorStep:
-        """The step as the agent sees it.
-
-        Args:
-            step: what the emulators answered.
-            scripted: from replace_actions().
-            lives: [N] left.
-        """
+        """The step as the agent sees it, after `replace_actions` gave `scripted`."""
         ended = step.terminated | step.truncated
         # A game that ends while it is opened counts as played: its end must not be hidden.
         opening = scripted & ~ended

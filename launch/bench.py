@@ -17,54 +17,71 @@ together from parts that are measured in the same run; benchmarks/results/README
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-
-from benchmarks import acting, instrumentation, learning, system
-from benchmarks.replay import replay
-from benchmarks.reporting import complete_report, format_report
-from benchmarks.setup import BenchOptions, BenchSetup, prepare
-from benchmarks.soak import replay as replay_soak
-from benchmarks.soak import run as soak
-from benchmarks.timing import Result
+from benchmarks.options import BenchOptions, InstrumentationOptions, SoakOptions
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
 
-BENCHMARKS: Mapping[str, Callable[[BenchSetup], Result]] = {
-    "actor": acting.run,
-    "replay": replay.run,
-    "replay-soak": replay_soak.run,
-    "learner": learning.run,
-    "system": system.run,
+_PARTS = {
+    "actor": "benchmarks.acting",
+    "replay": "benchmarks.replay.replay",
+    "replay-soak": "benchmarks.soak.replay",
+    "learner": "benchmarks.learning",
+    "system": "benchmarks.system",
 }
-
-
-_WITH_OWN_OPTIONS = {
-    "soak": soak.main,
-    "instrumentation": instrumentation.main,
-}
+# The report of one benchmark, and the same for people.
+Found = tuple[dict[str, Any], str]
 
 
 def main(argv: Sequence[str], *, prog: str = "bench.py") -> None:
     """Measure one part and print its report; status 1 if a soak failed."""
-    if argv and (own_main := _WITH_OWN_OPTIONS.get(argv[0])):
-        own_main(argv[1:])
-        return
+    measure = {"soak": _soak, "instrumentation": _instrumentation}.get(argv[0] if argv else "")
+    report, text = _part(argv, prog) if measure is None else measure(argv[1:], f"{prog} {argv[0]}")
+    print(text)
+    print(json.dumps(report, allow_nan=False))
+    if report.get("passed") is False:
+        raise SystemExit(1)
+
+
+# What measures brings torch and Ray, so it is imported when the options have been read.
+
+
+def _part(argv: Sequence[str], prog: str) -> Found:
     options = parse_options(BenchOptions, argv, prog=prog, doc=__doc__)
+    import torch
+
+    from benchmarks.reporting import complete_report, format_report
+    from benchmarks.setup import prepare
+
     # As in the roles' own processes; the learner's measurement sets what its process would have.
     torch.set_num_threads(1)
     with ExitStack() as stack:
         setup = prepare(options, stack)
-        result = BENCHMARKS[options.benchmark](setup)
-        report: dict[str, Any] = complete_report(result, setup)
-    print(format_report(report, result.table))
-    print(json.dumps(report, allow_nan=False))
-    if result.failed:
-        raise SystemExit(1)
+        result = importlib.import_module(_PARTS[options.benchmark]).run(setup)
+        report = complete_report(result, setup)
+    return report, format_report(report, result.table)
+
+
+def _soak(argv: Sequence[str], prog: str) -> Found:
+    words = list(argv)
+    cut = words.index("--") if "--" in words else len(words)
+    options = parse_options(SoakOptions, words[:cut], prog=prog, doc=None)
+    from benchmarks.soak.run import run
+
+    return run(options, words[cut + 1 :])
+
+
+def _instrumentation(argv: Sequence[str], prog: str) -> Found:
+    options = parse_options(InstrumentationOptions, argv, prog=prog, doc=None)
+    from benchmarks.instrumentation import describe, run
+
+    report = run(options)
+    return report, describe(report)
 
 
 if __name__ == "__main__":

@@ -16,17 +16,18 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 from annotated_types import Gt
 
-from engines.chaos.trial import Kill, Trial, Victim, end_launcher, look_at
-from engines.on_redis.asking import find_run
-from engines.on_redis.bus import RedisBus
 from launch.options.command_line import RunOptions, parse_options
 from launch.options.exit_status import run_command
-from networks.quiet_logs import errors_only
-from records.run_dir import RunDir
+from views.columns import table_lines
+
+if TYPE_CHECKING:
+    from engines.chaos.trial import Kill, Victim
+    from engines.on_redis.bus import RedisBus
+    from records.run_dir import RunDir
 
 _DEFAULT_ROLES = ("actor", "shard", "learner", "inference", "redis")
 _ROLES = (*_DEFAULT_ROLES, "node", "coordinator")
@@ -60,6 +61,11 @@ class ChaosOptions(RunOptions):
 def main(argv: Sequence[str], *, prog: str = "chaos.py") -> None:
     """Kill and measure; status 1 if something has not recovered, ValueError for a mistake."""
     options = parse_options(ChaosOptions, argv, prog=prog, doc=__doc__)
+    # Not above, here and below: they bring torch and Ray, which help need not wait for.
+    from engines.on_redis.asking import find_run
+    from networks.quiet_logs import errors_only
+    from records.run_dir import RunDir
+
     # Whoever reads the JSON wants nothing else there.
     told = sys.stderr if options.json else sys.stdout
     with (
@@ -77,12 +83,12 @@ def main(argv: Sequence[str], *, prog: str = "chaos.py") -> None:
 
 
 def _kill_all(bus: RedisBus, folder: RunDir, options: ChaosOptions, told: TextIO) -> list[Kill]:
+    from engines.chaos.processes import joined
+    from engines.chaos.trial import Trial, end_launcher, look_at
+
     standing = look_at(bus)
     if standing is None:
         raise ValueError("the run does not answer; perhaps it has ended")
-    # Ray takes a second to import, which whoever has mistyped an option need not wait for.
-    from engines.chaos.processes import joined
-
     kills: list[Kill] = []
     with joined(standing.ray, folder.redis_name) as processes:
         trial = Trial(bus, processes, timeout_s=options.timeout_s)
@@ -129,14 +135,14 @@ def _describe(kill: Kill) -> str:
 
 
 def _print_table(kills: Sequence[Kill]) -> None:
-    width = max(len(kill.killed) for kill in kills)
-    print(f"\n{'killed':<{width}}  recovered after  lost")
+    rows = []
     for kill in kills:
         after = "not in time" if kill.recovery_s is None else f"{kill.recovery_s:.1f} s"
         lost = ", ".join(
             f"{number:,} {_noun(kind, number)}" for kind, number in kill.lost.items() if number
         )
-        print(f"{kill.killed:<{width}}  {after:>15}  {lost or '-'}")
+        rows.append([kill.killed, after, lost or "-"])
+    print("", *table_lines(["killed", "recovered after", "lost"], rows), sep="\n")
 
 
 def _noun(kind: str, number: int) -> str:

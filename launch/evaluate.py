@@ -17,23 +17,21 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import tyro
 from annotated_types import Ge, Interval
 
-from games.env import get_protocol
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from records.recorded_tests import PAPER_EPSILON
-from records.run_statistics import PAPER_EPOCHS
-from views.evaluation import TABLE, EvaluationPlan, Row, foot_lines, play_tests, table_row
-from views.report.recorded import read_recorded
 from views.words import for_reader
 
-_DEFAULT_EPISODES = 30
-_DEFAULT_NUM_ENVS = 10
+if TYPE_CHECKING:
+    from views.evaluation import EvaluationPlan
+
+# Both as in the paper (records/recorded_tests.py), which is not imported for the help.
+_EPSILON = 0.05
+_LAST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +51,9 @@ class EvaluateOptions:
     recorded: bool = False
     """Play nothing: of the tests made while the run went on, the mean of the last ones and the best
     one, as in the paper's table; of several runs, means over them and intervals over all games."""
-    last: Annotated[int, Ge(1)] = PAPER_EPOCHS
+    last: Annotated[int, Ge(1)] = _LAST
     """With --recorded: tests that are averaged (paper: 10)."""
-    epsilon: Annotated[float, Interval(ge=0, le=1)] = PAPER_EPSILON
+    epsilon: Annotated[float, Interval(ge=0, le=1)] = _EPSILON
     """Probability of a random action (paper: 0.05)."""
     protocol: str | None = None
     """Rules of the emulator, classic (as in the paper) or modern, or another of games/env.py;
@@ -82,53 +80,23 @@ class EvaluateOptions:
             raise ValueError("episodes and test_steps exclude each other; leave one of them out")
         if self.recorded and (self.episodes or self.test_steps):
             raise ValueError("recorded plays nothing; leave episodes and test_steps out")
-        if self.protocol is not None:
-            get_protocol(self.protocol)
-
-    @property
-    def target(self) -> str:
-        """The target that is played."""
-        return self.targets[0]
-
-    @property
-    def num_episodes(self) -> int:
-        """Whole episodes of each game, unless `test_steps` counts steps instead."""
-        return _DEFAULT_EPISODES if self.episodes is None else self.episodes
-
-    @property
-    def width(self) -> int:
-        """Environments in which one game is played at the same time."""
-        if self.test_steps is not None:
-            return self.num_envs or 1
-        return min(self.num_envs or _DEFAULT_NUM_ENVS, self.num_episodes)
-
-    @property
-    def plan(self) -> EvaluationPlan:
-        """How the target is played."""
-        return EvaluationPlan(
-            target=self.target,
-            games=self.games,
-            num_episodes=self.num_episodes,
-            test_steps=self.test_steps,
-            epsilon=self.epsilon,
-            protocol=self.protocol,
-            num_envs=self.width,
-            seed=self.seed,
-            num_threads=self.threads,
-        )
 
 
 def main(argv: Sequence[str], *, prog: str = "evaluate.py") -> None:
     """Play the tests, or read those that were recorded, and print them."""
     options = parse_options(EvaluateOptions, argv, prog=prog, doc=__doc__)
-    torch.set_num_threads(options.threads)
     if options.recorded:
         _print_recorded(options)
     else:
         _print_played(options)
 
 
+# What plays brings torch, so it is imported when the options have been read.
+
+
 def _print_recorded(options: EvaluateOptions) -> None:
+    from views.report.recorded import read_recorded
+
     found = read_recorded(options.targets, options.games, last=options.last)
     if options.json:
         print(json.dumps(found.as_document()))
@@ -136,16 +104,43 @@ def _print_recorded(options: EvaluateOptions) -> None:
         print("\n".join(found.as_lines()))
 
 
+def plan_of(options: EvaluateOptions) -> EvaluationPlan:
+    """How the target is played."""
+    from views.evaluation import EvaluationPlan
+
+    num_episodes = options.episodes or 30
+    in_steps = options.test_steps is not None
+    return EvaluationPlan(
+        target=options.targets[0],
+        games=options.games,
+        num_episodes=num_episodes,
+        test_steps=options.test_steps,
+        epsilon=options.epsilon,
+        protocol=options.protocol,
+        num_envs=options.num_envs or 1 if in_steps else min(options.num_envs or 10, num_episodes),
+        seed=options.seed,
+        num_threads=options.threads,
+    )
+
+
 def _print_played(options: EvaluateOptions) -> None:
+    import torch
+
+    from games.env import get_protocol
+    from views.evaluation import TABLE, Row, foot_lines, play_tests, table_row
+
+    if options.protocol is not None:
+        get_protocol(options.protocol)
+    torch.set_num_threads(options.threads)
     rows: dict[str, Row] = {}
-    for game, row in play_tests(options.plan):
+    for game, row in play_tests(plan_of(options)):
         if not options.json:
             # A line as soon as its game has been played, which takes a minute or more.
             lines = [table_row(game, row)] if rows else [TABLE.head, table_row(game, row)]
             print(for_reader("\n".join(lines), sys.stdout), flush=True)
         rows[game] = row
     if options.json:
-        print(json.dumps({"target": options.target, "epsilon": options.epsilon, "games": rows}))
+        print(json.dumps({"target": options.targets[0], "epsilon": options.epsilon, "games": rows}))
     else:
         print("\n".join(foot_lines(rows)))
 

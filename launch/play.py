@@ -14,30 +14,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import tyro
 from annotated_types import Ge, Interval
 
-from games.env import get_protocol
-from games.registry import get_game
-from games.spec import GameSpec
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from recipes.student import StudentTarget, check_games, find_student
-from teachers.expert import Expert
-from teachers.references import load_teacher
-from views.play.film import write_play
-from views.play.pictures import Painter
-from views.play.playing import (
-    STEPS_PER_SECOND,
-    PlayingNetwork,
-    build_networks,
-    describe_scores,
-    play_together,
-)
-from views.play.terminal import watch
+
+if TYPE_CHECKING:
+    from recipes.student import StudentTarget
+    from teachers.expert import Expert
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,64 +58,61 @@ class PlayOptions:
     """Size of the film: 1 is a screen of 160 pixels."""
 
     def __post_init__(self) -> None:
-        """Refuse options that are out of range or contradict each other."""
+        """Refuse options that contradict each other."""
         if self.watch and self.out:
             raise ValueError("watch writes no film; leave watch or out away")
-        if self.protocol is not None:
-            get_protocol(self.protocol)
-
-    @property
-    def steps_per_second(self) -> float:
-        """Pace at which the game is shown."""
-        return STEPS_PER_SECOND * self.speed
 
 
 def main(argv: Sequence[str], *, prog: str = "play.py") -> None:
     """Play, and show it or write the film."""
     options = parse_options(PlayOptions, argv, prog=prog, doc=__doc__)
+    # Not above: they bring torch, and help, or a mistake in the options, is told without.
+    import torch
+
+    from games.env import get_protocol
+    from games.registry import get_game
+    from recipes.student import check_games, find_student
+    from views.play.film import write_play
+    from views.play.pictures import Painter
+    from views.play.playing import STEPS_PER_SECOND, build_networks, describe_scores, play_together
+    from views.play.terminal import watch
+
     torch.set_num_threads(1)
+    steps_per_second = STEPS_PER_SECOND * options.speed
     spec = get_game(options.game)
     found = find_student(options.target)
-    networks = _networks(found, spec, options)
-    rounds = play_together(
-        spec,
-        networks,
-        protocol=options.protocol or found.protocol,
-        epsilon=options.epsilon,
-        seed=options.seed,
-        num_episodes=options.episodes,
-        num_steps=options.steps,
-    )
-    if options.watch:
-        last = watch(spec, tuple(networks), rounds, steps_per_second=options.steps_per_second)
-        print(f"{spec.name}: {describe_scores(last)}")
-        return
-    path = Path(options.out or f"{options.game}.webp")
-    count, last = write_play(
-        path,
-        Painter(spec, tuple(networks), scale=options.scale),
-        rounds,
-        steps_per_second=options.steps_per_second,
-    )
-    seconds, megabytes = count / options.steps_per_second, path.stat().st_size / 1e6
-    print(f"{path}: {count} steps, {seconds:.0f} s, {megabytes:.1f} MB; {describe_scores(last)}")
-
-
-def _networks(
-    found: StudentTarget, spec: GameSpec, options: PlayOptions
-) -> dict[str, PlayingNetwork]:
     student = found.load()
     check_games([spec.name], student.games)
-    return build_networks(
+    networks = build_networks(
         student,
         spec,
         teacher=_teacher(found, options),
         temperature=found.temperature(spec.name),
         student_temperature=found.student_temperature(spec.name),
     )
+    rounds = play_together(
+        spec,
+        networks,
+        protocol=get_protocol(options.protocol or found.protocol).name,
+        epsilon=options.epsilon,
+        seed=options.seed,
+        num_episodes=options.episodes,
+        num_steps=options.steps,
+    )
+    if options.watch:
+        last = watch(spec, tuple(networks), rounds, steps_per_second=steps_per_second)
+        print(f"{spec.name}: {describe_scores(last)}")
+        return
+    path = Path(options.out or f"{options.game}.webp")
+    painter = Painter(spec, tuple(networks), scale=options.scale)
+    count, last = write_play(path, painter, rounds, steps_per_second=steps_per_second)
+    seconds, megabytes = count / steps_per_second, path.stat().st_size / 1e6
+    print(f"{path}: {count} steps, {seconds:.0f} s, {megabytes:.1f} MB; {describe_scores(last)}")
 
 
 def _teacher(found: StudentTarget, options: PlayOptions) -> Expert | None:
+    from teachers.references import load_teacher
+
     if options.teacher:
         return load_teacher(options.teacher, options.game)
     try:

@@ -18,26 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-import torch
 import tyro
-from annotated_types import Ge, Interval
 
-from games.env import get_protocol
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from learner.objectives.config import MimicConfig
-from teachers.formats import FORMATS
-from teachers.importing import import_teacher
 from teachers.printable import one_line
-from teachers.query import answer
-from teachers.references import load_teacher
-from views.teachers.cards import collect_teachers, print_card, print_list
-from views.teachers.verification import verify
+from views.teachers.options import VerifyOptions
 
 _Teacher: TypeAlias = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEACHER")]
 
+# Folder for imported teachers where none is named.
 IMPORTED = "teachers_imported"
-"""Folder for imported teachers where none is named."""
+
+# What works on teachers brings torch, so each `run` imports it when the options have been read.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +53,9 @@ class Import:
 
     def run(self) -> int:
         """Import, and say what was read and written; returns the exit status."""
+        from teachers.formats import FORMATS
+        from teachers.importing import import_teacher
+
         if self.format and self.format not in FORMATS:
             raise ValueError(f"unknown format {self.format!r}; choose one of {', '.join(FORMATS)}")
         print(
@@ -86,6 +82,8 @@ class List:
 
     def run(self) -> int:
         """Print the list; returns the exit status."""
+        from views.teachers.cards import collect_teachers, print_list
+
         default = (IMPORTED,) if Path(IMPORTED).is_dir() else ()
         folders = [Path(name) for name in self.folders or default]
         print_list(collect_teachers(folders), as_json=self.json)
@@ -103,52 +101,22 @@ class Show:
 
     def run(self) -> int:
         """Print the card; returns the exit status."""
+        from teachers.references import load_teacher
+        from views.teachers.cards import print_card
+
         print_card(load_teacher(self.teacher), as_json=self.json)
         return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verify:
+class Verify(VerifyOptions):
     """Play a teacher and compare it with its card; status 1 if it is far worse or near random."""
-
-    teacher: _Teacher
-    """Name of a game whose expert is shipped, a GAME.safetensors file, or hf://..."""
-    protocol: str = ""
-    """Only this protocol; without, the teacher's own and `classic`, which runs use by default."""
-    episodes: Annotated[int, Ge(1)] = 20
-    """Whole episodes by each protocol."""
-    epsilon: Annotated[float, Interval(ge=0, le=1)] | None = None
-    """Share of random actions; without, the card's, else what is usual for the protocol."""
-    num_envs: Annotated[int, Ge(1)] = 10
-    """Episodes played at the same time."""
-    seed: Annotated[int, Ge(0)] = 54321
-    """Seed of environments and random actions."""
-    threads: Annotated[int, Ge(1)] = 1
-    """Threads of the emulators and of the network."""
-    write: bool = False
-    """Add what was measured to the card."""
-    json: bool = False
-    """Print one JSON object instead of a table."""
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown protocol."""
-        if self.protocol:
-            get_protocol(self.protocol)
 
     def run(self) -> int:
         """Play and compare; returns the exit status."""
-        torch.set_num_threads(self.threads)
-        return verify(
-            self.teacher,
-            protocols=(self.protocol,) if self.protocol else (),
-            episodes=self.episodes,
-            epsilon=self.epsilon,
-            num_envs=self.num_envs,
-            seed=self.seed,
-            threads=self.threads,
-            write=self.write,
-            as_json=self.json,
-        )
+        from views.teachers.verification import verify
+
+        return verify(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +134,9 @@ class Query:
 
     def run(self) -> int:
         """Write the answers, and say what they are; returns the exit status."""
+        from learner.objectives.config import MimicConfig
+        from teachers.query import answer
+
         line = answer(
             self.teacher,
             Path(self.observations),

@@ -24,13 +24,6 @@ def build_network(
 ) -> MultitaskNetwork:
     """A network for these games, in this order.
 
-    Args:
-        config: architecture.
-        specs: games with one observation shape and one joint action set.
-        num_quantiles: of every action's return; 0 for means alone.
-        has_critic: whether it also gives the state's value.
-        teacher_feature_sizes: width of each teacher's features, where they are regressed.
-
     Raises:
         ValueError: games that one network cannot serve.
     """

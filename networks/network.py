@@ -150,29 +150,14 @@ class MultitaskNetwork(nn.Module):
         return self._quantiles(self._features(observations_BCHW, game_index_B), game_index_B)
 
     def values(self, features_BF: Tensor, game_index_B: Tensor | None = None) -> Tensor:
-        """The critic's values_B, float32, from `forward_with_features`' features.
-
-        Raises:
-            ValueError: the network has no critic.
-        """
+        """The critic's values_B, float32, from `forward_with_features`' features."""
         if self.critic is None:
             raise ValueError("this network was built without a critic")
         values_BG = in_full_precision(self.critic, features_BF).float()
         return self._pick_game(values_BG, game_index_B)
 
     def regress_features(self, features_BF: Tensor, game: str) -> Tensor:
-        """Guess the teacher's features from this network's: one affine map per game.
-
-        Args:
-            features_BF: rows of this game only. Gradients go on into the torso.
-            game: one of those in `teacher_feature_sizes`.
-
-        Returns:
-            float32 [B, D].
-
-        Raises:
-            ValueError: no feature size was given for this game.
-        """
+        """Guess the teacher's features from this network's: one affine map per game."""
         if game not in self.feature_regressors:
             raise ValueError(
                 f"the network has no feature regressor for {game!r}; "

@@ -52,12 +52,7 @@ class MaskedPolicy(nn.Module):
         self.register_buffer("legal_GA", legal_GA, persistent=False)
 
     def forward(self, observations_BCHW: Tensor, game_index_B: Tensor) -> Tensor:
-        """logits_BA, -inf where an action is illegal.
-
-        Args:
-            observations_BCHW: uint8.
-            game_index_B: int64, position of each row's game in the student's `games`.
-        """
+        """logits_BA, -inf where an action is illegal."""
         logits_BA: Tensor = self.student(observations_BCHW, game_index_B)
         return logits_BA.masked_fill(~self.legal_GA[game_index_B], -torch.inf)
 
@@ -153,14 +148,7 @@ def _run(kind: ProgramFormat, path: Path, states: tuple[Tensor, Tensor]) -> NDAr
 def collect_states(
     games: Sequence[str], *, protocol: str, per_game: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """States of real games under random play: observations_BCHW and game_index_B.
-
-    Args:
-        games: in the student's order.
-        protocol: name of the emulator's rules.
-        per_game: states of each game; two steps lie between them.
-        seed: of games and actions.
-    """
+    """States of real games under random play, two steps apart: observations_BCHW, game_index_B."""
     rng = np.random.default_rng(seed)
     observations, indices = [], []
     for index, game in enumerate(games):

@@ -46,11 +46,7 @@ def save_student(
 
 
 def load_student(folder: Path) -> MultitaskNetwork:
-    """The student in `folder`, on the CPU.
-
-    Raises:
-        ValueError: there is none, or it is damaged.
-    """
+    """The student in `folder`, on the CPU; ValueError if there is none, or it is damaged."""
     config, weights = folder / _CONFIG, folder / _WEIGHTS
     for path in (config, weights):
         if not path.is_file():

@@ -50,11 +50,7 @@ class WeightsVersion(NamedTuple):
 
     @classmethod
     def decode(cls, encoded: int) -> Self:
-        """Inverse of `encode`.
-
-        Raises:
-            ValueError: the integer is no encoded version.
-        """
+        """Inverse of `encode`; ValueError if the integer is no encoded version."""
         if not 0 <= encoded < 2**63:
             raise ValueError(f"{encoded} is not an encoded weights version")
         return cls(encoded >> _UPDATES_BITS, encoded & (2**_UPDATES_BITS - 1))

@@ -65,11 +65,7 @@ class UnitFiles:
         return self.run.with_name(f"{self.run.name}.json")
 
     def read(self) -> UnitRecord | None:
-        """Read the unit's record; None if it was never begun.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
+        """Read the unit's record; None if it was never begun; ValueError if the file is damaged."""
         try:
             return UnitRecord(**json.loads(self._record.read_text()))
         except (FileNotFoundError, NotADirectoryError):

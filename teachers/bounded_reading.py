@@ -16,11 +16,7 @@ MAX_HEADER_BYTES = 2**20
 
 
 def read_at_most(file: Path | Traversable, max_bytes: int) -> bytes:
-    """The whole content.
-
-    Raises:
-        ValueError: it cannot be read, or is larger.
-    """
+    """The whole content; ValueError if it cannot be read, or is larger."""
     try:
         with file.open("rb") as stream:
             data: bytes = stream.read(max_bytes + 1)

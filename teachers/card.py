@@ -13,25 +13,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Strict
+from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from networks.atomic_file import write_atomically
 from teachers.bounded_reading import MAX_CARD_BYTES, read_at_most
-from teachers.json_fields import (
-    FORBID_EXTRA,
-    Boolean,
-    Date,
-    Natural,
-    NotNegative,
-    Number,
-    Positive,
-    Sha256,
-    Shape,
-    Share,
-    Text,
-    check_json,
-    integer,
-)
+from teachers.printable import is_obeyed, one_line
 
 # Written into every card; a card of a later format is refused, not guessed at.
 CARD_FORMAT = 1
@@ -43,11 +29,36 @@ Precision = Literal["half", "full"]
 HeadKind = Literal["q", "categorical", "policy"]
 
 
+# Unknown fields are refused, and numbers that are not finite.
+_EXACT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def _check_text(text: str) -> str:
+    """Cards come from strangers and are printed, so nothing that a terminal obeys may be there."""
+    if not text.strip():
+        raise ValueError("must not be empty")
+    if any(is_obeyed(char) for char in text if char not in "\n\t"):
+        raise ValueError("must be without control characters")
+    return text
+
+
+# Strict: 0 is not false, "18" is not 18, and true is not 1.
+Text = Annotated[str, Strict(), AfterValidator(_check_text)]
+Boolean = Annotated[bool, Strict()]
+Natural = Annotated[int, Strict(), Field(ge=0)]
+Positive = Annotated[int, Strict(), Field(ge=1)]
+Number = Annotated[float, Strict()]
+NotNegative = Annotated[float, Strict(), Field(ge=0)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Sha256 = Annotated[str, Strict(), Field(pattern="^[0-9a-f]{64}$")]
+Date = Annotated[str, Strict(), Field(pattern=r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}[0-9:.Z+-]*)?$")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRecord:
     """One evaluation of the teacher: raw game scores of whole episodes."""
 
-    __pydantic_config__ = FORBID_EXTRA
+    __pydantic_config__ = _EXACT
 
     mean: Number
     # Standard deviation over episodes, not the error of their mean.
@@ -66,26 +77,27 @@ class ScoreRecord:
 class Architecture:
     """What must be known to build the network before its weights are read."""
 
-    __pydantic_config__ = FORBID_EXTRA
+    __pydantic_config__ = _EXACT
 
     torso: Text
     dueling: Boolean
     num_actions: Positive
-    observation_shape: Shape
+    # Channels, height, width.
+    observation_shape: tuple[Positive, Positive, Positive]
     # Width of the last hidden layer: what a student's feature regressor has to guess.
     num_features: Positive
     # "q": a Q-value per action; "categorical": a distribution over returns per action;
     # "policy": a logit per action, and a critic.
     head: HeadKind = "q"
     # Returns in each distribution; categorical heads only.
-    num_atoms: Annotated[int, Strict(), integer(2, MAX_ATOMS)] | None = None
+    num_atoms: Annotated[int, Strict(), Field(ge=2, le=MAX_ATOMS)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
     """What the teacher's library does to the game before the network sees it; None if unknown."""
 
-    __pydantic_config__ = FORBID_EXTRA
+    __pydantic_config__ = _EXACT
 
     # How a step's frames become one gray picture, in the order of the operations.
     frames: Text
@@ -105,7 +117,7 @@ class Preprocessing:
 class TeacherCard:
     """Everything that is known of one teacher."""
 
-    __pydantic_config__ = FORBID_EXTRA
+    __pydantic_config__ = _EXACT
 
     game: Text
     # For example "double dqn, 3-step, prioritized".
@@ -201,25 +213,41 @@ def card_document(card: TeacherCard) -> dict[str, object]:
 
 
 def parse_card(document: object, *, source: str) -> TeacherCard:
-    """Check a parsed JSON document and make a card of it.
-
-    Args:
-        document: what `json.loads` gave.
-        source: file name for messages.
+    """Check what `json.loads` gave and make a card of it.
 
     Raises:
-        ValueError: a wrong, missing or unknown field.
+        ValueError: a wrong, missing or unknown field; one line that begins with `source`.
     """
-    if not isinstance(document, Mapping):
-        return check_json(TeacherCard, document, source=source)
-    fields: dict[Any, Any] = dict(document)
+    fields = dict(document) if isinstance(document, Mapping) else {}
     if "format" not in fields:
         raise ValueError(f"{source}: field 'format' is missing")
     if (found := fields.pop("format")) != CARD_FORMAT:
         raise ValueError(f"{source}: field 'format' is {found}; this program reads {CARD_FORMAT}")
-    card = check_json(TeacherCard, fields, source=source)
+    try:
+        card: TeacherCard = _ADAPTER.validate_python(fields)
+    except ValidationError as error:
+        raise ValueError(f"{source}: {_complaint(error)}") from None
     _check_head(card.architecture, source)
     return card
+
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(TeacherCard)
+
+
+def _complaint(errors: ValidationError) -> str:
+    """The first thing that is wrong; a field that is not known explains others that are missing."""
+    found = sorted(
+        errors.errors(), key=lambda error: error["type"] != "unexpected_keyword_argument"
+    )
+    kind, location, given = found[0]["type"], found[0]["loc"], found[0]["input"]
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    field = f"field {one_line(''.join(parts)[1:], max_chars=100)!r}"
+    if kind == "unexpected_keyword_argument":
+        return f"unknown {field}"
+    if kind == "missing":
+        return f"{field} is missing"
+    said = found[0]["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    return f"{field} {said}, not {one_line(repr(given), max_chars=200)}"
 
 
 def _check_head(architecture: Architecture, source: str) -> None:

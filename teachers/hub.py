@@ -68,11 +68,7 @@ def is_hub_reference(reference: str | Path) -> bool:
 
 
 def parse_hub_reference(text: str) -> HubReference:
-    """Take an address apart.
-
-    Raises:
-        ValueError: it is not of the form.
-    """
+    """Take an address apart; ValueError if it is not of the form."""
     address, separator, revision = text.removeprefix(SCHEME).partition("@")
     owner, _, rest = address.partition("/")
     repo, _, path = rest.partition("/")
@@ -92,13 +88,7 @@ def _stays_inside(path: str) -> bool:
 
 
 def pin(text: str, *, game: str | None = None, files: HubFiles | None = None) -> str:
-    """The same address with its commit, so that it means the same file for ever and everywhere.
-
-    Args:
-        text: the address.
-        game: of the teacher; the file is chosen, too, if it is known.
-        files: the Hub by default.
-    """
+    """The same address with its commit, so that it means the same file for ever and everywhere."""
     reference = parse_hub_reference(text)
     if reference.path and reference.revision and _COMMIT.fullmatch(reference.revision):
         return text
@@ -111,11 +101,6 @@ def pin(text: str, *, game: str | None = None, files: HubFiles | None = None) ->
 
 def fetch(text: str, *, game: str | None = None, files: HubFiles | None = None) -> Path:
     """A local copy of the file that an address names; its card comes along if there is one.
-
-    Args:
-        text: the address.
-        game: of the teacher, where the repository holds those of several.
-        files: the Hub by default.
 
     Raises:
         ValueError: it is no address, cannot be reached, or does not say which file is meant.

@@ -24,18 +24,9 @@ def import_teacher(
     overwrite: bool = False,
     unsafe_pickle: bool = False,
 ) -> str:
-    """Read `file` and write the teacher into `folder`; nothing is written if anything is wrong.
+    """Read a file, or an address on the Hub, and write the teacher; returns one line about it.
 
-    Args:
-        file: a path, or an address on the Hub.
-        game: the game that it plays.
-        format: a name in `FORMATS`; None finds it out.
-        folder: made if it is missing.
-        overwrite: replace a teacher that is there.
-        unsafe_pickle: allow formats that are pickles.
-
-    Returns:
-        One line about what was read and written.
+    Nothing is written if anything is wrong. Without `format` it is found out.
     """
     get_game(game)
     weights = folder / f"{game}.safetensors"

@@ -27,13 +27,6 @@ def answer(
 ) -> str:
     """Write what the teacher says; returns one line about it.
 
-    Args:
-        reference: whatever `load_teacher` takes.
-        observations: a .npy file.
-        out: the .npz file to write.
-        tau: temperature of the probabilities; None for what runs use by default.
-        default_tau: what runs use by default for teachers with Q-values.
-
     Raises:
         ValueError: a wrong teacher, file or temperature.
     """

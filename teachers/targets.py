@@ -72,18 +72,7 @@ def mimic_distance(
     temperature: float | Tensor,
     kind: DistanceKind,
 ) -> Tensor:
-    """How far the student's policy is from the one it is to imitate; priorities come from here.
-
-    Args:
-        student_logits_BA: unmasked; not divided by the temperature.
-        teacher_logits_BA: Q, or Q minus anything constant within a row.
-        legal_BA: bool, broadcast against the logits.
-        temperature: unit of Q; a tensor [B] gives each row its own.
-        kind: "l1" or "kl" (from the teacher to the student).
-
-    Returns:
-        float32 [B], 0 where the policies are equal.
-    """
+    """How far the student's policy is from the one it is to imitate; priorities come from here."""
     target_BA = teacher_policy(teacher_logits_BA, legal_BA, temperature)
     if kind == "l1":
         return policy_l1_distance(target_BA, masked_softmax(student_logits_BA, legal_BA))

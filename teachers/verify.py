@@ -22,9 +22,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 from games.spec import GameSpec, normalized_score
+from teachers.card import ScoreRecord
 
 FAR_BELOW_ERRORS = 3.0
 FAR_BELOW_NORMALIZED = 0.75
@@ -32,25 +33,6 @@ NEAR_RANDOM_NORMALIZED = 0.1
 
 # What a comparison comes to; "plays" where the card has no score to compare with.
 Finding: TypeAlias = Literal["as its card says", "plays", "far below its card", "near random"]
-
-
-class Figures(Protocol):
-    """Raw scores of whole episodes: a card's `ScoreRecord`, or `Measured`."""
-
-    @property
-    def mean(self) -> float:
-        """Mean over episodes."""
-        ...
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over episodes."""
-        ...
-
-    @property
-    def episodes(self) -> int:
-        """Number of episodes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +50,10 @@ def measure(returns: Sequence[float]) -> Measured:
     mean = math.fsum(returns) / len(returns)
     variance = math.fsum((value - mean) ** 2 for value in returns) / len(returns)
     return Measured(mean=mean, std=math.sqrt(variance), episodes=len(returns))
+
+
+# Raw scores of whole episodes.
+Figures: TypeAlias = ScoreRecord | Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +74,7 @@ class Comparison:
 
 
 def compare(measured: Figures, card: Figures | None, spec: GameSpec) -> Comparison:
-    """Apply the rule of this module.
-
-    Args:
-        measured: at least one episode.
-        card: what the card says, None if it says nothing.
-        spec: the game; its random and human scores may be unknown.
-    """
+    """Apply the rule of this module."""
     errors = _errors_below(measured, card) if card else None
     normalized = normalized_score(measured.mean, spec.random_score, card.mean) if card else None
     finding: Finding = "as its card says" if card else "plays"

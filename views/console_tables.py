@@ -40,15 +40,8 @@ def games_table(
     teachers: Mapping[str, float],
     best: Mapping[str, float],
 ) -> Table:
-    """One row a game: how it is played, stored and learned; its last test and what to hold it to.
-
-    Args:
-        games: games of the run.
-        latest: newest value of every key.
-        capacity: transitions that replay keeps of a game.
-        teachers: teachers' mean scores; a run without any shows its own best tests instead.
-        best: the best test so far, by game.
-    """
+    """One row a game: how it is played, stored and learned, and its last test."""
+    # A run without teachers shows its own best tests instead.
     has_teachers = bool(teachers) or any(key.endswith("/teacher_mean") for key in latest)
     # Ten columns that fit into a terminal of 80.
     table = _table(
@@ -90,12 +83,7 @@ def under(prefix: str, latest: Figures) -> dict[str, float]:
 
 
 def result_table(summary: Mapping[str, Any], *, write: Callable[[str], str] = str) -> Table:
-    """One row a game: student against teacher, or against human play in a run without teachers.
-
-    Args:
-        summary: the summary of a run.
-        write: makes of a score with its spread what the reader's terminal can show.
-    """
+    """One row a game: student against teacher, or against human play in a run without teachers."""
     games = summary["games"]
     if any(_mean_of(row, "teacher") is not None for row in games.values()):
         table = _table(["student", "teacher", "teacher-\nnormalized", "agreement"], gap=3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,7 @@ from games.spec import GameSpec
 from networks.network import MultitaskNetwork
 from recipes.student import StudentTarget
 from records.run_record import RunRecord
-from views.words import number, percent
+from views.templates import render
 
 Document = dict[str, Any]
 
@@ -36,17 +36,7 @@ def build_card(
     num_states: int,
     licence: str,
 ) -> Document:
-    """Everything that somebody who has only the exported files must know.
-
-    Args:
-        student: that was exported.
-        found: where it came from.
-        record: of its run, if it has one.
-        files: SHA-256 by name.
-        verified: by file, the largest difference of a logit from the student's.
-        num_states: on which that was measured.
-        licence: of the weights; empty if the user did not say.
-    """
+    """Everything that somebody who has only the exported files must know."""
     specs = [get_game(game) for game in student.games]
     return {
         "format": 1,
@@ -85,7 +75,8 @@ def build_card(
             "parameters": sum(parameter.numel() for parameter in student.parameters()),
         },
         "scores": {game: _scores(record, game) for game in student.games} if record else None,
-        "measured_with": _measured_with(record),
+        "measured_with": record
+        and {"epsilon": record.setting("evaluation", "epsilon"), "whole_episodes": True},
         "training": _training(record),
         "teachers": {game: _teacher(found, game) for game in student.games},
         "licence": licence or _NOT_STATED,
@@ -129,12 +120,6 @@ def _scores(record: RunRecord, game: str) -> Document:
     }
 
 
-def _measured_with(record: RunRecord | None) -> Document | None:
-    if record is None:
-        return None
-    return {"epsilon": record.setting("evaluation", "epsilon"), "whole_episodes": True}
-
-
 def _training(record: RunRecord | None) -> Document | None:
     if record is None:
         return None
@@ -165,101 +150,4 @@ def card_as_json(card: Document) -> bytes:
 
 def card_as_text(card: Document) -> str:
     """For card.md."""
-    return "\n".join(
-        [
-            f"# {card['kind']}",
-            "",
-            f"Games: {', '.join(card['games'])}. Network: {card['network']['torso']}, "
-            f"{card['network']['parameters']:,} parameters. Licence: {card['licence']}.",
-            "",
-            *_interface_lines(card),
-            *_action_lines(card),
-            *_score_lines(card),
-            *_origin_lines(card),
-        ]
-    )
-
-
-def _interface_lines(card: Document) -> list[str]:
-    lines = ["## What goes in, what comes out", ""]
-    for kind in ("input", "output"):
-        for name, about in card[kind].items():
-            shape = ", ".join(map(str, about["shape"]))
-            lines.append(f"- {kind} `{name}`: {about['dtype']} [{shape}]: {about['meaning']}")
-    rules = "not known, as the student was exported without its run"
-    if card["protocol"]:
-        rules = ", ".join(f"{name} {value}" for name, value in card["protocol"].items())
-    return [*lines, "", f"Rules of the emulator in training and tests: {rules}.", ""]
-
-
-def _action_lines(card: Document) -> list[str]:
-    names = card["actions"]
-    lines = ["## Actions", "", "Positions in the output; each game allows some of them.", ""]
-    lines += _table(["id", "action"], [[str(i), name] for i, name in enumerate(names)])
-    rows = [
-        [str(index), game, " ".join(map(str, card["legal_actions"][game]))]
-        for index, game in enumerate(card["games"])
-    ]
-    return [*lines, "", *_table(["game_index", "game", "legal actions"], rows), ""]
-
-
-def _score_lines(card: Document) -> list[str]:
-    lines = ["## Scores", ""]
-    if card["scores"] is None:
-        return [*lines, "The student was exported without its run, so none are known.", ""]
-    epsilon = card["measured_with"]["epsilon"]
-    lines += [
-        "Raw scores of whole episodes, mean +- standard deviation over them, at epsilon "
-        f"{epsilon}; the teacher's as on its card.",
-        "",
-    ]
-    rows = [
-        [
-            game,
-            _spread(row["student"]),
-            str(row["student"]["episodes"]),
-            _spread(row["teacher"]),
-            number(row["random"], 1),
-            number(row["human"], 1),
-            percent(row["agreement"]),
-        ]
-        for game, row in card["scores"].items()
-    ]
-    head = ["game", "student", "episodes", "teacher", "random", "human", "agreement"]
-    return [*lines, *_table(head, rows), ""]
-
-
-def _origin_lines(card: Document) -> list[str]:
-    lines = ["## Where it comes from", ""]
-    if training := card["training"]:
-        lines.append(
-            f"- run {training['run']}, preset {training['preset']}, seed {training['seed']}, "
-            f"{number(training['updates'])} updates"
-        )
-    for game, teacher in card["teachers"].items():
-        if teacher is None:
-            lines.append(f"- teacher of {game}: {_NOT_STATED}")
-        else:
-            lines.append(
-                f"- teacher of {game}: {teacher['algorithm']}; {teacher['origin']}; "
-                f"licence {teacher['licence']}"
-            )
-    for name, about in card["verified"].items():
-        lines.append(
-            f"- {name}: logits within {about['largest_difference']:.1e} of the student's on "
-            f"{about['states']} states of real games"
-        )
-    lines += [f"- SHA-256 of {name}: {digest}" for name, digest in card["files"].items()]
-    return [*lines, ""]
-
-
-def _spread(scores: Document) -> str:
-    if scores["mean"] is None:
-        return "-"
-    spread = "" if scores["std"] is None else f" +- {number(scores['std'], 1)}"
-    return f"{number(scores['mean'], 1)}{spread}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+    return render("views", "export_card.md.jinja", card=card)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,46 +21,20 @@ class Node:
     """A machine of a cluster."""
 
     kind: str
-    # None if the file does not say.
     cpus: int | None
-    # None if the file does not say.
     gpus: int | None = 0
-    # Kind of GPU; empty if unknown or none.
-    gpu: str = ""
     memory_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeType:
-    """A kind of worker, and how many there may be."""
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Nodes with as few workers as there may be, and with as many; the head is the first."""
 
-    node: Node
-    min_workers: int
-    max_workers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterFile:
-    """The head and what else there may be."""
-
-    name: str
-    head: Node
-    workers: tuple[NodeType, ...] = ()
-    # Most workers of all kinds together.
-    max_workers: int = 0
-
-    def nodes(self, *, largest: bool) -> tuple[Node, ...]:
-        """The head first; with as few workers as there may be, or as many."""
-        left = self.max_workers
-        nodes = [self.head]
-        for worker in self.workers:
-            count = min(left, worker.max_workers if largest else worker.min_workers)
-            nodes += [worker.node] * count
-            left -= count
-        return tuple(nodes)
+    smallest: tuple[Node, ...]
+    largest: tuple[Node, ...]
 
 
-def read_cluster(path: Path) -> ClusterFile:
+def read_cluster(path: Path) -> Cluster:
     """Read a file.
 
     Raises:
@@ -78,11 +52,11 @@ def read_cluster(path: Path) -> ClusterFile:
         for document in documents:
             if isinstance(document, dict):
                 if document.get("kind") == "RayCluster":
-                    return _from_kuberay(document)
+                    return _from_kuberay(document["spec"])
                 if "available_node_types" in document:
                     return _from_node_types(document)
                 if "provider" in document and "head_ip" in document["provider"]:
-                    return _from_addresses(document)
+                    return _from_addresses(document["provider"])
     # What is missing, of another type, or not a number that can be.
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, StopIteration) as e:
         raise ValueError(f"the cluster file {path} is damaged: {e!r}") from None
@@ -92,24 +66,31 @@ def read_cluster(path: Path) -> ClusterFile:
     )
 
 
-def _from_node_types(document: Mapping[str, Any]) -> ClusterFile:
-    types = {name: _node(name, spec) for name, spec in document["available_node_types"].items()}
+def _cluster(head: Node, workers: Sequence[tuple[Node, int, int]], limit: int) -> Cluster:
+    """Put nodes together: each kind of worker with its least and its greatest number."""
+
+    def nodes(counts: Sequence[int]) -> tuple[Node, ...]:
+        kinds = [worker for worker, _, _ in workers]
+        all_workers = [k for kind, n in zip(kinds, counts, strict=True) for k in [kind] * n]
+        return (head, *all_workers[:limit])
+
+    return Cluster(nodes([n for _, n, _ in workers]), nodes([n for _, _, n in workers]))
+
+
+def _from_node_types(document: Mapping[str, Any]) -> Cluster:
+    types = document["available_node_types"]
     head = document.get("head_node_type", next(iter(types)))
     limit = int(document.get("max_workers", 2))
-    return ClusterFile(
-        name=str(document.get("cluster_name", "")),
-        head=types[head],
-        workers=tuple(
-            NodeType(
-                node=types[name],
-                min_workers=int(spec.get("min_workers", 0)),
-                max_workers=int(spec.get("max_workers", limit)),
-            )
-            for name, spec in document["available_node_types"].items()
-            if name != head
-        ),
-        max_workers=limit,
-    )
+    workers = [
+        (
+            _node(name, spec),
+            int(spec.get("min_workers", 0)),
+            min(limit, int(spec.get("max_workers", limit))),
+        )
+        for name, spec in types.items()
+        if name != head
+    ]
+    return _cluster(_node(head, types[head]), workers, limit)
 
 
 def _node(name: str, spec: Mapping[str, Any]) -> Node:
@@ -122,39 +103,27 @@ def _node(name: str, spec: Mapping[str, Any]) -> Node:
     )
 
 
-def _from_addresses(document: Mapping[str, Any]) -> ClusterFile:
-    workers = list(document["provider"].get("worker_ips") or ())
+def _from_addresses(provider: Mapping[str, Any]) -> Cluster:
     node = Node(kind="machine", cpus=None, gpus=None)
-    return ClusterFile(
-        name=str(document.get("cluster_name", "")),
-        head=node,
-        workers=(NodeType(node=node, min_workers=len(workers), max_workers=len(workers)),),
-        max_workers=len(workers),
-    )
+    count = len(list(provider.get("worker_ips") or ()))
+    return _cluster(node, [(node, count, count)], count)
 
 
-def _from_kuberay(document: Mapping[str, Any]) -> ClusterFile:
-    spec = document["spec"]
+def _from_kuberay(spec: Mapping[str, Any]) -> Cluster:
     # Without an autoscaler there are as many as `replicas` says.
     grows = bool(spec.get("enableInTreeAutoscaling"))
-    workers = tuple(
-        NodeType(
-            node=_pod(str(group.get("groupName", "worker")), group["template"]),
-            min_workers=_replicas(group, "minReplicas" if grows else "replicas"),
-            max_workers=_replicas(group, "maxReplicas" if grows else "replicas"),
+    workers = []
+    for group in spec.get("workerGroupSpecs") or ():
+        replicas = group.get("replicas", 0)
+        least, most = (
+            int(group.get(name, replicas)) if grows else int(replicas)
+            for name in ("minReplicas", "maxReplicas")
         )
-        for group in spec.get("workerGroupSpecs") or ()
-    )
-    return ClusterFile(
-        name=str(document.get("metadata", {}).get("name", "")),
-        head=_pod("head", spec["headGroupSpec"]["template"]),
-        workers=workers,
-        max_workers=sum(worker.max_workers for worker in workers),
-    )
-
-
-def _replicas(group: Mapping[str, Any], name: str) -> int:
-    return int(group.get(name, group.get("replicas", 0)))
+        workers.append(
+            (_pod(str(group.get("groupName", "worker")), group["template"]), least, most)
+        )
+    limit = sum(most for _, _, most in workers)
+    return _cluster(_pod("head", spec["headGroupSpec"]["template"]), workers, limit)
 
 
 def _pod(kind: str, template: Mapping[str, Any]) -> Node:

@@ -15,15 +15,16 @@ were measured (docs/cluster.md, "Planning").
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from benchmarks.planning.cluster_file import Node
-from benchmarks.planning.network import largest_rate, traffic
+from benchmarks.planning.options import PEAK_TFLOPS
 from benchmarks.planning.probe import Probe
-from benchmarks.planning.workload import Workload
-from engines.on_ray.room import Room, find_shortage
+from engines.on_ray.room import Room, find_shortage, num_roles
+from recipes.config import RunConfig
 from recipes.limits import ACTOR_BYTES
+from recipes.recipe import Recipe
 
 # CPU seconds of an actor's process over those of its steps alone.
 ACTOR_FACTOR = 1.15
@@ -40,30 +41,16 @@ REPLICA_FACTOR = 0.9
 # Relative error of the steps per second, either way.
 UNCERTAINTY = 0.25
 
-LEARNER_BYTES = 1 << 30
-LEARNER_GPU_BYTES = 3 << 30
+_LEARNER_BYTES = {"cpu": 1 << 30, "cuda": 3 << 30}
 # Memory of a shard's process without its tables.
-SHARD_BYTES = 250 << 20
+_SHARD_BYTES = 250 << 20
 # Memory of Ray on a node; on the head also of launcher and Redis.
 NODE_BYTES = 1 << 30
 
 # Time from the command to the first step.
 START_S = 30.0
-_GPU_LAUNCH_S = 4e-3
-_GPU_SHARE_OF_PEAK = 0.2
-_GPU_BUS_BYTES_PER_S = 6e9
-# Speed of dense products in bfloat16 or float16, from the makers' data sheets.
-_PEAK_TFLOPS = {
-    "T4": 65,
-    "V100": 125,
-    "A10G": 70,
-    "L4": 121,
-    "L40S": 362,
-    "A100": 312,
-    "H100": 989,
-    "H200": 989,
-}
-GPUS = tuple(_PEAK_TFLOPS)
+# Most fetches of an actor (docs/architecture.md, "Weights and their versions").
+_MAX_WEIGHT_PULLS_PER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +58,28 @@ class LearnerSpeed:
     """Samples per second of one learner, and where the figure is from."""
 
     samples_per_s: float
-    # `measured`, `given` or `assumed`, and of what.
+    # `measured`, `given` or `assumed`, and of what; `given` is of the very machine planned with.
     origin: str
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Machines that a run would be on."""
+
+    name: str
+    # The head comes first; their CPUs are known.
+    nodes: tuple[Node, ...]
+    # Whether all roles share the cores, however many they are, as on this machine.
+    shares_cores: bool
+    # Speed of a CPU there over a core here.
+    cpu_speed: float = 1.0
+    # Speed of the head's network; None for no limit.
+    network_bytes_per_s: float | None = None
+
     @property
-    def is_given(self) -> bool:
-        """Whether somebody has measured it on the very machine that is planned with."""
-        return self.origin == "given"
+    def cpus(self) -> int:
+        """CPUs of all nodes."""
+        return sum(node.cpus or 0 for node in self.nodes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,9 @@ class Estimate:
 
     where: str
     nodes: int
-    cpus: int | None
+    cpus: int
+    # What to ask a cloud for: a CPU for each role, a GPU for each learner that computes on one.
+    needs: Mapping[str, int]
     # Roles that find no room, in words; the other figures are then of the actors that do.
     shortage: str
     # Actors that find room.
@@ -113,106 +117,146 @@ class Estimate:
         """Steps of all games together, once the learner learns."""
         return self.limits[self.bottleneck]
 
-    @property
-    def samples_per_s(self) -> float:
-        """Samples of all learners together."""
-        return self.steps_per_s * self.samples_per_insert
 
-
-def estimate_machine(
-    work: Workload,
-    probe: Probe,
-    learner: LearnerSpeed,
-    *,
-    cores: int,
-    available_bytes: int,
-    learns_on_gpu: bool,
-) -> Estimate:
-    """This machine, where the roles share the cores, however many they are."""
-    limits = _limits(work, probe, learner, actors=work.actors, speed=1.0)
-    learning = 0.0 if learns_on_gpu else LEARNER_FACTOR * probe.learn_s
-    per_step = (
-        ACTOR_FACTOR * _mean_act_s(work, probe)
-        + work.samples_per_insert * learning
-        + _shard_s_per_step(work, probe)
-        + OTHERS_S_PER_STEP
-    )
-    limits["cores"] = BUSY * cores / per_step
-    memory = _memory(work, probe, actors=sum(work.actors.values()), nodes=1)
-    return _estimate(
-        work,
-        probe,
-        where="this machine",
-        nodes=1,
-        cpus=cores,
-        actors=sum(work.actors.values()),
-        limits=limits,
-        learner=learner,
-        memory=memory,
-        memory_shortage=_shortage_of_memory("this machine", sum(memory.values()), available_bytes),
-        # Nobody learns meanwhile, so the actors have all cores.
-        filling_s=_filling_s(
-            work, probe, actors=work.actors, speed=min(1.0, cores / sum(work.actors.values()))
-        ),
-    )
-
-
-def estimate_cluster(
-    work: Workload,
-    probe: Probe,
-    learner: LearnerSpeed,
-    nodes: Sequence[Node],
-    *,
-    where: str,
-    cpu_speed: float = 1.0,
-    network_bytes_per_s: float | None = None,
-) -> Estimate:
-    """A cluster whose nodes' CPUs are known; the head comes first.
+def estimate(config: RunConfig, probe: Probe, learner: LearnerSpeed, place: Place) -> Estimate:
+    """What a run would come to in a place.
 
     Args:
-        work: the run.
+        config: of the run; `num_steps` is the target and `device` is `cpu` or `cuda`.
         probe: of this machine.
         learner: its speed there.
-        nodes: the head first.
-        where: name for the estimate.
-        cpu_speed: of a CPU there over a core here.
-        network_bytes_per_s: of the head's network; None for no limit.
+        place: where it would be.
     """
-    cpus = sum(node.cpus or 0 for node in nodes)
-    wanted = sum(work.actors.values())
-    playing = max(0, min(wanted, cpus - (work.roles - wanted)))
-    share = playing / wanted
-    actors = {game: count * share for game, count in work.actors.items()}
-    limits = _limits(work, probe, learner, actors=actors, speed=cpu_speed)
-    memory = _memory(work, probe, actors=playing, nodes=len(nodes))
-    head = nodes[0]
-    if network_bytes_per_s is not None and len(nodes) > 1:
-        limits["network"] = largest_rate(
-            work, probe, network_bytes_per_s, actors=playing, nodes=len(nodes)
-        )
-    on_head = sum(size for name, size in memory.items() if name not in ("actors", "ray"))
-    return _estimate(
-        work,
-        probe,
-        where=where,
-        nodes=len(nodes),
-        cpus=cpus,
+    roles = num_roles(Recipe(config))
+    wanted = sum(config.actors_of.values())
+    has_room_for = place.cpus - (roles - wanted)
+    playing = wanted if place.shares_cores else max(0, min(wanted, has_room_for))
+    limits = _limits(config, probe, learner, place, playing=playing)
+    rate = min(limits.values())
+    on_gpu = config.device == "cuda"
+    need = Room(cpus=roles, gpus=config.learner.num_replicas if on_gpu else 0)
+    memory = {
+        "replay": probe.replay_bytes,
+        "shards": config.replay.num_shards * _SHARD_BYTES,
+        "learner": config.learner.num_replicas * _LEARNER_BYTES[config.device],
+        "actors": playing * ACTOR_BYTES,
+        "ray": len(place.nodes) * NODE_BYTES,
+    }
+    pulls_per_s = min(_publications_per_step(config) * rate, _MAX_WEIGHT_PULLS_PER_S)
+    traffic = {kind: rate * size for kind, size in _bytes_per_step(config, probe, place).items()}
+    pulling = playing if len(place.nodes) > 1 else 0
+    traffic["weights"] = pulling * pulls_per_s * probe.weights_bytes
+    return Estimate(
+        where=place.name,
+        nodes=len(place.nodes),
+        cpus=place.cpus,
+        needs=asdict(need),
+        shortage="" if place.shares_cores else _shortage(need, place),
         actors=playing,
         limits=limits,
+        samples_per_insert=config.replay.samples_per_insert,
         learner=learner,
-        memory=memory,
-        memory_shortage=_shortage_of_memory("the head", on_head + NODE_BYTES, head.memory_bytes),
-        shortage=_shortage(work, nodes),
-        filling_s=_filling_s(work, probe, actors=actors, speed=cpu_speed),
+        memory_bytes=memory,
+        memory_shortage=_shortage_of_memory(memory, place),
+        network_bytes_per_s=traffic,
+        seconds=START_S
+        + _filling_s(config, probe, place, playing=playing)
+        + (config.num_steps / rate if rate else float("inf")),
     )
 
 
-def _shortage(work: Workload, nodes: Sequence[Node]) -> str:
+def _limits(
+    config: RunConfig, probe: Probe, learner: LearnerSpeed, place: Place, *, playing: int
+) -> dict[str, float]:
+    replay = config.replay
+    on_cpu = config.device == "cpu"
+    # Games play in proportion to their actors' speed.
+    rates = {game: n / (ACTOR_FACTOR * probe.act_s[game]) for game, n in config.actors_of.items()}
+    wanted = sum(config.actors_of.values())
+    shard_s = probe.insert_s + replay.samples_per_insert * probe.gather_s + SHARD_S_PER_STEP
+    per_learner = learner.samples_per_s * (
+        1.0 if config.learner.num_replicas == 1 else REPLICA_FACTOR
+    )
+    if on_cpu:
+        # What was measured there is of a CPU there already.
+        speed = 1.0 if learner.origin == "given" else place.cpu_speed
+        per_learner *= speed / LEARNER_FACTOR
+    samples_per_s = config.learner.num_replicas * per_learner
+    limits = {
+        "actors": BUSY * place.cpu_speed * sum(rates.values()) * playing / wanted,
+        "learner": BUSY * samples_per_s / replay.samples_per_insert,
+        "replay": BUSY * place.cpu_speed * replay.num_shards / shard_s,
+    }
+    if place.shares_cores:
+        learn_s = LEARNER_FACTOR * probe.learn_s if on_cpu else 0.0
+        act_s = wanted / sum(rates.values())
+        per_step = act_s + replay.samples_per_insert * learn_s + shard_s + OTHERS_S_PER_STEP
+        limits["cores"] = BUSY * place.cpus / per_step
+    if place.network_bytes_per_s is not None and len(place.nodes) > 1:
+        limits["network"] = _network_limit(config, probe, place, place.network_bytes_per_s, playing)
+    return limits
+
+
+def _network_limit(
+    config: RunConfig, probe: Probe, place: Place, bytes_per_s: float, playing: int
+) -> float:
+    """Steps per second at which the traffic comes to so much.
+
+    Weights grow with the pace until actors fetch them as often as they may, and no more from
+    there: so the greater of the two solutions is the one.
+    """
+    bulk = sum(_bytes_per_step(config, probe, place).values())
+    weights = playing * probe.weights_bytes
+    growing = bytes_per_s / (bulk + weights * _publications_per_step(config))
+    return max(growing, (bytes_per_s - weights * _MAX_WEIGHT_PULLS_PER_S) / bulk)
+
+
+def _publications_per_step(config: RunConfig) -> float:
+    replay = config.replay
+    return replay.samples_per_insert / replay.batch_size / config.learner.publish_period
+
+
+def _bytes_per_step(config: RunConfig, probe: Probe, place: Place) -> dict[str, float]:
+    """Bytes between nodes for every step, with all actors on other nodes than replay."""
+    nodes = len(place.nodes)
+    # Share of the shards that are not where the learner is.
+    away = (nodes - 1) / nodes if config.replay.spread else 0.0
+    return {
+        "chunks": probe.chunk_bytes_per_step if nodes > 1 else 0.0,
+        "batches": away * config.replay.samples_per_insert * probe.batch_bytes_per_sample,
+    }
+
+
+def _filling_s(config: RunConfig, probe: Probe, place: Place, *, playing: int) -> float:
+    """Until the game that is slowest to fill has what the learner begins with."""
+    wanted = sum(config.actors_of.values())
+    if place.shares_cores:
+        # Nobody learns meanwhile, so the actors have all cores.
+        speed = min(1.0, place.cpus / wanted)
+    else:
+        speed = place.cpu_speed * playing / wanted
+    if not speed:
+        return float("inf")
+    slowest = max(probe.act_s[game] / count for game, count in config.actors_of.items())
+    return config.replay.min_size_per_game * ACTOR_FACTOR * slowest / (BUSY * speed)
+
+
+def _shortage(need: Room, place: Place) -> str:
     """Name what the run lacks to begin, by the rule of the run itself; empty if nothing."""
-    need = Room(cpus=work.roles, gpus=work.learners if work.needs_gpu else 0)
-    resources = [{"CPU": node.cpus or 0, "GPU": node.gpus or 0} for node in nodes]
+    resources = [{"CPU": node.cpus or 0, "GPU": node.gpus or 0} for node in place.nodes]
     missing = find_shortage(need, [{"Alive": True, "Resources": r} for r in resources])
     return missing and f"the run {missing}"
+
+
+def _shortage_of_memory(memory: Mapping[str, int], place: Place) -> str:
+    """Name the memory that is missing here, or on the head, which holds all but the actors."""
+    name, needed = "this machine", sum(memory.values())
+    if not place.shares_cores:
+        name, needed = "the head", needed - memory["actors"] - memory["ray"] + NODE_BYTES
+    available = place.nodes[0].memory_bytes
+    if available is None or needed <= available:
+        return ""
+    return f"{name} needs {needed / 2**30:.1f} GiB of memory and has {available / 2**30:.1f}"
 
 
 def assume_gpu(gpu: str, probe: Probe, *, batch_size: int) -> LearnerSpeed:
@@ -221,100 +265,9 @@ def assume_gpu(gpu: str, probe: Probe, *, batch_size: int) -> LearnerSpeed:
     An update takes 4 ms of launching kernels, the network's arithmetic at a fifth of what the GPU
     can do, and the batch's way over a bus of 6 GB/s. Good for the order of magnitude.
     """
-    peak = _PEAK_TFLOPS[gpu] * 1e12
-    arithmetic = batch_size * probe.flops_per_sample / (_GPU_SHARE_OF_PEAK * peak)
-    loading = batch_size * probe.batch_bytes_per_sample / _GPU_BUS_BYTES_PER_S
+    arithmetic_s = batch_size * probe.flops_per_sample / (0.2 * PEAK_TFLOPS[gpu] * 1e12)
+    loading_s = batch_size * probe.batch_bytes_per_sample / 6e9
     return LearnerSpeed(
-        samples_per_s=batch_size / (_GPU_LAUNCH_S + arithmetic + loading),
+        samples_per_s=batch_size / (4e-3 + arithmetic_s + loading_s),
         origin=f"assumed for the GPU {gpu}: 4 ms an update, a fifth of its peak, a bus of 6 GB/s",
-    )
-
-
-def _limits(
-    work: Workload,
-    probe: Probe,
-    learner: LearnerSpeed,
-    *,
-    actors: Mapping[str, float],
-    speed: float,
-) -> dict[str, float]:
-    playing = sum(
-        count * speed / (ACTOR_FACTOR * probe.act_s[game]) for game, count in actors.items()
-    )
-    per_learner = learner.samples_per_s * (1.0 if work.learners == 1 else REPLICA_FACTOR)
-    if not work.needs_gpu:
-        # What was measured there is of a CPU there already.
-        per_learner *= (1.0 if learner.is_given else speed) / LEARNER_FACTOR
-    return {
-        "actors": BUSY * playing,
-        "learner": BUSY * work.learners * per_learner / work.samples_per_insert,
-        "replay": BUSY * work.shards * speed / _shard_s_per_step(work, probe),
-    }
-
-
-def _mean_act_s(work: Workload, probe: Probe) -> float:
-    """CPU seconds of a step of the run: games play in proportion to their actors' speed."""
-    rates = {game: count / probe.act_s[game] for game, count in work.actors.items()}
-    return sum(work.actors.values()) / sum(rates.values())
-
-
-def _shard_s_per_step(work: Workload, probe: Probe) -> float:
-    return probe.insert_s + work.samples_per_insert * probe.gather_s + SHARD_S_PER_STEP
-
-
-def _memory(work: Workload, probe: Probe, *, actors: int, nodes: int) -> dict[str, int]:
-    learner = LEARNER_GPU_BYTES if work.needs_gpu else LEARNER_BYTES
-    return {
-        "replay": probe.replay_bytes,
-        "shards": work.shards * SHARD_BYTES,
-        "learner": work.learners * learner,
-        "actors": actors * ACTOR_BYTES,
-        "ray": nodes * NODE_BYTES,
-    }
-
-
-def _shortage_of_memory(where: str, needed: int, available: int | None) -> str:
-    if available is None or needed <= available:
-        return ""
-    return f"{where} needs {needed / 2**30:.1f} GiB of memory and has {available / 2**30:.1f}"
-
-
-def _filling_s(work: Workload, probe: Probe, *, actors: Mapping[str, float], speed: float) -> float:
-    """Until the game that is slowest to fill has what the learner begins with."""
-    each = work.fill_steps / len(work.actors)
-    rates = [
-        BUSY * count * speed / (ACTOR_FACTOR * probe.act_s[game]) for game, count in actors.items()
-    ]
-    return each / min(rates) if min(rates) else float("inf")
-
-
-def _estimate(
-    work: Workload,
-    probe: Probe,
-    *,
-    limits: dict[str, float],
-    actors: int,
-    memory: dict[str, int],
-    nodes: int,
-    where: str,
-    cpus: int | None,
-    learner: LearnerSpeed,
-    memory_shortage: str,
-    filling_s: float,
-    shortage: str = "",
-) -> Estimate:
-    rate = min(limits.values())
-    return Estimate(
-        where=where,
-        nodes=nodes,
-        cpus=cpus,
-        shortage=shortage,
-        actors=actors,
-        limits=limits,
-        samples_per_insert=work.samples_per_insert,
-        learner=learner,
-        memory_bytes=memory,
-        memory_shortage=memory_shortage,
-        network_bytes_per_s=traffic(work, probe, rate=rate, actors=actors, nodes=nodes),
-        seconds=START_S + filling_s + (work.target_steps / rate if rate else float("inf")),
     )

@@ -10,7 +10,6 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks.learning import learner_threads
+from benchmarks.memory import num_bytes
 from benchmarks.role_work import RoleWork
 from benchmarks.setup import random_experts, without_pacing
 from benchmarks.timing import Part, measure_rounds, medians
@@ -27,7 +27,6 @@ from networks.weights import WeightsVersion, take_snapshot
 from recipes.config import RunConfig
 from recipes.limits import choose_device
 from recipes.recipe import Recipe
-from replay.types import SampleBatch
 from teachers.shipped import shipped_experts
 
 # Transitions of a game in the probe's own replay: it fills no more, and a cluster's tables may be
@@ -68,34 +67,23 @@ class Probe:
 
 
 def measure(config: RunConfig, *, seconds: float) -> Probe:
-    """Probe for about this long, preparations apart.
+    """Probe for about this long, preparations apart; ValueError for a teacher that cannot be read.
 
-    Raises:
-        ValueError: a teacher that is named cannot be read.
+    Experts are made up for the games that have none.
     """
     load = os.getloadavg()[0]
-    with ExitStack() as stack:
-        config, missing = _with_teachers(config, stack)
-        torch.manual_seed(config.seed)
-        torch.set_num_threads(1)
-        recipe = Recipe(config)
-        return _probe(recipe, seconds, made_up_teachers=missing, load=load)
-
-
-def _with_teachers(config: RunConfig, stack: ExitStack) -> tuple[RunConfig, tuple[str, ...]]:
-    """Make up experts for the games that have none; returns the configuration and these games."""
-    shipped = shipped_experts()
     missing = [
         game
         for game, references in config.teachers_of.items()
-        if references == (game,) and game not in shipped
+        if references == (game,) and game not in shipped_experts()
     ]
-    if not missing:
-        return config, ()
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plan-")))
-    made_up = random_experts(missing, folder, torso="nature")
-    named = [f"{game}={path}" for game, path in made_up.items()]
-    return replace(config, teachers=(*config.teachers, *named)), tuple(missing)
+    with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+        made_up = random_experts(missing, Path(folder), torso="nature")
+        named = [f"{game}={path}" for game, path in made_up.items()]
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(1)
+        recipe = Recipe(replace(config, teachers=(*config.teachers, *named)))
+        return _probe(recipe, seconds, made_up_teachers=tuple(missing), load=load)
 
 
 def _probe(recipe: Recipe, seconds: float, **known: Any) -> Probe:
@@ -114,16 +102,17 @@ def _probe(recipe: Recipe, seconds: float, **known: Any) -> Probe:
         cost = medians(measure_rounds(parts, seconds=seconds))
         used = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
     chunks = work.chunks.values()
+    batch_bytes = num_bytes(work.batch) - num_bytes(work.batch.keys)
     return Probe(
         act_s={game: cost[game] for game in recipe.games},
         insert_s=cost["insert"],
         gather_s=cost["gather"],
         learn_s=cost["learn"],
         learner_samples_per_s=1 / cost["learn with threads" if with_threads else "learn"],
-        learner_device=describe_device(device),
+        learner_device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         chunk_bytes_per_step=sum(c.num_bytes for c in chunks)
         / sum(c.num_transitions for c in chunks),
-        batch_bytes_per_sample=_batch_bytes(work.batch) / work.batch.batch_size,
+        batch_bytes_per_sample=batch_bytes / work.batch.batch_size,
         weights_bytes=take_snapshot(
             recipe.build_acting_network(recipe.games[0]), WeightsVersion(0, 0), half=True
         ).num_bytes,
@@ -144,11 +133,6 @@ def _with_small_tables(recipe: Recipe) -> Recipe:
         config.replay, capacity_per_game=min(config.replay.capacity_per_game, _MAX_CAPACITY)
     )
     return Recipe(replace(config, replay=small, quotas=()))
-
-
-def describe_device(device: torch.device) -> str:
-    """`cpu`, or the GPU's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def count_flops(network: nn.Module, observation_shape: tuple[int, ...]) -> float:
@@ -178,10 +162,3 @@ def count_flops(network: nn.Module, observation_shape: tuple[int, ...]) -> float
         for hook in hooks:
             hook.remove()
     return 3 * total
-
-
-def _batch_bytes(batch: SampleBatch) -> int:
-    """Size of all arrays that a reader gets, but for the keys."""
-    weights_bytes = batch.inverse_probabilities.nbytes + batch.loss_weights.nbytes
-    columns_bytes = sum(column.nbytes for column in batch.columns.values())
-    return batch.observations.nbytes + weights_bytes + batch.ages.nbytes + columns_bytes

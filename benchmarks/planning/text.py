@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.planning.estimate import UNCERTAINTY, Estimate
 from benchmarks.planning.probe import Probe
 from benchmarks.timing import short
+from engines.on_ray.room import Room
 
 _ADVICE = {
     "actors": "more actors (or CPUs for them) help",
@@ -29,11 +30,21 @@ def as_json(value: Estimate | Probe) -> dict[str, Any]:
             "bottleneck": value.bottleneck,
             "advice": _ADVICE[value.bottleneck],
             "steps_per_s": value.steps_per_s,
-            "samples_per_s": value.samples_per_s,
+            "samples_per_s": value.steps_per_s * value.samples_per_insert,
             "uncertainty": UNCERTAINTY,
         }
     plain: dict[str, Any] = _shortened(document)
     return plain
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _shortened(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(item) for item in value]
+    if isinstance(value, float):
+        return short(value) if math.isfinite(value) else None
+    return value
 
 
 def format_plan(document: Mapping[str, Any]) -> str:
@@ -52,44 +63,46 @@ def format_plan(document: Mapping[str, Any]) -> str:
     ]
     for estimate in document["estimates"]:
         lines += ["", *_format_estimate(estimate, document["target_steps"])]
-    lines += ["", *(f"note: {note}" for note in document["notes"])]
-    lines.append(
-        f"Where nothing is assumed, expect these paces within about {UNCERTAINTY:.0%}, on machines "
-        "that do nothing else."
+    return "\n".join(
+        [
+            *lines,
+            "",
+            *(f"note: {note}" for note in document["notes"]),
+            f"Where nothing is assumed, expect these paces within about {UNCERTAINTY:.0%}, on "
+            "machines that do nothing else.",
+        ]
     )
-    return "\n".join(lines)
 
 
 def _format_estimate(estimate: Mapping[str, Any], target_steps: int) -> list[str]:
-    limits = ", ".join(
-        f"{name} {_figure(value)}"
-        for name, value in sorted(estimate["limits"].items(), key=lambda item: item[1] or 0)
-    )
-    memory = estimate["memory_bytes"]
-    shares = ", ".join(f"{name} {size / 2**30:.2g}" for name, size in memory.items())
-    network = estimate["network_bytes_per_s"]
-    kinds = ", ".join(f"{name} {rate / 1e6:,.3g}" for name, rate in network.items())
+    limits = sorted(estimate["limits"].items(), key=lambda item: item[1] or 0)
+    memory = {name: size / 2**30 for name, size in estimate["memory_bytes"].items()}
+    network = {kind: rate / 1e6 for kind, rate in estimate["network_bytes_per_s"].items()}
     learner = estimate["learner"]
-    lines = [
-        f"{estimate['where']}: {_number_of(estimate['nodes'], 'node')}, "
-        f"{_number_of(estimate['cpus'], 'CPU')}, {_number_of(estimate['actors'], 'actor')}",
-        f"  steps/s             {_figure(estimate['steps_per_s'])}   (1 step = 4 frames in Atari)",
-        f"  samples/s           {_figure(estimate['samples_per_s'])}",
-        f"  bottleneck          {estimate['bottleneck']}: {estimate['advice']}",
-        f"    limits, steps/s   {limits}",
-        f"    one learner       {learner['samples_per_s']:,.0f} samples/s, {learner['origin']}",
-        f"  memory, GiB         {sum(memory.values()) / 2**30:.1f} ({shares})",
-        f"  between nodes, MB/s {sum(network.values()) / 1e6:,.3g} ({kinds})",
-        f"  {target_steps:,} steps".ljust(21) + " " + _format_time(estimate),
+    counts = [f"{estimate[f'{kind}s']} {kind}" for kind in ("node", "actor")]
+    rows = {
+        "steps/s": f"{_figure(estimate['steps_per_s'])}   (1 step = 4 frames in Atari)",
+        "samples/s": _figure(estimate["samples_per_s"]),
+        "bottleneck": f"{estimate['bottleneck']}: {estimate['advice']}",
+        "  limits, steps/s": ", ".join(f"{name} {_figure(value)}" for name, value in limits),
+        "  one learner": f"{learner['samples_per_s']:,.0f} samples/s, {learner['origin']}",
+        "ask for": f"{Room(**estimate['needs'])}, {sum(memory.values()):.1f} GiB of memory",
+        "  memory, GiB": ", ".join(f"{name} {size:.2g}" for name, size in memory.items()),
+        "between nodes, MB/s": f"{sum(network.values()):,.3g} ("
+        + ", ".join(f"{kind} {rate:,.3g}" for kind, rate in network.items())
+        + ")",
+        f"{target_steps:,} steps": _format_time(estimate["seconds"]),
+    }
+    shortages = [estimate[key] for key in ("memory_shortage", "shortage") if estimate[key]]
+    return [
+        f"{estimate['where']}: {Room(cpus=estimate['cpus'])}, "
+        + ", ".join(count if count.startswith("1 ") else f"{count}s" for count in counts),
+        *(f"  DOES NOT FIT: {shortage}" for shortage in shortages),
+        *(f"  {name:<19} {value}" for name, value in rows.items()),
     ]
-    for key in ("shortage", "memory_shortage"):
-        if estimate[key]:
-            lines.insert(1, f"  DOES NOT FIT: {estimate[key]}")
-    return lines
 
 
-def _format_time(estimate: Mapping[str, Any]) -> str:
-    seconds = estimate["seconds"]
+def _format_time(seconds: float | None) -> str:
     if seconds is None:
         return "never"
     low, high = seconds / (1 + UNCERTAINTY), seconds / (1 - UNCERTAINTY)
@@ -105,17 +118,3 @@ def _duration(seconds: float) -> str:
 
 def _figure(value: float | None) -> str:
     return "?" if value is None else f"{float(f'{value:.3g}'):,.0f}"
-
-
-def _number_of(count: int | None, thing: str) -> str:
-    return f"{'?' if count is None else count} {thing}{'' if count == 1 else 's'}"
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _shortened(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shortened(item) for item in value]
-    if isinstance(value, float):
-        return short(value) if math.isfinite(value) else None
-    return value

@@ -4,90 +4,60 @@ from __future__ import annotations
 
 import operator
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from benchmarks.timing import Rounds, medians, ratios, short
+from benchmarks.timing import WINDOW_S, Rounds, Window, measure_rounds, medians, ratios, short
+from views.columns import table_lines
+
+# Does an operation by its name for about so many seconds.
+Operate = Callable[[str, float], Window]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayFigures:
-    """One replay, measured: medians over the rounds, of rates and of what is held against memcpy.
+def measure_operations(operate: Operate, *, seconds: float) -> Rounds:
+    """Windows of copying, sampling, updating and inserting in turn, for about so long."""
+    names = ("copy", "sample", "update", "insert")
+    return measure_rounds({n: partial(operate, n, WINDOW_S) for n in names}, seconds=seconds)
+
+
+def figures_of(
+    rounds: Rounds,
+    *,
+    bytes_per_sample: float,
+    resident_bytes: float | None = None,
+    counted_bytes: float | None = None,
+) -> dict[str, Any]:
+    """What one replay came to: medians over the rounds, of rates and of what memcpy would do.
 
     The latter is formed within each round, whose windows lie next to each other: how fast memory is
     changes from minute to minute on a machine that others use, too.
+
+    Args:
+        rounds: seconds of an insert, a sample, an update, and a byte of `copy`.
+        bytes_per_sample: size of a transition that is given out.
+        resident_bytes: memory that storing one more transition has added to the process; it misses
+            what was written to when the tables were made.
+        counted_bytes: what the tables say of themselves; it misses what the allocator wastes.
     """
-
-    # Transitions stored.
-    inserts_per_second: float
-    # Transitions given out in batches.
-    samples_per_second: float
-    # Priorities set.
-    updates_per_second: float
-    # Speed of memcpy in the process that takes the batches, in the same rounds.
-    memcpy_bytes_per_second: float
-    # Transitions given out in the time that memcpy takes for a byte, of every round.
-    sampled_per_copied_byte: tuple[float, ...]
-    # Size of a transition that is given out.
-    bytes_per_sample: float
-    # What storing one more has added to the process's memory; None if it was not measured. It
-    # misses what was written to when the tables were made.
-    resident_bytes_per_transition: float | None = None
-    # What the tables say of themselves. It misses what the allocator wastes.
-    counted_bytes_per_transition: float | None = None
-    rounds: int
-
-    @property
-    def memcpy_ratio(self) -> float:
-        """Bytes of the batches per second over those that memcpy copies."""
-        return statistics.median(self._memcpy_ratios)
-
-    @property
-    def memcpy_ratio_quartiles(self) -> tuple[float, float]:
-        """Quartiles over the rounds: half of the ratios lie between them."""
-        lower, _, upper = statistics.quantiles(self._memcpy_ratios, n=4)
-        return lower, upper
-
-    @property
-    def _memcpy_ratios(self) -> list[float]:
-        return [rate * self.bytes_per_sample for rate in self.sampled_per_copied_byte]
-
-    @property
-    def bytes_per_transition(self) -> float | None:
-        """The greater of the two, each of which misses something."""
-        counted, resident = self.counted_bytes_per_transition, self.resident_bytes_per_transition
-        return None if counted is None or resident is None else max(counted, resident)
-
-    def report(self) -> dict[str, Any]:
-        """The figures as they stand in the line of JSON."""
-        figures = {
-            "inserts_per_second": self.inserts_per_second,
-            "samples_per_second": self.samples_per_second,
-            "updates_per_second": self.updates_per_second,
-            "bytes_per_transition": self.bytes_per_transition,
-            "counted_bytes_per_transition": self.counted_bytes_per_transition,
-            "resident_bytes_per_transition": self.resident_bytes_per_transition,
-            "bytes_per_sample": self.bytes_per_sample,
-            "memcpy_ratio": self.memcpy_ratio,
-            "memcpy_bytes_per_second": self.memcpy_bytes_per_second,
-        }
-        return {
-            **{name: None if value is None else short(value) for name, value in figures.items()},
-            "memcpy_ratio_quartiles": [short(ratio) for ratio in self.memcpy_ratio_quartiles],
-        }
-
-
-def rates_of(rounds: Rounds) -> dict[str, Any]:
-    """The fields of ReplayFigures that rounds of insert, sample, update and copy give."""
-    seconds = medians(rounds)
+    rates = {name: short(1 / seconds) for name, seconds in medians(rounds).items()}
+    shares = [ratio * bytes_per_sample for ratio in ratios(rounds, "copy", "sample")]
+    lower, _, upper = statistics.quantiles(shares, n=4)
+    known = [size for size in (resident_bytes, counted_bytes) if size is not None]
     return {
-        "inserts_per_second": 1 / seconds["insert"],
-        "samples_per_second": 1 / seconds["sample"],
-        "updates_per_second": 1 / seconds["update"],
-        "memcpy_bytes_per_second": 1 / seconds["copy"],
-        "sampled_per_copied_byte": tuple(ratios(rounds, "copy", "sample")),
-        "rounds": len(rounds["copy"]),
+        "inserts_per_second": rates["insert"],
+        "samples_per_second": rates["sample"],
+        "updates_per_second": rates["update"],
+        "bytes_per_transition": short(max(known)) if known else None,
+        "counted_bytes_per_transition": counted_bytes and short(counted_bytes),
+        "resident_bytes_per_transition": resident_bytes and short(resident_bytes),
+        "bytes_per_sample": short(bytes_per_sample),
+        "memcpy_ratio": short(statistics.median(shares)),
+        # Half of the rounds lie between them.
+        "memcpy_ratio_quartiles": [short(lower), short(upper)],
+        "memcpy_bytes_per_second": rates["copy"],
+        "rounds": len(shares),
     }
 
 
@@ -148,30 +118,17 @@ _COLUMNS = (
 
 def format_table(rows: Sequence[tuple[str, Mapping[str, Any] | None]]) -> str:
     """One line for each replay; a dash where nothing was measured."""
-    head = ["", *(title for _, title, _ in _COLUMNS)]
-    lines = [head]
+    lines = []
     for name, figures in rows:
-        values = [(figures or {}).get(key) for key, _, _ in _COLUMNS]
-        cells = [
-            "-" if value is None else form.format(value)
-            for value, (_, _, form) in zip(values, _COLUMNS, strict=True)
-        ]
-        lines.append([name, *cells])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+        values = [((figures or {}).get(key), form) for key, _, form in _COLUMNS]
+        lines.append([name, *("-" if v is None else form.format(v) for v, form in values)])
+    return "\n".join(table_lines(["", *(title for _, title, _ in _COLUMNS)], lines))
 
 
 def format_targets(judged: Mapping[str, Mapping[str, Any]]) -> str:
     """One line for each target."""
-    lines = []
+    rows = []
     for path, row in judged.items():
         measured = "not measured" if row["measured"] is None else f"{row['measured']:,.5g}"
-        verdict = "passed" if row["passed"] else "MISSED"
-        lines.append(f"{path:<34} {row['target']:>10}  {measured:>12}  {verdict}")
-    return "\n".join(lines)
+        rows.append([path, row["target"], measured, "passed" if row["passed"] else "MISSED"])
+    return "\n".join(table_lines(["aim", "target", "measured", ""], rows))

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 
-from benchmarks.arrays import num_bytes
-from benchmarks.memcpy import Memcpy, copy_source_bytes
-from benchmarks.replay.figures import ReplayFigures, rates_of
-from benchmarks.replay.play import PlayStreams, RecordedPlay
-from benchmarks.timing import WINDOW_S, Window, measure_rounds, repeat_for
+from benchmarks.memory import Memcpy, num_bytes
+from benchmarks.replay.figures import figures_of, measure_operations
+from benchmarks.replay.play import RecordedPlay
+from benchmarks.setup import copy_source_bytes
+from benchmarks.timing import Window, repeat_for
 from recipes.recipe import Recipe
 from recipes.roles import build_shard
 from replay.channel.batch_channel import with_own_keys
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
 
 
-def measure_in_process(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> ReplayFigures:
+def measure_in_process(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> dict[str, Any]:
     """Insert, sample, update and copy in turn, all in this process."""
     replay = LocalReplay(recipe, recorded, rank=0)
-    copy = Memcpy(
-        source_bytes=copy_source_bytes(recipe),
-        piece_bytes=replay.bytes_per_batch,
-        rng=np.random.default_rng(recipe.config.seed),
-    )
-    rounds = measure_rounds(
-        {
-            "copy": lambda: repeat_for(copy.run, WINDOW_S),
-            "sample": lambda: replay.sample(WINDOW_S),
-            "update": lambda: replay.update(WINDOW_S),
-            "insert": lambda: replay.insert(WINDOW_S),
-        },
-        seconds=seconds,
-    )
+    rounds = measure_operations(replay.window, seconds=seconds)
     replay.check_valid()
-    return ReplayFigures(**rates_of(rounds), bytes_per_sample=replay.bytes_per_sample)
+    return figures_of(rounds, bytes_per_sample=replay.bytes_per_sample)
 
 
 class LocalReplay:
@@ -45,40 +33,44 @@ class LocalReplay:
         """Fill the tables until they have begun to overwrite."""
         config = recipe.config.replay
         self._shard = build_shard(recipe, shard=rank)
-        self._play: PlayStreams = recorded.streams_of(rank)
+        self._play = recorded.endless(rank)
         self._rng = np.random.default_rng([recipe.config.seed, rank])
         capacity = -(-config.capacity_per_game // config.num_shards) * len(recipe.games)
         stored = 0
         while stored < 1.1 * capacity:
             stored += self._insert()
         self._keys: deque[ItemKeys] = deque(maxlen=64)
+        self._sample()
         batch = self._draw()
-        self._keys.append(with_own_keys(batch).keys)
-        self.bytes_per_batch = num_bytes(batch)
-        self.bytes_per_sample = self.bytes_per_batch / batch.batch_size
+        self.bytes_per_sample = num_bytes(batch) / batch.batch_size
+        self._copy = Memcpy(
+            # As much as this shard holds.
+            source_bytes=copy_source_bytes(recipe) // config.num_shards,
+            piece_bytes=num_bytes(batch),
+            rng=self._rng,
+        )
 
-    def insert(self, seconds: float) -> Window:
-        """Store chunks for about this long."""
-        return repeat_for(self._insert, seconds)
-
-    def sample(self, seconds: float) -> Window:
-        """Draw batches; each is gone before the next, as when it is sent away."""
-        return repeat_for(self._sample, seconds)
-
-    def update(self, seconds: float) -> Window:
-        """New priorities for the transitions that were drawn last."""
-        return repeat_for(self._update, seconds)
+    def window(self, operation: str, seconds: float) -> Window:
+        """Insert, sample, update or copy for about this long."""
+        work = {
+            "insert": self._insert,
+            "sample": self._sample,
+            "update": self._update,
+            "copy": self._copy.run,
+        }
+        return repeat_for(work[operation], seconds)
 
     def check_valid(self) -> None:
         """Raises ValueError if the tables have come to harm."""
         self._shard.check_valid()
 
     def _insert(self) -> int:
-        chunk = self._play.take()
+        chunk = next(self._play)
         assert self._shard.add(chunk)  # Nothing paces this shard.
         return chunk.num_transitions
 
     def _sample(self) -> int:
+        # The batch is gone before the next, as when it is sent away.
         batch = self._draw()
         self._keys.append(with_own_keys(batch).keys)
         return batch.batch_size

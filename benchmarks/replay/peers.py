@@ -1,9 +1,9 @@
 """Other replay libraries beside ours: the same transitions, batch size and machine, in one run.
 
-Each library has a script in peer_scripts/, which runs in an environment of its own and is never
-imported: one library needs an old Python, another an old NumPy. A script stores the
-transitions that our shards stored, as whole rows where its library cannot share frames, by the
-fastest way of inserting and sampling many at once that the library documents.
+A script in peer_scripts/ measures each library in an environment of its own and is never imported:
+one library needs an old Python, another an old NumPy. It stores the transitions that our shards
+stored, as whole rows where a library cannot share frames, by the fastest way of inserting and
+sampling many at once that the library documents.
 """
 
 from __future__ import annotations
@@ -20,30 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.replay.play import RecordedPlay
-from benchmarks.timing import WINDOW_S
 from replay.types import Chunk, Int64Array
 
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """One library, used in one way."""
-
-    # What its environment must be able to import.
-    module: str
-    script: str
-    # The script's first argument, if it has several ways.
-    form: str = ""
-
-
+# Libraries, and what an environment must be able to import to have them.
 PEERS = {
-    "reverb": Peer("reverb", "measure_reverb.py", "frames"),
-    "reverb_stacks": Peer("reverb", "measure_reverb.py", "stacks"),
-    "rllib": Peer("ray.rllib", "measure_rllib.py"),
-    "torchrl": Peer("torchrl", "measure_torchrl.py"),
-    "cpprb": Peer("cpprb", "measure_cpprb.py"),
+    "reverb": "reverb",
+    "reverb_stacks": "reverb",
+    "rllib": "ray.rllib",
+    "torchrl": "torchrl",
+    "cpprb": "cpprb",
 }
 
-_SCRIPTS = Path(__file__).parent / "peer_scripts"
+_SCRIPT = Path(__file__).parent / "peer_scripts" / "measure_peer.py"
 _TIMEOUT_S = 300.0
 _HAS_MODULE = """
 import importlib.util, sys
@@ -80,21 +68,19 @@ def measure_peers(
         items = Path(folder) / "items.npz"
         if pythons:
             write_items(recorded, items)
-        for name, peer in PEERS.items():
+        for name, module in PEERS.items():
             results.figures[name] = None
-            python = next((path for path in pythons if _has_module(path, peer.module)), None)
+            python = next((path for path in pythons if _has_module(path, module)), None)
             if python is None:
-                results.reasons[name] = _not_installed(peer.module, pythons)
+                results.reasons[name] = _not_installed(module, pythons)
                 continue
             command = [
-                *(python, str(_SCRIPTS / peer.script)),
-                *([peer.form] if peer.form else []),
+                *(python, str(_SCRIPT), name),
                 *("--items", str(items)),
                 *("--capacity", str(capacity)),
                 *("--batch-size", str(batch_size)),
                 *("--memcpy-source-bytes", str(memcpy_source_bytes)),
                 *("--seconds", str(seconds)),
-                *("--window-s", str(WINDOW_S)),
             ]
             try:
                 results.figures[name] = _run(command)

@@ -7,18 +7,20 @@ those of an expert of the paper's size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from actors.actor import Actor
 from actors.inference import OwnInference
-from benchmarks.arrays import num_bytes
-from benchmarks.setup import EndlessPlay, NoReplay
+from benchmarks.memory import num_bytes
+from benchmarks.setup import NoReplay
 from networks.weights import LocalWeights
 from recipes.recipe import Recipe
 from recipes.roles import build_env
-from replay.types import Chunk
+from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
 from teachers.expert import load_expert
 from teachers.shipped import shipped_experts
 
@@ -44,28 +46,23 @@ class RecordedPlay:
         """The most in one chunk, frames and labels."""
         return max(num_bytes(chunk) for chunks in self.chunks.values() for chunk in chunks)
 
-    def streams_of(self, rank: int) -> PlayStreams:
-        """All games without end, with stream numbers that no other rank has."""
-        return PlayStreams(self, rank=rank)
+    def endless(self, rank: int) -> Iterator[Chunk]:
+        """All games in turn without end, with stream numbers that no other rank has."""
+        first = rank * len(self.chunks)
+        games = [endless_play(c, serial=first + i) for i, c in enumerate(self.chunks.values())]
+        while True:
+            yield from map(next, games)
 
 
-class PlayStreams:
-    """Chunks of all games in turn, as if as many actors played on for ever."""
-
-    def __init__(self, recorded: RecordedPlay, *, rank: int) -> None:
-        """Start at the beginning of the record."""
-        first = rank * len(recorded.chunks)
-        self._games = [
-            EndlessPlay(chunks, serial=first + index)
-            for index, chunks in enumerate(recorded.chunks.values())
-        ]
-        self._taken = 0
-
-    def take(self) -> Chunk:
-        """The next game's next chunk."""
-        game = self._games[self._taken % len(self._games)]
-        self._taken += 1
-        return game.take()
+def endless_play(chunks: Sequence[Chunk], *, serial: int) -> Iterator[Chunk]:
+    """Chunks that one actor has played in a row, again and again as if its streams went on."""
+    base = serial << STREAMS_PER_ACTOR_BITS
+    lengths = sum(chunk.lengths for chunk in chunks)
+    for repeats in itertools.count():
+        for chunk in chunks:
+            first_steps = chunk.first_steps - chunks[0].first_steps + repeats * lengths
+            streams = base + np.arange(len(chunk.lengths))
+            yield replace(chunk, streams=streams, first_steps=first_steps)
 
 
 def record_play(recipe: Recipe, *, serial: int = 0) -> RecordedPlay:

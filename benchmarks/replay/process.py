@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import ray
 
-from benchmarks.arrays import arrays_of, num_bytes
-from benchmarks.memcpy import Memcpy, copy_source_bytes
+from benchmarks.memory import Memcpy, arrays_of, num_bytes
 from benchmarks.processes import ProcessReading, read_process
 from benchmarks.replay.play import RecordedPlay
+from benchmarks.setup import copy_source_bytes
 from benchmarks.timing import Window, repeat_for
 from engines.on_ray.cluster import RemoteShard
 from engines.on_ray.ray_internals import pid_of
@@ -45,7 +45,7 @@ class WriterProcess:
     def __init__(self, shard: Any, recorded: RecordedPlay, *, rank: int) -> None:
         """Nothing is sent yet; writers of different rank have different streams."""
         self._writer = RayReplayWriter([shard])
-        self._play = recorded.streams_of(rank)
+        self._play = recorded.endless(rank)
 
     def fill(self, entries: int) -> int:
         """Store at least as many entries; returns how many."""
@@ -63,7 +63,7 @@ class WriterProcess:
         return repeat_for(self._add, seconds, finish=self._flush)
 
     def _add(self) -> int:
-        chunk = self._play.take()
+        chunk = next(self._play)
         if not self._writer.add(chunk, timeout_s=CALL_TIMEOUT_S):
             raise TimeoutError(f"replay took no chunk in {CALL_TIMEOUT_S:g} s")
         return chunk.num_transitions
@@ -83,13 +83,11 @@ class ReaderProcess:
         self._memcpy_source_bytes = memcpy_source_bytes
         self._copy: Memcpy | None = None
         self._keys: deque[ItemKeys] = deque(maxlen=64)
-        self.bytes_per_sample = 0.0
 
-    def describe_batch(self) -> tuple[int, float]:
-        """(transitions in a batch, bytes of each)."""
+    def bytes_per_sample(self) -> float:
+        """Bytes of a transition as it arrives."""
         batch = self._next()
-        self.bytes_per_sample = num_bytes(batch) / batch.batch_size
-        return batch.batch_size, self.bytes_per_sample
+        return num_bytes(batch) / batch.batch_size
 
     def sample(self, seconds: float) -> Window:
         """Take batches for about this long, from the arrival of one to the arrival of another."""
@@ -118,12 +116,12 @@ class ReaderProcess:
 
     def learn(self, seconds: float) -> Window:
         """Take a batch, send its priorities, and so on: as fast as a learner could."""
-        return repeat_for(self._learn, seconds)
 
-    def _learn(self) -> int:
-        size = self._sample()
-        self._send(self._keys[-1])
-        return size
+        def learn() -> int:
+            self._sample()
+            return self._send(self._keys[-1])
+
+        return repeat_for(learn, seconds)
 
     def _sample(self) -> int:
         batch = self._next()
@@ -165,28 +163,17 @@ class ReplayProcesses:
     def fill(self, entries: int) -> int:
         """Each writer stores its part of `entries`; returns how many it were."""
         part = -(-entries // len(self.writers))
-        return sum(_get([writer.fill.remote(part) for writer in self.writers]))
+        return sum(wait_for([writer.fill.remote(part) for writer in self.writers]))
 
-    def insert(self, seconds: float) -> Window:
-        """All writers at once."""
-        return add_windows(_get([w.insert.remote(seconds) for w in self.writers]))
+    def window(self, operation: str, seconds: float) -> Window:
+        """All writers insert at once, or the reader samples, updates or copies, for so long."""
+        workers = self.writers if operation == "insert" else [self.reader]
+        calls = [getattr(worker, operation).remote(seconds) for worker in workers]
+        return add_windows(wait_for(calls))
 
-    def sample(self, seconds: float) -> Window:
-        """The reader, from all shards in turn."""
-        return add_windows(_get([self.reader.sample.remote(seconds)]))
-
-    def update(self, seconds: float) -> Window:
-        """The reader."""
-        return add_windows(_get([self.reader.update.remote(seconds)]))
-
-    def copy(self, seconds: float) -> Window:
-        """The reader."""
-        return add_windows(_get([self.reader.copy.remote(seconds)]))
-
-    def describe_batch(self) -> tuple[int, float]:
-        """(transitions in a batch, bytes of each)."""
-        described: tuple[int, float] = _get([self.reader.describe_batch.remote()])[0]
-        return described
+    def bytes_per_sample(self) -> float:
+        """Bytes of a transition as it arrives."""
+        return float(wait_for([self.reader.bytes_per_sample.remote()])[0])
 
     def read_shards(self) -> list[ProcessReading]:
         """Memory, descriptors and threads of every shard."""
@@ -194,22 +181,17 @@ class ReplayProcesses:
 
     def counted_bytes_per_entry(self) -> float:
         """Memory of the tables of all shards, as they count it themselves."""
-        tables = [table for _, stats in self._stats() for table in stats.tables.values()]
+        answers: list[tuple[str, ShardStats]] = wait_for([s.stats.remote() for s in self.shards])
+        tables = [table for _, stats in answers for table in stats.tables.values()]
         return float(sum(t.num_bytes for t in tables) / sum(t.size for t in tables))
-
-    def _stats(self) -> list[tuple[str, ShardStats]]:
-        return _get([shard.stats.remote() for shard in self.shards])
 
     def check_valid(self) -> None:
         """Raises ValueError if a shard's tables have come to harm."""
-        _get([shard.check_valid.remote() for shard in self.shards])
+        wait_for([shard.check_valid.remote() for shard in self.shards])
 
 
 @contextmanager
-def replay_processes(
-    recipe: Recipe,
-    recorded: RecordedPlay,
-) -> Iterator[ReplayProcesses]:
+def replay_processes(recipe: Recipe, recorded: RecordedPlay) -> Iterator[ReplayProcesses]:
     """The run's shards with a writer for each and one reader, ended with the `with` block."""
     num_shards = recipe.config.replay.num_shards
     shards = [RemoteShard.remote(recipe, shard) for shard in range(num_shards)]
@@ -230,8 +212,9 @@ def add_windows(windows: Sequence[Window]) -> Window:
     return Window(max(w.seconds for w in windows), sum(w.units for w in windows))
 
 
-def _get(references: list[Any]) -> list[Any]:
-    answers: list[Any] = ray.get(references, timeout=CALL_TIMEOUT_S)
+def wait_for(calls: list[Any]) -> list[Any]:
+    """Answers of remote calls; ray.exceptions.GetTimeoutError after two minutes."""
+    answers: list[Any] = ray.get(calls, timeout=CALL_TIMEOUT_S)
     return answers
 
 

@@ -16,21 +16,20 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.memcpy import copy_source_bytes
 from benchmarks.replay.figures import (
-    ReplayFigures,
+    figures_of,
     format_table,
     format_targets,
     judge,
-    rates_of,
+    measure_operations,
 )
 from benchmarks.replay.local import measure_in_process
 from benchmarks.replay.peers import PeerResults, measure_peers
 from benchmarks.replay.play import RecordedPlay, record_play
 from benchmarks.replay.process import ReplayProcesses, replay_processes
 from benchmarks.replay.scaling import measure_scaling
-from benchmarks.setup import BenchSetup, without_pacing
-from benchmarks.timing import WINDOW_S, Result, measure_rounds, short
+from benchmarks.setup import BenchSetup, copy_source_bytes, without_pacing
+from benchmarks.timing import Result
 from engines.on_ray.session import ray_session
 from recipes.recipe import Recipe
 
@@ -62,22 +61,22 @@ def run(setup: BenchSetup) -> Result:
         seconds=seconds / 2,
     )
     further: dict[str, Any] = {
-        **ours.report(),
-        "in_process": in_process.report(),
-        "compressed": compressed.report(),
-        "two_shards_ratio": short(scaling.ratio),
-        "two_shards": scaling.report(),
+        **ours,
+        "in_process": in_process,
+        "compressed": compressed,
+        "two_shards_ratio": min(scaling["alone_samples_ratio"], scaling["alone_inserts_ratio"]),
+        "two_shards": scaling,
         "peers": peers.figures,
         "peers_missing": peers.reasons,
     }
     further["targets"] = judge(further)
     return Result(
-        measured=ours.samples_per_second,
-        bound=ours.samples_per_second / ours.memcpy_ratio,
+        measured=ours["samples_per_second"],
+        bound=ours["samples_per_second"] / ours["memcpy_ratio"],
         unit="samples/s",
         target=0.4,
         parts={},
-        rounds=ours.rounds,
+        rounds=ours["rounds"],
         further=further,
         table=_format(further, peers),
         settings=replay_settings(recipe, recorded),
@@ -104,29 +103,21 @@ def replay_settings(recipe: Recipe, recorded: RecordedPlay) -> dict[str, Any]:
     }
 
 
-def measure_processes(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> ReplayFigures:
+def measure_processes(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> dict[str, Any]:
     """A shard with its writer and its reader, in three processes."""
     with replay_processes(recipe, recorded) as processes:
         resident_bytes = fill_and_weigh(
             processes, capacity=recipe.config.replay.capacity_per_game * len(recipe.games)
         )
         counted_bytes = processes.counted_bytes_per_entry()
-        _, bytes_per_sample = processes.describe_batch()
-        rounds = measure_rounds(
-            {
-                "copy": lambda: processes.copy(WINDOW_S),
-                "sample": lambda: processes.sample(WINDOW_S),
-                "update": lambda: processes.update(WINDOW_S),
-                "insert": lambda: processes.insert(WINDOW_S),
-            },
-            seconds=seconds,
-        )
+        bytes_per_sample = processes.bytes_per_sample()
+        rounds = measure_operations(processes.window, seconds=seconds)
         processes.check_valid()
-    return ReplayFigures(
-        **rates_of(rounds),
+    return figures_of(
+        rounds,
         bytes_per_sample=bytes_per_sample,
-        resident_bytes_per_transition=resident_bytes,
-        counted_bytes_per_transition=counted_bytes,
+        resident_bytes=resident_bytes,
+        counted_bytes=counted_bytes,
     )
 
 
@@ -136,7 +127,7 @@ def fill_and_weigh(processes: ReplayProcesses, *, capacity: int) -> float:
     The first tenth is not weighed: with it come buffers that are there once.
     """
     stored = processes.fill(capacity // 10)
-    processes.describe_batch()
+    processes.bytes_per_sample()
     before = sum(reading.own_bytes for reading in processes.read_shards())
     processes.fill(capacity - stored)
     after = sum(reading.own_bytes for reading in processes.read_shards())
@@ -144,7 +135,9 @@ def fill_and_weigh(processes: ReplayProcesses, *, capacity: int) -> float:
     return (after - before) / (capacity - stored)
 
 
-def _measure_compressed(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> ReplayFigures:
+def _measure_compressed(
+    recipe: Recipe, recorded: RecordedPlay, *, seconds: float
+) -> dict[str, Any]:
     """Measure a shard that compresses its frames."""
     config = recipe.config
     compressed = replace(config, replay=replace(config.replay, compression="lz4"))

@@ -14,59 +14,28 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import ray
 
-from benchmarks.memcpy import Memcpy, copy_source_bytes
+from benchmarks.replay.figures import Operate
 from benchmarks.replay.local import LocalReplay
 from benchmarks.replay.play import RecordedPlay
-from benchmarks.replay.process import (
-    CALL_TIMEOUT_S,
-    ReplayProcesses,
-    add_windows,
-    replay_processes,
-)
-from benchmarks.timing import (
-    WINDOW_S,
-    Window,
-    measure_rounds,
-    ratios,
-    repeat_for,
-    short,
-)
+from benchmarks.replay.process import add_windows, replay_processes, wait_for
+from benchmarks.timing import WINDOW_S, Window, measure_rounds, ratios, short
 from recipes.recipe import Recipe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
-    """Two shards over one, each 2 at best."""
+def measure_scaling(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> dict[str, float]:
+    """Rates of two shards over those of one, each 2 at best.
 
-    # Two shards over one, drawing in their own processes.
-    alone_samples_ratio: float
-    alone_inserts_ratio: float
-    # The same of memcpy of a batch's bytes: what this machine's memory scales to.
-    alone_memcpy_ratio: float
-    # Two shards over one, read by one reader for both.
-    through_clients_samples_ratio: float
-    # Two shards over one, fed by a writer each.
-    through_clients_inserts_ratio: float
+    One and two are measured side by side, in turn, so that both meet the same machine.
 
-    @property
-    def ratio(self) -> float:
-        """The smaller of the two without clients."""
-        return min(self.alone_samples_ratio, self.alone_inserts_ratio)
-
-    def report(self) -> dict[str, float]:
-        """The figures as they stand in the line of JSON."""
-        return {name: short(value) for name, value in asdict(self).items()}
-
-
-def measure_scaling(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -> Scaling:
-    """One shard and two side by side, in turn, so that both meet the same machine."""
+    Returns:
+        By name, `alone_` for shards in their own processes and `through_clients_` otherwise.
+    """
     two = on_two_shards(recipe)
     with (
         replay_processes(recipe, recorded) as one_shard,
@@ -74,16 +43,21 @@ def measure_scaling(recipe: Recipe, recorded: RecordedPlay, *, seconds: float) -
     ):
         for processes in (one_shard, two_shards):
             processes.fill(int(1.1 * recipe.config.replay.capacity_per_game * len(recipe.games)))
-        clients = compare(one_shard, two_shards, ("insert", "sample"), seconds=seconds)
+        clients = compare(
+            one_shard.window, two_shards.window, ("insert", "sample"), seconds=seconds
+        )
     with _shards_alone(recipe, recorded) as one, _shards_alone(two, recorded) as both:
         alone = compare(one, both, ("insert", "sample", "copy"), seconds=1.5 * seconds)
-    return Scaling(
-        alone_samples_ratio=alone["sample"],
-        alone_inserts_ratio=alone["insert"],
-        alone_memcpy_ratio=alone["copy"],
-        through_clients_samples_ratio=clients["sample"],
-        through_clients_inserts_ratio=clients["insert"],
-    )
+    found = {
+        "alone_samples_ratio": alone["sample"],
+        "alone_inserts_ratio": alone["insert"],
+        # What this machine's memory scales to, by pieces of a batch's bytes.
+        "alone_memcpy_ratio": alone["copy"],
+        # One reader for both shards, and a writer for each.
+        "through_clients_samples_ratio": clients["sample"],
+        "through_clients_inserts_ratio": clients["insert"],
+    }
+    return {name: short(value) for name, value in found.items()}
 
 
 def on_two_shards(recipe: Recipe) -> Recipe:
@@ -92,79 +66,37 @@ def on_two_shards(recipe: Recipe) -> Recipe:
     return Recipe(replace(config, actors=("2",), replay=replace(config.replay, num_shards=2)))
 
 
-class _ShardAlone:
-    """A shard's own work in a process of its own, and nothing else."""
-
-    def __init__(self, recipe: Recipe, recorded: RecordedPlay, *, rank: int) -> None:
-        self._replay = LocalReplay(recipe, recorded, rank=rank)
-        self._copy = Memcpy(
-            # As much as this shard holds.
-            source_bytes=copy_source_bytes(recipe) // recipe.config.replay.num_shards,
-            piece_bytes=self._replay.bytes_per_batch,
-            rng=np.random.default_rng([recipe.config.seed, rank]),
-        )
-
-    def insert(self, seconds: float) -> Window:
-        return self._replay.insert(seconds)
-
-    def sample(self, seconds: float) -> Window:
-        return self._replay.sample(seconds)
-
-    def copy(self, seconds: float) -> Window:
-        return repeat_for(self._copy.run, seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _ShardsAlone:
-    """Handles of as many of them; each call runs in all at once."""
-
-    shards: list[Any]
-
-    def insert(self, seconds: float) -> Window:
-        return add_windows(_get([shard.insert.remote(seconds) for shard in self.shards]))
-
-    def sample(self, seconds: float) -> Window:
-        return add_windows(_get([shard.sample.remote(seconds) for shard in self.shards]))
-
-    def copy(self, seconds: float) -> Window:
-        return add_windows(_get([shard.copy.remote(seconds) for shard in self.shards]))
-
-
 @contextmanager
-def _shards_alone(recipe: Recipe, recorded: RecordedPlay) -> Iterator[_ShardsAlone]:
+def _shards_alone(recipe: Recipe, recorded: RecordedPlay) -> Iterator[Operate]:
+    """Shards in processes of their own and nothing else; each operation runs in all at once."""
     play = ray.put(recorded)
     num_shards = recipe.config.replay.num_shards
-    shards = [_RemoteShardAlone.remote(recipe, play, rank=rank) for rank in range(num_shards)]
+    shards = [_RemoteReplay.remote(recipe, play, rank=rank) for rank in range(num_shards)]
+
+    def window(operation: str, seconds: float) -> Window:
+        return add_windows(wait_for([s.window.remote(operation, seconds) for s in shards]))
+
     try:
-        yield _ShardsAlone(shards)
+        yield window
     finally:
         for shard in shards:
             ray.kill(shard)
 
 
 def compare(
-    one: ReplayProcesses | _ShardsAlone,
-    two: ReplayProcesses | _ShardsAlone,
-    names: Sequence[str],
-    *,
-    seconds: float,
+    one: Operate, two: Operate, names: Sequence[str], *, seconds: float
 ) -> dict[str, float]:
     """Rate of `two` over that of `one`, of each of these operations: the median over the rounds."""
     rounds = measure_rounds(
         {
-            f"{name} {which}": partial(getattr(processes, name), WINDOW_S)
+            f"{name} {which}": partial(operate, name, WINDOW_S)
             for name in names
-            for which, processes in (("one", one), ("two", two))
+            for which, operate in (("one", one), ("two", two))
         },
         seconds=seconds,
     )
     return {name: statistics.median(ratios(rounds, f"{name} one", f"{name} two")) for name in names}
 
 
-def _get(references: list[Any]) -> list[Any]:
-    answers: list[Any] = ray.get(references, timeout=CALL_TIMEOUT_S)
-    return answers
-
-
 _remote: Any = ray.remote
-_RemoteShardAlone = _remote(num_cpus=0)(_ShardAlone)
+_RemoteReplay = _remote(num_cpus=0)(LocalReplay)

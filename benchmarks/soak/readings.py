@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -25,32 +25,15 @@ class Reader:
     """Takes the readings of one run; what cannot be read is left out of a reading."""
 
     def __init__(
-        self,
-        family: Family,
-        *,
-        run_path: Path,
-        scratch: Path,
-        environment: Mapping[str, str],
-        started: float,
-        clock: Callable[[], float] = time.monotonic,
+        self, family: Family, *, run_path: Path, scratch: Path, environment: Mapping[str, str]
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            family: the run's processes.
-            run_path: the run's folder, which may not be there yet.
-            scratch: where the run has its temporary files, Ray's among them.
-            environment: of the run.
-            started: when it began, by `clock`.
-            clock: seconds.
-        """
+        """Nothing is read yet."""
         self.family = family
         self._run = RunDir(run_path, "", "")
         self._scratch = scratch
         self._environment = environment
-        # The moment that `seconds` count from, by the clock.
-        self.started = started
-        self._clock = clock
+        # The moment that `seconds` count from.
+        self.started = time.monotonic()
         self._stack = ExitStack()
         self._redis: redis.Redis | None = None
         self._store: StoreReader | None = None
@@ -69,7 +52,7 @@ class Reader:
 
     def read(self) -> dict[str, float]:
         """Everything, as of now."""
-        reading = {"seconds": self._clock() - self.started}
+        reading = {"seconds": time.monotonic() - self.started}
         reading |= self._read_processes()
         reading |= self._read_redis()
         reading |= self._read_store()

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import ray
-
 from benchmarks.replay.play import record_play
-from benchmarks.replay.process import CALL_TIMEOUT_S, ReplayProcesses, replay_processes
+from benchmarks.replay.process import ReplayProcesses, replay_processes, wait_for
 from benchmarks.replay.replay import replay_settings
 from benchmarks.setup import BenchSetup, without_pacing
 from benchmarks.soak.judge import MIN_READINGS, Reading, judge
@@ -43,11 +41,11 @@ def run(setup: BenchSetup) -> Result:
     recorded = record_play(recipe)
     with ray_session(recipe), replay_processes(recipe, recorded) as processes:
         processes.fill(int(1.1 * capacity))
-        _, bytes_per_sample = processes.describe_batch()
+        bytes_per_sample = processes.bytes_per_sample()
         # What is allocated at the first use belongs to no reading.
-        processes.sample(0.0)
-        processes.copy(0.0)
-        readings = soak(processes, seconds=seconds)
+        processes.window("sample", 0.0)
+        processes.window("copy", 0.0)
+        readings = _soak(processes, seconds=seconds)
         processes.check_valid()
     return build_result(
         readings,
@@ -57,30 +55,27 @@ def run(setup: BenchSetup) -> Result:
     )
 
 
-def soak(
-    processes: ReplayProcesses, *, seconds: float, clock: Callable[[], float] = time.monotonic
-) -> list[Reading]:
+def _soak(processes: ReplayProcesses, *, seconds: float) -> list[Reading]:
     """Insert, sample, update and copy at once, until the time is over."""
     interval = min(_INTERVAL_S, seconds / 40)
-    start = clock()
+    start = time.monotonic()
     readings: list[Reading] = []
-    while clock() - start < seconds:
+    while time.monotonic() - start < seconds:
         inserting = [writer.insert.remote(interval) for writer in processes.writers]
         learning = processes.reader.learn.remote((1 - _COPY_SHARE) * interval)
         copying = processes.reader.copy.remote(_COPY_SHARE * interval)
-        inserted = ray.get(inserting, timeout=CALL_TIMEOUT_S)
-        learned, copied = ray.get([learning, copying], timeout=CALL_TIMEOUT_S)
+        *inserts, learned, copied = (
+            window.units / window.seconds for window in wait_for([*inserting, learning, copying])
+        )
         shard = processes.read_shards()[0]
-        inserts_per_second = sum(w.units / w.seconds for w in inserted)
-        copied_per_second = copied.units / copied.seconds
         readings.append(
             {
-                "seconds": clock() - start,
-                "inserts_per_second": inserts_per_second,
-                "samples_per_second": learned.units / learned.seconds,
-                "memcpy_bytes_per_second": copied_per_second,
-                "insert_pace": inserts_per_second / copied_per_second,
-                "sample_pace": learned.units / learned.seconds / copied_per_second,
+                "seconds": time.monotonic() - start,
+                "inserts_per_second": sum(inserts),
+                "samples_per_second": learned,
+                "memcpy_bytes_per_second": copied,
+                "insert_pace": sum(inserts) / copied,
+                "sample_pace": learned / copied,
                 "memory/shard": shard.resident_bytes,
                 "descriptors/shard": shard.num_descriptors,
                 "threads/shard": shard.num_threads,
@@ -125,5 +120,4 @@ def build_result(
         + (f"FAILED: {', '.join(failed)}" if failed else "passed")
         + "\n",
         settings=settings,
-        failed=bool(failed),
     )

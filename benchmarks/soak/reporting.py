@@ -15,6 +15,7 @@ from benchmarks.soak.judge import RULES, Growth, Reading, increase, judge, pace,
 from benchmarks.timing import short
 from networks.atomic_file import write_atomically
 from records.machine import describe_hardware
+from views.columns import table_lines
 
 # Steps per second of the last fifth over the first that say that the run has not got stuck. No
 # more than that, since other programs on the machine may take most of it away.
@@ -27,14 +28,7 @@ _NOT_IN_TABLE = ("replay_fill", "steps", "updates", "restarts", "snapshot_bytes"
 def build_report(
     readings: Sequence[Reading], ending: Ending, *, settings: Mapping[str, Any], load_before: float
 ) -> dict[str, Any]:
-    """Everything that was found, in JSON's own types; `passed` says whether all of it is well.
-
-    Args:
-        readings: those after the warm-up.
-        ending: how the run ended.
-        settings: to measure it again.
-        load_before: of the machine, when it began.
-    """
+    """Everything that was found, in JSON's own types; `passed` says whether all of it is well."""
     series = judge(readings)
     # Ways of asking that no longer work must not look like nothing that grew.
     unread = sorted(set(RULES) - {name.split("/")[0] for name in series})
@@ -81,7 +75,7 @@ def write_series(path: Path, readings: Sequence[Reading]) -> None:
 def format_report(report: Mapping[str, Any]) -> str:
     """For people: what grew and what was left, one line each."""
     end = report["end"]
-    left = [f"{name}: {', '.join(found)}" for name, found in end.items() if _is_names(found)]
+    left = [f"{k}: {', '.join(v)}" for k, v in end.items() if isinstance(v, list) and v]
     failed = [name for name, passed in report["checks"].items() if not passed]
     wrong = [*report["grew"], *report["unread"], *failed]
     return "\n".join(
@@ -105,10 +99,6 @@ def format_report(report: Mapping[str, Any]) -> str:
     )
 
 
-def _is_names(found: object) -> bool:
-    return isinstance(found, list) and bool(found)
-
-
 def as_row(growth: Growth) -> dict[str, Any]:
     """One series for the line of JSON."""
     return {
@@ -119,17 +109,16 @@ def as_row(growth: Growth) -> dict[str, Any]:
 
 def format_series(series: Mapping[str, Mapping[str, Any]]) -> str:
     """One line for each series: where it began and ended, its slope, and what is allowed."""
-    head = f"{'series':<24} {'first':>12} {'last':>12} {'per hour':>12} {'allowed':>12}"
     shown = {name: row for name, row in series.items() if name.split("/")[0] not in _NOT_IN_TABLE}
-    return "\n".join([head, *(_format_row(name, row) for name, row in shown.items())])
+    headings = ["series", "first", "last", "per hour", "allowed", ""]
+    return "\n".join(table_lines(headings, [_cells(name, row) for name, row in shown.items()]))
 
 
-def _format_row(name: str, row: Mapping[str, Any]) -> str:
+def _cells(name: str, row: Mapping[str, Any]) -> list[str]:
     in_mib = name.split("/")[0] in _IN_BYTES
     values = [row[key] for key in ("first", "last", "per_hour", "allowed")]
     cells = ["-" if value is None else _amount(value, in_mib) for value in values]
-    mark = "" if row["passed"] else "   GREW"
-    return f"{name:<24} {' '.join(f'{cell:>12}' for cell in cells)}{mark}"
+    return [name, *cells, "" if row["passed"] else "GREW"]
 
 
 def _amount(value: float, in_mib: bool) -> str:

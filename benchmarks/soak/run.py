@@ -28,14 +28,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
-import tyro
 
+from benchmarks.options import SoakOptions
 from benchmarks.processes import Family, shared_files
 from benchmarks.soak.ending import Ending, look_at_the_end
 from benchmarks.soak.judge import Reading, warm_up_end
@@ -43,9 +43,7 @@ from benchmarks.soak.readings import Reader
 from benchmarks.soak.reporting import build_report, format_report, write_series
 from engines.opening import REDIS_URL_VARIABLE
 from networks.atomic_file import write_atomically
-from recipes.errors import parse_or_fail
 
-_PROG = "bench.py soak"
 _ROOT = Path(__file__).resolve().parents[2]
 _MARK = "ACTOR_MIMIC_SOAK"
 _ENDLESS_STEPS = "1000000000000"
@@ -56,85 +54,50 @@ _END_TIMEOUT_S = 180.0
 _FORBIDDEN = ("--run-dir", "--resume", "--redis-url")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SoakOptions:
-    """Watch a run for growth; the run's own options follow after `--`."""
-
-    output: Path
-    """Folder of the results; new or empty."""
-    minutes: float = 30.0
-    """Length of the soak, from the run's first update."""
-    period_s: float = 5.0
-    """Seconds between two readings; less where a short soak would have less than sixty."""
-
-    def __post_init__(self) -> None:
-        """Refuse out-of-range values."""
-        for name in ("minutes", "period_s"):
-            if not 0 < getattr(self, name) < 1e6:
-                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
-
-    @property
-    def seconds(self) -> float:
-        """Length of the soak."""
-        return 60.0 * self.minutes
-
-    @property
-    def interval_s(self) -> float:
-        """Seconds between two readings."""
-        return min(self.period_s, self.seconds / 60)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Soak, judge, print; status 1 if something grew or was left."""
-    own, run_options = split_options(argv)
-    options = parse_or_fail(lambda: tyro.cli(SoakOptions, args=own, prog=_PROG), prog=_PROG)
-    check_machine()
-    make_output(options.output)
+def run(options: SoakOptions, run_options: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Soak and judge; returns the report, whose `passed` is all that counts, and it in words."""
+    words = complete(run_options)
+    _check_machine()
+    _make_output(options.output)
     load_before = os.getloadavg()[0]
-    soak = Soak()
     # A shell starts what it runs in the background with Ctrl-C ignored, and the run would inherit
     # that; a handler of one's own is not inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    readings: list[Reading] = []
     try:
-        run_soak(options, run_options, soak)
+        ending = _soak(options, words, readings)
     finally:
-        write_series(options.output / "series.csv", soak.readings)
-    warm = warm_up_end(soak.readings, seconds=options.seconds)
+        write_series(options.output / "series.csv", readings)
+    warm = warm_up_end(readings, seconds=options.seconds)
     report = build_report(
-        [reading for reading in soak.readings if reading["seconds"] >= warm],
-        soak.ending,
+        [reading for reading in readings if reading["seconds"] >= warm],
+        ending,
         settings={
             "minutes": options.minutes,
             "interval_s": options.interval_s,
-            "options": run_options,
+            "options": words,
             "warm_up_s": round(warm, 1),
         },
         load_before=load_before,
     )
     text = json.dumps(report, allow_nan=False)
     write_atomically(options.output / "verdict.json", text.encode() + b"\n")
-    print(format_report(report))
-    print(text)
-    if not report["passed"]:
-        raise SystemExit(1)
+    return report, format_report(report)
 
 
-def split_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(options of the soak, options of the run); ValueError for what the soak must set itself."""
-    words = list(argv)
-    cut = words.index("--") if "--" in words else len(words)
-    own, run = words[:cut], words[cut + 1 :]
-    for option in (word.split("=")[0] for word in run):
-        if option.replace("_", "-") in _FORBIDDEN:
-            raise ValueError(f"leave {option} out: the run gets a folder and a Redis of its own")
-    if "--engine=local" in run or ("--engine" in run and "local" in run):
+def complete(run_options: Sequence[str]) -> list[str]:
+    """The run's options with an end far away; ValueError for what the soak must set itself."""
+    words = list(run_options)
+    names = [word.split("=")[0].replace("_", "-") for word in words]
+    for name in _FORBIDDEN:
+        if name in names:
+            raise ValueError(f"leave {name} out: the run gets a folder and a Redis of its own")
+    if "--engine=local" in words or ("--engine" in words and "local" in words):
         raise ValueError("a soak is of a run on Ray; leave --engine local out")
-    if not any(word.replace("_", "-").split("=")[0] == "--num-steps" for word in run):
-        run += ["--num-steps", _ENDLESS_STEPS]
-    return own, run
+    return words if "--num-steps" in names else [*words, "--num-steps", _ENDLESS_STEPS]
 
 
-def check_machine() -> None:
+def _check_machine() -> None:
     """Raises ValueError where processes cannot be looked at, or would be on other machines."""
     if not Path("/proc/self/smaps_rollup").exists():
         raise ValueError("a soak reads /proc/PID/smaps_rollup, which this system does not have")
@@ -142,7 +105,7 @@ def check_machine() -> None:
         raise ValueError("a soak watches this machine alone; unset RAY_ADDRESS")
 
 
-def make_output(folder: Path) -> None:
+def _make_output(folder: Path) -> None:
     """Raises ValueError if it cannot be made or has something in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,42 +116,35 @@ def make_output(folder: Path) -> None:
         raise ValueError(f"{folder} has something in it already; choose another --output")
 
 
-@dataclass(slots=True)
-class Soak:
-    """What was seen."""
-
-    # Seconds are since the first update.
-    readings: list[Reading] = field(default_factory=list)
-    ending: Ending = field(default_factory=Ending)
-
-
-def run_soak(options: SoakOptions, run_options: Sequence[str], soak: Soak) -> None:
-    """Start the run, watch it, stop it; what is seen goes into `soak` at once.
+def _soak(options: SoakOptions, words: Sequence[str], readings: list[Reading]) -> Ending:
+    """Start the run, watch it, stop it.
 
     Raises:
         ValueError: the run did not begin, or ended by itself; with what it said last.
     """
     before = shared_files()
+    run_path = (options.output / "run").resolve()
     with _scratch() as scratch, (options.output / "run.log").open("w") as log:
         environment = run_environment(scratch)
-        process = _start(run_options, options.output / "run", environment, log.fileno())
+        command = [sys.executable, str(_ROOT / "launch" / "multitask.py"), *words]
+        # In a session of its own, as from a terminal.
+        process = subprocess.Popen(
+            [*command, "--run-dir", str(run_path)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         family = Family(process.pid, (_MARK, str(scratch)))
+        reader = Reader(family, run_path=run_path, scratch=scratch, environment=environment)
         try:
-            reader = Reader(
-                family,
-                run_path=(options.output / "run").resolve(),
-                scratch=scratch,
-                environment=environment,
-                started=time.monotonic(),
-            )
-            try:
-                _watch(process, reader, options, soak.readings)
-            finally:
-                reader.close()
-            soak.ending = look_at_the_end(
+            with closing(reader):
+                _watch(process, reader, options, readings)
+            return look_at_the_end(
                 process,
                 family,
-                run=options.output / "run",
+                run=run_path,
                 scratch=scratch,
                 shared_before=before,
                 timeout_s=_END_TIMEOUT_S,
@@ -198,50 +154,32 @@ def run_soak(options: SoakOptions, run_options: Sequence[str], soak: Soak) -> No
 
 
 def _watch(
-    process: subprocess.Popen[bytes],
-    reader: Reader,
-    options: SoakOptions,
-    readings: list[Reading],
-    clock: Callable[[], float] = time.monotonic,
+    process: subprocess.Popen[bytes], reader: Reader, options: SoakOptions, readings: list[Reading]
 ) -> None:
-    """Read until the time is over."""
-    deadline = clock() + _START_TIMEOUT_S
+    """Read until the time is over; seconds count from the first update."""
+    log = options.output / "run.log"
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while not reader.looks.get("updates"):
-        _check_running(process, options.output / "run.log")
-        if clock() > deadline:
+        _check_running(process, log)
+        if time.monotonic() > deadline:
             raise ValueError(f"the run made no update within {_START_TIMEOUT_S:.0f} s")
         time.sleep(0.2)
-    reader.started = begun = clock()
+    reader.started = begun = time.monotonic()
     next_s = 0.0
-    while clock() - begun < options.seconds:
-        _check_running(process, options.output / "run.log")
+    while time.monotonic() - begun < options.seconds:
+        _check_running(process, log)
         readings.append(reader.read())
-        next_s = max(next_s + options.interval_s, clock() - begun)
-        time.sleep(max(0.0, begun + next_s - clock()))
+        next_s = max(next_s + options.interval_s, time.monotonic() - begun)
+        time.sleep(max(0.0, begun + next_s - time.monotonic()))
 
 
 def _check_running(process: subprocess.Popen[bytes], log: Path) -> None:
     if process.poll() is not None:
         lines = log.read_text(errors="replace").strip().splitlines()
-        said = lines[-1] if lines else "nothing"
         raise ValueError(
-            f"the run ended by itself with status {process.returncode}; it said: {said}"
+            f"the run ended by itself with status {process.returncode}; it said: "
+            f"{lines[-1] if lines else 'nothing'}"
         )
-
-
-def _start(
-    run_options: Sequence[str], run_path: Path, environment: dict[str, str], log: int
-) -> subprocess.Popen[bytes]:
-    """Start the command in a session of its own, as from a terminal."""
-    command = [sys.executable, str(_ROOT / "launch" / "multitask.py"), *run_options]
-    return subprocess.Popen(
-        [*command, "--run-dir", str(run_path)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
 
 
 def run_environment(scratch: Path) -> dict[str, str]:

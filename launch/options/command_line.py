@@ -47,13 +47,30 @@ def parse_options(kind: Any, argv: Sequence[str], *, prog: str, doc: str | None)
         prog: the command's name, for help and messages.
         doc: the command's own first lines, with examples, which stand above the options.
     """
+    style = (tyro.conf.FlagCreatePairsOff,)
     return parse_or_fail(
-        lambda: tyro.cli(
+        lambda: tyro.cli(kind, args=list(argv), prog=prog, description=doc, config=style),
+        prog=prog,
+    )
+
+
+def parse_known_options(
+    kind: type[Options], argv: Sequence[str], *, prog: str, doc: str | None
+) -> tuple[Options, list[str]]:
+    """The same for a command that hands on the words which are no options of its own."""
+    unknown: list[str] = []
+
+    def parse() -> Options:
+        style = (tyro.conf.FlagCreatePairsOff,)
+        options, others = tyro.cli(
             kind,
             args=list(argv),
             prog=prog,
             description=doc,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        ),
-        prog=prog,
-    )
+            config=style,
+            return_unknown_args=True,
+        )
+        unknown.extend(others)
+        return options
+
+    return parse_or_fail(parse, prog=prog), unknown

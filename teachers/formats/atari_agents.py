@@ -11,15 +11,14 @@ from pathlib import Path
 
 from games.spec import GameSpec
 from teachers.card import Preprocessing
-from teachers.formats.imported import ImportedTeacher, describe
-from teachers.formats.parts import NetworkParts, build_teacher, refuse_others, take_layer
+from teachers.formats.imported import Found
+from teachers.formats.parts import take_all
 from teachers.formats.torch_files import tensors_of
 
 _PREFIX = "_AtariNet__"
-_LAYERS = tuple(f"{_PREFIX}{name}" for name in ("features.0", "features.2", "features.4"))
-_DENSE = tuple(f"{_PREFIX}{name}" for name in ("head.0", "head.2"))
-_SUPPORT = f"{_PREFIX}support"
-_FRAMES = "gray, resize, maximum of the last two"
+_NAMES = tuple(
+    f"{_PREFIX}{name}" for name in ("features.0", "features.2", "features.4", "head.0", "head.2")
+)
 
 
 def is_atari_agents(content: object) -> bool:
@@ -27,68 +26,35 @@ def is_atari_agents(content: object) -> bool:
     return isinstance(content, dict) and "estimator_state" in content
 
 
-def read_atari_agents(
-    content: object, spec: GameSpec, *, path: Path, source: str
-) -> ImportedTeacher:
-    """A DQN, M-DQN or C51.
-
-    Args:
-        content: what torch.load gave.
-        spec: the game.
-        path: its folders may say the algorithm and the protocol, its name the steps.
-        source: file name for messages.
-
-    Raises:
-        ValueError: another network, or one that does not fit the game.
-    """
+def read_atari_agents(content: object, spec: GameSpec, *, source: str) -> Found:
+    """A DQN, M-DQN or C51, of what torch.load gave."""
     state = content.get("estimator_state") if isinstance(content, dict) else None
     tensors = tensors_of(state)
     if tensors is None:
         raise ValueError(f"{source} has no state_dict under 'estimator_state'")
-    support = tensors.pop(_SUPPORT, None)
-    names = (*_LAYERS, *_DENSE)
-    layers = [take_layer(tensors, name, source=source) for name in names]
-    refuse_others([name.rpartition(".")[0] for name in tensors], names, source=source)
-    parts = NetworkParts(torso="nature_valid", hidden=layers[:-1], head=layers[-1], atoms=support)
-    steps = re.search(r"model_(\d{1,12})", path.name)
-    is_classic, is_told = _is_classic(path, is_distributional=support is not None)
-    return ImportedTeacher(
-        network=build_teacher(parts, spec, source=source),
-        card_fields=describe(
-            spec,
-            algorithm=_algorithm(path, is_distributional=support is not None),
-            protocol="atari_agents_classic" if is_classic else "atari_agents_modern",
-            source_format="atari_agents",
-            origin="https://github.com/floringogianu/atari-agents",
-            trained_steps=int(steps[1]) if steps else None,
-            preprocessing=_preprocessing(is_classic=is_classic),
-            notes=None if is_told else "The protocol is assumed: no folder name says it.",
-        ),
-        format="atari_agents",
-    )
-
-
-def _is_classic(path: Path, *, is_distributional: bool) -> tuple[bool, bool]:
-    """Whether it was trained by the classic protocol, and whether a folder name says so."""
+    atoms = tensors.pop(f"{_PREFIX}support", None)
+    path = Path(source)
     folders = " ".join(path.parts[:-1]).lower()
-    if "modern" in folders or "classic" in folders:
-        return "modern" not in folders, True
+    is_told = "modern" in folders or "classic" in folders
     # C51 was trained by the classic protocol alone.
-    return is_distributional, is_distributional
-
-
-def _algorithm(path: Path, *, is_distributional: bool) -> str:
-    if is_distributional:
-        return "C51"
-    return "M-DQN" if any(part.startswith("MDQN") for part in path.parts) else "DQN"
-
-
-def _preprocessing(*, is_classic: bool) -> Preprocessing:
-    return Preprocessing(
-        frames=_FRAMES,
-        stack_start="zeros",
-        fire_on_reset=False,
-        life_loss_ends_episode=is_classic,
-        max_noops=30 if is_classic else 0,
-        repeat_action_probability=0.0 if is_classic else 0.25,
+    is_classic = "modern" not in folders if is_told else atoms is not None
+    is_munchausen = any(part.startswith("MDQN") for part in path.parts)
+    steps = re.search(r"model_(\d{1,12})", path.name)
+    return Found(
+        parts=take_all(tensors, _NAMES, torso="nature_valid", atoms=atoms, source=source),
+        algorithm="C51" if atoms is not None else "M-DQN" if is_munchausen else "DQN",
+        protocol="atari_agents_classic" if is_classic else "atari_agents_modern",
+        origin="https://github.com/floringogianu/atari-agents",
+        trained_steps=int(steps[1]) if steps else None,
+        preprocessing=Preprocessing(
+            frames="gray, resize, maximum of the last two",
+            stack_start="zeros",
+            fire_on_reset=False,
+            life_loss_ends_episode=is_classic,
+            max_noops=30 if is_classic else 0,
+            repeat_action_probability=0.0 if is_classic else 0.25,
+        ),
+        notes=None
+        if is_told or atoms is not None
+        else "The protocol is assumed: no folder name says it.",
     )

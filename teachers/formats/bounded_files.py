@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 MAX_FILE_BYTES = 512 * 2**20
 # Largest zip member or gzip stream that is read, decompressed.
 MAX_MEMBER_BYTES = 256 * 2**20
+# Most elements of a checkpoint's tensors together; the largest expert known has 35 million.
+MAX_ELEMENTS = 2**26
 # Most members of one zip archive: a torch file has one for each tensor, and a few more.
 MAX_MEMBERS = 2048
 
@@ -23,11 +25,7 @@ _PLAIN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read_file(path: Path) -> bytes:
-    """The whole content of a regular file.
-
-    Raises:
-        ValueError: it is missing, a folder, empty, unreadable, or larger than MAX_FILE_BYTES.
-    """
+    """The whole content of a regular file; ValueError if it is empty, or larger than any expert."""
     try:
         if path.is_dir():
             raise ValueError(f"{path} is a folder; name the checkpoint file inside it")
@@ -45,11 +43,7 @@ def read_file(path: Path) -> bytes:
 
 
 def gunzip(data: bytes, *, source: str) -> bytes:
-    """Decompress a gzip stream.
-
-    Raises:
-        ValueError: it is damaged, cut short, or larger than MAX_MEMBER_BYTES.
-    """
+    """Decompress a gzip stream; ValueError if it is damaged, or larger than MAX_MEMBER_BYTES."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             content = stream.read(MAX_MEMBER_BYTES + 1)
@@ -64,11 +58,7 @@ class ZipMembers:
     """The members of a zip archive in memory, after checking what its directory says."""
 
     def __init__(self, data: bytes, *, source: str) -> None:
-        """Read the directory; no member is decompressed yet.
-
-        Args:
-            data: the archive.
-            source: its name for messages.
+        """Read and check the directory; no member is decompressed yet.
 
         Raises:
             ValueError: a damaged archive, too many members, a name that is absolute, leads outside
@@ -97,11 +87,7 @@ class ZipMembers:
         return tuple(self._members)
 
     def read(self, name: str, *, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
-        """Decompress one member.
-
-        Raises:
-            ValueError: there is no such member, it is larger than `max_bytes`, or it is damaged.
-        """
+        """Decompress one member; ValueError if it is missing, damaged, or larger than allowed."""
         if name not in self._members:
             raise ValueError(f"{self._source} has no member {name!r}")
         info = self._members[name]

@@ -14,17 +14,12 @@ from torch import Tensor
 
 from games.spec import GameSpec
 from teachers.card import Preprocessing
-from teachers.formats.imported import ImportedTeacher, describe
-from teachers.formats.parts import (
-    NetworkParts,
-    build_teacher,
-    refuse_others,
-    take_layer,
-)
+from teachers.formats.imported import POLICY_NOTE, Found
+from teachers.formats.parts import NetworkParts, take_all
 from teachers.formats.torch_files import tensors_of
 
 # What the Atari scripts do to the game; those on envpool start the stack with zeros.
-PREPROCESSING = Preprocessing(
+_PREPROCESSING = Preprocessing(
     frames="maximum of the last two, resize (area), gray",
     stack_start="first_frame",
     fire_on_reset=True,
@@ -51,66 +46,41 @@ def is_cleanrl(content: object) -> bool:
     return tensors is not None and any(name.startswith("network.0.") for name in tensors)
 
 
-def read_cleanrl(content: object, spec: GameSpec, *, source: str) -> ImportedTeacher:
-    """A DQN, C51 or QDagger student.
-
-    Args:
-        content: what torch.load gave.
-        spec: the game.
-        source: file name for messages.
-
-    Raises:
-        ValueError: another network, or one that does not fit the game.
-    """
+def read_cleanrl(content: object, spec: GameSpec, *, source: str) -> Found:
+    """A DQN, C51 or QDagger student, of what torch.load gave."""
     tensors = _weights_of(content)
     if tensors is None:
         raise ValueError(f"{source} has no state_dict where CleanRL puts it")
     is_impala = "network.0.conv.weight" in tensors
     atoms = tensors.pop("atoms", None)
-    names = _IMPALA if is_impala else _NATURE
-    layers = [take_layer(tensors, name, source=source) for name in names]
-    refuse_others([n.rpartition(".")[0] for n in tensors], names, source=source)
-    parts = NetworkParts(
-        torso="impala" if is_impala else "nature_valid",
-        hidden=layers[:-1],
-        head=layers[-1],
-        atoms=atoms,
-    )
-    settings = content.get("args") if isinstance(content, dict) else None
-    return ImportedTeacher(
-        network=build_teacher(parts, spec, source=source),
-        card_fields=describe_cleanrl(
-            spec,
-            algorithm="C51" if atoms is not None else "QDagger DQN" if is_impala else "DQN",
-            settings=settings,
-            source_format="cleanrl",
+    return of_cleanrl(
+        take_all(
+            tensors,
+            _IMPALA if is_impala else _NATURE,
+            torso="impala" if is_impala else "nature_valid",
+            atoms=atoms,
+            source=source,
         ),
-        format="cleanrl",
+        algorithm="C51" if atoms is not None else "QDagger DQN" if is_impala else "DQN",
+        settings=content.get("args") if isinstance(content, dict) else None,
     )
 
 
-def describe_cleanrl(
-    spec: GameSpec,
-    *,
-    algorithm: str,
-    settings: object,
-    source_format: str,
-    stack_start: str = "first_frame",
-    notes: str | None = None,
-) -> dict[str, object]:
-    """Card fields; `settings` are the script's arguments if the file has them."""
+def of_cleanrl(
+    parts: NetworkParts, *, algorithm: str, settings: object, stack_start: str = "first_frame"
+) -> Found:
+    """The network of a script; `settings` are its arguments if the file has them."""
     settings = settings if isinstance(settings, Mapping) else {}
     script = settings.get("exp_name")
     is_named = isinstance(script, str) and script.isidentifier() and len(script) < 100
-    return describe(
-        spec,
+    return Found(
+        parts=parts,
         algorithm=algorithm,
         protocol="cleanrl",
-        source_format=source_format,
         origin=f"CleanRL {script}" if is_named else "CleanRL",
         trained_steps=settings.get("total_timesteps"),
-        preprocessing=replace(PREPROCESSING, stack_start=stack_start),
-        notes=notes,
+        preprocessing=replace(_PREPROCESSING, stack_start=stack_start),
+        notes=None if parts.critic is None else POLICY_NOTE,
     )
 
 

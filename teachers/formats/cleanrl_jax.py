@@ -8,13 +8,14 @@ Networks: https://github.com/vwxyzjn/cleanrl/tree/master/cleanrl
 """
 
 import numpy as np
+from torch import Tensor
 
 from games.spec import GameSpec
 from teachers.card import MAX_ATOMS
-from teachers.formats.cleanrl import describe_cleanrl
+from teachers.formats.cleanrl import of_cleanrl
 from teachers.formats.flax_layers import dense_layer, nature_layers, to_tensor
-from teachers.formats.imported import POLICY_NOTE, ImportedTeacher
-from teachers.formats.parts import NetworkParts, build_teacher
+from teachers.formats.imported import Found
+from teachers.formats.parts import NetworkParts
 
 
 def is_cleanrl_jax(content: object) -> bool:
@@ -24,70 +25,38 @@ def is_cleanrl_jax(content: object) -> bool:
     )
 
 
-def read_cleanrl_jax(content: object, spec: GameSpec, *, source: str) -> ImportedTeacher:
-    """A DQN, C51 or PPO.
-
-    Args:
-        content: decoded msgpack.
-        spec: the game.
-        source: file name for messages.
-
-    Raises:
-        ValueError: another network, or one that does not fit the game.
-    """
+def read_cleanrl_jax(content: object, spec: GameSpec, *, source: str) -> Found:
+    """A DQN, C51 or PPO, of decoded msgpack."""
     if not is_cleanrl_jax(content) or not isinstance(content, dict):
         raise ValueError(
             f"{source} is msgpack, but holds neither 'params' (DQN), nor 'model_weights' and "
             "'args' (C51), nor arguments and three networks (PPO) at its top"
         )
-    settings: object = {}
-    stack_start = "first_frame"
     if "params" in content:
-        algorithm, parts = "DQN", _value_parts(content, None, source=source)
-    elif "model_weights" in content:
+        parts = _value_parts(content, source=source)
+        return of_cleanrl(parts, algorithm="DQN", settings={})
+    if "model_weights" in content:
         settings = content["args"]
-        algorithm, parts = "C51", _value_parts(content["model_weights"], settings, source=source)
-    else:
-        settings = content["0"]
-        algorithm, parts = "PPO", _policy_parts(content["1"], source=source)
-        stack_start = "zeros"
-    return ImportedTeacher(
-        network=build_teacher(parts, spec, source=source),
-        card_fields=describe_cleanrl(
-            spec,
-            algorithm=algorithm,
-            settings=settings,
-            source_format="cleanrl_jax",
-            stack_start=stack_start,
-            notes=None if parts.critic is None else POLICY_NOTE,
-        ),
-        format="cleanrl_jax",
-    )
+        atoms = _atoms_of(settings, source=source)
+        parts = _value_parts(content["model_weights"], atoms, source=source)
+        return of_cleanrl(parts, algorithm="C51", settings=settings)
+    parts = _policy_parts(content["1"], source=source)
+    return of_cleanrl(parts, algorithm="PPO", settings=content["0"], stack_start="zeros")
 
 
-def _value_parts(variables: object, settings: object, *, source: str) -> NetworkParts:
+def _value_parts(variables: object, atoms: Tensor | None = None, *, source: str) -> NetworkParts:
     layers = nature_layers(_params(variables, source=source), source=source)
-    atoms = None
-    if settings is not None:
-        values = _atoms_of(settings, source=source)
-        atoms = to_tensor(values)
     return NetworkParts(torso="nature_valid", hidden=layers[:-1], head=layers[-1], atoms=atoms)
 
 
-def _atoms_of(
-    settings: object, *, source: str
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _atoms_of(settings: object, *, source: str) -> Tensor:
     """Returns that the atoms stand for, as the script makes them from its arguments."""
     known = settings if isinstance(settings, dict) else {}
     num, low, high = (known.get(name) for name in ("n_atoms", "v_min", "v_max"))
-    if (
-        not isinstance(num, int)
-        or not 2 <= num <= MAX_ATOMS
-        or not isinstance(low, int | float)
-        or not isinstance(high, int | float)
-    ):
+    is_counted = isinstance(num, int) and 2 <= num <= MAX_ATOMS
+    if not (is_counted and isinstance(low, int | float) and isinstance(high, int | float)):
         raise ValueError(f"{source}: its 'args' do not say n_atoms, v_min and v_max")
-    return np.linspace(low, high, num)
+    return to_tensor(np.linspace(low, high, num))
 
 
 def _policy_parts(networks: object, *, source: str) -> NetworkParts:

@@ -15,8 +15,8 @@ import numpy as np
 from games.spec import GameSpec
 from teachers.card import Preprocessing
 from teachers.formats.flax_layers import nature_layers, to_tensor
-from teachers.formats.imported import ImportedTeacher, describe
-from teachers.formats.parts import Layer, NetworkParts, build_teacher, mean_over_quantiles
+from teachers.formats.imported import Found
+from teachers.formats.parts import Layer, NetworkParts, mean_over_quantiles
 from teachers.formats.pickle_scan import PickleContents
 from teachers.formats.restricted_pickle import load_restricted
 
@@ -39,25 +39,8 @@ def is_dopamine(contents: PickleContents) -> bool:
     return {"online_params", "training_steps"} <= contents.strings
 
 
-def read_dopamine(
-    data: bytes, spec: GameSpec, *, unsafe_pickle: bool, source: str
-) -> ImportedTeacher:
-    """A DQN, C51, Rainbow or quantile agent.
-
-    Args:
-        data: the whole file.
-        spec: the game.
-        unsafe_pickle: the user's consent to reading a pickle.
-        source: file name for messages.
-
-    Raises:
-        ValueError: no consent, another agent or network, or a broken file.
-    """
-    if not unsafe_pickle:
-        raise ValueError(
-            f"{source} is a pickle, as Dopamine's checkpoints are; allow it with --unsafe-pickle "
-            "if you trust where it comes from (even then only numbers are read from it)"
-        )
+def read_dopamine(data: bytes, spec: GameSpec, *, source: str) -> Found:
+    """A DQN, C51, Rainbow or quantile agent, of the whole file."""
     bundle = load_restricted(data, source=source)
     params = bundle.get("online_params") if isinstance(bundle, dict) else None
     # Before 2021 the variables were the parameters themselves.
@@ -73,21 +56,15 @@ def read_dopamine(
         raise ValueError(f"{source} has {len(layers) - 3} dense layers; 2 are read")
     algorithm, parts = _parts_of(layers, spec, source=source)
     assert isinstance(bundle, dict)
-    return ImportedTeacher(
-        network=build_teacher(parts, spec, source=source),
-        card_fields=describe(
-            spec,
-            algorithm=algorithm,
-            protocol="dopamine",
-            source_format="dopamine",
-            origin="Dopamine (JAX)",
-            trained_steps=bundle.get("training_steps"),
-            preprocessing=_PREPROCESSING,
-            notes=None
-            if parts.atoms is None
-            else f"Support assumed: Dopamine's {_NUM_ATOMS} atoms from {-_V_MAX} to {_V_MAX}.",
-        ),
-        format="dopamine",
+    support = f"Support assumed: Dopamine's {_NUM_ATOMS} atoms from {-_V_MAX} to {_V_MAX}."
+    return Found(
+        parts=parts,
+        algorithm=algorithm,
+        protocol="dopamine",
+        origin="Dopamine (JAX)",
+        trained_steps=bundle.get("training_steps"),
+        preprocessing=_PREPROCESSING,
+        notes=None if parts.atoms is None else support,
     )
 
 

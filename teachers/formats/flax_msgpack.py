@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from teachers.formats.torch_files import MAX_ELEMENTS
+from teachers.formats.bounded_files import MAX_ELEMENTS
 
 _MAX_BYTES = 128 * 2**20
 # Most entries of one map; a network has a dozen layers, a script a hundred settings.

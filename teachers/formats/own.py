@@ -12,8 +12,8 @@ from torch import Tensor
 from games.spec import GameSpec
 from teachers.bounded_reading import check_header
 from teachers.expert import load_expert
+from teachers.formats.bounded_files import MAX_ELEMENTS
 from teachers.formats.imported import ImportedTeacher
-from teachers.formats.torch_files import MAX_ELEMENTS
 
 # Fields of a card that `save_expert` fills in from the network.
 _FILLED_IN = ("architecture", "sha256", "weights_precision")
@@ -33,22 +33,14 @@ def has_card(path: Path) -> bool:
 
 
 def read_own(path: Path, spec: GameSpec) -> ImportedTeacher:
-    """An expert of this project, with everything its card says.
-
-    Raises:
-        ValueError: see `teachers.expert.load_expert`.
-    """
+    """An expert of this project, with everything its card says."""
     expert = load_expert(path, spec.name)
     fields = {name: value for name, value in asdict(expert.card).items() if name not in _FILLED_IN}
     return ImportedTeacher(network=expert.network, card_fields=fields, format="own")
 
 
 def load_tensors(data: bytes, *, source: str) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file.
-
-    Raises:
-        ValueError: a damaged file, a type that torch does not know, or more than an expert has.
-    """
+    """Every tensor of a safetensors file; ValueError if it is damaged or larger than an expert."""
     check_header(data, source=source)
     try:
         tensors: dict[str, Tensor] = load_safetensors(data)

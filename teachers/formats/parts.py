@@ -50,11 +50,7 @@ class NetworkParts:
 
 
 def take_layer(tensors: Mapping[str, Tensor], name: str, *, source: str) -> Layer:
-    """`name`.weight and `name`.bias.
-
-    Raises:
-        ValueError: one of them is not there.
-    """
+    """`name`.weight and `name`.bias; ValueError if one of them is not there."""
     for part in ("weight", "bias"):
         if f"{name}.{part}" not in tensors:
             raise ValueError(
@@ -64,18 +60,28 @@ def take_layer(tensors: Mapping[str, Tensor], name: str, *, source: str) -> Laye
     return Layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
 
-def take_only(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors below a prefix, without it."""
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def refuse_others(names: Sequence[str], known: Sequence[str], *, source: str) -> None:
-    """Raise ValueError if there are layers that would be left out silently."""
-    if unknown := sorted(set(names).difference(known)):
+def take_all(
+    tensors: Mapping[str, Tensor],
+    names: Sequence[str],
+    *,
+    torso: TorsoName,
+    source: str,
+    atoms: Tensor | None = None,
+) -> NetworkParts:
+    """The layers of these names, the head's last; ValueError if one is missing or left over."""
+    *hidden, head = (take_layer(tensors, name, source=source) for name in names)
+    # Layers that nobody reads would be left out silently.
+    if unknown := sorted({name.rpartition(".")[0] for name in tensors}.difference(names)):
         raise ValueError(
             f"{source} has layers that are not read: {', '.join(map(repr, unknown[:4]))}; its "
             "network is another than the library's Atari network"
         )
+    return NetworkParts(torso=torso, hidden=hidden, head=head, atoms=atoms)
+
+
+def take_only(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors below a prefix, without it."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def name_some(names: Mapping[str, object]) -> str:
@@ -90,12 +96,7 @@ def mean_over_quantiles(
     """Fold the mean of a quantile head into one output per action.
 
     The mean is linear, so nothing is lost: Dabney et al. 2018, https://arxiv.org/abs/1710.10044.
-
-    Args:
-        head: N * Z outputs.
-        num_actions: N.
-        order: whether the outputs are counted by quantile first (ZN), or by action (NZ).
-        source: file name for messages.
+    `order` says whether the N * Z outputs are counted by quantile first (ZN), or by action (NZ).
     """
     if head.weight.ndim != 2 or head.weight.shape[0] != head.bias.numel():
         raise ValueError(f"{source}: its quantile head has shape {list(head.weight.shape)}")
@@ -108,11 +109,7 @@ def mean_over_quantiles(
 def choose_num_actions(
     num_outputs: int, spec: GameSpec, *, source: str, per_action: int = 1
 ) -> int:
-    """Actions that a head has: the joint set, or the game's legal ones.
-
-    Raises:
-        ValueError: neither, naming both counts.
-    """
+    """Actions that a head has: the joint set, or the game's legal ones; else ValueError."""
     for num_actions in (spec.num_actions, len(spec.legal_actions)):
         if num_outputs == num_actions * per_action:
             return num_actions

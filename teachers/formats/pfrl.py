@@ -9,12 +9,11 @@ from pathlib import PurePosixPath
 from games.spec import GameSpec
 from teachers.card import Preprocessing
 from teachers.formats.bounded_files import ZipMembers
-from teachers.formats.imported import ImportedTeacher, describe
-from teachers.formats.parts import NetworkParts, build_teacher, refuse_others, take_layer
+from teachers.formats.imported import Found
+from teachers.formats.parts import take_all
 from teachers.formats.torch_files import tensors_of
 
-_MODEL = "model.pt"
-_LAYERS = ("0.layers.0", "0.layers.1", "0.layers.2", "0.output", "1")
+_NAMES = ("0.layers.0", "0.layers.1", "0.layers.2", "0.output", "1")
 _PREPROCESSING = Preprocessing(
     frames="maximum of the last two, gray, resize (area)",
     stack_start="first_frame",
@@ -27,7 +26,7 @@ _PREPROCESSING = Preprocessing(
 
 def find_model(members: ZipMembers) -> str | None:
     """The member that holds the network, in whatever folder; None if there is none, or several."""
-    names = [name for name in members.names if PurePosixPath(name).name == _MODEL]
+    names = [name for name in members.names if PurePosixPath(name).name == "model.pt"]
     return names[0] if len(names) == 1 else None
 
 
@@ -37,17 +36,8 @@ def is_pfrl(content: object) -> bool:
     return tensors is not None and "0.layers.0.weight" in tensors
 
 
-def read_pfrl(content: object, spec: GameSpec, *, source: str) -> ImportedTeacher:
-    """A DQN.
-
-    Args:
-        content: what torch.load gave for model.pt.
-        spec: the game.
-        source: file name for messages.
-
-    Raises:
-        ValueError: another network, or one that does not fit the game.
-    """
+def read_pfrl(content: object, spec: GameSpec, *, source: str) -> Found:
+    """A DQN, of what torch.load gave for model.pt."""
     tensors = tensors_of(content)
     if tensors is None:
         raise ValueError(f"{source} is not a state_dict")
@@ -56,19 +46,10 @@ def read_pfrl(content: object, spec: GameSpec, *, source: str) -> ImportedTeache
             f"{source} is PFRL's dueling network (Rainbow, or a dueling DQN), whose two streams "
             "have no last hidden layer in common; read is its DQN"
         )
-    layers = [take_layer(tensors, name, source=source) for name in _LAYERS]
-    refuse_others([name.rpartition(".")[0] for name in tensors], _LAYERS, source=source)
-    parts = NetworkParts(torso="nature_valid", hidden=layers[:-1], head=layers[-1])
-    return ImportedTeacher(
-        network=build_teacher(parts, spec, source=source),
-        card_fields=describe(
-            spec,
-            algorithm="DQN",
-            protocol="pfrl",
-            source_format="pfrl",
-            origin="PFRL",
-            trained_steps=None,
-            preprocessing=_PREPROCESSING,
-        ),
-        format="pfrl",
+    return Found(
+        parts=take_all(tensors, _NAMES, torso="nature_valid", source=source),
+        algorithm="DQN",
+        protocol="pfrl",
+        origin="PFRL",
+        preprocessing=_PREPROCESSING,
     )

@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
+from teachers.formats.bounded_files import MAX_ELEMENTS
+
 # A quantile agent's checkpoint, with its target network and optimizer, has about 100 MB.
 _MAX_BYTES = 256 * 2**20
 # A state_dict has thousands; a checkpoint with the logs of a whole training a million.
@@ -108,6 +110,43 @@ def new_ordered_dict() -> OrderedDict[object, object]:
     A list of pairs, which the type itself takes as well, could have any keys.
     """
     return OrderedDict()
+
+
+def plain_tree(
+    value: object,
+    leaf: Callable[[object], tuple[object, int]],
+    *,
+    max_depth: int,
+    max_parts: int,
+) -> object:
+    """Dictionaries and lists as such, without whatever attributes a file hung on them.
+
+    Args:
+        value: the whole.
+        leaf: gives what takes the place of anything else, and how many elements that has; counted
+            at every place where it stands, since whoever converts it makes a copy for each.
+        max_depth: deepest nesting.
+        max_parts: most parts of all.
+    """
+    budget = iter(range(max_parts))
+    num_elements = 0
+
+    def visit(item: object, depth: int) -> object:
+        nonlocal num_elements
+        if depth > max_depth or next(budget, None) is None:
+            raise ValueError("it is nested too deeply, or has too many parts")
+        if isinstance(item, dict):
+            # dict.items: an attribute of the instance could hide the method.
+            return {key: visit(part, depth + 1) for key, part in dict.items(item)}
+        if isinstance(item, list | tuple):
+            return [visit(part, depth + 1) for part in item]
+        plain, size = leaf(item)
+        num_elements += size
+        if num_elements > MAX_ELEMENTS:
+            raise ValueError(f"it has more than {MAX_ELEMENTS} elements")
+        return plain
+
+    return visit(value, 0)
 
 
 def _check(opcode: str, argument: object, number: int) -> None:

@@ -17,11 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from teachers.formats.pickle_scan import new_ordered_dict, scan_pickle, sealed
-from teachers.formats.torch_files import MAX_ELEMENTS
+from teachers.formats.pickle_scan import new_ordered_dict, plain_tree, scan_pickle, sealed
 
-_MAX_DEPTH = 24
-_MAX_NODES = 2_000_000
 _DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 _IGNORED_PACKAGES = ("optax.", "flax.optim.")
 _JAX_ARRAYS = (
@@ -39,7 +36,7 @@ def load_restricted(data: bytes, *, source: str) -> object:
     scan_pickle(data, source=source)
     unpickler = _StandInUnpickler(data)
     try:
-        return _plain(unpickler.load())
+        return plain_tree(unpickler.load(), _leaf, max_depth=24, max_parts=2_000_000)
     # Opcodes in an impossible order raise whatever the stand-ins make of them.
     except Exception as error:
         raise ValueError(f"{source} cannot be read: {error}; nothing in it was run") from error
@@ -172,25 +169,9 @@ def _make_array(shape: object, dtype: object, content: object, *, order: str) ->
     return flat.reshape(shape[::-1]).T if order == "F" else flat.reshape(shape)
 
 
-def _plain(value: object) -> object:
-    """Arrays in place of their stand-ins; dictionaries and lists as such; the rest as None."""
-    budget = iter(range(_MAX_NODES))
-    num_elements = 0
-
-    def visit(item: object, depth: int) -> object:
-        nonlocal num_elements
-        if depth > _MAX_DEPTH or next(budget, None) is None:
-            raise ValueError("it is nested too deeply, or has too many parts")
-        if isinstance(item, _Array):
-            item = item.value
-        # At every place where an array stands: whoever converts it makes a copy for each.
-        num_elements += item.size if isinstance(item, np.ndarray) else 0
-        if num_elements > MAX_ELEMENTS:
-            raise ValueError(f"it has more than {MAX_ELEMENTS} elements")
-        if isinstance(item, dict):
-            return {str(key): visit(part, depth + 1) for key, part in dict.items(item)}
-        if isinstance(item, list | tuple):
-            return [visit(part, depth + 1) for part in item]
-        return item if isinstance(item, int | float | str | np.ndarray) else None
-
-    return visit(value, 0)
+def _leaf(item: object) -> tuple[object, int]:
+    """Arrays in place of their stand-ins, numbers and texts; the rest as None."""
+    plain = item.value if isinstance(item, _Array) else item
+    if isinstance(plain, np.ndarray):
+        return plain, plain.size
+    return (plain if isinstance(plain, int | float | str) else None), 0

@@ -17,11 +17,10 @@ from torch import Tensor
 from games.spec import GameSpec
 from teachers.card import Preprocessing
 from teachers.formats.bounded_files import ZipMembers
-from teachers.formats.imported import POLICY_NOTE, ImportedTeacher, describe
+from teachers.formats.imported import POLICY_NOTE, Found
 from teachers.formats.parts import (
     Layer,
     NetworkParts,
-    build_teacher,
     choose_num_actions,
     mean_over_quantiles,
     take_layer,
@@ -48,12 +47,8 @@ def is_sb3(members: ZipMembers) -> bool:
     return {"data", "policy.pth"} <= set(members.names)
 
 
-def read_sb3(members: ZipMembers, spec: GameSpec, *, source: str) -> ImportedTeacher:
-    """A DQN, QR-DQN, PPO or A2C with the CnnPolicy.
-
-    Raises:
-        ValueError: another algorithm or network, or a broken file.
-    """
+def read_sb3(members: ZipMembers, spec: GameSpec, *, source: str) -> Found:
+    """A DQN, QR-DQN, PPO or A2C with the CnnPolicy."""
     settings = _read_settings(members, source=source)
     tensors = tensors_of(load_torch(members.read("policy.pth"), source=f"{source}: policy.pth"))
     if tensors is None:
@@ -70,19 +65,14 @@ def read_sb3(members: ZipMembers, spec: GameSpec, *, source: str) -> ImportedTea
             f"{source} is a Stable-Baselines3 zip of another algorithm; read are DQN, QR-DQN, PPO "
             "and A2C with discrete actions"
         )
-    return ImportedTeacher(
-        network=build_teacher(parts, spec, source=source),
-        card_fields=describe(
-            spec,
-            algorithm=algorithm,
-            protocol="sb3",
-            source_format="sb3",
-            origin=f"Stable-Baselines3 {_version(members)}",
-            trained_steps=settings.get("num_timesteps"),
-            preprocessing=_PREPROCESSING,
-            notes=None if parts.critic is None else POLICY_NOTE,
-        ),
-        format="sb3",
+    return Found(
+        parts=parts,
+        algorithm=algorithm,
+        protocol="sb3",
+        origin=f"Stable-Baselines3 {_version(members)}",
+        trained_steps=settings.get("num_timesteps"),
+        preprocessing=_PREPROCESSING,
+        notes=None if parts.critic is None else POLICY_NOTE,
     )
 
 

@@ -10,42 +10,24 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from games.spec import GameSpec
-from teachers.formats.imported import ImportedTeacher, describe
-from teachers.formats.parts import Layer, NetworkParts, build_teacher, name_some
+from teachers.formats.imported import Found
+from teachers.formats.parts import Layer, NetworkParts, name_some
 from teachers.formats.torch_files import tensors_of
 
 # Shapes of the hidden layers' weights, without the number of input channels.
 _HIDDEN = ((32, 8, 8), (64, 4, 4), (64, 3, 3), (512, 3136))
 
 
-def read_state_dict(content: object, spec: GameSpec, *, source: str) -> ImportedTeacher:
-    """A DQN of Nature's shapes.
-
-    Args:
-        content: names and tensors, or a dictionary with exactly one such dictionary in it.
-        spec: the game.
-        source: file name for messages.
-
-    Raises:
-        ValueError: another network, or more than one that it could be.
-    """
+def read_state_dict(content: object, spec: GameSpec, *, source: str) -> Found:
+    """A DQN of Nature's shapes, of a state_dict or a dictionary with exactly one in it."""
     where, tensors = _find_tensors(content, source=source)
-    layers = _layers_of(tensors, source=source)
-    hidden, head = layers[:-1], layers[-1]
-    parts = NetworkParts(torso="nature_valid", hidden=hidden, head=head)
-    return ImportedTeacher(
-        network=build_teacher(parts, spec, source=source),
-        card_fields=describe(
-            spec,
-            algorithm="unknown (a Q-network by its shapes)",
-            protocol="classic",
-            source_format="state_dict",
-            origin=f"state_dict{where}",
-            trained_steps=None,
-            preprocessing=None,
-            notes="Protocol and scaling of pixels are assumed: a state_dict does not say them.",
-        ),
-        format="state_dict",
+    *hidden, head = _layers_of(tensors, source=source)
+    return Found(
+        parts=NetworkParts(torso="nature_valid", hidden=hidden, head=head),
+        algorithm="unknown (a Q-network by its shapes)",
+        protocol="classic",
+        origin=f"state_dict{where}",
+        notes="Protocol and scaling of pixels are assumed: a state_dict does not say them.",
     )
 
 

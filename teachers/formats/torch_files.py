@@ -17,15 +17,16 @@ from typing import NamedTuple, NoReturn, TypeGuard
 import torch
 from torch import Tensor
 
-from teachers.formats.bounded_files import MAX_MEMBER_BYTES, ZipMembers
-from teachers.formats.pickle_scan import check_imports, new_ordered_dict, scan_pickle, sealed
-
-# Most elements of a checkpoint's tensors together; the largest expert known has 35 million.
-MAX_ELEMENTS = 2**26
+from teachers.formats.bounded_files import MAX_ELEMENTS, MAX_MEMBER_BYTES, ZipMembers
+from teachers.formats.pickle_scan import (
+    check_imports,
+    new_ordered_dict,
+    plain_tree,
+    scan_pickle,
+    sealed,
+)
 
 _MAX_PICKLE_BYTES = 2 * 2**20
-_MAX_NODES = 200_000
-_MAX_DEPTH = 16
 _ITEM_BYTES = {
     "FloatStorage": 4,
     "DoubleStorage": 8,
@@ -62,10 +63,6 @@ def is_legacy_torch(data: bytes) -> bool:
 def load_torch(data: bytes, *, source: str) -> object:
     """What torch.save was given, with its tensors on the CPU.
 
-    Args:
-        data: the whole file.
-        source: its name for messages.
-
     Raises:
         ValueError: not a torch file, damaged, larger than an expert, or holding more than tensors,
             plain containers and plain numbers.
@@ -75,7 +72,8 @@ def load_torch(data: bytes, *, source: str) -> object:
     else:
         data = _check_zip(ZipMembers(data, source=source), source=source)
     try:
-        return _plain(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return plain_tree(loaded, _leaf, max_depth=16, max_parts=200_000)
     # A file made to break torch can raise nearly anything, and none of it is the user's business.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
@@ -98,28 +96,8 @@ def tensors_of(value: object) -> dict[str, Tensor] | None:
     }
 
 
-def _plain(value: object) -> object:
-    """Dictionaries and lists as such, without whatever attributes a file hung on them."""
-    budget = iter(range(_MAX_NODES))
-    num_elements = 0
-
-    def visit(item: object, depth: int) -> object:
-        nonlocal num_elements
-        if depth > _MAX_DEPTH or next(budget, None) is None:
-            raise ValueError("it is nested too deeply, or has too many parts")
-        # At every place where a tensor stands: one of a few bytes may be large, and stand at
-        # thousands of places, and whoever converts it makes a copy for each.
-        num_elements += item.numel() if isinstance(item, Tensor) else 0
-        if num_elements > MAX_ELEMENTS:
-            raise ValueError(f"it has more than {MAX_ELEMENTS} elements")
-        if isinstance(item, dict):
-            # dict.items: an attribute of the instance could hide the method.
-            return {key: visit(part, depth + 1) for key, part in dict.items(item)}
-        if isinstance(item, list | tuple):
-            return [visit(part, depth + 1) for part in item]
-        return item
-
-    return visit(value, 0)
+def _leaf(item: object) -> tuple[object, int]:
+    return item, item.numel() if isinstance(item, Tensor) else 0
 
 
 class _Storage(NamedTuple):

@@ -7,13 +7,10 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from benchmarks.setup import (
-    BenchOptions,
-    EndlessPlay,
-    play,
-    prepare,
-    without_pacing,
-)
+from benchmarks import acting
+from benchmarks.options import BenchOptions
+from benchmarks.replay.play import endless_play
+from benchmarks.setup import play, prepare, without_pacing
 from benchmarks.timing import (
     MIN_ROUNDS,
     Result,
@@ -21,7 +18,7 @@ from benchmarks.timing import (
     measure_rounds,
     repeat_for,
 )
-from launch.bench import BENCHMARKS, main
+from launch.bench import main
 from recipes.roles import build_shard
 from teachers.shipped import shipped_experts
 
@@ -110,11 +107,11 @@ def test_repeated_play_goes_on_where_its_streams_were():
         options = BenchOptions(benchmark="replay", preset="smoke", games=(GAME,), num_envs=8)
         recipe = without_pacing(prepare(options, stack).recipe)
         shard = build_shard(recipe)
-        game = EndlessPlay(play(recipe, GAME, serial=3), serial=0)
+        game = endless_play(play(recipe, GAME, serial=3), serial=0)
     reached = np.zeros(8, np.int64)
     num_entries = 0
     while num_entries < 2_500:  # More than are played, and more than fit.
-        chunk = game.take()
+        chunk = next(game)
         assert chunk.first_steps.tolist() == reached.tolist()
         assert shard.add(chunk)
         reached += chunk.lengths
@@ -125,7 +122,8 @@ def test_repeated_play_goes_on_where_its_streams_were():
 
 
 def test_a_benchmark_that_fails_ends_the_command_with_status_1(capsys, monkeypatch):
-    monkeypatch.setitem(BENCHMARKS, "actor", lambda setup: result(failed=True, table="a table"))
+    failed = result(further={"passed": False}, table="a table")
+    monkeypatch.setattr(acting, "run", lambda setup: failed)
     with pytest.raises(SystemExit) as ended:
         main(["actor", "--preset", "smoke"])
     assert ended.value.code == 1

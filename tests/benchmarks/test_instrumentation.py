@@ -4,21 +4,20 @@ import math
 
 import pytest
 
-from benchmarks.instrumentation import (
-    Phase,
-    alternate,
-    compare,
-)
+from benchmarks.instrumentation import Phase, alternate, compare
+from benchmarks.system import Look
 
 
 def phase(arm, rate, cpu=(("actors", 20.0),)):
-    return Phase(
-        arm,
-        10.0,
-        samples=round(4 * rate),
+    did = Look(
+        seconds=10.0,
         steps=round(rate),
-        cpu_by_role=dict(cpu),
+        updates=round(4 * rate),
+        insert_wait_s=0.0,
+        sample_wait_s=0.0,
+        cpu_s=dict(cpu),
     )
+    return Phase(arm, did)
 
 
 def machine(*, cost, drift=0.0, noise=(0.0,)):

@@ -11,23 +11,21 @@ import torch
 from runs import ROOT, clean_environment
 from torch import nn
 
-from benchmarks.planning.cluster_file import (
-    Node,
-    read_cluster,
-)
+from benchmarks.planning.cluster_file import Node, read_cluster
 from benchmarks.planning.estimate import (
     ACTOR_FACTOR,
     BUSY,
     LearnerSpeed,
+    Place,
     assume_gpu,
-    estimate_cluster,
-    estimate_machine,
+    estimate,
 )
+from benchmarks.planning.options import PlanOptions
+from benchmarks.planning.plan import learner_speed, make_plan
 from benchmarks.planning.probe import Probe, count_flops
 from benchmarks.planning.text import format_plan
-from benchmarks.planning.workload import Workload
-from launch.plan import PlanOptions, learner_speed, make_plan
-from recipes.loading import build_config, parse_invocation
+from launch.options.command_line import parse_known_options
+from recipes.loading import build_config, load_config, parse_invocation
 
 GIB = 1 << 30
 PROBE = Probe(
@@ -43,57 +41,62 @@ PROBE = Probe(
     flops_per_sample=6e7,
     replay_bytes=2 * GIB,
 )
-WORK = Workload(
-    actors={"pong": 1, "boxing": 1},
-    shards=1,
-    spread=False,
-    learners=1,
-    samples_per_insert=4.0,
-    batch_size=128,
-    publish_period=50,
-    fill_steps=2_000,
-    target_steps=450_000,
-    needs_gpu=False,
+WORDS = (
+    "--games pong boxing --num-steps 450000 --device cpu --replay.min-size-per-game 1000 "
+    "--replay.samples-per-insert 4 --replay.batch-size 128 --learner.publish-period 50"
 )
+WORK = load_config(WORDS.split())
 CPU_SPEED = LearnerSpeed(5_000.0, "measured here")
 FAST = LearnerSpeed(400_000.0, "given")
 HERE = Node(kind="this machine", cpus=2, memory_bytes=20 * GIB)
-HEAD = Node(kind="head", cpus=8, gpus=1, gpu="L4", memory_bytes=32 * GIB)
+HEAD = Node(kind="head", cpus=8, gpus=1, memory_bytes=32 * GIB)
 WORKER = Node(kind="worker", cpus=16)
 
 
-def here(work=WORK, probe=PROBE, learner=CPU_SPEED, **changes):
-    given = {"cores": 2, "available_bytes": 20 * GIB, "learns_on_gpu": False, **changes}
-    return estimate_machine(work, probe, learner, **given)
+def run_with(pong=1, boxing=1, *, shards=1, replicas=1, publish_period=50, spread=False, **changes):
+    """The run with some of its settings changed."""
+    return replace(
+        WORK,
+        actors=(f"pong={pong}", f"boxing={boxing}"),
+        learner=replace(WORK.learner, num_replicas=replicas, publish_period=publish_period),
+        replay=replace(WORK.replay, num_shards=shards, spread=spread),
+        **changes,
+    )
 
 
-def there(work, nodes, learner=FAST, **changes):
-    return estimate_cluster(work, PROBE, learner, nodes, where="there", **changes)
+def here(config=WORK, probe=PROBE, learner=CPU_SPEED, *, cores=2, memory=20 * GIB):
+    node = replace(HERE, cpus=cores, memory_bytes=memory)
+    return estimate(config, probe, learner, Place(name="here", nodes=(node,), shares_cores=True))
+
+
+def there(config, nodes, learner=FAST, **changes):
+    place = Place(name="there", nodes=tuple(nodes), shares_cores=False, **changes)
+    return estimate(config, PROBE, learner, place)
 
 
 def test_filling_takes_as_long_as_its_slowest_game_and_actors_share_the_cores():
-    def filling(**changes):
-        estimate = here(replace(WORK, **changes))
+    def filling(*actors):
+        estimate = here(run_with(*actors))
         return estimate.seconds - 30 - 450_000 / estimate.steps_per_s
 
     one = 1_000 * ACTOR_FACTOR * 0.5e-3 / BUSY
     assert filling() == pytest.approx(one)
-    assert filling(actors={"pong": 4, "boxing": 4}) == pytest.approx(one)
+    assert filling(4, 4) == pytest.approx(one)
     # The fourth core is not there.
-    assert filling(actors={"pong": 1, "boxing": 3}) == pytest.approx(2 * one)
-    work = replace(WORK, actors={"pong": 1, "boxing": 3})
+    assert filling(1, 3) == pytest.approx(2 * one)
+    work = run_with(1, 3)
     estimate = there(work, [HEAD], cpu_speed=0.5)
     assert estimate.seconds == pytest.approx(30 + 2 * one + 450_000 / estimate.steps_per_s)
 
 
 def test_on_a_cluster_more_actors_help_until_the_learner_is_the_bottleneck():
-    few = there(replace(WORK, actors={"pong": 2, "boxing": 2}, needs_gpu=True), [HEAD, WORKER])
-    many = there(replace(WORK, actors={"pong": 10, "boxing": 10}, needs_gpu=True), [HEAD, WORKER])
+    few = there(run_with(2, 2, device="cuda"), [HEAD, WORKER])
+    many = there(run_with(10, 10, device="cuda"), [HEAD, WORKER])
     assert few.bottleneck == "actors"
     assert many.limits["actors"] == pytest.approx(5 * few.limits["actors"])
     assert many.bottleneck == "replay"
     slow = there(
-        replace(WORK, actors={"pong": 10, "boxing": 10}, needs_gpu=True),
+        run_with(10, 10, device="cuda"),
         [HEAD, WORKER],
         learner=LearnerSpeed(10_000.0, "given"),
     )
@@ -106,20 +109,20 @@ def test_memory_is_that_of_replay_and_of_every_process():
     assert estimate.memory_bytes["replay"] == 2 * GIB
     assert sum(estimate.memory_bytes.values()) > 3 * GIB
     assert estimate.memory_shortage == ""
-    small = here(available_bytes=GIB)
+    small = here(memory=GIB)
     assert small.memory_shortage.startswith("this machine needs ")
     assert small.memory_shortage.endswith("GiB of memory and has 1.0")
-    tight = there(replace(WORK, needs_gpu=True), [replace(HEAD, memory_bytes=GIB), WORKER])
+    tight = there(run_with(device="cuda"), [replace(HEAD, memory_bytes=GIB), WORKER])
     assert tight.memory_shortage.startswith("the head needs ")
     # Ray on the workers takes the workers' memory.
-    needed = there(replace(WORK, needs_gpu=True), [HEAD])
+    needed = there(run_with(device="cuda"), [HEAD])
     enough = sum(size for name, size in needed.memory_bytes.items() if name != "actors")
     many = [replace(HEAD, memory_bytes=enough), *[WORKER] * 9]
-    assert there(replace(WORK, needs_gpu=True), many).memory_shortage == ""
+    assert there(run_with(device="cuda"), many).memory_shortage == ""
 
 
 def test_the_network_carries_chunks_and_weights_and_only_spread_shards_batches():
-    work = replace(WORK, actors={"pong": 4, "boxing": 4}, needs_gpu=True)
+    work = run_with(4, 4, device="cuda")
     alone = there(work, [HEAD])
     assert sum(alone.network_bytes_per_s.values()) == 0
     two = there(work, [HEAD, WORKER])
@@ -127,26 +130,26 @@ def test_the_network_carries_chunks_and_weights_and_only_spread_shards_batches()
     assert two.network_bytes_per_s["chunks"] == pytest.approx(8_000 * rate)
     assert two.network_bytes_per_s["weights"] == pytest.approx(8 * 3e6 * rate * 4 / 128 / 50)
     assert two.network_bytes_per_s["batches"] == 0
-    spread = there(replace(work, spread=True), [HEAD, WORKER])
+    spread = there(run_with(4, 4, device="cuda", spread=True), [HEAD, WORKER])
     assert spread.network_bytes_per_s["batches"] == pytest.approx(0.5 * 4 * 28_000 * rate)
 
 
 def test_the_speed_of_a_gpu_is_given_measured_or_assumed_and_said_to_be():
-    work = replace(WORK, needs_gpu=True)
-    given = learner_speed(work, PROBE, PlanOptions(learner_samples_per_s=7e4), "L4")
+    work = run_with(device="cuda")
+    given = learner_speed(work, PROBE, PlanOptions(learner_samples_per_s=7e4, gpu="L4"))
     assert given == LearnerSpeed(7e4, "given")
-    assumed = learner_speed(work, PROBE, PlanOptions(), "L4")
+    assumed = learner_speed(work, PROBE, PlanOptions(gpu="L4"))
     assert assumed == assume_gpu("L4", PROBE, batch_size=128)
     assert assumed.origin.startswith("assumed")
-    unknown = learner_speed(work, PROBE, PlanOptions(), "")
+    unknown = learner_speed(work, PROBE, PlanOptions())
     assert unknown.origin.endswith("as it is not known which GPU it is")
     with_gpu = replace(PROBE, learner_device="NVIDIA L4", learner_samples_per_s=9e4)
-    measured = learner_speed(work, with_gpu, PlanOptions(), "L4")
+    measured = learner_speed(work, with_gpu, PlanOptions(gpu="L4"))
     assert measured == LearnerSpeed(9e4, "measured here, NVIDIA L4")
-    assert learner_speed(work, with_gpu, PlanOptions(), "H100") == assume_gpu(
+    assert learner_speed(work, with_gpu, PlanOptions(gpu="H100")) == assume_gpu(
         "H100", with_gpu, batch_size=128
     )
-    assert learner_speed(WORK, PROBE, PlanOptions(), "").samples_per_s == 5_000
+    assert learner_speed(WORK, PROBE, PlanOptions()).samples_per_s == 5_000
 
 
 def test_operations_are_those_of_convolutions_and_linear_layers():
@@ -176,9 +179,9 @@ def test_operations_are_those_of_convolutions_and_linear_layers():
 )
 def test_our_own_cluster_files_are_read(file, head, smallest, largest):
     cluster = read_cluster(ROOT / file)
-    assert (cluster.head.cpus, cluster.head.gpus) == head
-    assert [n.cpus for n in cluster.nodes(largest=False)] == [8] + [16] * smallest
-    assert [n.cpus for n in cluster.nodes(largest=True)] == [8] + [16] * largest
+    assert (cluster.smallest[0].cpus, cluster.smallest[0].gpus) == head
+    assert [n.cpus for n in cluster.smallest] == [8] + [16] * smallest
+    assert [n.cpus for n in cluster.largest] == [8] + [16] * largest
 
 
 @pytest.mark.parametrize(
@@ -204,14 +207,50 @@ def test_a_file_that_is_no_cluster_is_refused(tmp_path, text, message):
         read_cluster(path)
 
 
+def parse(words):
+    return parse_known_options(PlanOptions, words, prog="plan.py", doc=None)
+
+
+def test_options_of_the_plan_and_of_the_run_are_told_apart():
+    options, words = parse(["--games", "pong", "--target-steps", "5", "--json", "--actors", "2"])
+    assert (options.target_steps, options.json) == (5, True)
+    assert words == ["--games", "pong", "--actors", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target-steps", "-5"], "target_steps must be at least 1, got -5"),
+        (["--target-steps", "many"], "error: "),
+        (["--gpu", "Voodoo"], "nothing is known of a GPU 'Voodoo'; choose among T4, "),
+        (["--probe-s", "0"], "probe_s must be positive"),
+        (["--learner-samples-per-s", "nan"], "learner_samples_per_s must be a finite number"),
+    ],
+)
+def test_bad_options_of_the_plan_are_refused(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(words)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert line.endswith("see plan.py --help")
+
+
+def test_more_steps_than_anybody_plays_are_refused():
+    with pytest.raises(ValueError, match=r"at most 1e.15 steps"):
+        PlanOptions(target_steps=int("9" * 400)).steps(5)
+    assert PlanOptions().steps(5) == 5
+
+
 def plan_of(words=(), *, cluster=None, probe=PROBE, here=HERE, **options):
     words = ["--games", "pong", "boxing", *words]
     invocation = parse_invocation(words, default_preset="quickstart")
     config = build_config(invocation, prog="plan.py")
+    given = PlanOptions(cluster=cluster, **options)
     return make_plan(
-        config,
+        replace(config, num_steps=given.steps(config.num_steps)),
         probe,
-        PlanOptions(cluster=cluster, **options),
+        given,
         None if cluster is None else read_cluster(cluster),
         here=here,
     )
@@ -256,7 +295,7 @@ def run_plan(tmp_path, *words):
     ("words", "message"),
     [
         (["--games", "nosuchgame"], "nosuchgame"),
-        (["--target-steps", "-1"], "target-steps must be at least 1"),
+        (["--target-steps", "-1"], "target_steps must be at least 1"),
         (["--cluster", "nowhere.yaml"], "cannot read the cluster file nowhere.yaml"),
         (["--cluster", "."], "cannot read the cluster file"),
     ],

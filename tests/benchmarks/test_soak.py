@@ -193,13 +193,7 @@ def family_of(code, tmp_path, **popen):
 
 def test_a_process_that_really_leaks_is_found(tmp_path):
     with family_of(LEAK, tmp_path) as (_, family):
-        reader = Reader(
-            family,
-            run_path=tmp_path / "run",
-            scratch=tmp_path,
-            environment={},
-            started=time.monotonic(),
-        )
+        reader = Reader(family, run_path=tmp_path / "run", scratch=tmp_path, environment={})
         readings = []
         for _ in range(30):
             readings.append(reader.read())

@@ -18,7 +18,7 @@ from teachers import expert
 from teachers.bounded_reading import MAX_CARD_BYTES
 from teachers.card import load_card
 from teachers.expert import load_expert
-from teachers.formats import pickle_scan, restricted_pickle
+from teachers.formats import pickle_scan
 
 SHIPPED = Path(expert.__file__).parent / "weights" / "pong.safetensors"
 
@@ -85,7 +85,7 @@ def test_an_array_that_stands_at_many_places_counts_at_each(
     bundle = {"online_params": {"params": dict.fromkeys("abcd", array)}, "training_steps": 1}
     path.write_bytes(pickle.dumps(bundle, protocol=4))
     assert "has the layers 'a', 'b', 'c', 'd'" in refused(path)
-    monkeypatch.setattr(restricted_pickle, "MAX_ELEMENTS", 3999)
+    monkeypatch.setattr(pickle_scan, "MAX_ELEMENTS", 3999)
     assert "more than 3999 elements" in refused(path)
 
 

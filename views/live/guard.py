@@ -41,12 +41,7 @@ class Guard:
     """Decides about requests; raises aiohttp's errors for those that are refused."""
 
     def __init__(self, *, hosts: Collection[str] = (), token: str = "") -> None:
-        """Answer to loopback's names and to these.
-
-        Args:
-            hosts: further names or addresses of this machine, without ports.
-            token: that changes need; empty: nothing can be changed.
-        """
+        """Answer to loopback's names and to these."""
         self._hosts = {host.lower().strip("[]") for host in (*_LOOPBACK, *hosts)}
         self._token = token
 

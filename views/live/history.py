@@ -27,12 +27,7 @@ class History:
     """Rows of one run, oldest first; what a resumed run did again counts once."""
 
     def __init__(self, path: Path, *, max_rows: int = 4_000) -> None:
-        """Prepare to read; nothing is read yet.
-
-        Args:
-            path: path of metrics.jsonl; it may appear later, or never.
-            max_rows: beyond it every second row of the older half is dropped.
-        """
+        """Prepare to read; nothing is read yet."""
         self._path = path
         self._max_rows = max_rows
         self._offset = 0
@@ -81,6 +76,7 @@ class History:
             self.latest |= (
                 {k: v for k, v in row.items() if "/" in k} if is_test else row
             )  # fmt: skip
+        # Every second row of the older half goes, so the newest stay close together.
         while len(self.looks) > self._max_rows:
             half = len(self.looks) // 2
             self.looks[:half] = self.looks[:half:2]

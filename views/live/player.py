@@ -75,18 +75,10 @@ class Player:
         tell: Callable[[str], None],
         steps_per_second: float = STEPS_PER_SECOND,
     ) -> None:
-        """Start to play.
-
-        Args:
-            run: whose student plays.
-            game: one of the run's.
-            bus: where the newest weights are; None for the folder's student.
-            show: takes every picture, in the player's thread.
-            tell: takes a sentence where there is nothing to show.
-            steps_per_second: at most.
-        """
+        """Start to play; `show` and `tell` are called in the player's own thread."""
         self._run = run
         self._game = game
+        # Without Redis, the student in the run's folder plays.
         self._weights = _NewestWeights(run, bus)
         self._show = show
         self._tell = tell

@@ -54,14 +54,7 @@ def address_of(server: socket.socket) -> str:
 def open_page(
     run: RunDir, config: DashboardConfig, *, stack: ExitStack, note: Callable[[str], None]
 ) -> None:
-    """Show a run on this machine's loopback until the stack is closed.
-
-    Args:
-        run: that goes on.
-        config: of the page.
-        stack: ends the page when it is closed.
-        note: told the address, or why there is no page: the run goes on without.
-    """
+    """Show a run on this machine's loopback until the stack is closed."""
     try:
         read_token(config.token_file)  # The page's own complaints are seen by nobody.
         with listen(LOOPBACK, config.port) as server:

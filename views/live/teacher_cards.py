@@ -13,12 +13,7 @@ from teachers.hub import is_hub_reference
 
 
 def card_score(config: Mapping[str, Any], game: str) -> float | None:
-    """Mean score on the card of a game's teacher; None where there is none on this machine.
-
-    Args:
-        config: settings of the run as config.yaml has them, not checked.
-        game: one of the run's games.
-    """
+    """Mean score on the card of a game's teacher; None where there is none on this machine."""
     if config.get("objective", "mimic") != "mimic":
         return None
     given = config.get("teachers")

@@ -55,10 +55,7 @@ def write_play(
 def write_film(path: Path, pictures: Iterable[Image.Image], *, pictures_per_second: float) -> int:
     """Write the film, whole or not at all; returns its number of pictures.
 
-    Args:
-        path: checked by check_film_path().
-        pictures: of one size, at least one; taken one by one, so they need not fit into memory.
-        pictures_per_second: pace at which the film is shown.
+    They are taken one by one, so they need not fit into memory; all have one size.
     """
     counted = _Counted(pictures)
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")

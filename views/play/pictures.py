@@ -31,13 +31,7 @@ class Painter:
     """Draws one game's moments, all of one size."""
 
     def __init__(self, spec: GameSpec, names: Sequence[str], *, scale: int = 1) -> None:
-        """Prepare to draw.
-
-        Args:
-            spec: the game.
-            names: names of the networks, in the order of their bars.
-            scale: size of one pixel of a screen 160 wide; text and bars grow along.
-        """
+        """Prepare to draw."""
         self._names = tuple(names)
         self._actions = spec.legal_actions
         self._labels = [action_names(spec)[action] for action in spec.legal_actions]

@@ -129,18 +129,8 @@ def play(
     num_episodes: int,
     num_steps: int,
 ) -> Iterator[Moment]:
-    """Play until `num_episodes` or `num_steps` are over, whichever comes first.
-
-    Args:
-        spec: the game.
-        player: name of the network that acts.
-        networks: all networks that say what they think, by name.
-        protocol: name of the emulator's rules.
-        epsilon: probability of a random legal action.
-        seed: seeds the game and random actions; the same seed starts the same game for everyone.
-        num_episodes: most episodes.
-        num_steps: most steps of all episodes together.
-    """
+    """Play until `num_episodes` or `num_steps` are over, whichever comes first."""
+    # The same seed starts the same game for every player.
     env = FilmedEnv(spec, protocol=get_protocol(protocol), seed=seed)
     choose = EpsilonGreedy(spec.legal_mask(), np.random.default_rng(seed))
     try:

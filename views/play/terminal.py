@@ -79,15 +79,7 @@ def side_by_side(
     columns: int,
     rows: int,
 ) -> RenderableType:
-    """Every player's screen, and below it what all networks think.
-
-    Args:
-        spec: the game.
-        names: names of the networks, in the order of their bars.
-        moments: what every player meets now.
-        columns: width of the terminal.
-        rows: height of the terminal.
-    """
+    """Every player's screen, and below it what all networks think."""
     grid = Table.grid(padding=(0, 1))
     width = columns // max(1, len(moments)) - 1
     height = max(6, rows - len(spec.legal_actions) - 3)

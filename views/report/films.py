@@ -36,15 +36,7 @@ class Film:
 
 
 def make_films(record: RunRecord, *, num_steps: int) -> tuple[list[Film], list[str]]:
-    """A film of every game of a run that can be played.
-
-    Args:
-        record: the run whose student plays.
-        num_steps: most steps of each network in each game.
-
-    Returns:
-        The films, and notes on what could not be filmed.
-    """
+    """A film of every game that can be played, and notes on those that could not be filmed."""
     complaints = io.StringIO()
     try:
         # A damaged configuration is complained about on standard error, by way of SystemExit.

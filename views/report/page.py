@@ -11,11 +11,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from importlib.resources import files
 from itertools import count
-
-import jinja2
 
 from records.run_record import RunRecord
 from views.report.charts import Chart
@@ -25,7 +22,8 @@ from views.report.headline import headline
 from views.report.paper import describe_tests
 from views.report.run_tables import run_details, runs_table, seconds_of
 from views.report.tables import aggregates_table, games_table, paper_table
-from views.words import duration, plural, with_signs
+from views.templates import render
+from views.words import duration, plural
 
 # Stands in the page's head, by which a page is known to be one of ours.
 GENERATOR = "distributed-actor-mimic report"
@@ -76,7 +74,11 @@ def build_page(content: PageContent) -> str:
     numbers = count()
     aggregates = [aggregates_table(group, is_alone=is_alone) for group in groups]
     games = list(dict.fromkeys(game for run in runs for game in run.games))
-    return _template().render(
+    return render(
+        "views.report",
+        "page.html.jinja",
+        escape=True,
+        filters={"data_url": _data_url},
         new_id=lambda: f"t{next(numbers)}",
         generator=GENERATOR,
         style=files("views.report").joinpath("style.css").read_text(encoding="utf-8"),
@@ -94,20 +96,6 @@ def build_page(content: PageContent) -> str:
         runs=runs_table(runs),
         details=[run_details(run) for run in runs],
     )
-
-
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("views.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_url"] = _data_url
-    environment.filters["with_signs"] = with_signs
-    return environment.get_template("page.html.jinja")
 
 
 def _data_url(data: bytes, kind: str) -> str:

@@ -97,11 +97,6 @@ def read_recorded(targets: Sequence[str], games: Sequence[str], *, last: int) ->
 
     What may be wrong with the runs is said on standard error.
 
-    Args:
-        targets: folders of runs.
-        games: games that are asked for; all games of the runs if empty.
-        last: tests that are averaged.
-
     Raises:
         ValueError: a folder is not a run's, the runs play different games, or there is no test.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from teachers.hub import is_hub_reference
 from teachers.references import load_teacher
 from teachers.shipped import shipped_experts
 from teachers.verify import Comparison, compare, measure
+from views.teachers.options import VerifyOptions
 from views.words import for_reader, number, spread
 
 _WIDTH = 100
@@ -40,62 +42,34 @@ class Outcome:
     comparison: Comparison
 
 
-def verify(
-    reference: str,
-    *,
-    protocols: Sequence[str],
-    episodes: int,
-    epsilon: float | None,
-    num_envs: int,
-    seed: int,
-    threads: int,
-    write: bool,
-    as_json: bool,
-) -> int:
-    """Play, print, and maybe write; returns the exit status, 1 for an alarming outcome.
-
-    Args:
-        reference: of the teacher.
-        protocols: names; empty for the teacher's own and the one that runs use by default.
-        episodes: by each protocol.
-        epsilon: None takes the card's, else the protocol's.
-        num_envs: episodes at the same time.
-        seed: of environments and actions.
-        threads: of the emulators.
-        write: add the measurements to the card.
-        as_json: one JSON object instead of a table.
-    """
-    teacher = load_teacher(reference)
-    card_file = _card_to_write(reference) if write else None
-    outcomes = []
-    for name in protocols or _default_protocols(teacher.card):
-        outcome = _play(
-            teacher,
-            get_protocol(name),
-            episodes=episodes,
-            epsilon=epsilon,
-            num_envs=num_envs,
-            seed=seed,
-            threads=threads,
-        )
-        outcomes.append(outcome)
+def verify(options: VerifyOptions) -> int:
+    """Play, print, and maybe write; returns the exit status, 1 for an alarming outcome."""
+    torch.set_num_threads(options.threads)
+    protocols = [get_protocol(options.protocol)] if options.protocol else []
+    teacher = load_teacher(options.teacher)
+    card = teacher.card
+    card_file = _card_to_write(options.teacher) if options.write else None
+    # The teacher's own protocol, and the one that runs use by default.
+    names = dict.fromkeys((card.protocol, RUN_PROTOCOLS[0]))
+    outcomes = [
+        _play(teacher, protocol, options) for protocol in protocols or map(get_protocol, names)
+    ]
     if card_file is not None:
-        _write_card(with_scores(teacher.card, [o.measured for o in outcomes]), card_file)
-    alarms = [outcome for outcome in outcomes if outcome.comparison.is_alarming]
-    if as_json:
-        print(json.dumps(_as_json(reference, teacher, outcomes)))
+        try:
+            dump_card(with_scores(card, [outcome.measured for outcome in outcomes]), card_file)
+        except OSError as error:
+            raise ValueError(f"cannot write {card_file}: {error.strerror}") from None
+    if options.json:
+        print(json.dumps(_as_json(options.teacher, teacher, outcomes)))
     else:
-        _print(reference, teacher, outcomes)
+        _print(options.teacher, teacher, outcomes)
         if card_file is not None:
             print(f"written to {card_file}")
-    return 1 if alarms else 0
+    return int(_is_alarming(outcomes))
 
 
-def _write_card(card: TeacherCard, path: Path) -> None:
-    try:
-        dump_card(card, path)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}") from None
+def _is_alarming(outcomes: Sequence[Outcome]) -> bool:
+    return any(outcome.comparison.is_alarming for outcome in outcomes)
 
 
 def with_scores(card: TeacherCard, measured: Sequence[ScoreRecord]) -> TeacherCard:
@@ -114,10 +88,6 @@ def _conditions(record: ScoreRecord) -> tuple[str, float, str]:
     return record.protocol, record.epsilon, record.precision
 
 
-def _default_protocols(card: TeacherCard) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((card.protocol, RUN_PROTOCOLS[0])))
-
-
 def _card_to_write(reference: str) -> Path:
     """Refused before anything is played."""
     if reference in shipped_experts() or is_hub_reference(reference):
@@ -128,33 +98,23 @@ def _card_to_write(reference: str) -> Path:
     return Path(reference).with_suffix(".json")
 
 
-def _play(
-    teacher: Expert,
-    protocol: EnvProtocol,
-    *,
-    episodes: int,
-    epsilon: float | None,
-    num_envs: int,
-    seed: int,
-    threads: int,
-) -> Outcome:
+def _play(teacher: Expert, protocol: EnvProtocol, options: VerifyOptions) -> Outcome:
     card = teacher.card
     claim = card.find_score(protocol=protocol.name)
+    epsilon, seed = options.epsilon, options.seed
     drawn = epsilon is None and draws_actions(card, protocol)
     network: nn.Module = DrawnPolicy(teacher, seed=seed) if drawn else teacher
     if epsilon is None:
         epsilon = claim.epsilon if claim else (0.0 if drawn else protocol.evaluation_epsilon)
     env = make_vector_env(
         teacher.spec,
-        num_envs=min(num_envs, episodes),
+        num_envs=min(options.num_envs, options.episodes),
         protocol=protocol,
         seed=seed,
-        num_threads=threads,
+        num_threads=options.threads,
     )
-    try:
-        result = evaluate(network, env, num_episodes=episodes, epsilon=epsilon, seed=seed)
-    finally:
-        env.close()
+    with closing(env):
+        result = evaluate(network, env, num_episodes=options.episodes, epsilon=epsilon, seed=seed)
     found = measure(result.returns)
     record = ScoreRecord(
         mean=round(found.mean, 3),
@@ -204,17 +164,12 @@ def _print(reference: str, teacher: Expert, outcomes: Sequence[Outcome]) -> None
         f"{reference}: {teacher.card.algorithm} for {spec.name}; random "
         f"{number(spec.random_score, 1)}, human {number(spec.human_score, 1)}"
     )
+    headings = ("protocol", "actions", "measured", "card", "errors\nbelow", "normal-\nized",
+                "human-\nnorm.")  # fmt: skip
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("protocol", no_wrap=True)
-    for heading in (
-        "actions",
-        "measured",
-        "card",
-        "errors\nbelow",
-        "normal-\nized",
-        "human-\nnorm.",
-    ):
-        table.add_column(heading, justify="right")
+    for heading in headings:
+        is_name = heading == "protocol"
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=is_name)
     for outcome in outcomes:
         measured, card, found = outcome.measured, outcome.card, outcome.comparison
         table.add_row(
@@ -227,7 +182,8 @@ def _print(reference: str, teacher: Expert, outcomes: Sequence[Outcome]) -> None
             number(found.human_normalized, 2),
         )
     Console(width=_WIDTH, highlight=False).print(table)
-    print(verdict(outcomes))
+    parts = [f"{o.comparison.finding} under {o.measured.protocol}" for o in outcomes]
+    print(f"{'FAILED' if _is_alarming(outcomes) else 'passed'}: {', '.join(parts)}")
 
 
 def _scores(record: ScoreRecord, *, beside: str = "") -> str:
@@ -236,18 +192,11 @@ def _scores(record: ScoreRecord, *, beside: str = "") -> str:
     return f"{text}\nby {record.protocol}" if beside not in ("", record.protocol) else text
 
 
-def verdict(outcomes: Sequence[Outcome]) -> str:
-    """One line about all protocols together."""
-    parts = [f"{o.comparison.finding} under {o.measured.protocol}" for o in outcomes]
-    bad = any(outcome.comparison.is_alarming for outcome in outcomes)
-    return f"{'FAILED' if bad else 'passed'}: {', '.join(parts)}"
-
-
 def _as_json(reference: str, teacher: Expert, outcomes: Sequence[Outcome]) -> dict[str, object]:
     return {
         "teacher": reference,
         "game": teacher.spec.name,
-        "passed": not any(outcome.comparison.is_alarming for outcome in outcomes),
+        "passed": not _is_alarming(outcomes),
         "protocols": {
             outcome.measured.protocol: {
                 "measured": asdict(outcome.measured),

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from replay_chunks import EpisodeWriter, chunk_of
 
+from benchmarks.memory import num_bytes
 from benchmarks.processes import read_process
 from benchmarks.replay import peers
 from benchmarks.replay.figures import (
     TARGETS,
-    ReplayFigures,
+    figures_of,
     judge,
-    rates_of,
 )
-from benchmarks.replay.peers import Peer, measure_peers, write_items
+from benchmarks.replay.peers import measure_peers, write_items
 from benchmarks.replay.play import RecordedPlay
 from launch.bench import main
 
@@ -30,19 +30,19 @@ KEYS = {
 }
 
 
+# Seconds of a sample and of a byte: the ratios of the rounds are 0.6, 0.6, 0.3, 0.6 and 0.3, and
+# the ratio of the medians is 0.3.
+ROUNDS = {
+    "sample": [5e-6, 10e-6, 10e-6, 5e-6, 10e-6],
+    "copy": [1e-10, 2e-10, 1e-10, 1e-10, 1e-10],
+    "insert": [1e-5] * 5,
+    "update": [1e-6] * 5,
+}
+
+
 def figures(**overrides):
-    fields = {
-        "inserts_per_second": 1_000.0,
-        "samples_per_second": 2_000.0,
-        "updates_per_second": 3_000.0,
-        "memcpy_bytes_per_second": 8e6,
-        "sampled_per_copied_byte": (2e-4, 3e-4, 2.5e-4),
-        "bytes_per_sample": 400.0,
-        "counted_bytes_per_transition": 100.0,
-        "resident_bytes_per_transition": 90.0,
-        "rounds": 3,
-    }
-    return ReplayFigures(**(fields | overrides))
+    given = {"bytes_per_sample": 30_000.0, "counted_bytes": 100.0, "resident_bytes": 90.0}
+    return figures_of(ROUNDS, **(given | overrides))
 
 
 def full_report():
@@ -54,19 +54,19 @@ def full_report():
     return report
 
 
-def test_the_ratio_is_formed_in_every_round_before_the_median_is_taken():
-    # Seconds of a sample and of a byte. The ratios of the rounds are 0.6, 0.6, 0.3, 0.6 and 0.3;
-    # that of the medians is 0.3.
-    rounds = {
-        "sample": [5e-6, 10e-6, 10e-6, 5e-6, 10e-6],
-        "copy": [1e-10, 2e-10, 1e-10, 1e-10, 1e-10],
-        "insert": [1e-5] * 5,
-        "update": [1e-6] * 5,
-    }
-    measured = ReplayFigures(**rates_of(rounds), bytes_per_sample=30_000)
-    assert measured.memcpy_ratio == pytest.approx(0.6)
-    assert measured.memcpy_ratio_quartiles == pytest.approx((0.3, 0.6))
-    assert measured.samples_per_second == pytest.approx(1e5)
+def test_delivered_bytes_are_compared_with_copied_ones_round_by_round():
+    assert figures()["memcpy_ratio"] == pytest.approx(0.6)
+    assert figures()["memcpy_ratio_quartiles"] == pytest.approx([0.3, 0.6])
+    assert figures()["samples_per_second"] == pytest.approx(1e5)
+    assert figures()["inserts_per_second"] == pytest.approx(1e5)
+    assert figures()["updates_per_second"] == pytest.approx(1e6)
+    assert figures()["memcpy_bytes_per_second"] == pytest.approx(1e10)
+
+
+def test_labels_in_a_mapping_of_columns_count_as_bytes():
+    chunk = chunk_of(EpisodeWriter().play(0, ".."))
+    assert num_bytes(chunk) > sum(column.nbytes for column in chunk.columns.values())
+    assert num_bytes({"a": np.zeros(3, np.uint8), "b": {"c": np.zeros(2, np.float32)}}) == 11
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.path)
@@ -154,7 +154,8 @@ def measure(pythons):
 FAKE_PEER = """
 import sys
 sys.path.insert(0, {folder!r})
-from peer_rounds import measure_in_process
+import in_process
+from measure_peer import main
 
 class Buffer:
     def __init__(self, items, options):
@@ -169,7 +170,8 @@ class Buffer:
     def update(self, keys, priorities):
         assert len(keys) == len(priorities) == self.batch_size
 
-measure_in_process("fake", Buffer, package="numpy")
+in_process.BUFFERS["fake"] = (Buffer, "numpy")
+main()
 {ending}
 """
 
@@ -179,11 +181,10 @@ def fake_peer(tmp_path, monkeypatch):
     """Makes a library of which `ending` is the last line of the script."""
 
     def write(ending):
-        folder = str(peers._SCRIPTS)
-        script = FAKE_PEER.format(folder=folder, ending=ending)
+        script = FAKE_PEER.format(folder=str(peers._SCRIPT.parent), ending=ending)
         (tmp_path / "measure_fake.py").write_text(script)
-        monkeypatch.setattr(peers, "PEERS", {"fake": Peer("numpy", "measure_fake.py")})
-        monkeypatch.setattr(peers, "_SCRIPTS", tmp_path)
+        monkeypatch.setattr(peers, "PEERS", {"fake": "numpy"})
+        monkeypatch.setattr(peers, "_SCRIPT", tmp_path / "measure_fake.py")
 
     return write
 

@@ -1,9 +1,9 @@
 """Reverb: its server in a process of its own, called from this one over loopback.
 
-    measure_reverb.py frames ...   an item's observation refers to single frames, which are shared
-    measure_reverb.py stacks ...   an item brings its four frames: less to look up, more bytes
+    reverb          an item's observation refers to single frames, which are shared
+    reverb_stacks   an item brings its four frames: less to look up, more bytes
 
-`frames` takes one TrajectoryWriter for each stream, as Reverb's actors do, `stacks` one for all.
+The first takes one TrajectoryWriter for each stream, as Reverb's actors do, the other one for all.
 Chunks are of one step, since an item that is drawn brings whole chunks; items are read through
 TrajectoryDataset. The table draws by priority, keeps the newest items and never makes anyone wait.
 
@@ -22,21 +22,10 @@ import socket
 import struct
 import sys
 
-from peer_rounds import (
-    LABELS,
-    PRIORITY_EXPONENT,
-    Items,
-    measure,
-    parse_options,
-    read_resident_bytes,
-)
+from measure_peer import LABELS, PRIORITY_EXPONENT, measure, resident_bytes
 
 NUM_STACK = 4
 TABLE = "replay"
-STORES = {
-    "frames": "1 frame and labels of each transition, each a chunk of its own",
-    "stacks": "4 frames and labels of each transition, each a chunk of its own",
-}
 
 
 def leave_the_network():
@@ -81,7 +70,7 @@ class Buffer:
         self._reverb = reverb
         self._items = items
         self._batch_size = options.batch_size
-        self._shares_frames = options.form == "frames"
+        self._shares_frames = options.library == "reverb"
         self._address = f"localhost:{port}"
         self._client = reverb.Client(self._address)
         self._writers = {}
@@ -160,30 +149,24 @@ class Buffer:
         )
 
 
-def main():
+def measure_server(options):
     """Measure, by the options of the command line."""
-    options = parse_options(forms=("frames", "stacks"))
     leave_the_network()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    items = Items(options.items)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     server = context.Process(target=serve, args=(options.capacity, theirs), daemon=True)
     server.start()
     pid, port = ours.recv()
+    frames = 1 if options.library == "reverb" else 4
     measure(
-        "reverb",
-        lambda: Buffer(items, options, port),
-        items,
+        options.library,
+        lambda items, options: Buffer(items, options, port),
         options,
         package="dm-reverb",
         where="server process, called over loopback",
-        stores=STORES[options.form],
-        read_memory=lambda: read_resident_bytes(pid),
+        stores=f"{frames} frame(s) and labels of each transition, each a chunk of its own",
+        read_memory=lambda: resident_bytes(pid),
     )
     ours.send("stop")
     server.join(10.0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,110 @@
+"""Exports a student into a folder: its files, programs that are checked against it, and a card."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from networks.atomic_file import write_atomically
+from networks.network import MultitaskNetwork
+from networks.programs import (
+    FILE_NAMES,
+    MaskedPolicy,
+    check_can_write,
+    collect_states,
+    largest_difference,
+    write_program,
+)
+from recipes.student import StudentTarget, find_student
+from records.run_record import read_run
+from views.export_card import build_card, card_as_json, card_as_text
+
+_STUDENT_FILES = ("weights.safetensors", "config.json")
+_STATES_PER_GAME = 32
+_SEED = 20_240
+
+
+def export(target: str, out: str, *, formats: Sequence[str], licence: str) -> list[str]:
+    """Write and check everything; returns a line about every file."""
+    torch.set_num_threads(1)
+    found = find_student(target)
+    student = found.load()
+    record = read_run(found.run.path) if found.run else None
+    check_can_write(formats)
+    with _new_folder(out) as folder:
+        verified, num_states = _write_files(found, student, formats, folder)
+        files = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.iterdir())
+        }
+        card = build_card(
+            student,
+            found,
+            record,
+            files=files,
+            verified=verified,
+            num_states=num_states,
+            licence=licence,
+        )
+        write_atomically(folder / "card.json", card_as_json(card))
+        write_atomically(folder / "card.md", card_as_text(card).encode())
+    lines = []
+    for name in files:
+        path = Path(out) / name
+        note = f", within {verified[name]:.1e} of the student" if name in verified else ""
+        lines.append(f"{path}: {path.stat().st_size / 1e6:.1f} MB{note}")
+    return [*lines, f"{Path(out) / 'card.md'}: how to use it"]
+
+
+def _write_files(
+    found: StudentTarget, student: MultitaskNetwork, formats: Sequence[str], folder: Path
+) -> tuple[dict[str, float], int]:
+    """Write everything but the card.
+
+    Returns:
+        By file, the largest difference of a logit from the student's; and the number of states
+        that it was found in.
+    """
+    states = collect_states(
+        student.games, protocol=found.protocol, per_game=_STATES_PER_GAME, seed=_SEED
+    )
+    policy = MaskedPolicy(student)
+    # Copies: the program keeps its example, and with a slice all that it is a slice of.
+    example = states[0][:2].clone(), states[1][:2].clone()
+    verified = {}
+    for kind, name in FILE_NAMES.items():
+        if kind in formats:
+            write_program(policy, kind, folder / name, example)
+            verified[name] = largest_difference(policy, kind, folder / name, states)
+    if "safetensors" in formats:
+        for name in _STUDENT_FILES:
+            write_atomically(folder / name, (found.folder / name).read_bytes())
+    return verified, len(states[0])
+
+
+@contextlib.contextmanager
+def _new_folder(name: str) -> Iterator[Path]:
+    """A folder to fill; it gets its name at the end of the block, so that it is whole or absent.
+
+    Raises:
+        ValueError: there is something of this name already, or it cannot be made.
+    """
+    folder = Path(name).absolute()
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{name} has something in it already; choose another folder")
+        filling = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        filling.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {name}: {error.strerror}") from error
+    try:
+        yield filling
+        filling.replace(folder)
+    finally:
+        shutil.rmtree(filling, ignore_errors=True)

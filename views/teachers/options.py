@@ -1,0 +1,33 @@
+"""How a teacher is verified; imports nothing that is slow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from annotated_types import Ge, Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions:
+    """Play a teacher and compare it with its card; status 1 if it is far worse or near random."""
+
+    teacher: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEACHER")]
+    """Name of a game whose expert is shipped, a GAME.safetensors file, or hf://..."""
+    protocol: str = ""
+    """Only this protocol; without, the teacher's own and `classic`, which runs use by default."""
+    episodes: Annotated[int, Ge(1)] = 20
+    """Whole episodes by each protocol."""
+    epsilon: Annotated[float, Interval(ge=0, le=1)] | None = None
+    """Share of random actions; without, the card's, else what is usual for the protocol."""
+    num_envs: Annotated[int, Ge(1)] = 10
+    """Episodes played at the same time."""
+    seed: Annotated[int, Ge(0)] = 54321
+    """Seed of environments and random actions."""
+    threads: Annotated[int, Ge(1)] = 1
+    """Threads of the emulators and of the network."""
+    write: bool = False
+    """Add what was measured to the card."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
