@@ -28,7 +28,6 @@ import numpy as np
 import psutil
 
 from benchmarks.options import InstrumentationOptions
-from benchmarks.processes import REST
 from benchmarks.reporting import describe_versions
 from benchmarks.system import Look, settle
 from engines.engine import Engine
@@ -189,10 +188,7 @@ def alternate(
 def compare(phases: Sequence[Phase]) -> dict[str, Any]:
     """Work per second with, divided by that without: geometric mean over the pairs, 95 % interval.
 
-    `per_cpu` is the same for work per second of processor time. `aside` is what the processes
-    beside the roles use more while the run is watched (launcher, page, Ray, Redis), as a part of
-    all processor time: the least noisy of the three, but blind to what the roles spend on their
-    answers.
+    `per_cpu` is the same for work per second of processor time, which other programs hardly change.
     """
     pairs = [
         (first, second) if first.arm == "with" else (second, first)
@@ -201,37 +197,27 @@ def compare(phases: Sequence[Phase]) -> dict[str, Any]:
 
     def ratio(cost: Callable[[Phase], float]) -> dict[str, float]:
         logs = [np.log(a.work / cost(a)) - np.log(b.work / cost(b)) for a, b in pairs]
-        mean, low, high = np.exp(_mean_with_interval(logs))
-        return {"ratio": round(mean, 5), "low": round(low, 5), "high": round(high, 5)}
+        found = estimate({"pairs": logs}, "mean")
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        known = {"ratio": found.value, "low": found.low, "high": found.high}
+        return {name: round(float(np.exp(value)), 5) for name, value in known.items()}
 
-    def share_aside(phase: Phase) -> float:
-        return phase.did.cpu_s.get(REST, 0.0) / phase.cpu_s
-
-    mean, low, high = _mean_with_interval([share_aside(a) - share_aside(b) for a, b in pairs])
     return {
         **ratio(lambda phase: phase.did.seconds),
         "per_cpu": ratio(lambda phase: phase.cpu_s),
-        "aside": {"mean": round(mean, 5), "low": round(low, 5), "high": round(high, 5)},
         "pairs": len(pairs),
     }
 
 
-def _mean_with_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    found = estimate({"pairs": values}, "mean")
-    assert found is not None
-    assert found.low is not None
-    assert found.high is not None
-    return found.value, found.low, found.high
-
-
 def describe(report: dict[str, Any]) -> str:
-    """The three comparisons in words."""
-    per_cpu, aside = report["per_cpu"], report["aside"]
-    return (
-        f"throughput watched / not watched: {report['ratio']:.4f} (95% {report['low']:.4f} to "
-        f"{report['high']:.4f}, {report['pairs']} pairs; target: at least {report['target']})\n"
-        f"work per processor time, the same: {per_cpu['ratio']:.4f} (95% {per_cpu['low']:.4f} to "
-        f"{per_cpu['high']:.4f})\n"
-        f"more for processes beside the roles while watched: {aside['mean']:.2%} of all processor "
-        f"time (95% {aside['low']:.2%} to {aside['high']:.2%})"
+    """Both comparisons in words."""
+    rows = {
+        f"throughput watched / not watched (target: at least {report['target']})": report,
+        "work per processor time, the same": report["per_cpu"],
+    }
+    return "\n".join(
+        f"{name}: {x['ratio']:.4f} (95% {x['low']:.4f} to {x['high']:.4f}, {report['pairs']} pairs)"
+        for name, x in rows.items()
     )

@@ -45,11 +45,7 @@ _MIN_WAIT_S = 0.5
 
 
 def run(setup: BenchSetup) -> Result:
-    """Measure the parts, the run, and the parts again.
-
-    Raises:
-        ValueError: RAY_ADDRESS names a cluster, whose cores are not this machine's.
-    """
+    """Measure the parts, the run, and the parts again."""
     if os.environ.get("RAY_ADDRESS"):
         raise ValueError("the system is measured on this machine alone; unset RAY_ADDRESS")
     recipe = _endless(setup.recipe)
@@ -170,11 +166,7 @@ def _note(text: str) -> None:
 
 
 def settle(engine: Engine) -> None:
-    """Wait until the learner learns and the slower of actors and learner sets the pace.
-
-    Raises:
-        ValueError: the learner has not begun within two minutes.
-    """
+    """Wait until the learner learns and the slower of actors and learner sets the pace."""
     progress = _advance_until(engine, lambda now: now.updates > 0, _MAX_START_S)
     if progress.updates == 0:
         raise ValueError(

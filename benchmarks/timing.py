@@ -93,14 +93,7 @@ def repeat_for(
     finish: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Window:
-    """Call `work` over and over for about this long.
-
-    Args:
-        work: returns the units that it did.
-        seconds: length to aim at; a few calls are made whatever time they take.
-        finish: waits for what is under way; its time counts.
-        clock: in seconds.
-    """
+    """Call `work`, which returns its units, over and over; what `finish` waits for counts, too."""
     start = clock()
     units, calls = 0.0, 0
     while calls < MIN_ROUNDS or clock() - start < seconds:

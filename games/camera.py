@@ -59,11 +59,7 @@ class FilmedEnv:
         return observations
 
     def step(self, action: int) -> VectorStep:
-        """Play one step, which must be a legal joint action.
-
-        Raises:
-            RuntimeError: the camera shows another game than the one that is played.
-        """
+        """Play one step, which must be a legal joint action."""
         actions = np.array([action], np.int64)
         step = self._env.step(actions)
         filmed = self._camera.step(actions) if self._camera else step

@@ -91,9 +91,6 @@ class EnvProtocol:
     All families honour `repeat_action_probability` and `max_episode_frames`. The no-ops, the
     openings and the padding are for Atari alone: other games bring their own randomness, or do not
     survive doing nothing.
-
-    Raises:
-        ValueError: for a value out of its range.
     """
 
     name: str

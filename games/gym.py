@@ -85,11 +85,7 @@ class GymEnvs:
         protocol: EnvProtocol,
         seed: int,
     ) -> None:
-        """Build the environments; users call register_gym_game() and then make_vector_env().
-
-        Raises:
-            ValueError: if the environment's action space does not fit the spec.
-        """
+        """Build the environments; users call register_gym_game() and then make_vector_env()."""
         self._spec = spec
         self._num_envs = num_envs
         self._to_frame = to_frame
@@ -212,11 +208,7 @@ class GymEnvs:
 
 
 def _env_actions(spec: GameSpec, env: GymEnv) -> tuple[int, ...]:
-    """What to give the environment for each of the legal actions, in their order.
-
-    Raises:
-        ValueError: if the action space fits neither the legal actions nor the joint set.
-    """
+    """What to give the environment for each of the legal actions, in their order."""
     # Not above: a command line that only names games is read without Gymnasium.
     import gymnasium
 

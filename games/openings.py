@@ -55,11 +55,7 @@ class Openings:
         return len(self._at_start)
 
     def replace_actions(self, local: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Overwrite the actions, indices into the legal ones, of environments being opened.
-
-        Returns:
-            Bool [N], where that was done.
-        """
+        """Overwrite the actions of environments being opened; returns where, bool [N]."""
         scripted = np.array([bool(script) for script in self._scripts])
         for index in np.flatnonzero(scripted):
             local[index], *rest = self._scripts[index]

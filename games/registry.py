@@ -59,11 +59,7 @@ def register_game(spec: GameSpec, make_env: MakeVectorEnv) -> None:
 
 
 def get_game(name: str) -> GameSpec:
-    """The spec registered under `name`.
-
-    Raises:
-        ValueError: for an unknown name, with the nearest known ones.
-    """
+    """The spec registered under `name`; ValueError with the nearest known names without one."""
     if name in _REGISTRY:
         return _REGISTRY[name][0]
     close = difflib.get_close_matches(_snake_case(name), _REGISTRY, n=3, cutoff=0.6)
@@ -79,25 +75,11 @@ def _snake_case(name: str) -> str:
 
 
 def known_games(family: str | None = None) -> tuple[str, ...]:
-    """Names of all registered games, or of one family, in alphabetical order.
-
-    Raises:
-        ValueError: for a family without games.
-    """
+    """Names of all registered games, or of one family, in alphabetical order."""
     names = sorted(n for n, (s, _) in _REGISTRY.items() if family is None or s.family == family)
     if family is not None and not names:
         raise ValueError(f"unknown game family {family!r}; {_families_hint()}")
     return tuple(names)
-
-
-def get_make_env(name: str) -> MakeVectorEnv:
-    """The function that builds environments for the game `name`; use make_vector_env() instead.
-
-    Raises:
-        ValueError: for a name that is not registered in this process.
-    """
-    get_game(name)
-    return _REGISTRY[name][1]
 
 
 def make_vector_env(
@@ -130,7 +112,8 @@ def make_vector_env(
         )
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, not {seed}")
-    make_env = get_make_env(spec.name)
+    get_game(spec.name)
+    _, make_env = _REGISTRY[spec.name]
     # int(): the emulator refuses NumPy integers.
     return make_env(
         spec,

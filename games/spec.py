@@ -19,11 +19,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GameSpec:
-    """One game: what goes in, what comes out, and the scores it is measured against.
-
-    Raises:
-        ValueError: if a field contradicts another one.
-    """
+    """One game: what goes in, what comes out, and the scores it is measured against."""
 
     # Lower snake case, "space_invaders"; unique over all families and usable as a file name.
     name: str

@@ -80,6 +80,11 @@ class EvaluateOptions:
             raise ValueError("episodes and test_steps exclude each other; leave one of them out")
         if self.recorded and (self.episodes or self.test_steps):
             raise ValueError("recorded plays nothing; leave episodes and test_steps out")
+        if self.protocol:
+            # Brings NumPy, which help does without.
+            from games.env import get_protocol
+
+            get_protocol(self.protocol)
 
 
 def main(argv: Sequence[str], *, prog: str = "evaluate.py") -> None:
@@ -126,11 +131,8 @@ def plan_of(options: EvaluateOptions) -> EvaluationPlan:
 def _print_played(options: EvaluateOptions) -> None:
     import torch
 
-    from games.env import get_protocol
     from views.evaluation import TABLE, Row, foot_lines, play_tests, table_row
 
-    if options.protocol is not None:
-        get_protocol(options.protocol)
     torch.set_num_threads(options.threads)
     rows: dict[str, Row] = {}
     for game, row in play_tests(plan_of(options)):

@@ -61,6 +61,11 @@ class PlayOptions:
         """Refuse options that contradict each other."""
         if self.watch and self.out:
             raise ValueError("watch writes no film; leave watch or out away")
+        if self.protocol:
+            # Brings NumPy, which help does without.
+            from games.env import get_protocol
+
+            get_protocol(self.protocol)
 
 
 def main(argv: Sequence[str], *, prog: str = "play.py") -> None:
@@ -69,7 +74,6 @@ def main(argv: Sequence[str], *, prog: str = "play.py") -> None:
     # Not above: they bring torch, and help, or a mistake in the options, is told without.
     import torch
 
-    from games.env import get_protocol
     from games.registry import get_game
     from recipes.student import check_games, find_student
     from views.play.film import write_play
@@ -93,7 +97,7 @@ def main(argv: Sequence[str], *, prog: str = "play.py") -> None:
     rounds = play_together(
         spec,
         networks,
-        protocol=get_protocol(options.protocol or found.protocol).name,
+        protocol=options.protocol or found.protocol,
         epsilon=options.epsilon,
         seed=options.seed,
         num_episodes=options.episodes,

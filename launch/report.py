@@ -18,7 +18,7 @@ from annotated_types import Interval
 
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from views.report.writing import FILM_STEPS, figures_folder, write_report
+from views.report import FILM_STEPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,9 @@ class ReportOptions:
 def main(argv: Sequence[str], *, prog: str = "report.py") -> None:
     """Write, and say where."""
     options = parse_options(ReportOptions, argv, prog=prog, doc=__doc__)
+    # Not above: it brings torch, and help, or a mistake in the options, is told without.
+    from views.report.writing import figures_folder, write_report
+
     page = write_report(options.runs, out=options.out or None, film_steps=options.film_steps)
     print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; its figures are in {figures_folder(page)}")
 

@@ -61,7 +61,8 @@ def main(argv: Sequence[str], *, prog: str = "scale.py") -> None:
     """Ask, wait, and say what came of it; ValueError for anything the user got wrong."""
     options = parse_options(ScaleOptions, argv, prog=prog, doc=__doc__)
     actors = _read_file(options.file) if options.file else {}
-    actors |= _parse_entries(options.entries)
+    entries = _parse(options.entries, r"-?\d+", "GAME=N, such as pong=8")
+    actors |= {game: int(text) for game, text in entries.items()}
     settings = _parse_settings(options)
     if not actors and not settings and not options.show:
         raise ValueError("name what is to change, for example pong=8, or use --show")
@@ -109,35 +110,31 @@ def _print(actors: Mapping[str, GameActors]) -> None:
         print(f"{game}: {state}")
 
 
-def _parse_entries(entries: Sequence[str]) -> dict[str, int]:
-    wanted: dict[str, int] = {}
+def _parse(entries: Sequence[str], number: str, form: str, *, option: str = "") -> dict[str, str]:
+    """Games and the texts of their numbers, which match `number`; each game once."""
+    found: dict[str, str] = {}
     for entry in entries:
-        match = re.fullmatch(r"([^=]+)=(-?\d+)", entry)
+        match = re.fullmatch(rf"([^=]+)=({number})", entry)
         if match is None:
-            raise ValueError(f"{entry!r} is not of the form GAME=N, such as pong=8")
-        if match[1] in wanted:
-            raise ValueError(f"{match[1]!r} is given twice")
-        wanted[match[1]] = int(match[2])
-    return wanted
+            raise ValueError(f"{option}{entry!r} is not of the form {form}")
+        if match[1] in found:
+            raise ValueError(f"{option and f'{option}of '}{match[1]!r} is given twice")
+        found[match[1]] = match[2]
+    return found
 
 
 def _parse_settings(options: ScaleOptions) -> dict[str, dict[str, float]]:
     """What is to change, by game."""
     changes: dict[str, dict[str, float]] = {}
-    for option, setting in _SETTINGS.items():
-        for entry in getattr(options, option):
-            match = re.fullmatch(r"([^=]+)=(\d+(?:\.\d+)?)", entry)
-            if match is None:
-                raise ValueError(
-                    f"--{option} {entry!r} is not of the form GAME=NUMBER, such as pong=2"
-                )
-            change = changes.setdefault(match[1], {})
-            if setting in change:
-                raise ValueError(f"--{option} of {match[1]!r} is given twice")
-            number = float(match[2])
-            if setting == "quota" and not number.is_integer():
-                raise ValueError(f"--quota {entry!r} is not a whole number of transitions")
-            change[setting] = int(number) if setting == "quota" else number
+    for name, setting in _SETTINGS.items():
+        option = f"--{name} "
+        form = "GAME=NUMBER, such as pong=2"
+        found = _parse(getattr(options, name), r"\d+(?:\.\d+)?", form, option=option)
+        for game, text in found.items():
+            if setting == "quota" and not float(text).is_integer():
+                raise ValueError(f"{option}'{game}={text}' is not a whole number of transitions")
+            number = int(float(text)) if setting == "quota" else float(text)
+            changes.setdefault(game, {})[setting] = number
     return changes
 
 

@@ -17,18 +17,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
-from studies.records import UnitFiles, check_unchanged
-from studies.report import write_report
-from studies.results import read_results
-from studies.runner import Runner, job_command, launch_command
-from studies.study import Study, Unit, read_study
 from views.words import duration
+
+if TYPE_CHECKING:
+    from studies.runner import Runner
+    from studies.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +55,13 @@ class StudyOptions:
 def main(argv: Sequence[str], *, prog: str = "study.py") -> None:
     """Run what is left of a study and write its report."""
     options = parse_options(StudyOptions, argv, prog=prog, doc=__doc__)
+    # Not above: what reads a study reads its runs as well, and help is shown without.
+    from studies.records import UnitFiles, check_unchanged
+    from studies.report import write_report
+    from studies.results import read_results
+    from studies.runner import Runner, job_command, launch_command
+    from studies.study import read_study
+
     name, study = read_study(options.study)
     study_dir = Path(options.out or Path("runs") / "studies" / name).absolute()
     units = study.units()
@@ -73,7 +79,6 @@ def main(argv: Sequence[str], *, prog: str = "study.py") -> None:
         _describe(study, study_dir, runner)
         return
     if options.address:
-        # Imported here, since Ray takes its time and --help should not.
         from engines.on_ray.jobs import connect
 
         connect(options.address)  # Refused now rather than by every unit.
@@ -97,10 +102,14 @@ def _make_folder(path: Path) -> None:
 
 def _describe(study: Study, study_dir: Path, runner: Runner) -> None:
     """Show every arm and game with its options, and what is left to do."""
+    from studies.records import UnitFiles
+
     units = study.units()
     for first in units[: len(units) // len(study.seeds)]:
-        of_seeds = [replace(first, seed=seed) for seed in study.seeds]
-        done = [_is_done(unit, study_dir) for unit in of_seeds]
+        records = [
+            UnitFiles.of(replace(first, seed=seed), study_dir).read() for seed in study.seeds
+        ]
+        done = [record is not None and record.is_done for record in records]
         seeds = " ".join(map(str, study.seeds))
         _tell(
             f"{first.arm}/{first.game}: seeds {seeds} ({sum(done)} done), {first.num_steps():,} "
@@ -114,11 +123,6 @@ def _describe(study: Study, study_dir: Path, runner: Runner) -> None:
     )
     total = sum(unit.num_steps() for unit in units)
     _tell(f"{len(units)} units, {total:,} steps in all; what is left: {cost}")
-
-
-def _is_done(unit: Unit, study_dir: Path) -> bool:
-    record = UnitFiles.of(unit, study_dir).read()
-    return record is not None and record.is_done
 
 
 def _tell(line: str) -> None:

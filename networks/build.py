@@ -22,11 +22,7 @@ def build_network(
     has_critic: bool = False,
     teacher_feature_sizes: Mapping[str, int] | None = None,
 ) -> MultitaskNetwork:
-    """A network for these games, in this order.
-
-    Raises:
-        ValueError: games that one network cannot serve.
-    """
+    """A network for these games, in this order."""
     if not specs:
         raise ValueError("no games were given; name at least one")
     first = specs[0]

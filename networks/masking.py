@@ -42,11 +42,7 @@ def masked_argmax(logits_BA: Tensor, legal_BA: Tensor) -> Tensor:
 
 
 def legal_matrix(specs: Sequence[GameSpec]) -> Tensor:
-    """Bool legal_GA, one row per game in the given order; index it with the game of each row.
-
-    Raises:
-        ValueError: no game, or games whose joint action sets differ in size.
-    """
+    """Bool legal_GA, one row per game in the given order; index it with the game of each row."""
     if not specs:
         raise ValueError("no games were given; name at least one")
     first = specs[0]

@@ -111,11 +111,7 @@ class MultitaskNetwork(nn.Module):
         self._acting_index: int | None = 0 if len(self.games) == 1 else None
 
     def act_as(self, game: str) -> Self:
-        """From now on a call without `game_index_B` means this game; for who plays one game only.
-
-        Raises:
-            ValueError: the network does not have this game.
-        """
+        """Let calls without `game_index_B` mean this game, for who plays one game only."""
         if game not in self.games:
             raise ValueError(f"the network does not play {game!r}; it has {', '.join(self.games)}")
         self._acting_index = self.games.index(game)

@@ -73,3 +73,29 @@ class CategoricalNetwork(nn.Module):
 
 # Every kind of network that an expert may have.
 TeacherNetwork: TypeAlias = MultitaskNetwork | CategoricalNetwork
+
+
+def build_teacher_network(
+    *,
+    torso: str,
+    observation_shape: ObservationShape,
+    num_actions: int,
+    num_atoms: int | None = None,
+    dueling: bool = False,
+    has_critic: bool = False,
+) -> TeacherNetwork:
+    """A network with a distribution of so many atoms, or else one of means."""
+    if num_atoms is not None:
+        return CategoricalNetwork(
+            torso=torso,
+            observation_shape=observation_shape,
+            num_actions=num_actions,
+            num_atoms=num_atoms,
+        )
+    return MultitaskNetwork(
+        torso=torso,
+        observation_shape=observation_shape,
+        num_actions=num_actions,
+        dueling=dueling,
+        has_critic=has_critic,
+    )

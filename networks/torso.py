@@ -13,6 +13,7 @@ Shape suffixes:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -78,11 +79,7 @@ class Torso(nn.Module):
 
 
 def build_torso(name: str, observation_shape: ObservationShape) -> Torso:
-    """Build the torso called `name` for observations of this shape.
-
-    Raises:
-        ValueError: unknown name, or frames too small for the torso's strides.
-    """
+    """Build the torso called `name` for observations of this shape."""
     if name not in TORSOS:
         raise ValueError(f"unknown torso {name!r}; known torsos: {', '.join(TORSOS)}")
     if len(observation_shape) != 3 or min(observation_shape) < 1:
@@ -121,9 +118,9 @@ class _Convolution:
 
 def _build_plain(
     observation_shape: ObservationShape,
+    *,
     convolutions: Sequence[_Convolution],
     dense_widths: Sequence[int],
-    *,
     normalized: bool = False,
 ) -> Torso:
     """Convolutions and dense layers with a ReLU after each, a layer normalisation before it."""
@@ -156,30 +153,12 @@ def _dense(num_inputs: int, widths: Sequence[int], *, normalized: bool = False) 
     return nn.Sequential(*layers)
 
 
-def _nature(observation_shape: ObservationShape) -> Torso:
-    """Network of Mnih et al. 2015 (https://doi.org/10.1038/nature14236), also the small AMN.
-
-    The padding of 1 in the first layer is not in the text; it is in their released code and in
-    Actor-Mimic's. For 84x84 frames it changes no layer's size.
-    """
-    return _build_plain(
-        observation_shape,
-        [_Convolution(32, 8, 4, 1), _Convolution(64, 4, 2), _Convolution(64, 3)],
-        [512],
-    )
-
-
-def _nature_valid(observation_shape: ObservationShape) -> Torso:
-    """The Nature network as most libraries build it, without padding (VALID).
-
-    For 84x84 frames every layer has the shape it has in `nature`, but the first layer looks at
-    windows one pixel further right and down: weights must not be moved between the two.
-    """
-    return _build_plain(
-        observation_shape,
-        [_Convolution(32, 8, 4), _Convolution(64, 4, 2), _Convolution(64, 3)],
-        [512],
-    )
+_NATURE_VALID = (_Convolution(32, 8, 4), _Convolution(64, 4, 2), _Convolution(64, 3))
+_NATURE_QUARTER = (_Convolution(16, 8, 4, 1), _Convolution(32, 4, 2), _Convolution(32, 3))
+_LARGE = (
+    _Convolution(256, 8, 4, 1), _Convolution(512, 4, 2), _Convolution(512, 3), _Convolution(512, 3),
+)  # fmt: skip
+_MINATAR = (_Convolution(16, 3),)
 
 
 def _nature_same(observation_shape: ObservationShape) -> Torso:
@@ -189,7 +168,7 @@ def _nature_same(observation_shape: ObservationShape) -> Torso:
     """
     channels, height, width = observation_shape
     layers: list[nn.Module] = []
-    for conv in (_Convolution(32, 8, 4), _Convolution(64, 4, 2), _Convolution(64, 3)):
+    for conv in _NATURE_VALID:
         top, bottom = _same_padding(height, conv)
         left, right = _same_padding(width, conv)
         layers += [
@@ -212,54 +191,6 @@ def _same_padding(size: int, conv: _Convolution) -> tuple[int, int]:
     num_windows = -(-size // conv.stride)
     total = max(0, (num_windows - 1) * conv.stride + conv.kernel - size)
     return total // 2, total - total // 2
-
-
-def _nature_quarter(observation_shape: ObservationShape) -> Torso:
-    """The student with 25 % of the parameters in Rusu et al. 2015 (arXiv:1511.06295)."""
-    return _build_plain(
-        observation_shape,
-        [_Convolution(16, 8, 4, 1), _Convolution(32, 4, 2), _Convolution(32, 3)],
-        [256],
-    )
-
-
-def _large(observation_shape: ObservationShape) -> Torso:
-    """The wide network of Actor-Mimic's transfer experiment (arXiv:1511.06342, appendix)."""
-    return _build_plain(
-        observation_shape,
-        [
-            _Convolution(256, 8, 4, 1),
-            _Convolution(512, 4, 2),
-            _Convolution(512, 3),
-            _Convolution(512, 3),
-        ],
-        [2048, 1024],
-    )
-
-
-def _minatar(observation_shape: ObservationShape) -> Torso:
-    """Network of the MinAtar paper (Young and Tian 2019, arXiv:1903.03176) for 10x10 frames."""
-    return _build_plain(observation_shape, [_Convolution(16, 3)], [128])
-
-
-def _nature_quarter_norm(observation_shape: ObservationShape) -> Torso:
-    """`nature_quarter` with a layer normalisation before every ReLU, as in PQN.
-
-    Ba et al. 2016 (https://arxiv.org/abs/1607.06450); where it stands is Gallici et al. 2024
-    (https://arxiv.org/abs/2407.04811). After a convolution it runs over all of a state's numbers
-    and has a scale and an offset for each channel.
-    """
-    return _build_plain(
-        observation_shape,
-        [_Convolution(16, 8, 4, 1), _Convolution(32, 4, 2), _Convolution(32, 3)],
-        [256],
-        normalized=True,
-    )
-
-
-def _minatar_norm(observation_shape: ObservationShape) -> Torso:
-    """`minatar` with a layer normalisation before every ReLU, as in `nature_quarter_norm`."""
-    return _build_plain(observation_shape, [_Convolution(16, 3)], [128], normalized=True)
 
 
 class _ResidualBlock(nn.Module):
@@ -301,15 +232,35 @@ def _impala(observation_shape: ObservationShape) -> Torso:
 
 # Every torso by the name used in configurations and on teachers' cards.
 TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
-    "nature": _nature,
-    "nature_quarter": _nature_quarter,
-    "large": _large,
+    # Mnih et al. 2015 (https://doi.org/10.1038/nature14236), also the small AMN. The padding of 1
+    # in the first layer is not in the text; it is in their released code and in Actor-Mimic's. For
+    # 84x84 frames it changes no layer's size.
+    "nature": partial(
+        _build_plain,
+        convolutions=(_Convolution(32, 8, 4, 1), *_NATURE_VALID[1:]),
+        dense_widths=[512],
+    ),
+    # The student with 25 % of the parameters in Rusu et al. 2015 (arXiv:1511.06295).
+    "nature_quarter": partial(_build_plain, convolutions=_NATURE_QUARTER, dense_widths=[256]),
+    # The wide network of Actor-Mimic's transfer experiment (arXiv:1511.06342, appendix).
+    "large": partial(_build_plain, convolutions=_LARGE, dense_widths=[2048, 1024]),
     "impala": _impala,
-    "minatar": _minatar,
-    "nature_valid": _nature_valid,
+    # Network of the MinAtar paper (Young and Tian 2019, arXiv:1903.03176) for 10x10 frames.
+    "minatar": partial(_build_plain, convolutions=_MINATAR, dense_widths=[128]),
+    # As most libraries build it, without padding (VALID). For 84x84 frames every layer has the
+    # shape it has in `nature`, but the first looks at windows one pixel further right and down:
+    # weights must not be moved between the two.
+    "nature_valid": partial(_build_plain, convolutions=_NATURE_VALID, dense_widths=[512]),
     "nature_same": _nature_same,
-    "nature_quarter_norm": _nature_quarter_norm,
-    "minatar_norm": _minatar_norm,
+    # A layer normalisation before every ReLU (Ba et al. 2016, https://arxiv.org/abs/1607.06450),
+    # where PQN has it (Gallici et al. 2024, https://arxiv.org/abs/2407.04811). After a convolution
+    # it runs over all of a state's numbers and has a scale and an offset for each channel.
+    "nature_quarter_norm": partial(
+        _build_plain, convolutions=_NATURE_QUARTER, dense_widths=[256], normalized=True
+    ),
+    "minatar_norm": partial(
+        _build_plain, convolutions=_MINATAR, dense_widths=[128], normalized=True
+    ),
 }
 
 assert TORSOS.keys() == TORSO_DESCRIPTIONS.keys(), "networks/config.py describes other torsos"

@@ -177,11 +177,6 @@ def apply_snapshot(
 ) -> None:
     """Overwrite a module's weights in place; nothing is written unless everything fits.
 
-    Args:
-        module: on any device, of any floating type.
-        snapshot: from a module of the same architecture.
-        exclude_prefixes: names that may be missing from the snapshot and then keep their values.
-
     Raises:
         ValueError: a name is missing or unknown, or a shape or the kind of a dtype differs.
     """
@@ -194,11 +189,7 @@ def copy_arrays(
     *,
     optional_prefixes: tuple[str, ...] = (),
 ) -> None:
-    """Overwrite a module's state with named arrays after checking all of them.
-
-    Raises:
-        ValueError: as `apply_snapshot`.
-    """
+    """Overwrite a module's state with named arrays after checking all of them."""
     state = module.state_dict()
     _check_names(state, arrays, optional_prefixes)
     for name, array in arrays.items():

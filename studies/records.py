@@ -134,9 +134,6 @@ def check_unchanged(units: Sequence[Unit], study_dir: Path) -> None:
     """Refuse a study that differs from the one whose units lie in the folder.
 
     More arms, seeds or games are welcome: they are further units.
-
-    Raises:
-        ValueError: a unit was run with other options or another preset.
     """
     for unit in units:
         record = UnitFiles.of(unit, study_dir).read()

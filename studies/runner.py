@@ -75,16 +75,7 @@ class Runner:
         command_line: CommandLine = launch_command,
         tell: Callable[[str], None] = print,
     ) -> None:
-        """Prepare; nothing runs yet.
-
-        Args:
-            units: all of the study, in the order in which they are to be begun.
-            study_dir: where they lie.
-            jobs: units side by side.
-            pace_steps_per_s: of one unit, to plan with until there is a measurement.
-            command_line: makes the command of a unit; tests put a small program there.
-            tell: takes lines for people.
-        """
+        """Prepare; nothing runs yet."""
         self._files = [UnitFiles.of(unit, study_dir) for unit in units]
         self._steps = {unit.name: unit.num_steps() for unit in units}
         self._jobs = jobs

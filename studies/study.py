@@ -142,11 +142,7 @@ class Unit:
         return f"{self.arm}/{self.game}/{self.seed}"
 
     def load_config(self) -> RunConfig:
-        """The unit's settings, by the command's own parser.
-
-        Raises:
-            ValueError: the command would refuse the options; says which arm has them.
-        """
+        """The unit's settings, by the command's own parser."""
         try:
             return _load_config(self.command, self.options)
         except ValueError as error:
@@ -180,11 +176,7 @@ def _load_config(command: Command, options: tuple[str, ...]) -> RunConfig:
 
 
 def _transfer_settings(options: Sequence[str]) -> list[str]:
-    """The options with the setting that `--from` of launch/transfer.py stands for.
-
-    Raises:
-        ValueError: it is missing.
-    """
+    """The options with the setting that `--from` of launch/transfer.py stands for."""
     words = ["--start-from" if word == "--from" else word for word in options]
     if "--start-from" not in words:
         raise ValueError("from is missing: name a run, a student or an expert, or none")
@@ -198,11 +190,7 @@ def shipped_studies() -> tuple[str, ...]:
 
 
 def read_study(name_or_path: str) -> tuple[str, Study]:
-    """(name, study) from a file, or the shipped study of that name.
-
-    Raises:
-        ValueError: there is no such file, or it is no study; one line that says what is wrong.
-    """
+    """(name, study) from a file, or the shipped study of that name."""
     path = Path(name_or_path)
     try:
         if name_or_path in shipped_studies():

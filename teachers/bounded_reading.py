@@ -9,8 +9,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 MAX_CARD_BYTES = 2**20
-# Largest safetensors file that is read: an expert with optimizer state is below 60 MB.
-MAX_WEIGHTS_BYTES = 512 * 2**20
+# Largest file that is read: an expert with optimizer state is below 60 MB.
+MAX_FILE_BYTES = 512 * 2**20
 # Largest list of tensors in a safetensors file: a network has dozens, of 100 bytes each.
 MAX_HEADER_BYTES = 2**20
 

@@ -168,12 +168,7 @@ class TeacherCard:
 
 
 def load_card(path: Path | Traversable) -> TeacherCard:
-    """Read and check a card.
-
-    Raises:
-        ValueError: the file is missing, is not JSON, is larger than any card, or has a wrong,
-            missing or unknown field.
-    """
+    """Read and check a card."""
     try:
         if not path.is_file():
             raise ValueError(f"card {path} is missing; every teacher needs one beside its weights")
@@ -188,11 +183,7 @@ def load_card(path: Path | Traversable) -> TeacherCard:
 
 
 def dump_card(card: TeacherCard, path: Path) -> None:
-    """Write a card so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        ValueError: a field is one that `load_card` would refuse.
-    """
+    """Write a card so that a reader sees the old one or the new one, never a part."""
     document = card_document(card)
     parse_card(document, source=str(path))
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -32,10 +32,14 @@ from games.registry import get_game
 from games.spec import GameSpec
 from networks.atomic_file import write_atomically
 from networks.network import MultitaskNetwork
-from networks.teacher_network import CategoricalNetwork, TeacherNetwork
+from networks.teacher_network import (
+    CategoricalNetwork,
+    TeacherNetwork,
+    build_teacher_network,
+)
 from networks.weights import WeightsVersion, copy_arrays, take_snapshot
 from teachers import shipped
-from teachers.bounded_reading import MAX_WEIGHTS_BYTES, check_header, read_at_most
+from teachers.bounded_reading import MAX_FILE_BYTES, check_header, read_at_most
 from teachers.card import (
     CARD_FORMAT,
     Architecture,
@@ -69,11 +73,7 @@ class Expert(nn.Module):
     legal_A: Tensor
 
     def __init__(self, spec: GameSpec, card: TeacherCard, network: TeacherNetwork) -> None:
-        """Freeze `network` and take it over.
-
-        Raises:
-            ValueError: network, card and game do not fit together.
-        """
+        """Freeze `network` and take it over."""
         super().__init__()
         _check_fits(card, spec, source=f"the card of {card.game!r}")
         if architecture_of(network) != card.architecture:
@@ -102,11 +102,7 @@ class Expert(nn.Module):
         return q_BA.clone()
 
     def label(self, observations_BCHW: Tensor) -> Labels:
-        """Judge every action of every state.
-
-        Args:
-            observations_BCHW: uint8, on the expert's device.
-        """
+        """Judge every action of every state."""
         with torch.inference_mode():
             q_BA, features_BF = self.network.forward_with_features(observations_BCHW)
             best_B = q_BA.masked_fill(~self.legal_A, -torch.inf).amax(1)
@@ -249,7 +245,14 @@ def _check_fits(card: TeacherCard, spec: GameSpec, *, source: str) -> None:
 
 def _build_network(architecture: Architecture, *, source: str) -> TeacherNetwork:
     try:
-        network = _network_of(architecture)
+        network = build_teacher_network(
+            torso=architecture.torso,
+            observation_shape=architecture.observation_shape,
+            num_actions=architecture.num_actions,
+            num_atoms=architecture.num_atoms,
+            dueling=architecture.dueling,
+            has_critic=architecture.head == "policy",
+        )
     except ValueError as error:
         raise ValueError(f"{source}: field 'architecture': {error}") from error
     if network.num_features != architecture.num_features:
@@ -260,28 +263,8 @@ def _build_network(architecture: Architecture, *, source: str) -> TeacherNetwork
     return network
 
 
-def _network_of(architecture: Architecture) -> TeacherNetwork:
-    torso = architecture.torso
-    shape = architecture.observation_shape
-    num_actions = architecture.num_actions
-    if architecture.num_atoms is not None:
-        return CategoricalNetwork(
-            torso=torso,
-            observation_shape=shape,
-            num_actions=num_actions,
-            num_atoms=architecture.num_atoms,
-        )
-    return MultitaskNetwork(
-        torso=torso,
-        observation_shape=shape,
-        num_actions=num_actions,
-        dueling=architecture.dueling,
-        has_critic=architecture.head == "policy",
-    )
-
-
 def _read_weights(weights: Traversable, sha256: str) -> dict[str, NDArray[Any]]:
-    data = read_at_most(weights, MAX_WEIGHTS_BYTES)
+    data = read_at_most(weights, MAX_FILE_BYTES)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(
             f"{weights} is damaged or is not the file its card describes: its SHA-256 is not the "

@@ -100,11 +100,7 @@ def pin(text: str, *, game: str | None = None, files: HubFiles | None = None) ->
 
 
 def fetch(text: str, *, game: str | None = None, files: HubFiles | None = None) -> Path:
-    """A local copy of the file that an address names; its card comes along if there is one.
-
-    Raises:
-        ValueError: it is no address, cannot be reached, or does not say which file is meant.
-    """
+    """A local copy of the file that an address names; its card comes along if there is one."""
     files = files or HuggingFace()
     reference = parse_hub_reference(text)
     path, commit = reference.path, reference.revision

@@ -25,11 +25,7 @@ _BATCH = 256
 def answer(
     reference: str, observations: Path, out: Path, *, tau: float | None, default_tau: float
 ) -> str:
-    """Write what the teacher says; returns one line about it.
-
-    Raises:
-        ValueError: a wrong teacher, file or temperature.
-    """
+    """Write what the teacher says; returns one line about it."""
     if tau is not None and not 0 < tau < float("inf"):
         raise ValueError(f"temperature must be a positive number, got {tau}")
     if out.suffix != ".npz":
@@ -51,11 +47,7 @@ def answer(
 
 
 def read_observations(path: Path, spec: GameSpec) -> NDArray[np.uint8]:
-    """Uint8 [N, S*C, H, W] from a .npy file, which cannot run code.
-
-    Raises:
-        ValueError: not such a file, or not observations of the game.
-    """
+    """Uint8 [N, S*C, H, W] from a .npy file, which cannot run code."""
     # Not Path.is_file: it raises for a name that is too long.
     if not os.path.isfile(path):
         raise ValueError(f"{path} does not exist or is not a file")

@@ -65,12 +65,7 @@ def export(target: str, out: str, *, formats: Sequence[str], licence: str) -> li
 def _write_files(
     found: StudentTarget, student: MultitaskNetwork, formats: Sequence[str], folder: Path
 ) -> tuple[dict[str, float], int]:
-    """Write everything but the card.
-
-    Returns:
-        By file, the largest difference of a logit from the student's; and the number of states
-        that it was found in.
-    """
+    """Write everything but the card; returns each file's largest difference, and the states."""
     states = collect_states(
         student.games, protocol=found.protocol, per_game=_STATES_PER_GAME, seed=_SEED
     )
@@ -90,11 +85,7 @@ def _write_files(
 
 @contextlib.contextmanager
 def _new_folder(name: str) -> Iterator[Path]:
-    """A folder to fill; it gets its name at the end of the block, so that it is whole or absent.
-
-    Raises:
-        ValueError: there is something of this name already, or it cannot be made.
-    """
+    """A folder to fill; it gets its name at the end of the block, so that it is whole or absent."""
     folder = Path(name).absolute()
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

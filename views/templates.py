@@ -12,7 +12,7 @@ from views.words import estimated, number, percent, score, with_signs
 
 def render(
     package: str,
-    name: str,
+    template: str,
     *,
     escape: bool = False,
     filters: dict[str, Callable[..., Any]] | None = None,
@@ -38,4 +38,4 @@ def render(
         "with_signs": with_signs,
         **(filters or {}),
     }
-    return environment.get_template(name).render(values)
+    return environment.get_template(template).render(values)

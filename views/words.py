@@ -7,9 +7,10 @@ reader has more, a terminal or an HTML page, replace PLUS_MINUS by the sign itse
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from records.run_statistics import Estimate
+if TYPE_CHECKING:
+    from records.run_statistics import Estimate
 
 # Stands where a figure does not exist.
 NONE = "-"

@@ -119,14 +119,7 @@ class Estimate:
 
 
 def estimate(config: RunConfig, probe: Probe, learner: LearnerSpeed, place: Place) -> Estimate:
-    """What a run would come to in a place.
-
-    Args:
-        config: of the run; `num_steps` is the target and `device` is `cpu` or `cuda`.
-        probe: of this machine.
-        learner: its speed there.
-        place: where it would be.
-    """
+    """What a run of `num_steps` would come to in a place; its device is `cpu` or `cuda`."""
     roles = num_roles(Recipe(config))
     wanted = sum(config.actors_of.values())
     has_room_for = place.cpus - (roles - wanted)

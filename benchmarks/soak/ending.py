@@ -66,17 +66,7 @@ def look_at_the_end(
     timeout_s: float,
     afterwards_s: float = AFTERWARDS_S,
 ) -> Ending:
-    """Press Ctrl-C, wait for the end, and look.
-
-    Args:
-        process: the run, leader of its process group.
-        family: its processes, read before.
-        run: its folder.
-        scratch: its folder of temporary files.
-        shared_before: names that were in /dev/shm before it began.
-        timeout_s: longest wait for its end; after that it counts as one that has to be killed.
-        afterwards_s: longest wait for the end of its other processes, from there.
-    """
+    """Press Ctrl-C, wait for the end, and look."""
     family.read()
     begun = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)

@@ -117,11 +117,7 @@ def _make_output(folder: Path) -> None:
 
 
 def _soak(options: SoakOptions, words: Sequence[str], readings: list[Reading]) -> Ending:
-    """Start the run, watch it, stop it.
-
-    Raises:
-        ValueError: the run did not begin, or ended by itself; with what it said last.
-    """
+    """Start the run, watch it, stop it."""
     before = shared_files()
     run_path = (options.output / "run").resolve()
     with _scratch() as scratch, (options.output / "run.log").open("w") as log:

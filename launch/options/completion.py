@@ -45,8 +45,5 @@ def _options_of(commands: Sequence[str]) -> Mapping[str, Sequence[str]]:
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
             importlib.import_module(f"launch.{name}").main(["--help"])
-        # At the start of a line of the options' box; examples further up name others.
-        found[name] = sorted(
-            set(re.findall(r"^\W*(?:-h, )?(--[a-z][\w.-]*)", text.getvalue(), re.M))
-        )
+        found[name] = sorted(set(_OPTION.findall(text.getvalue())))
     return found

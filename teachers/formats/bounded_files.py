@@ -10,8 +10,8 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-# Largest file that is read: an expert with optimizer state is below 60 MB.
-MAX_FILE_BYTES = 512 * 2**20
+from teachers.bounded_reading import MAX_FILE_BYTES, read_at_most
+
 # Largest zip member or gzip stream that is read, decompressed.
 MAX_MEMBER_BYTES = 256 * 2**20
 # Most elements of a checkpoint's tensors together; the largest expert known has 35 million.
@@ -31,14 +31,11 @@ def read_file(path: Path) -> bytes:
             raise ValueError(f"{path} is a folder; name the checkpoint file inside it")
         if not path.is_file():
             raise ValueError(f"checkpoint {path} is missing or is not a regular file")
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    data = read_at_most(path, MAX_FILE_BYTES)
     if not data:
         raise ValueError(f"{path} is empty")
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is larger than {_mib(MAX_FILE_BYTES)}; no expert is")
     return data
 
 

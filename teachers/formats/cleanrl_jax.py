@@ -53,8 +53,12 @@ def _atoms_of(settings: object, *, source: str) -> Tensor:
     """Returns that the atoms stand for, as the script makes them from its arguments."""
     known = settings if isinstance(settings, dict) else {}
     num, low, high = (known.get(name) for name in ("n_atoms", "v_min", "v_max"))
-    is_counted = isinstance(num, int) and 2 <= num <= MAX_ATOMS
-    if not (is_counted and isinstance(low, int | float) and isinstance(high, int | float)):
+    if (
+        not isinstance(num, int)
+        or not 2 <= num <= MAX_ATOMS
+        or not isinstance(low, int | float)
+        or not isinstance(high, int | float)
+    ):
         raise ValueError(f"{source}: its 'args' do not say n_atoms, v_min and v_max")
     return to_tensor(np.linspace(low, high, num))
 

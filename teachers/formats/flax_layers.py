@@ -22,11 +22,7 @@ Array = NDArray[Any]
 
 
 def nature_layers(params: object, *, source: str) -> list[Layer]:
-    """Conv_0, Conv_1, Conv_2 and the dense layers Dense_0, Dense_1, ... that follow.
-
-    Raises:
-        ValueError: another set of layers, or arrays that do not fit each other.
-    """
+    """Conv_0, Conv_1, Conv_2 and the dense layers Dense_0, Dense_1, ... that follow."""
     layers = _mapping(params, "parameters", source)
     num_dense = len(layers) - 3
     names = [*(f"Conv_{i}" for i in range(3)), *(f"Dense_{i}" for i in range(num_dense))]
@@ -42,11 +38,7 @@ def nature_layers(params: object, *, source: str) -> list[Layer]:
 
 
 def dense_layer(params: object, *, source: str) -> Layer:
-    """The only layer Dense_0 of a head.
-
-    Raises:
-        ValueError: there is another one, or it is no dense layer.
-    """
+    """The only layer Dense_0 of a head."""
     layers = _mapping(params, "parameters", source)
     if set(layers) != {"Dense_0"}:
         raise ValueError(f"{source}: a head has other layers than Dense_0")

@@ -29,11 +29,7 @@ def looks_like_msgpack(data: bytes) -> bool:
 
 
 def decode(data: bytes, *, source: str) -> object:
-    """Nested dictionaries of arrays, numbers and texts.
-
-    Raises:
-        ValueError: not msgpack, damaged, nested too deeply, or arrays that are not as they claim.
-    """
+    """Nested dictionaries of arrays, numbers and texts."""
     if len(data) > _MAX_BYTES:
         raise ValueError(
             f"{source} has {len(data)} bytes; at most {_MAX_BYTES} of msgpack are read"

@@ -19,8 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from games.spec import GameSpec
-from networks.network import MultitaskNetwork
-from networks.teacher_network import CategoricalNetwork, TeacherNetwork
+from networks.teacher_network import (
+    CategoricalNetwork,
+    TeacherNetwork,
+    build_teacher_network,
+)
 from networks.torso import build_torso
 from teachers.card import MAX_ATOMS
 
@@ -154,17 +157,11 @@ def _empty_network(parts: NetworkParts, spec: GameSpec, *, source: str) -> Teach
             build_torso(parts.torso, shape)
     except ValueError as error:
         raise ValueError(f"{source} cannot play {spec.name!r}: {error}") from error
-    if parts.atoms is not None:
-        return CategoricalNetwork(
-            torso=parts.torso,
-            observation_shape=shape,
-            num_actions=spec.num_actions,
-            num_atoms=parts.atoms.numel(),
-        )
-    return MultitaskNetwork(
+    return build_teacher_network(
         torso=parts.torso,
         observation_shape=shape,
         num_actions=spec.num_actions,
+        num_atoms=None if parts.atoms is None else parts.atoms.numel(),
         has_critic=parts.critic is not None,
     )
 

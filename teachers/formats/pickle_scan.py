@@ -54,12 +54,7 @@ class PickleContents:
 
 
 def scan_pickle(data: bytes, *, source: str) -> PickleContents:
-    """Scan the pickle at the start of `data`.
-
-    Raises:
-        ValueError: it is damaged, is too large or has too many opcodes, or uses some that no
-            checkpoint needs.
-    """
+    """Scan the pickle at the start of `data`."""
     # A text of that size is four times as large in memory if one of its characters is odd.
     if len(data) > _MAX_BYTES:
         raise ValueError(
@@ -121,12 +116,7 @@ def plain_tree(
 ) -> object:
     """Dictionaries and lists as such, without whatever attributes a file hung on them.
 
-    Args:
-        value: the whole.
-        leaf: gives what takes the place of anything else, and how many elements that has; counted
-            at every place where it stands, since whoever converts it makes a copy for each.
-        max_depth: deepest nesting.
-        max_parts: most parts of all.
+    `leaf` gives what takes the place of anything else, and how many elements that has.
     """
     budget = iter(range(max_parts))
     num_elements = 0
@@ -140,6 +130,7 @@ def plain_tree(
             return {key: visit(part, depth + 1) for key, part in dict.items(item)}
         if isinstance(item, list | tuple):
             return [visit(part, depth + 1) for part in item]
+        # Counted wherever it stands, since whoever converts it makes a copy for each place.
         plain, size = leaf(item)
         num_elements += size
         if num_elements > MAX_ELEMENTS:

@@ -28,11 +28,7 @@ _JAX_ARRAYS = (
 
 
 def load_restricted(data: bytes, *, source: str) -> object:
-    """Nested dictionaries and lists of NumPy arrays, numbers and texts.
-
-    Raises:
-        ValueError: a damaged pickle, or one that wants anything else.
-    """
+    """Nested dictionaries and lists of NumPy arrays, numbers and texts."""
     scan_pickle(data, source=source)
     unpickler = _StandInUnpickler(data)
     try:

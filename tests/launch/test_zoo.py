@@ -12,6 +12,7 @@ import torch
 from runs import run_command, save_network, save_random_expert
 from torch import nn
 
+from games.env import get_protocol
 from games.registry import get_game
 from launch import zoo
 from networks.network import MultitaskNetwork
@@ -265,9 +266,9 @@ def test_a_policys_actions_are_drawn_under_its_own_protocol_only(tmp_path):
     }  # fmt: skip
     save_expert(network, card, tmp_path / "policy.safetensors", half=False)
     policy = load_expert(tmp_path / "policy.safetensors")
-    assert draws_actions(policy.card, zoo.get_protocol("sb3"))
-    assert not draws_actions(policy.card, zoo.get_protocol("classic"))
-    assert not draws_actions(load_expert("pong").card, zoo.get_protocol("classic"))
+    assert draws_actions(policy.card, get_protocol("sb3"))
+    assert not draws_actions(policy.card, get_protocol("classic"))
+    assert not draws_actions(load_expert("pong").card, get_protocol("classic"))
 
 
 # As a user starts it

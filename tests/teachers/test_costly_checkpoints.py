@@ -143,6 +143,6 @@ def test_weights_larger_than_any_network_are_not_read_to_their_end(
         shutil.copy(SHIPPED.with_suffix(suffix), tmp_path)
     path = tmp_path / SHIPPED.name
     assert load_expert(path).card.game == "pong"
-    monkeypatch.setattr(expert, "MAX_WEIGHTS_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(expert, "MAX_FILE_BYTES", path.stat().st_size - 1)
     with pytest.raises(ValueError, match=r"pong\.safetensors is larger than"):
         load_expert(path)

@@ -130,7 +130,7 @@ def test_an_expert_for_another_game_is_refused(weights: Path) -> None:
     [
         ({"sha256": "0" * 64}, "'sha256', which is filled in"),
         ({"scores": [{"mean": 1.0}]}, r"field 'scores\[0\]\.std' is missing"),
-        ({"licence": ""}, "'licence' must be a text"),
+        ({"licence": ""}, "'licence' must not be empty"),
         ({"colour": "blue"}, "unknown field 'colour'"),
     ],
 )

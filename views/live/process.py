@@ -28,11 +28,7 @@ _END_S = 2.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections; they wait until somebody serves it.
-
-    Raises:
-        ValueError: it cannot be had.
-    """
+    """A socket that takes connections; they wait until somebody serves it."""
     if not 0 <= port < 1 << 16:
         raise ValueError(f"cannot serve the page at port {port}: it must be from 0 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -11,11 +11,7 @@ _MIN_TOKEN_LENGTH = 16
 
 
 def read_token(path: str = "") -> str:
-    """The token from a file, else from the environment; empty where there is none.
-
-    Raises:
-        ValueError: the file cannot be read or can be read by others, or the token is too short.
-    """
+    """The token from a file, else from the environment; empty where there is none."""
     if path:
         token = _read_private(Path(path))
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -43,6 +43,22 @@ class Theme:
     # Of bars with the paper's values.
     paper: str
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What matplotlib draws by."""
+        texts = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
+        return {
+            **dict.fromkeys(texts, self.text),
+            **dict.fromkeys(("axes.edgecolor", "grid.color"), self.grid),
+            **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
+            **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8),
+            "axes.titlesize": 10,
+            "axes.axisbelow": True,
+            "grid.linewidth": 0.6,
+            "legend.frameon": False,
+            "figure.constrained_layout.use": True,
+        }
+
 
 LIGHT = Theme(text="#1b1b1b", grid="#d5d5d5", paper="#8a8a8a")
 DARK = Theme(text="#e8e8e8", grid="#4a4a4a", paper="#9a9a9a")
@@ -50,43 +66,33 @@ DARK = Theme(text="#e8e8e8", grid="#4a4a4a", paper="#9a9a9a")
 
 def draw(chart: Chart, theme: Theme) -> bytes:
     """The chart as PNG without a background."""
-    figure = Figure(figsize=(_WIDTH_IN, _height(chart)), layout="constrained")
-    axes = figure.add_subplot()
-    _draw_chart(axes, chart, theme)
-    _draw_legend(figure, axes, theme)
-    return _as_png(figure, dpi=_DPI)
+    size = (_WIDTH_IN, _height(chart))
+    return _draw([chart], theme, size=size, columns=1, dpi=_DPI)
 
 
 def draw_grid(charts: Sequence[Chart], theme: Theme, *, columns: int) -> bytes:
     """Charts of the same series as one PNG without a background, row by row, with one legend."""
-    rows = -(-len(charts) // columns)
-    figure = Figure(figsize=(_PANEL_IN * columns, 0.75 * _PANEL_IN * rows), layout="constrained")
-    for index, chart in enumerate(charts):
-        axes = figure.add_subplot(rows, columns, index + 1)
-        _draw_chart(axes, chart, theme)
-    _draw_legend(figure, axes, theme)
-    return _as_png(figure, dpi=_GRID_DPI)
+    size = (_PANEL_IN * columns, 0.75 * _PANEL_IN * -(-len(charts) // columns))
+    return _draw(charts, theme, size=size, columns=columns, dpi=_GRID_DPI)
 
 
-def _draw_chart(axes: Axes, chart: Chart, theme: Theme) -> None:
-    if chart.bars:
-        _draw_bars(axes, chart.bars, theme)
-    else:
-        _draw_curves(axes, chart, theme)
-    axes.set_title(chart.title, color=theme.text, fontsize=10)
-    axes.set_xlabel(chart.x_label, color=theme.text)
-    axes.set_ylabel(chart.y_label, color=theme.text)
-    axes.tick_params(colors=theme.text, labelsize=8)
-    axes.grid(axis="x" if chart.bars else "both", color=theme.grid, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.grid)
-
-
-def _as_png(figure: Figure, *, dpi: int) -> bytes:
+def _draw(
+    charts: Sequence[Chart], theme: Theme, *, size: tuple[float, float], columns: int, dpi: int
+) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, transparent=True)
+    settings: Any = theme.settings  # matplotlib names every one in its type.
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=size)
+        for index, chart in enumerate(charts):
+            axes = figure.add_subplot(-(-len(charts) // columns), columns, index + 1)
+            if chart.bars:
+                _draw_bars(axes, chart.bars, theme)
+            else:
+                _draw_curves(axes, chart, theme)
+            axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
+            axes.grid(axis="x" if chart.bars else "both")
+        _draw_legend(figure, axes)
+        figure.savefig(file, format="png", dpi=dpi, transparent=True)
     return file.getvalue()
 
 
@@ -148,22 +154,27 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, style: str) -> None:
 
 
 def _draw_bars(axes: Axes, bars: Sequence[Bar], theme: Theme) -> None:
-    """From the top, game by game."""
-    position, ticks, labels = 0.0, [], []
+    """From the top, game by game, each with its value beside it."""
+    places: dict[str, list[float]] = {}
     named: set[str] = set()
-    for category in dict.fromkeys(bar.category for bar in bars):
-        own = [bar for bar in bars if bar.category == category]
-        ticks.append(position + (len(own) - 1) / 2)
-        labels.append(category)
-        for bar in own:
-            _draw_bar(axes, bar, position, theme, is_named=bar.label in named)
-            named.add(bar.label)
-            position += 1.0
-        position += 0.6
-    axes.set_yticks(ticks, labels)
+    _set_range(axes, bars)
+    for number, bar in enumerate(bars):
+        # A gap stands between two games.
+        own = places.setdefault(bar.category, [])
+        own.append(number + 0.6 * (len(places) - 1))
+        _draw_bar(axes, bar, own[-1], theme, is_named=bar.label in named)
+        named.add(bar.label)
+    axes.set_yticks([sum(own) / len(own) for own in places.values()], list(places))
     axes.invert_yaxis()
     axes.axvline(100, color=theme.text, linewidth=1.0)
-    _show_values(axes, bars, theme)
+
+
+def _set_range(axes: Axes, bars: Sequence[Bar]) -> None:
+    """Bars far above 100 % must not make the others invisible."""
+    largest = max(abs(bar.value) for bar in bars)
+    right = min(largest * 1.25, 320.0) if largest > 0 else 1.0
+    left = min(0.0, max(-320.0, min(bar.value for bar in bars) * 1.25))
+    axes.set_xlim(left, max(right, 125.0))
 
 
 def _draw_bar(axes: Axes, bar: Bar, position: float, theme: Theme, *, is_named: bool) -> None:
@@ -185,36 +196,21 @@ def _draw_bar(axes: Axes, bar: Bar, position: float, theme: Theme, *, is_named: 
         # A leading underscore keeps a series out of the legend.
         label=f"_{bar.label}" if is_named else bar.label,
     )
+    left, right = axes.get_xlim()
+    edge = max(bar.value, bar.high or bar.value, 0.0)
+    if edge < 100 < edge + 0.1 * (right - left):
+        edge = 100.0  # Else the line at 100 % would go through the number.
+    axes.annotate(
+        f"{bar.value:.0f}%",
+        (min(edge, right * 0.9), position),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=7,
+    )
 
 
-def _show_values(axes: Axes, bars: Sequence[Bar], theme: Theme) -> None:
-    """Beside the bars; those far above 100 % must not make the others invisible."""
-    largest = max(abs(bar.value) for bar in bars)
-    right = min(largest * 1.25, 320.0) if largest > 0 else 1.0
-    left = min(0.0, max(-320.0, min(bar.value for bar in bars) * 1.25))
-    axes.set_xlim(left, max(right, 125.0))
-    width = axes.get_xlim()[1] - axes.get_xlim()[0]
-    position = 0.0
-    previous = bars[0].category
-    for bar in bars:
-        if bar.category != previous:
-            position, previous = position + 0.6, bar.category
-        edge = max(bar.value, bar.high or bar.value, 0.0)
-        if edge < 100 < edge + 0.1 * width:
-            edge = 100.0  # Else the line at 100 % would go through the number.
-        axes.annotate(
-            f"{bar.value:.0f}%",
-            (min(edge, axes.get_xlim()[1] * 0.9), position),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7,
-            color=theme.text,
-        )
-        position += 1.0
-
-
-def _draw_legend(figure: Figure, axes: Axes, theme: Theme) -> None:
+def _draw_legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < 2:
         return
@@ -223,7 +219,4 @@ def _draw_legend(figure: Figure, axes: Axes, theme: Theme) -> None:
         [label if len(label) <= 60 else f"{label[:57]}..." for label in labels],
         loc="outside lower center",
         ncols=1 if max(map(len, labels)) > 28 else 2,
-        fontsize=8,
-        frameon=False,
-        labelcolor=theme.text,
     )

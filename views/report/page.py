@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -45,31 +45,14 @@ class DrawnChart:
         return width, height
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageContent:
-    """Everything that is on a page."""
-
-    groups: Sequence[RunGroup]
-    percent: DrawnChart | None
-    # Learning curves over steps.
-    curves: Sequence[DrawnChart]
-    curves_over_time: Sequence[DrawnChart]
-    progress: Sequence[DrawnChart]
-    throughput: Sequence[DrawnChart]
-    films: Sequence[Film]
-    # What is missing, and why.
-    notes: Sequence[str]
-    written: datetime
-
-    @property
-    def runs(self) -> list[RunRecord]:
-        """The runs of all groups."""
-        return [run for group in self.groups for run in group.runs]
-
-
-def build_page(content: PageContent) -> str:
+def build_page(
+    groups: Sequence[RunGroup],
+    charts: Mapping[str, Sequence[DrawnChart]],
+    films: Sequence[Film],
+    notes: Sequence[str],
+) -> str:
     """The whole document."""
-    runs, groups = content.runs, content.groups
+    runs = [run for group in groups for run in group.runs]
     is_alone = len(groups) == 1
     numbers = count()
     aggregates = [aggregates_table(group, is_alone=is_alone) for group in groups]
@@ -87,8 +70,11 @@ def build_page(content: PageContent) -> str:
         is_alone=is_alone,
         has_teachers=any(run.teacher(game).mean is not None for run in runs for game in run.games),
         about=f"{', '.join(games)}. {plural(len(runs), 'run')}, {_total(runs)}.",
-        warnings=[*_warnings(content), *content.notes],
-        content=content,
+        warnings=[*_warnings(groups), *notes],
+        charts=charts,
+        films=films,
+        filmed=runs[0].name,
+        written=datetime.now().astimezone(),
         aggregates=[table for table in aggregates if not table.is_empty],
         games=[games_table(group) for group in groups],
         tests=[(group.label, describe_tests(group)) for group in groups],
@@ -115,24 +101,25 @@ def _total(runs: Sequence[RunRecord]) -> str:
     return f"{steps:,} steps, {duration(seconds)} (hours, minutes, seconds) in all"
 
 
-def _warnings(content: PageContent) -> list[str]:
+def _warnings(groups: Sequence[RunGroup]) -> list[str]:
+    runs = [run for group in groups for run in group.runs]
     warnings = []
-    if unfinished := [run.name for run in content.runs if not run.is_finished]:
+    if unfinished := [run.name for run in runs if not run.is_finished]:
         warnings.append(
             f"Not finished: {', '.join(unfinished)}. The figures are of what is there by now."
         )
-    for group in content.groups:
+    for group in groups:
         for seed in group.repeated_seeds:
             warnings.append(
                 f"Several runs of {group.label} have the seed {seed}: they are not independent, "
                 "and intervals over them are too narrow."
             )
-    if any(run.setting("protocol") == "modern" for run in content.runs):
+    if any(run.setting("protocol") == "modern" for run in runs):
         warnings.append(
             "Played by the protocol modern (sticky actions): scores are not comparable with the "
             "paper's."
         )
-    for run in content.runs:
+    for run in runs:
         said = run.meta.get("warnings")
         kept = map(str, said) if isinstance(said, list) else ()
         warnings += [f"{run.name}: {text}" for text in (*kept, *run.notes)]

@@ -96,9 +96,6 @@ def read_recorded(targets: Sequence[str], games: Sequence[str], *, last: int) ->
     """The recorded tests of some runs, which are taken as seeds of one setting.
 
     What may be wrong with the runs is said on standard error.
-
-    Raises:
-        ValueError: a folder is not a run's, the runs play different games, or there is no test.
     """
     runs = _read_seeds(targets)
     chosen = check_games(games, runs[0].games)

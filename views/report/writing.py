@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from networks.atomic_file import write_atomically
 from records.run_record import RunRecord, read_runs
+from views.report import FILM_STEPS
 from views.report.charts import Chart
 from views.report.curves import Unit, choose_units, look_chart, weights_chart
 from views.report.groups import RunGroup, group_runs
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from views.report.films import Film
     from views.report.page import DrawnChart
 
-# Steps of each network in a film, which are ten seconds of an Atari game.
-FILM_STEPS = 150
 _PAGE = "report.html"
 
 
@@ -46,7 +44,13 @@ def write_report(
     records = [record for path in run_dirs for record in read_runs(path)]
     groups = group_runs(records)
     page = _page_path(records, out)
-    films, notes = _films(records[0], film_steps)
+    films: list[Film] = []
+    notes: list[str] = []
+    if film_steps:
+        # Not above, here and below: torch and matplotlib are loaded when something is to be drawn.
+        from views.report.films import make_films
+
+        films, notes = make_films(records[0], num_steps=film_steps)
     try:
         _write(page, groups, films, notes)
     except OSError as error:
@@ -96,49 +100,32 @@ def _page_path(records: Sequence[RunRecord], out: str | Path | None) -> Path:
     return page
 
 
-def _films(record: RunRecord, num_steps: int) -> tuple[list[Film], list[str]]:
-    from views.report.films import make_films
-
-    return make_films(record, num_steps=num_steps) if num_steps else ([], [])
-
-
 def _write(
     page: Path, groups: Sequence[RunGroup], films: Sequence[Film], notes: Sequence[str]
 ) -> None:
-    from views.report.page import PageContent, build_page
+    from views.report.page import build_page
 
     folder = figures_folder(page)
     folder.mkdir(exist_ok=True)
     games = list(dict.fromkeys(game for group in groups for game in group.games))
     units = choose_units(groups)
-    percents = _draw([percent_of_expert(groups)], folder)
-    content = PageContent(
-        groups=groups,
-        percent=percents[0] if percents else None,
-        curves=_draw(
-            [learning_curve(groups, game, "steps", units.steps) for game in games], folder
-        ),
-        curves_over_time=_draw(
-            [learning_curve(groups, game, "time", units.time) for game in games], folder
-        ),
-        progress=_draw(
-            [
-                progress_curves(groups, "steps", units.steps),
-                progress_curves(groups, "time", units.time),
-            ],
-            folder,
-        ),
-        throughput=_draw(_throughput(groups, units.time), folder),
-        films=films,
-        notes=notes,
-        written=datetime.now().astimezone(),
-    )
+    charts = {
+        "percent": [percent_of_expert(groups)],
+        "curves": [learning_curve(groups, game, "steps", units.steps) for game in games],
+        "curves_over_time": [learning_curve(groups, game, "time", units.time) for game in games],
+        "progress": [
+            progress_curves(groups, "steps", units.steps),
+            progress_curves(groups, "time", units.time),
+        ],
+        "throughput": _throughput(groups, units.time),
+    }
+    drawn = {place: _draw(found, folder) for place, found in charts.items()}
     for film in films:
         write_atomically(folder / f"film_{film.game}.webp", film.webp)
     for index, group in enumerate(groups):
         name = "table_1.csv" if len(groups) == 1 else f"table_1_{index + 1}.csv"
         write_atomically(folder / name, as_csv(build_rows(group)).encode())
-    write_atomically(page, build_page(content).encode())
+    write_atomically(page, build_page(groups, drawn, films, notes).encode())
 
 
 def _throughput(groups: Sequence[RunGroup], unit: Unit) -> list[Chart]:

@@ -40,11 +40,7 @@ class FoundTeacher:
 
 
 def collect_teachers(folders: Sequence[Path]) -> list[FoundTeacher]:
-    """The shipped teachers, then all below `folders`; weights without a card are no teachers.
-
-    Raises:
-        ValueError: a folder that is not there.
-    """
+    """The shipped teachers, then all below `folders`; weights without a card are no teachers."""
     shipped = files("teachers").joinpath("weights")
     found = [
         FoundTeacher(game, load_card(shipped.joinpath(f"{game}.json")), True)

@@ -31,3 +31,11 @@ class VerifyOptions:
     """Add what was measured to the card."""
     json: bool = False
     """Print one JSON object instead of a table."""
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown protocol."""
+        if self.protocol:
+            # Brings NumPy, which help does without.
+            from games.env import get_protocol
+
+            get_protocol(self.protocol)

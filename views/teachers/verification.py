@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from actors.evaluator import evaluate
@@ -24,10 +22,9 @@ from teachers.hub import is_hub_reference
 from teachers.references import load_teacher
 from teachers.shipped import shipped_experts
 from teachers.verify import Comparison, compare, measure
+from views.columns import table_lines
 from views.teachers.options import VerifyOptions
 from views.words import for_reader, number, spread
-
-_WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,36 +157,37 @@ class DrawnPolicy(nn.Module):
 
 def _print(reference: str, teacher: Expert, outcomes: Sequence[Outcome]) -> None:
     spec = teacher.spec
-    print(
-        f"{reference}: {teacher.card.algorithm} for {spec.name}; random "
-        f"{number(spec.random_score, 1)}, human {number(spec.human_score, 1)}"
-    )
-    headings = ("protocol", "actions", "measured", "card", "errors\nbelow", "normal-\nized",
-                "human-\nnorm.")  # fmt: skip
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in headings:
-        is_name = heading == "protocol"
-        table.add_column(heading, justify="left" if is_name else "right", no_wrap=is_name)
+    headings = ("protocol", "actions", "measured", "card", "errors below", "normalized",
+                "human-norm.")  # fmt: skip
+    rows = []
     for outcome in outcomes:
         measured, card, found = outcome.measured, outcome.card, outcome.comparison
-        table.add_row(
-            measured.protocol,
-            "drawn" if outcome.drawn else f"eps {measured.epsilon:g}",
-            _scores(measured),
-            _scores(card, beside=measured.protocol) if card else "-",
-            number(found.errors_below, 1),
-            number(found.normalized, 2),
-            number(found.human_normalized, 2),
+        claim = "-" if card is None else _scores(card)
+        if card is not None and card.protocol != measured.protocol:
+            claim += f" by {card.protocol}"
+        rows.append(
+            [
+                measured.protocol,
+                "drawn" if outcome.drawn else f"eps {measured.epsilon:g}",
+                _scores(measured),
+                claim,
+                number(found.errors_below, 1),
+                number(found.normalized, 2),
+                number(found.human_normalized, 2),
+            ]
         )
-    Console(width=_WIDTH, highlight=False).print(table)
     parts = [f"{o.comparison.finding} under {o.measured.protocol}" for o in outcomes]
-    print(f"{'FAILED' if _is_alarming(outcomes) else 'passed'}: {', '.join(parts)}")
+    lines = [
+        f"{reference}: {teacher.card.algorithm} for {spec.name}; random "
+        f"{number(spec.random_score, 1)}, human {number(spec.human_score, 1)}",
+        *table_lines(headings, rows),
+        f"{'FAILED' if _is_alarming(outcomes) else 'passed'}: {', '.join(parts)}",
+    ]
+    print(for_reader("\n".join(lines), sys.stdout))
 
 
-def _scores(record: ScoreRecord, *, beside: str = "") -> str:
-    text = f"{spread(record.mean, record.std)} ({record.episodes})"
-    text = for_reader(text, sys.stdout)
-    return f"{text}\nby {record.protocol}" if beside not in ("", record.protocol) else text
+def _scores(record: ScoreRecord) -> str:
+    return f"{spread(record.mean, record.std)} ({record.episodes})"
 
 
 def _as_json(reference: str, teacher: Expert, outcomes: Sequence[Outcome]) -> dict[str, object]:
