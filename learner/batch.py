@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -72,6 +72,55 @@ class DeviceBatch:
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     # Largest inverse probability of the whole batch, where this is one replica's part of it.
     largest_inverse: Tensor | None = None
+
+    def take(self, places: Tensor) -> DeviceBatch:
+        """Some of the transitions, or of the sequences where there are such, for looking at them.
+
+        Args:
+            places: int64, ascending; of sequences or transitions, counted from 0.
+
+        Returns:
+            A batch that no priorities can be sent back for: it has the keys of all rows.
+        """
+        length = self.sequences.length if self.sequences else 1
+        steps = torch.arange(length, device=places.device)
+        rows = (places[:, None] * length + steps).flatten()
+        counts = torch.bincount(self.game_index_B[rows].long(), minlength=len(self.games))
+        successors, sequences = self.temporal_difference, self.sequences
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in _OF_ROWS},
+            game_counts=tuple(counts.tolist()),
+            acting_versions=self.acting_versions[rows.cpu().numpy()],
+            temporal_difference=successors and _take_fields(successors, rows),
+            sequences=sequences
+            and replace(
+                sequences,
+                is_step_B=sequences.is_step_B[rows],
+                can_bootstrap_Q=sequences.can_bootstrap_Q[places],
+                bootstrap_observations_QCHW=sequences.bootstrap_observations_QCHW[places],
+            ),
+            columns={name: column[rows] for name, column in self.columns.items()},
+        )
+
+
+_OF_ROWS = (
+    "observations_BCHW",
+    "actions_B",
+    "game_index_B",
+    "teacher_logits_BA",
+    "teacher_features_BD",
+    "inverse_probabilities_B",
+    "loss_weights_B",
+)
+
+
+def _take_fields(part: TemporalDifferenceBatch, rows: Tensor) -> TemporalDifferenceBatch:
+    return TemporalDifferenceBatch(
+        returns_B=part.returns_B[rows],
+        bootstrap_discounts_B=part.bootstrap_discounts_B[rows],
+        bootstrap_observations_BCHW=part.bootstrap_observations_BCHW[rows],
+    )
 
 
 class BatchLoader:

@@ -32,6 +32,9 @@ class LearnerConfig:
     frozen_torso_updates: Annotated[int, Ge(0)] = 0
     """Updates at the beginning in which only heads learn, on a torso that stays as it is: for
     networks that start from weights of the past."""
+    probe_period: Annotated[int, Ge(0)] = 500
+    """Updates between two looks at the network's features, weights and, with several games, the
+    cosines of their gradients; more where a look would take 1 % of the time. 0 for none."""
     num_replicas: Annotated[int, Ge(1)] = 1
     """Learners that make every update together, each on a GPU of its own and on its part of the
     batch. Only for the Ray engine."""

@@ -23,6 +23,7 @@ from learner.config import LearnerConfig, Precision
 from learner.game_means import GameMeans
 from learner.objectives.base import Objective
 from learner.pooling import pool_weights
+from learner.probe import Probe
 from learner.replicas import LoneReplica, Replicas
 from learner.schedule import LearningRate
 from networks.weights import WeightSink, WeightsVersion, take_snapshot, updates_of
@@ -56,11 +57,13 @@ class Learner:
         replay: ReplayReader,
         weights: WeightSink,
         device: torch.device,
+        probe: Probe | None = None,
         incarnation: int = 0,
     ) -> None:
         """Nothing is published yet.
 
-        `incarnation` is above that of any learner this run has had; `load_state` may raise it.
+        `probe` looks at the network after updates; None for nobody. `incarnation` is above that of
+        any learner this run has had; `load_state` may raise it.
         """
         self._config = config
         self._precision = precision_on(device, config.precision)
@@ -72,6 +75,7 @@ class Learner:
         self._replay = replay
         self._weights = weights
         self._device = device
+        self._probe = probe
         self._incarnation = incarnation
         self._replicas: Replicas = LoneReplica()
         self._pending: _PendingPriorities | None = None
@@ -139,6 +143,11 @@ class Learner:
         if self.num_updates % self._config.publish_period == 0:
             self.publish()
         self.updating_s += time.perf_counter() - start
+        if self._probe is not None and self._replicas.rank == 0:
+            with self._autocast():
+                self._probe.after_update(
+                    batch, num_updates=self.num_updates, updating_s=self.updating_s
+                )
 
     def _freeze_torso(self, is_frozen: bool) -> None:
         """Let the torso's weights learn or stay; parameters without gradients are left alone."""
@@ -179,8 +188,9 @@ class Learner:
 
         Those of single games begin with `game/GAME/` and are means over their transitions.
         `policy_lag` is in updates; policies of an incarnation that had got further than this one
-        count as 0. Nothing is in it that nothing came for. With other replicas, the objective's
-        metrics are of whole batches, `policy_lag` of this replica's parts.
+        count as 0. What the probe has found is of one batch. Nothing is in it that nothing came
+        for. With other replicas, the objective's metrics are of whole batches, `policy_lag` of
+        this replica's parts.
         """
         metrics = {
             name: float(total) / self._num_summed for name, total in self._metric_sums.items()
@@ -188,6 +198,7 @@ class Learner:
         if self._num_summed:
             metrics["policy_lag"] = self._policy_lag_sum / self._num_summed
         metrics |= self._game_means.drain()
+        metrics |= self._probe.drain() if self._probe is not None else {}
         self._metric_sums, self._num_summed, self._policy_lag_sum = {}, 0, 0.0
         return metrics
 

@@ -18,6 +18,7 @@ from games.registry import get_game, make_vector_env
 from learner.batch import BatchLoader
 from learner.learner import Learner
 from learner.optim import build_optimizer
+from learner.probe import Probe
 from learner.schedule import LearningRate
 from networks.build import use_channels_last
 from networks.weights import WeightSink, WeightSource
@@ -167,17 +168,23 @@ def build_learner(
     network.to(device)
     use_channels_last(network)
     needs = recipe.needs
+    objective = recipe.build_objective(network, device)
+    optimizer = build_optimizer(
+        config.learner.optimizer,
+        network.parameters(),
+        config.learner.learning_rate,
+        mean_over=config.replay.batch_size,
+        epsilon=config.learner.adam_epsilon if config.learner.optimizer == "adam" else None,
+    )
+    probe = None
+    if period := config.learner.probe_period:
+        probe = Probe(network, objective=objective, optimizer=optimizer, period=period)
     return Learner(
         config.learner,
         network=network,
-        objective=recipe.build_objective(network, device),
-        optimizer=build_optimizer(
-            config.learner.optimizer,
-            network.parameters(),
-            config.learner.learning_rate,
-            mean_over=config.replay.batch_size,
-            epsilon=config.learner.adam_epsilon if config.learner.optimizer == "adam" else None,
-        ),
+        objective=objective,
+        optimizer=optimizer,
+        probe=probe,
         learning_rate=LearningRate(
             start=config.learner.learning_rate,
             num_updates=config.num_updates,

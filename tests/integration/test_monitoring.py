@@ -34,6 +34,9 @@ FAST_LEARNER = [
 ONLY_SOMETIMES = {
     *("gpu/memory_bytes", "gpu/busy", "inference_batch", "cpu/inference"),
     "faults/inference_restarts",
+    # A look at the network comes every 500 updates, and a run of one game has nothing to compare.
+    *("effective_rank", "dead_units", "weight_norm", "gradient_cosine", "gradient_cosine_floor"),
+    *("gradient_cosine_adam", "game/GAME/gradient_cosine"),
     # The first snapshot is taken after half a minute.
     "replay/snapshot_age_s",
 }

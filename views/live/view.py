@@ -22,7 +22,7 @@ FIGURES = (
     "steps_per_second", "frames_per_second", "samples_per_second", "updates_per_second",
     "samples_per_insert", "policy_lag", "policy_loss", "policy_distance", "feature_loss", "td_loss",
     "distillation_loss", "value_loss", "policy_gradient_loss", "entropy", "v_trace_clipped",
-    "insert_waiting", "sample_waiting", "replay/bytes",
+    "insert_waiting", "sample_waiting", "replay/bytes", "gradient_cosine", "gradient_cosine_floor",
 )  # fmt: skip
 
 _GAME_CURVES = ("steps_per_second", "return", "actors")

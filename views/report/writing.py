@@ -142,6 +142,8 @@ def _throughput(groups: Sequence[RunGroup], unit: Unit) -> list[Chart]:
         ("distillation_loss", "Distillation", "nats"),
         ("entropy", "Entropy of the policy", "nats"),
         ("v_trace_clipped", "What V-trace cuts off", "share of the importance ratios"),
+        ("effective_rank", "Effective rank of the features", "singular values"),
+        ("gradient_cosine", "Interference of the games", "mean cosine of their gradients"),
     )
     charts = [look_chart(groups, key, unit, title=title, y_label=y) for key, title, y in figures]
     return [*charts, weights_chart(groups, unit)]

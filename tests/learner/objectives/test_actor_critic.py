@@ -144,6 +144,21 @@ def test_the_loss_equals_a_slow_loop_over_sequences():
     assert result.loss.item() == pytest.approx(expected, rel=1e-3)
 
 
+def test_some_sequences_of_a_batch_are_a_batch_of_their_own():
+    objective = build(build_network())
+    batch = load(sequence_batch())
+    batch.loss_weights_B.fill_(1.0)
+    part = batch.take(torch.tensor([0, 3]))
+    rows = [0, 1, 2, 9, 10, 11]
+    assert torch.equal(part.observations_BCHW, batch.observations_BCHW[rows])
+    assert part.game_counts == (3, 3)
+    assert part.sequences.can_bootstrap_Q.tolist() == [True, True]
+    # The mean over two sequences of equally many steps is the mean of theirs.
+    alone = [objective(batch.take(torch.tensor([place]))).loss.item() for place in (0, 3)]
+    assert objective(part).loss.item() == pytest.approx(sum(alone) / 2, rel=1e-5)
+    assert alone[0] != pytest.approx(alone[1], rel=0.01)
+
+
 def test_without_teachers_it_is_plain_v_trace():
     batch, network = sequence_batch(), build_network()
     unlabelled = dict(batch.columns) | {"teacher_logits": np.zeros((15, 0), np.float16)}

@@ -279,7 +279,10 @@ function showAge() {
   const replay = document_?.figures["replay/bytes"];
   const isOver = document_?.state === "ended" || document_?.state === "stopped";
   const age = renewed && !isOver && `updated ${span((performance.now() - renewed) / 1000)} ago`;
-  const parts = [replay && `replay holds ${bytes(replay)}`, age];
+  const { gradient_cosine: cosine, gradient_cosine_floor: floor } = document_?.figures ?? {};
+  const agree = Number.isFinite(cosine)
+    && `cosine of games' gradients ${cosine.toFixed(2)}, of one game's halves ${floor.toFixed(2)}`;
+  const parts = [replay && `replay holds ${bytes(replay)}`, agree, age];
   say(byId("age"), parts.filter(Boolean).join(" \u00b7 "));
 }
 
