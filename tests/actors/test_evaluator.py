@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from counting import CountingEnvs, Schedule, expected_entries, expected_returns
-from fakes import Tape, TapedEnv
 from players import TagNetwork, TagTeacher, build_expert, build_q_network
 
 from actors.evaluator import EvaluationResult, evaluate, evaluate_epoch
@@ -52,11 +51,6 @@ def test_every_environment_plays_its_own_number_of_episodes(num_envs, num_episod
     assert sorted(result.returns) == sorted(expected)
     assert len(result.returns) == num_episodes
     assert result.steps == sum(len(counted_clocks(env, count)) for env, count in enumerate(per_env))
-
-
-def test_truncated_episodes_count_and_lost_lives_do_not_end_one():
-    result = run(num_envs=1, num_episodes=3)
-    assert result.returns == tuple(expected_returns(UNEVEN, SPEC.name, SEED, 0, 3))
 
 
 def test_mean_spread_and_maximum_are_over_episodes():
@@ -113,29 +107,6 @@ def test_values_are_compared_as_the_policy_that_their_temperature_makes_of_them(
 def test_a_teacher_agrees_with_itself_though_it_is_compared_over_legal_actions_only():
     expert = build_expert(SPEC)
     assert run(expert, teacher=expert).agreement == 1.0
-
-
-def played_actions(**kwargs):
-    tape = Tape()
-    evaluate(
-        TagNetwork(), TapedEnv(build_env(2), tape), num_episodes=40, **{"epsilon": 0.3, **kwargs}
-    )
-    return np.stack(tape.details("step"))
-
-
-def test_same_seed_plays_the_same_other_seed_plays_otherwise():
-    one, again, other = (played_actions(seed=seed) for seed in (1, 1, 2))
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, other)
-
-
-def test_epsilon_is_the_share_of_random_actions():
-    network = TagNetwork()
-    actions = played_actions(seed=3, epsilon=0.3)[:, 0]
-    legal = list(SPEC.legal_actions)
-    best = np.array([legal[int(network.scores(c)[legal].argmax())] for c in range(len(actions))])
-    # A random action is the best one in a quarter of the cases.
-    assert (actions != best).mean() == pytest.approx(0.3 * 3 / 4, abs=0.08)
 
 
 def test_evaluation_leaves_no_trace_in_the_network():

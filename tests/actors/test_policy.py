@@ -14,10 +14,6 @@ def test_the_ladder_equals_a_loop_from_the_paper():
     assert epsilon_ladder(16).dtype == np.float32
 
 
-def test_a_ladder_of_one_rung_is_the_middle_of_a_longer_one():
-    assert epsilon_ladder(1).tolist() == epsilon_ladder(3)[1:2].tolist()
-
-
 @pytest.mark.parametrize(
     ("step", "expected"), [(0, [1.0, 1.0]), (5, [0.6, 0.5]), (10, [0.2, 0.0]), (11, [0.2, 0.0])]
 )

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from runs import clean_environment, wait_until
 
-from benchmarks.processes import Family, abandoned_shared_files, role_of, shared_files
+from benchmarks.processes import Family, abandoned_shared_files, shared_files
 from benchmarks.soak.ending import Ending, look_at_the_end
 from benchmarks.soak.judge import (
     MIN_READINGS,
@@ -129,32 +129,6 @@ def test_the_warm_up_ends_a_tenth_after_replay_is_full_and_saved():
     assert warm_up_end(filling(100, saved_s=200), seconds=300) == pytest.approx(100 + 30)
 
 
-def test_a_soak_that_is_too_short_is_not_judged():
-    with pytest.raises(ValueError, match="replay was only 49% full"):
-        warm_up_end(filling(600), seconds=300)
-    with pytest.raises(ValueError, match=f"readings after the warm-up, {MIN_READINGS} are needed"):
-        warm_up_end(filling(230), seconds=300)
-
-
-@pytest.mark.parametrize(
-    ("title", "role"),
-    [
-        ("ray::ActorProcess.run", "actors"),
-        ("ray::LearnerProcess", "learner"),
-        ("ray::ShardProcess", "shards"),
-        ("ray::IDLE", "ray_workers"),
-        ("ray::DashboardAgent", "ray_agents"),
-        ("/x/python -u /x/ray/autoscaler/_private/monitor.py", "ray_agents"),
-        ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp/valkey-server", "ray_gcs"),
-        ("/x/ray/core/src/ray/raylet/raylet --raylet_socket_name=x", "ray_raylet"),
-        ("/x/python -c from multiprocessing.spawn import spawn_main", "others"),
-        ("/x/valkey-server unixsocket:/tmp/redis.sock", "redis"),
-    ],
-)
-def test_roles_by_title(title, role):
-    assert role_of(title) == role
-
-
 LEAK = """
 import threading, time
 kept = []
@@ -262,22 +236,6 @@ def test_everything_that_is_left_is_found(tmp_path):
     report = report_of(steady_readings(), ending)
     assert not report["passed"]
     assert "shared_files: " + name in format_report(report)
-
-
-def test_a_run_that_does_not_end_has_no_status(tmp_path):
-    code = "import signal, time; signal.signal(2, signal.SIG_IGN); print('ready', flush=True)\n"
-    with family_of(code + "time.sleep(60)", tmp_path) as (process, family):
-        ending = look_at_the_end(
-            process,
-            family,
-            run=tmp_path,
-            scratch=tmp_path,
-            shared_before=(),
-            timeout_s=0.5,
-            afterwards_s=0.1,
-        )
-    assert ending.status == -1
-    assert not ending.judge()["status"]
 
 
 def test_shared_memory_that_somebody_uses_is_not_left_behind():

@@ -1,12 +1,10 @@
 """Wishes from outside and the balance: what is changed, what is said, what is seen."""
 
-from dataclasses import replace
-
 import pytest
 
 from actors.actor import ActorCounts
 from engines.engine import check_wanted
-from engines.live_control import LiveControl, describe_restarts
+from engines.live_control import LiveControl
 from games.registry import get_game
 from recipes.balance import BalanceConfig
 from recipes.config import RunConfig
@@ -16,16 +14,6 @@ from replay.pace.game_settings import GameSettings
 from replay.stats import TableStats
 
 GAMES = ("pong", "boxing", "breakout")
-SLOW_LEARNER = {
-    "updates": 7,
-    "game/pong/actors": 3,
-    "learner_busy": 0.97,
-    "learner_waiting": 0.03,
-    "actor_stepping": 0.2,
-    "actor_network": 0.1,
-    "actor_waiting": 0.7,
-    "actor_held": 0.7,
-}
 
 
 class CountingEngine:
@@ -171,47 +159,6 @@ def test_what_is_seen_from_outside():
     assert status["faults"] == {"actor_restarts": 2}
 
 
-def test_what_limits_the_run_is_seen_from_outside():
-    scene = Scene()
-    scene.look({"seconds": 5.0})
-    assert scene.board.status["verdict"] is None
-    scene.look(SLOW_LEARNER)
-    verdict = scene.board.status["verdict"]
-    assert verdict["limit"] == "learner"
-    assert verdict["numbers"]["learner_busy"] == 0.97
-    assert verdict["reason"] == "the learner works 97% of the time"
-    assert "learner.num_replicas" in verdict["advice"]
-    scene.control.show("testing", scene.engine.progress())
-    assert scene.board.status["verdict"] == verdict, "it is forgotten with the last look"
-
-
-def test_restarts_between_two_looks_are_told_by_role():
-    scene = Scene()
-    now = scene.engine.progress()
-    before = replace(now, faults={"actor_restarts": 1, "shard_restarts": 0, "chunks_lost": 0})
-    after = replace(now, faults={"actor_restarts": 3, "shard_restarts": 1, "chunks_lost": 9})
-    assert describe_restarts(before, after) == ["actor restarted, 2 times", "shard restarted"]
-    assert describe_restarts(after, after) == []
-    assert describe_restarts(None, after) == ["actor restarted, 3 times", "shard restarted"]
-
-
-def test_how_many_wait_for_room_is_told_when_it_changes():
-    scene = Scene()
-    scene.board.wishes = {"pong": 8}
-    scene.look()
-    scene.engine.room = 5
-    scene.look()
-    scene.look()
-    scene.engine.room = 7
-    scene.look()
-    scene.engine.room = 8
-    scene.look()
-    assert scene.events[1:] == [
-        "pong: 3 of 8 actors are waiting for room",
-        "pong: 1 of 8 actors are waiting for room",
-    ]
-
-
 def test_the_balance_moves_an_actor_and_shares_and_says_so():
     scene = Scene(balance=BalanceConfig(enabled=True, period_s=60.0, bound=1.5))
     row = returns(scene.recipe, pong=1.0, boxing=0.5, breakout=0.0)
@@ -233,13 +180,6 @@ def test_the_balance_moves_an_actor_and_shares_and_says_so():
     assert "breakout: share 1.00 -> 1.50 (balance)" in scene.events
     scene.look(row)
     assert len(scene.engine.calls) == 2, "again within its period"
-
-
-def test_a_share_that_replay_refuses_ends_nothing():
-    scene = Scene(balance=BalanceConfig(enabled=True, bound=2.0))
-    scene.clock.now = 1000.0
-    scene.look(returns(scene.recipe, pong=1.0, boxing=1.0, breakout=0.0))
-    assert "cannot change the share of breakout: a share too many" in scene.events
 
 
 def test_a_game_that_somebody_has_set_a_number_for_is_left_alone():

@@ -167,17 +167,6 @@ def test_sticky_actions_repeat_the_action_that_was_played_at_the_given_rate():
     assert 0.21 < changed < 0.26
 
 
-def test_sticky_actions_do_not_reach_over_the_start_of_an_episode():
-    counters = [Counter(length=1) for _ in range(50)]
-    sticky = dataclasses.replace(PLAIN, repeat_action_probability=0.9)
-    env = make(*counters, protocol=sticky)
-    env.reset()
-    env.step(np.full(50, 1))
-    env.step(np.full(50, 1))
-    env.step(np.full(50, 5))
-    assert all(counter.given == [0, 2] for counter in counters)
-
-
 @pytest.mark.parametrize("observation", [np.zeros(4, dtype=np.uint8), np.zeros((3, 4))])
 def test_observation_that_is_no_image_asks_for_a_function(observation):
     with pytest.raises(ValueError, match="to_frame"):

@@ -79,19 +79,6 @@ def test_recorded_tests_give_the_papers_statistics(run, capsys):
         assert (row["averaged"], row["tests"], row["runs"]) == (3, NUM_TESTS, 1)
 
 
-def test_recorded_tests_are_told_beside_the_papers(run, capsys):
-    said = lines(capsys, run.path, "--recorded")
-    assert said[3] == (
-        "tests: each of 4 episodes every 2,000 steps of all games (paper: 125,000 steps every "
-        "250,000 of each game)"
-    )
-    settings = document(capsys, run.path, "--recorded")["test"]
-    assert settings == {
-        "episodes": 4, "period_episodes": 4, "period_steps": 2000, "epsilon": 0.05,
-        "protocol": "classic",
-    }  # fmt: skip
-
-
 def test_several_seeds_give_means_over_runs_and_intervals_over_all_games(seeds, capsys):
     told = document(capsys, *seeds, "--recorded")
     scores = {}
@@ -116,22 +103,6 @@ def test_several_seeds_give_means_over_runs_and_intervals_over_all_games(seeds, 
     pattern = r"interquartile mean, .*: \d+\.\d% \[\d+\.\d%, \d+\.\d%\], 95% interval over 3 runs"
     assert len(over_games) == 3
     assert all(re.match(pattern, line) for line in over_games)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["a", "b"], "only one target is played, got 2; several runs go with --recorded"),
-        ([], "no target is named"),
-    ],
-)
-def test_a_wrong_number_of_targets_is_one_line_and_status_two(words, expected, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert expected in line
 
 
 # Tests by steps

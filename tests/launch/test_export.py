@@ -172,13 +172,6 @@ def test_the_card_tells_a_stranger_what_to_do(exported):
 # What a user gets wrong
 
 
-def test_a_folder_with_something_in_it_is_left_alone(run, tmp_path):
-    (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(ValueError, match="has something in it already"):
-        main([str(run.path), "--out", str(tmp_path)])
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
 def test_an_export_that_fails_leaves_nothing_behind(run, tmp_path, monkeypatch):
     import networks.programs
 
@@ -186,10 +179,3 @@ def test_an_export_that_fails_leaves_nothing_behind(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="differs from the student"):
         main([str(run.path), "--format", "torch-export", "--out", str(tmp_path / "out")])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_onnx_without_its_packages_is_refused_with_what_to_install(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setitem(sys.modules, "onnx", sys)
-    with pytest.raises(ValueError, match=r"ONNX needs the package onnxruntime: pip install"):
-        main([str(run.path), "--format", "onnx", "--out", str(tmp_path / "out")])

@@ -10,11 +10,9 @@ from actors.evaluator import evaluate
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 from launch.play import PlayOptions, main
-from networks.masking import masked_softmax
-from networks.network import MultitaskNetwork
 from recipes.ranges import check_ranges
 from teachers.expert import load_expert
-from views.play.playing import Opinion, PlayingStudent, PlayingTeacher, play
+from views.play.playing import Opinion, PlayingTeacher, play
 
 SPEC = get_game("breakout")
 
@@ -89,20 +87,6 @@ def observations():
     return torch.randint(0, 256, (1, 4, 84, 84), generator=torch.Generator().manual_seed(1)).to(
         torch.uint8
     )
-
-
-def test_a_students_policy_is_its_masked_softmax():
-    torch.manual_seed(0)
-    student = MultitaskNetwork(
-        torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18,
-        games=["pong", "breakout"], heads="per_game",
-    )  # fmt: skip
-    opinion = PlayingStudent(student, SPEC, 1.0).think(observations())
-    with torch.no_grad():
-        logits = student(observations(), torch.tensor([1]))
-    expected = masked_softmax(logits, torch.from_numpy(SPEC.legal_mask()))[0]
-    assert opinion.policy == pytest.approx(expected.numpy())
-    assert opinion.policy.sum() == pytest.approx(1.0)
 
 
 # The command

@@ -1,7 +1,5 @@
 """Reports: which runs belong together, what is in the figures, and what is on the page."""
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -9,7 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from recorded_runs import TEACHER_MEANS, make_run, student_mean
+from recorded_runs import make_run, student_mean
 
 from launch.report import ReportOptions
 from recipes.ranges import check_ranges
@@ -17,9 +15,8 @@ from records.run_record import read_run
 from views.report.curves import Unit, weights_chart
 from views.report.groups import group_runs
 from views.report.headline import headline
-from views.report.paper import build_rows
-from views.report.score_charts import learning_curve, percent_of_expert
-from views.report.tables import aggregates_table, games_table
+from views.report.score_charts import learning_curve
+from views.report.tables import games_table
 from views.report.writing import figures_folder, write_report
 
 NUM_TESTS, NUM_LOOKS = 12, 24
@@ -106,60 +103,7 @@ def test_each_teachers_weight_is_in_the_table_and_a_chart(folder):
     assert (second.label, second.y) == ("pong, teacher 2", (1.0, 0.0))
 
 
-def without_teachers(run):
-    """The record of a run that learns from rewards."""
-    games = {game: row | {"teacher": None} for game, row in run.summary["games"].items()}
-    return replace(run, summary=run.summary | {"games": games}, tests={
-        game: [replace(test, figures={
-            name: x for name, x in test.figures.items()
-            if not name.startswith("teacher") and name not in ("agreement", "kl")
-        }) for test in tests]
-        for game, tests in run.tests.items()
-    })  # fmt: skip
-
-
-def test_a_run_without_teachers_is_compared_with_human_play_and_its_own_best(folder):
-    (group,) = group_runs([without_teachers(read_run(folder / "alone"))])
-    assert "of the way from random play to human play (last test): pong " in headline(group)
-    head = games_table(group).head
-    assert "best test" in head
-    assert not any("expert" in name or "teacher" in name for name in head)
-    assert aggregates_table(group, is_alone=True).head == ["", "human-normalized"]
-    chart = learning_curve([group], "pong", "steps", STEPS)
-    levels = {level.label: level.y for level in chart.levels}
-    assert levels["human"] == 14.6
-    assert levels["own best test"] == group.runs[0].tests["pong"][0].figures["mean"]
-    assert percent_of_expert([group]).is_empty
-
-
 # What is in the figures
-
-
-def ratios(game, summarize):
-    """Of each seed's tests, what `summarize` makes of them, as percent of the expert's mean."""
-    steps = [4000 * (k + 1) for k in range(NUM_TESTS)]
-    tests = [[student_mean(game, seed, x, TOTAL) for x in steps] for seed in (1, 2, 3)]
-    return [100 * summarize(means) / TEACHER_MEANS[game] for means in tests]
-
-
-@pytest.mark.parametrize(
-    ("name", "summarize"),
-    [("mean", lambda means: sum(means[-10:]) / 10), ("best test", max)],
-)
-def test_bars_are_the_tables_statistics_over_the_experts_mean(folder, name, summarize):
-    groups = groups_of(folder, *SEEDS)
-    bars = {(bar.category, bar.label): bar for bar in percent_of_expert(groups).bars}
-    rows = {row.game: row for row in build_rows(groups[0])}
-    for game in ("pong", "boxing"):
-        bar = bars[game, f"seed, {name}"]
-        expected = ratios(game, summarize)
-        assert bar.value == pytest.approx(sum(expected) / 3, rel=1e-5)
-        slack = 1e-3  # Recorded figures are rounded.
-        assert min(expected) - slack <= bar.low <= bar.value <= bar.high <= max(expected) + slack
-        row = rows[game]
-        ratio = row.mean_ratio if name == "mean" else row.best_ratio
-        assert bar.value == pytest.approx(100 * ratio)
-        assert bar.is_best == (name != "mean")
 
 
 def test_a_learning_curve_is_the_tests_with_the_experts_lines(folder):
@@ -175,29 +119,7 @@ def test_a_learning_curve_is_the_tests_with_the_experts_lines(folder):
     assert "boxing" in chart.alt
 
 
-def test_every_number_of_a_chart_is_in_its_csv(folder):
-    chart = learning_curve(groups_of(folder, *SEEDS), "pong", "steps", STEPS)
-    rows = list(csv.DictReader(io.StringIO(chart.as_csv())))
-    curve = next(curve for curve in chart.curves if not curve.is_faint)
-    own = [row for row in rows if row["series"] == curve.label]
-    assert [float(row["score"]) for row in own] == list(curve.y)
-    assert [float(row["low"]) for row in own] == list(curve.low)
-    assert any(row["series"] == "expert, mean" for row in rows)
-
-
 # The paper's table
-
-
-def test_our_rows_are_means_of_the_last_ten_tests_and_the_best_of_all(folder):
-    (group,) = groups_of(folder, "seed1")
-    rows = {row.game: row for row in build_rows(group)}
-    tests = [student_mean("pong", 1, 4000 * (k + 1), TOTAL) for k in range(NUM_TESTS)]
-    row = rows["pong"]
-    assert row.student_mean.value == pytest.approx(sum(tests[-10:]) / 10, rel=1e-5)
-    assert row.student_best.value == pytest.approx(max(tests), rel=1e-6)
-    assert (row.num_averaged, row.num_tests) == (10, NUM_TESTS)
-    assert row.mean_ratio == pytest.approx(row.student_mean.value / 16.32)
-    assert set(rows) == {"pong", "boxing"}  # None of the paper's other games, empty.
 
 
 # The page

@@ -261,20 +261,6 @@ def test_weights_are_published_once_per_period_with_their_version(period):
     assert learner.version == WeightsVersion(4, 7)
 
 
-def test_published_weights_are_those_of_the_network_at_that_time_in_half_precision():
-    learner, _, weights = build_learner(
-        network=build_student(features=True), publish_period=2, optimizer=None
-    )
-    update(learner, 0, 1)
-    now = weights_of(learner.network)
-    update(learner, 2)
-    arrays = weights.published[0].arrays
-    acting = {name for name in now if not name.startswith("feature_regressors.")}
-    assert set(arrays) == acting
-    for name in acting:
-        np.testing.assert_array_equal(arrays[name], now[name].half().numpy())
-
-
 def test_weights_that_are_not_finite_are_not_published():
     learner, _, weights = build_learner()
     with torch.no_grad():

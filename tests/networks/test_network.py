@@ -1,6 +1,5 @@
 """Heads of one game or several, critics, quantiles, regressors and refusals of the network."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 
 from games.registry import get_game
-from games.spec import GameSpec
 from networks.build import build_network
 from networks.config import NetworkConfig, with_current_names
 from networks.network import MultitaskNetwork
@@ -37,20 +35,6 @@ def student_of(
 def observations(batch: int = 4) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (batch, *SHAPE), dtype=torch.uint8, generator=generator)
-
-
-def toy_spec(name: str = "toy") -> GameSpec:
-    return GameSpec(
-        name=name,
-        family="toy",
-        num_actions=6,
-        legal_actions=(0, 5),
-        frame_shape=SHAPE,
-        num_stack=1,
-        frames_per_step=1,
-        random_score=None,
-        human_score=None,
-    )
 
 
 @pytest.mark.parametrize(("torso", "count"), [("nature", 1_693_362), ("large", 35_216_146)])
@@ -101,13 +85,6 @@ def test_gradient_reaches_only_the_heads_that_were_picked() -> None:
     assert per_game[[0, 2]].tolist() == [0.0, 0.0]
 
 
-def test_an_actor_names_its_game_once_and_then_calls_with_observations_only() -> None:
-    student = student_of(heads="per_game")
-    expected = student(observations(), torch.full((4,), 1))
-    assert torch.equal(student.act_as("breakout")(observations()), expected)
-    assert not torch.equal(student.act_as("pong")(observations()), expected)
-
-
 def test_regressor_is_one_affine_map_per_game_and_trains_the_torso() -> None:
     student = student_of()
     _, features = student.forward_with_features(observations())
@@ -130,28 +107,6 @@ def test_logits_and_regressed_features_stay_in_float32_under_autocast() -> None:
         regressed = student.regress_features(features, "pong")
     assert {logits.dtype, features.dtype, regressed.dtype} == {torch.float32}
     assert not torch.equal(logits, logits.bfloat16().float())
-
-
-def test_networks_built_from_specs_fit_the_games() -> None:
-    q_network = build_network(NetworkConfig(dueling=True), [get_game("pong")])
-    assert q_network.dueling
-    assert q_network(torch.zeros(1, 4, 84, 84, dtype=torch.uint8)).shape == (1, 18)
-    specs = [toy_spec("a"), toy_spec("b")]
-    config = NetworkConfig(torso="minatar", heads="per_game")
-    student = build_network(config, specs, teacher_feature_sizes={"b": 3})
-    assert student.games == ("a", "b")
-    assert student(observations(), torch.zeros(4).long()).shape == (4, 6)
-    assert student.regress_features(torch.zeros(1, 128), "b").shape == (1, 3)
-
-
-def test_games_that_do_not_fit_into_one_student_are_refused() -> None:
-    config = NetworkConfig(torso="minatar")
-    for other in (
-        replace(toy_spec("other"), num_actions=7),
-        replace(toy_spec("other"), frame_shape=(3, 10, 10)),
-    ):
-        with pytest.raises(ValueError, match=r"'other'.*'toy'.*do not fit into one network"):
-            build_network(config, [toy_spec(), other])
 
 
 @pytest.mark.parametrize(("old", "new"), [(True, "per_game"), (False, "joint")])

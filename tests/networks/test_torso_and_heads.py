@@ -128,17 +128,6 @@ def test_normalized_torso_equals_its_layers_written_out():
     torch.testing.assert_close(torso(observations), x, rtol=1e-4, atol=1e-5)
 
 
-def test_a_dueling_networks_quantiles_are_values_plus_centred_advantages() -> None:
-    network = build_q(dueling=True, num_quantiles=3)
-    observations = random_observations(5)
-    features = network.torso(observations)
-    value = (features @ network.value.weight.T + network.value.bias).reshape(5, 1, 3)
-    advantage = features @ network.advantage.weight.T + network.advantage.bias
-    advantage = advantage.reshape(5, 18, 3)
-    expected = value + advantage - advantage.mean(1, keepdim=True)
-    torch.testing.assert_close(network.forward_quantiles(observations), expected)
-
-
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("torso", ["nature_quarter", "nature_quarter_norm"])
 def test_a_head_folded_to_its_means_gives_the_same_q_values(torso: str, dueling: bool) -> None:

@@ -10,7 +10,6 @@ import yaml
 from recipes.config import RunConfig
 from recipes.loading import dump_config, load_config, load_preset, preset_names
 from recipes.recipe import Recipe
-from replay.pace.game_settings import GameSettings
 
 GOLDEN = Path(__file__).parents[1] / "launch" / "golden"
 LEFT_OUT = {"preset", "run_dir", "resume", "redis_url"}
@@ -281,15 +280,6 @@ def test_objectives_with_rewards_need_no_teachers_at_all():
     assert Recipe(load(*words, "dqn")).find_teacher("enduro") is None
 
 
-def test_a_game_of_several_gets_the_entries_that_are_its_own():
-    config = load(
-        *MINIMAL, "--actors", "2", "boxing=3", "--shares", "pong=2", "--quotas", "pong=9000"
-    )
-    part = config.for_game("boxing")
-    assert (part.games, part.actors_of) == (("boxing",), {"boxing": 3})
-    assert (part.shares, part.quotas) == ((), ())
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -300,18 +290,6 @@ def test_a_game_of_several_gets_the_entries_that_are_its_own():
 )
 def test_settings_of_a_game_with_which_replay_could_stand_still_are_refused(capsys, words, said):
     assert said in refusal(capsys, *MINIMAL, *words)
-
-
-def test_settings_of_games_say_what_differs_from_those_of_the_run():
-    config = load(
-        *("--games", "pong", "boxing", "--num-steps", "5", "--shares", "pong=2"),
-        *("--quotas", "boxing=5000", "--samples-per-insert-caps", "pong=4"),
-    )
-    default = config.replay.capacity_per_game, config.replay.samples_per_insert_cap
-    assert config.game_settings == {
-        "pong": GameSettings(share=2.0, quota=default[0], samples_per_insert_cap=4.0),
-        "boxing": GameSettings(share=1.0, quota=5000, samples_per_insert_cap=default[1]),
-    }
 
 
 FLOATS = [name for name, kind in leaves(RunConfig).items() if kind is float]

@@ -213,23 +213,6 @@ def learner_of(recipe, **options):
     return build_learner(recipe, replay=replay, weights=LocalWeights(), device=CPU, **options)
 
 
-def test_the_seed_decides_how_the_network_begins(multitask):
-    recipe = Recipe(multitask)
-    first, again = learner_of(recipe).network, learner_of(recipe).network
-    other = learner_of(changed(recipe, seed=2)).network
-    for name, value in first.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name])
-    assert not torch.equal(first.head.weight, other.head.weight)
-
-
-def test_temperatures_of_games_reach_the_objective_and_the_priorities(multitask):
-    recipe = changed(Recipe(multitask), temperatures=(f"{GAMES[1]}=0.5",))
-    objective = recipe.build_objective(recipe.build_network(), CPU)
-    assert objective._temperature_G.tolist() == pytest.approx([0.05, 0.5])
-    rules = [recipe.build_priority_rule(game) for game in GAMES]
-    assert [rule._temperature for rule in rules] == pytest.approx([0.05, 0.5])
-
-
 def test_a_gpu_is_taken_if_there_is_one_and_left_alone_if_so_said(multitask, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(multitask).type == "cuda"

@@ -242,20 +242,6 @@ def test_a_look_says_how_each_games_replay_and_its_snapshots_are(open_recorder, 
     assert {key: row.get(key) for key in expected} == expected
 
 
-def test_samples_per_insert_bridges_looks_in_which_a_game_got_no_chunk(open_recorder, clock):
-    recorder = open_recorder()
-    recorder.record(look(pong=game(sampled=0, inserted=0)))
-    clock.now += 2.0
-    recorder.record(look(pong=game(sampled=100, inserted=200)))
-    clock.now += 2.0
-    row = recorder.record(look(pong=game(sampled=400, inserted=200)))
-    assert row["game/pong/samples_per_insert"] == 2.0
-    # A minute later, what was before no longer counts.
-    clock.now += 60.0
-    row = recorder.record(look(pong=game(sampled=700, inserted=300)))
-    assert row["game/pong/samples_per_insert"] == 3.0
-
-
 def test_return_is_of_the_least_exploring_environments_where_exploration_differs(open_recorder):
     recorder = open_recorder()
     row = recorder.record(look(pong=game(returns=((1.0, 0.4), (20.0, 0.01), (10.0, 0.002)))))

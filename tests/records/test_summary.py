@@ -173,20 +173,6 @@ def test_summary_has_exactly_the_fields_and_figures_of_the_contract():
     assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
-def test_capped_mean_caps_each_game_and_the_other_aggregates_do_not():
-    games = [spec(name) for name in ("a", "b", "c", "d")]
-    scores = {"a": 5.0, "b": 40.0, "c": 20.0, "d": 2.5}
-    document = summarize(
-        games,
-        {name: student(score) for name, score in scores.items()},
-        {name: teacher(10.0) for name in scores},
-    )
-    figures = document["aggregate"]["teacher_ratio"]
-    assert figures["capped_mean"] == pytest.approx((0.5 + 1 + 1 + 0.25) / 4)
-    assert figures["geometric_mean"] == pytest.approx((0.5 * 4 * 2 * 0.25) ** 0.25)
-    assert figures["median"] == pytest.approx((0.5 + 2) / 2)
-
-
 def test_figures_without_a_reference_are_null_and_stay_out_of_the_aggregates():
     games = [spec("level", random=20.0), spec("unknown", random=None, human=9.0), spec("zero")]
     document = summarize(

@@ -115,17 +115,3 @@ def test_the_report_shows_arms_pairs_and_curves_and_writes_them_as_csv(
     assert rows[1]["mean"] == "2.0"
     with (tmp_path / "units.csv").open() as file:
         assert {row["final"] for row in csv.DictReader(file)} == {"4.0", "8.0", "9.0", "5.0"}
-
-
-def test_experts_are_read_game_by_game(tmp_path: Path) -> None:
-    study = Study(command="experts", arms={"a": {}}, seeds=[1])
-    run = UnitFiles.of(study.units()[0], tmp_path).run
-    for game, score in (("boxing", 7.0), ("pong", 5.0)):
-        (run / game).mkdir(parents=True)
-        row = {"seconds": 1, "steps": 10, "updates": 1, f"test/{game}/mean": score}
-        (run / game / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-
-    results = read_results(study, tmp_path)
-
-    assert {f.game: f.final for f in results.figures} == {"boxing": 7.0, "pong": 5.0}
-    assert UnitFiles.of(study.units()[0], tmp_path).played_steps() == 20

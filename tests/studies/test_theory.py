@@ -8,7 +8,6 @@ import pytest
 from studies.theory import (
     HORIZONS,
     aliased,
-    epsilon_greedy,
     fit,
     is_settled,
     iterate,
@@ -82,12 +81,6 @@ def test_soft_behaviour_with_a_larger_constant_ends_in_a_cycle_of_two(inverse_te
     assert not is_settled(trace)
     assert trace[-1] == pytest.approx(trace[-3])
     assert trace[-1] == pytest.approx(1.0 - trace[-2])
-
-
-def test_epsilon_greedy_behaviour_never_settles():
-    """Its jump is not Lipschitz, so Theorem 1 does not cover the shipped algorithm."""
-    trace = iterate(aliased(), epsilon_greedy(0.1), weight_decay=1e-4, num_rounds=50)
-    assert sorted({round(value, 6) for value in trace[-4:]}) == [0.05, 0.95]
 
 
 @pytest.mark.parametrize(("weight_decay", "converges"), [(0.1, False), (0.4, False), (0.5, True)])

@@ -35,14 +35,6 @@ def slow_rank(items: Sequence[Item], exponent: float) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def slow_edges(values: Sequence[float], num_partitions: int, kind: str) -> list[float]:
-    """Inner edges of partitions of equal width, or of equal size."""
-    if kind == "quantile":
-        return [float(np.quantile(values, j / num_partitions)) for j in range(1, num_partitions)]
-    width = (max(values) - min(values)) / num_partitions
-    return [min(values) + j * width for j in range(1, num_partitions)]
-
-
 @dataclass(frozen=True, kw_only=True)
 class SlowHierarchy:
     """Yin and Pan 2017: a partition first, a transition in it second."""

@@ -44,26 +44,6 @@ def change_settings(path: Path, **changes: object) -> None:
     layouts.write_zip(path, {**members, "data": json.dumps(kept).encode()})
 
 
-@pytest.mark.parametrize(
-    ("folder", "algorithm", "protocol", "is_assumed"),
-    [
-        ("MDQN_modern/Pong/0", "M-DQN", "atari_agents_modern", False),
-        ("DQN_classic/Pong/1", "DQN", "atari_agents_classic", False),
-        ("elsewhere", "DQN", "atari_agents_modern", True),
-    ],
-)
-def test_folder_names_of_atari_agents_say_algorithm_and_protocol(
-    tmp_path: Path, folder: str, algorithm: str, protocol: str, is_assumed: bool
-) -> None:
-    path = tmp_path / folder / "model_12500000.gz"
-    path.parent.mkdir(parents=True)
-    layouts.write_atari_agents(path, random_layers(NUM_LEGAL))
-    fields = read_checkpoint(path, game="pong").card_fields
-    assert (fields["algorithm"], fields["protocol"]) == (algorithm, protocol)
-    assert fields["trained_steps"] == 12_500_000
-    assert (fields["notes"] is not None) == is_assumed
-
-
 # A plain state_dict
 
 

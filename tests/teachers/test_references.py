@@ -122,20 +122,6 @@ def test_a_foreign_checkpoint_is_answered_with_the_command_that_imports_it(files
         load_teacher("hf://sb3/dqn", "pong", files=files)
 
 
-def test_shipped_teachers_are_found_whatever_lies_in_the_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "pong").mkdir()
-    assert load_teacher("pong").spec.name == "pong"
-    with pytest.raises(ValueError, match="no expert for 'zaxxon' is shipped"):
-        load_teacher("zaxxon")
-
-
-def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match=r"pip install -e '\.\[hub\]'$"):
-        load_teacher("hf://me/zoo/pong.safetensors")
-
-
 # The real library, offline, with a cache as it lays it out
 
 

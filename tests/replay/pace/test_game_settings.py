@@ -317,7 +317,7 @@ CHANGES = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
     alive=st.lists(st.sets(st.sampled_from(THREE), min_size=1), min_size=1, max_size=5),
     changes=st.lists(CHANGES, max_size=8),

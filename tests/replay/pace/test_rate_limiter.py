@@ -58,7 +58,7 @@ def test_band_too_narrow_is_refused_with_the_numbers_that_are_needed():
         limiter.check_can_progress(insert_size=37, sample_size=128)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(
     eighths_per_insert=st.integers(1, 64),
     insert_size=st.integers(1, 40),

@@ -19,7 +19,7 @@ from sampler_cases import (
     edges_of,
     expected,
 )
-from slow_samplers import Item, SlowHierarchy, slow_edges, slow_rank
+from slow_samplers import Item, SlowHierarchy, slow_rank
 
 from replay.config import (
     PartitionCorrection,
@@ -322,26 +322,6 @@ def test_draws_by_rank_do_not_depend_on_the_size_of_an_outlier():
         return sampler.draw(1000, np.random.default_rng(0))[0].tolist()
 
     assert weights(4.0) == weights(1e6)
-
-
-@pytest.mark.parametrize("edges", ["width", "quantile"])
-def test_edges_are_set_when_enough_have_come_and_again_when_twice_as_many(edges):
-    rng = np.random.default_rng(0)
-    sampler = build_hierarchy(1_000, edges=edges, num_partitions=5, first_edges_after=10)
-    # Ever wider, so that edges that are set anew always differ from those before.
-    values = (np.arange(100) * rng.choice([-1, 1], 100)).astype(np.float32)
-    set_at = []
-    for slot in range(100):
-        before = sampler.edges.tolist()
-        sampler.admit(np.array([slot]), np.ones(1, np.float32), values[slot : slot + 1])
-        if sampler.edges.tolist() != before:
-            set_at.append(slot + 1)
-            held = values[: slot + 1].astype(float).tolist()
-            np.testing.assert_allclose(sampler.edges, slow_edges(held, 5, edges), rtol=1e-12)
-        slots = np.arange(slot + 1)
-        sampler.check_valid(slots, np.ones(slot + 1, np.float32), values[: slot + 1])
-    assert set_at == [10, 20, 40, 80]
-    assert sampler.sizes.sum() == 100
 
 
 def test_quantile_edges_make_partitions_of_equal_size():

@@ -178,21 +178,3 @@ def test_steps_of_a_sequence_that_ended_early_weigh_as_much_as_the_repetitions_w
     serials = batch["teacher_values"].reshape(4, 4)
     for row, num in enumerate(batch.sequences.num_steps.tolist()):
         assert (serials[row, num:] == serials[row, num - 1]).all()
-
-
-def test_steps_of_sequences_count_as_samples_and_repetitions_do_not():
-    shard = make_shard(length=4, batch_size=16)
-    fill(shard, "..e..e")
-    num_steps = int(shard.sample().sequences.num_steps.sum())
-    stats = shard.stats()
-    assert sum(table.counts.sampled for table in stats.tables.values()) == num_steps
-    assert stats.limiter_error == -num_steps
-    shard.check_valid()
-
-
-def test_cap_of_a_game_holds_for_whole_sequences():
-    shard = make_shard(samples_per_insert_cap=2.0, error_buffer=1_000.0)
-    fill(shard)
-    for _ in range(2):
-        assert shard.sample() is not None
-    assert shard.sample() is None  # 12 of each game's 12 samples are given.

@@ -37,13 +37,6 @@ def test_only_what_is_new_is_read_and_a_half_written_line_waits(path):
     assert [look["seconds"] for look in history.looks] == [1, 2, 3]
 
 
-def test_damaged_lines_and_what_is_no_number_are_left_out(path):
-    path.write_text('{"seconds": 1.0, "a": null, "b": "x", "c": 2}\nnonsense\n[1]\n')
-    history = History(path)
-    history.read_file()
-    assert history.looks == [{"seconds": 1.0, "c": 2.0}]
-
-
 def test_what_a_resumed_run_does_again_replaces_what_it_did_before(path):
     write(path, [row(1), row(2), row(3), row(2.5, again=1.0), row(4)])
     history = History(path)

@@ -77,19 +77,6 @@ def test_frames_are_those_that_were_measured(run):
     assert state_of(run)["frames_per_step"] is None
 
 
-def test_events_are_read_and_sorted_by_what_they_are_about(run):
-    texts = {
-        "pong: 1 -> 3 actors": "scale",
-        "checkpoint of update 1,204": "checkpoint",
-        "actor restarted": "fault",
-        "pong: 2 of 4 actors are waiting for room": "scale",
-        "cannot change the actors of pong: no": "fault",
-    }
-    lines = [json.dumps({"seconds": 5.0, "event": text}) for text in texts]
-    (run.path / "events.jsonl").write_text("\n".join([*lines, "nonsense", '{"event": 1}']))
-    assert {event["text"]: event["kind"] for event in state_of(run)["events"]} == texts
-
-
 def test_a_game_without_a_teacher_is_measured_by_human_play_and_its_own_best(tmp_path):
     run = make_run(tmp_path / "run", finish=False, num_tests=2, num_looks=2)
     lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]

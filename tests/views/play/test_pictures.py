@@ -53,12 +53,6 @@ def test_a_bar_is_as_long_as_its_networks_probability(pixels):
             assert tuple(row[73]) == BLACK
 
 
-def test_the_upper_bar_is_the_first_networks_and_the_lower_one_the_seconds(pixels):
-    upper, lower = bars(pixels, 0)
-    assert tuple(upper[74]) == COLOURS[0]
-    assert tuple(lower[74]) == COLOURS[1]
-
-
 def test_the_action_that_is_played_has_a_mark_and_no_other(pixels):
     marked = [
         action
