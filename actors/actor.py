@@ -94,31 +94,15 @@ class Actor:
         draws_actions: bool = False,
         label_room: int = 0,
     ) -> None:
-        """Reset the environments; nothing is played yet.
+        """Reset the environments, which `close` closes; nothing is played yet.
 
-        Args:
-            config: how to play.
-            env: this actor's environments, as many as in `config`; closed by `close`.
-            inference: the network that acts (with a teacher at hand, the student; without, the
-                network that learns to play).
-            teachers: label every state, one after the other; none when nothing is distilled. The
-                first one's features and values are stored, and it acts where a teacher is to.
-            store_features: whether the first teacher's features go into the chunks.
-            priority_rule: initial priorities.
-            epsilons: exploration rates [num_envs], from the game's ladder or constant.
-            life_loss_ends_return: whether a lost life sets a transition's discount to 0.
-            replay: takes the chunks.
-            serial: number of this actor, never used twice in a run.
-            seed: of exploration.
-            start_step: steps every environment of this game had played before (a resumed run).
-            extra_columns: optional columns of replay/columns.py that go into the chunks.
-            draws_actions: draw from the softmax of the logits, with exploration folded in, instead
-                of playing the best action.
-            label_room: teachers that there is room for in every label, since another game of the
-                run may have more; what is missing here are zeros.
-
-        Raises:
-            ValueError: the teacher is to act, and there is none.
+        With a teacher at hand `inference` is the student's, else that of the network that learns to
+        play. `teachers` label every state, one after the other; the first one's features and values
+        are stored, and it acts where a teacher is to. `label_room` is for as many in every label,
+        since another game of the run may have more; what is missing here are zeros. Exploration
+        rates are `epsilons` [num_envs]. `serial` is never used twice in a run, `start_step` counts
+        what every environment of the game has played in earlier sessions. `draws_actions` draws
+        from the softmax of the logits, with exploration folded in, instead of playing the best.
         """
         if config.act_with == "teacher" and not teachers:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 A large network is slow on an actor's one core. The server computes the states of many actors in one
 batch, on a GPU or on more cores. It knows neither Ray nor Redis; each actor's side of it is an
-`Inference` that carries observations there and logits back (engines/on_ray/inference_client.py).
+`Inference` that carries observations there and logits back (engines/on_ray/inference.py).
 """
 
 from __future__ import annotations

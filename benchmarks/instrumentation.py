@@ -32,15 +32,14 @@ from benchmarks.reporting import describe_versions
 from benchmarks.system import Look, settle
 from engines.engine import Engine
 from engines.live_control import LiveControl
-from engines.on_ray.exporter import open_exporter
+from engines.on_ray.session import open_exporter
 from engines.opening import connect_to_ray, open_board, open_engine, open_redis
 from engines.supervisor import time_to_next_look
 from games.registry import get_game
 from recipes.limits import choose_device
 from recipes.loading import dump_config, load_config, load_preset
 from recipes.recipe import Recipe
-from records.machine import describe_hardware
-from records.processes import title_of
+from records.machine import describe_hardware, title_of
 from records.prometheus import MetricsConfig, targets_path
 from records.recorder import Recorder
 from records.run_dir import RunDir

@@ -111,10 +111,7 @@ class _Learning:
         self._network = twin.network
         self._objective = recipe.build_objective(self._network, device)
         self._optimizer = build_optimizer(
-            config.learner.optimizer,
-            self._network.parameters(),
-            config.learner.learning_rate,
-            mean_over=config.replay.batch_size,
+            config.learner, self._network.parameters(), mean_over=config.replay.batch_size
         )
         self._precision = precision_on(device, config.learner.precision)
         self._num_updates = 1

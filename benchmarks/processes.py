@@ -1,6 +1,6 @@
 """Processes of this machine as benchmarks see them: what roles use and hold, and what they leave.
 
-psutil reads them (records/processes.py); a process may end between any two questions. Proportional
+psutil reads them (records/machine.py); a process may end between any two questions. Proportional
 memory comes from /proc/PID/smaps_rollup, which psutil does not split: pages of program files are
 left out of it, since how many others share them changes with what else runs on the machine.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from records.processes import cpu_seconds, family_of, title_of
+from records.machine import cpu_seconds, family_of, title_of
 
 # Role by the title that Ray gives to a process (engines/on_ray/cluster.py and Ray's own).
 _ROLES = {

@@ -17,7 +17,6 @@ import torch
 
 from engines.keeping import Keeper
 from engines.opening import (
-    RunRedis,
     check_redis,
     check_roles,
     connect_to_ray,
@@ -226,7 +225,6 @@ def _build_supervisor(
     )
     writing = SafeWriting(display.warn)
     board = open_board(redis, stack)
-    probes = [board.figures] if board else []
     recorder = stack.enter_context(
         Recorder(
             run_dir.metrics_path,
@@ -236,8 +234,8 @@ def _build_supervisor(
             num_updates=config.num_updates,
             clock=session,
             writing=writing,
-            outlets=_outlets(config, run_dir, redis, stack),
-            probes=probes,
+            outlets=_outlets(config, run_dir, stack),
+            probes=[board.figures] if board else [],
         )
     )
     return Supervisor(
@@ -255,13 +253,11 @@ def _build_supervisor(
     )
 
 
-def _outlets(
-    config: RunConfig, run_dir: RunDir, redis: RunRedis | None, stack: ExitStack
-) -> list[Callable[..., None]]:
+def _outlets(config: RunConfig, run_dir: RunDir, stack: ExitStack) -> list[Callable[..., None]]:
     """Where metrics go besides the run's folder: Prometheus, through Ray's exporter."""
-    if redis is None:
+    if config.engine == "local":
         return []
-    from engines.on_ray.exporter import open_exporter
+    from engines.on_ray.session import open_exporter
 
     exporter = open_exporter(config.metrics, run_dir.path, stack)
     return [exporter.take] if exporter else []

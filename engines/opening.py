@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import torch
 
 from engines.engine import Engine
 from engines.local.engine import LocalEngine
+from engines.on_redis.asking import REDIS_URL_VARIABLE
 from engines.on_redis.bus import RedisAddress, RedisBus
-from engines.on_redis.client import check_takes_data, connect
+from engines.on_redis.link import check_takes_data, connect
 from engines.on_redis.run_link import RunLink, check_not_carried
 from engines.on_redis.server import PrivateRedis, write_private
 from networks.weights import LocalWeights
@@ -29,42 +30,31 @@ from replay.client import LocalReplayClient
 from replay.pace.slices import shard_of_rank
 from replay.snapshots.keeper import clear_snapshots
 
-# Environment variable that stands in for --redis-url, which everybody on the machine can read.
-REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
-
 
 @dataclass(frozen=True, slots=True)
 class RunRedis:
     """The Redis of a run."""
 
-    # Never logged: it may hold a password.
-    url: str
-    # Name of the run there.
-    run: str
-    # Starts a private server again if it has died; says whether it had.
-    keep_alive: Callable[[], bool]
-    # Process id of a private server.
-    find_pid: Callable[[], int | None]
+    address: RedisAddress
+    # None for a server of the user's.
+    private: PrivateRedis | None
+
+    def keep_alive(self) -> bool:
+        """Start a private server again if it has died; whether it had."""
+        return self.private is not None and self.private.restart_if_dead()
 
 
 def check_redis(config: RunConfig, *, run: str | None = None) -> None:
     """Look, before anything is written, at a server of the user's that a run is to use.
 
-    Args:
-        config: of the run.
-        run: name in Redis of a run that is to go on; None for a new one.
-
-    Raises:
-        ValueError: it does not answer, takes no data, or knows of another launcher of the run.
+    ValueError if it does not answer, takes no data, or knows of another launcher of the run that is
+    to go on, by its name there.
     """
     url = _configured_url(config)
     if config.engine != "ray" or not url:
         return
-    client = connect(url)
-    try:
+    with closing(connect(url)) as client:
         check_takes_data(client, url)
-    finally:
-        client.close()
     if run is not None:
         check_not_carried(url, run)
 
@@ -83,51 +73,33 @@ def open_redis(
 ) -> RunRedis | None:
     """The configured server, else a private one; None for a run in one process.
 
-    A private server is on a socket, or with a password on an address that other nodes reach.
-
-    Args:
-        config: of the run.
-        stack: ends a private server, and removes the file, when it is closed.
-        run: name of the run in Redis; what an earlier session has left under it is deleted.
-        url_path: file that tells this user's other programs the address; None for none.
-        note: told about a server that listens on an address.
-
-    Raises:
-        ValueError: the configured server cannot be reached by all nodes.
+    A private server is on a socket, or with a password on an address that other nodes reach. What
+    an earlier session of the run has left there is deleted. The file at `url_path` tells this
+    user's other programs the address. ValueError if not all nodes reach the configured server.
     """
     if config.engine == "local":
         return None
     from engines.on_ray.session import address_for_others
 
-    address = address_for_others()
-    url, keep_alive, find_pid = _configured_url(config), _leave_alone, _no_pid
-    if url.startswith("unix:") and address:
+    others_address, url, private = address_for_others(), _configured_url(config), None
+    if url.startswith("unix:") and others_address:
         raise ValueError(
             "a Redis at unix:// serves one machine, but the cluster has other nodes; give a "
             "redis:// address that they reach, or none to get a private server"
         )
     if not url:
-        server = stack.enter_context(PrivateRedis(listen_address=address))
-        url, keep_alive, find_pid = server.url, server.restart_if_dead, lambda: server.pid
-        if address:
-            note(f"started a Redis with a password on {address} for the other nodes")
+        private = stack.enter_context(PrivateRedis(listen_address=others_address))
+        url = private.url
+        if others_address:
+            note(f"started a Redis with a password on {others_address} for the other nodes")
     # A server that outlives runs may still hold weights that would seem newer: a namesake's, or
     # this run's own of a learner that was restarted more often than its checkpoint knows.
-    bus = RedisBus(url, run)
-    bus.forget_run()
-    bus.close()
+    with closing(RedisBus(url, run)) as bus:
+        bus.forget_run()
     if url_path is not None:
         write_private(url_path, url)
         stack.callback(url_path.unlink, missing_ok=True)
-    return RunRedis(url, run, keep_alive, find_pid)
-
-
-def _leave_alone() -> bool:
-    return False
-
-
-def _no_pid() -> int | None:
-    return None
+    return RunRedis(RedisAddress(url, run), private)
 
 
 def open_board(redis: RunRedis | None, stack: ExitStack) -> RunLink | None:
@@ -136,9 +108,11 @@ def open_board(redis: RunRedis | None, stack: ExitStack) -> RunLink | None:
         return None
     from engines.on_ray.session import ray_address
 
-    address, find_pid = ray_address(), redis.find_pid
+    address, private = ray_address(), redis.private
     board = RunLink(
-        redis.url, redis.run, whereabouts=lambda: {"ray": address, "redis_pid": find_pid()}
+        redis.address.url,
+        redis.address.run,
+        whereabouts=lambda: {"ray": address, "redis_pid": private.pid if private else None},
     )
     stack.callback(board.close)
     return board
@@ -190,7 +164,7 @@ def open_engine(
 
     return RayEngine(
         recipe,
-        redis=RedisAddress(redis.url, redis.run),
+        redis=redis.address,
         device=device,
         state=state,
         replay_dir=replay_dir,
@@ -198,7 +172,7 @@ def open_engine(
             needs_gpu=device.type == "cuda",
             spreads_shards=recipe.config.replay.spread,
             # Nodes that join later do not reach a socket.
-            only_node=this_node() if redis.url.startswith("unix:") else "",
+            only_node=this_node() if redis.address.url.startswith("unix:") else "",
             counts_cpus=joins_cluster(),
         ),
         keep_redis_alive=redis.keep_alive,

@@ -21,12 +21,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, num_updates: int, ke
 
     The file appears under its name only when it is complete and on disk. One process writes to a
     folder at a time.
-
-    Raises:
-        ValueError: `keep` is not positive.
     """
-    if keep < 1:
-        raise ValueError(f"at least one checkpoint must be kept, got keep={keep}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"updates_{num_updates:012d}.pt"
     temporary = folder / _PARTIAL

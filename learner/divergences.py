@@ -27,7 +27,7 @@ def divergence_loss(
     temperature: float | Tensor,
     teacher_share: float = 0.5,
 ) -> Tensor:
-    """The chosen divergence of each state, with pi_T = softmax(teacher / temperature).
+    """The chosen divergence [B] of each state, in nats, with pi_T = softmax(teacher / temperature).
 
         forward           H(pi_T, pi_S)   = - sum_a pi_T log pi_S                Actor-Mimic's
         reverse_kl        KL(pi_S || pi_T) = sum_a pi_S (log pi_S - log pi_T)
@@ -40,18 +40,8 @@ def divergence_loss(
     regularised distillation (Czarnecki et al. 2019, https://arxiv.org/abs/1902.02186), which is the
     gradient of an objective only together with `log_teacher_probabilities` as a reward.
 
-    Args:
-        kind: which of the four.
-        student_logits_BA: unmasked; the only argument with a gradient. Q-values of a student whose
-            policy is softmax(Q / tau) are divided by tau before they come here.
-        teacher_logits_BA: Q minus its maximum over legal actions, in units of clipped discounted
-            reward; illegal entries may hold anything.
-        legal_BA: bool; never all False in a row.
-        temperature: tau of the teacher's policy, one number or a tensor [B].
-        teacher_share: the teacher's part of m; only for `jensen_shannon`.
-
-    Returns:
-        float32 [B] in nats.
+    Only the student's logits get a gradient; Q-values of a student whose policy is softmax(Q / tau)
+    are divided by tau before they come here. The rest is as in policy_mimic_loss.
     """
     if kind == "forward":
         return policy_mimic_loss(

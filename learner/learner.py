@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learner.batch import DeviceBatch
+from learner.batch import DeviceBatch, pool_weights
 from learner.config import LearnerConfig, Precision
 from learner.game_means import GameMeans
 from learner.objectives.base import Objective
-from learner.pooling import pool_weights
 from learner.probe import Probe
 from learner.replicas import LoneReplica, Replicas
 from learner.schedule import LearningRate
@@ -67,7 +66,7 @@ class Learner:
         """
         self._config = config
         self._precision = precision_on(device, config.precision)
-        self._network = network
+        self.network = network
         self._objective = objective
         self._optimizer = optimizer
         self._learning_rate = learning_rate
@@ -88,11 +87,6 @@ class Learner:
         self.updating_s = 0.0
 
     @property
-    def network(self) -> nn.Module:
-        """What is learned."""
-        return self._network
-
-    @property
     def version(self) -> WeightsVersion:
         """Version of the weights as they are now."""
         return WeightsVersion(self._incarnation, self.num_updates)
@@ -106,7 +100,7 @@ class Learner:
         """
         self._replicas = replicas
         replicas.take_from_first(
-            [*self._network.state_dict().values(), *self._objective.state().values()]
+            [*self.network.state_dict().values(), *self._objective.state().values()]
         )
 
     def load_batch(self, batch: SampleBatch) -> DeviceBatch:
@@ -129,7 +123,7 @@ class Learner:
             [*self._gradients(), *result.metrics.values(), *result.game_sums.values()]
         )
         if self._config.max_gradient_norm:
-            nn.utils.clip_grad_norm_(self._network.parameters(), self._config.max_gradient_norm)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._config.max_gradient_norm)
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate.at(self.num_updates)
         self._optimizer.step()
@@ -152,7 +146,7 @@ class Learner:
     def _freeze_torso(self, is_frozen: bool) -> None:
         """Let the torso's weights learn or stay; parameters without gradients are left alone."""
         if self._config.frozen_torso_updates:
-            torso = self._network.get_submodule("torso")
+            torso = self.network.get_submodule("torso")
             torso.requires_grad_(not is_frozen)
 
     def flush_priorities(self) -> None:
@@ -181,7 +175,7 @@ class Learner:
         """Give the acting weights to everyone; ValueError if they are not finite."""
         if self._replicas.rank != 0:
             return
-        self._weights.publish(take_snapshot(self._network, self.version))
+        self._weights.publish(take_snapshot(self.network, self.version))
 
     def drain_metrics(self) -> dict[str, float]:
         """Means over what came since the last call: the objective's metrics and `policy_lag`.
@@ -212,7 +206,7 @@ class Learner:
             {
                 "num_updates": self.num_updates,
                 "incarnation": self._incarnation,
-                "network": self._network.state_dict(),
+                "network": self.network.state_dict(),
                 "objective": self._objective.state(),
                 "optimizer": self._optimizer.state_dict(),
             }
@@ -227,7 +221,7 @@ class Learner:
         the state of another network, objective or optimizer.
         """
         try:
-            self._network.load_state_dict(state["network"])
+            self.network.load_state_dict(state["network"])
             self._objective.load_state(state["objective"])
             # Copied: an optimizer goes on with the tensors that it is given.
             saved = _copy_to_host(state["optimizer"])
@@ -245,7 +239,7 @@ class Learner:
     def _gradients(self) -> list[Tensor]:
         """Gradients of all parameters, in order; zeros where this part of a batch has none."""
         gradients = []
-        for parameter in self._network.parameters():
+        for parameter in self.network.parameters():
             if parameter.grad is None and self._replicas.size > 1:
                 parameter.grad = torch.zeros_like(parameter)
             if parameter.grad is not None:

@@ -26,7 +26,7 @@ def policy_mimic_loss(
     *,
     temperature: float | Tensor = 1.0,
 ) -> Tensor:
-    """Cross-entropy from the expert's softened policy to the student's policy.
+    """Cross-entropy [B], in nats, from the expert's softened policy to the student's policy.
 
     Policy regression objective of Actor-Mimic (Parisotto et al. 2016,
     https://arxiv.org/abs/1511.06342), with both softmaxes over the legal actions only:
@@ -34,19 +34,13 @@ def policy_mimic_loss(
         pi_E(a|s) = softmax_a(Q_E(s, a) / temperature)
         loss(s)   = - sum_a pi_E(a|s) * log pi_S(a|s)
 
-    Only the expert is divided by the temperature. Dividing the student as well is the
-    knowledge-distillation convention (Hinton et al. 2015) and would scale the gradient.
+    Only the expert is divided by the temperature (one number, or [B]). Dividing the student as well
+    is the knowledge-distillation convention (Hinton et al. 2015) and would scale the gradient. The
+    minimum is the entropy of pi_E, not zero.
 
-    Args:
-        student_logits_BA: Unmasked; illegal entries get exactly zero gradient.
-        teacher_logits_BA: Q minus its maximum over legal actions, in units of clipped discounted
-            reward. Any float type; detached here. Illegal entries may hold anything, nan too.
-        legal_BA: bool, True for the game's legal actions; never all False in a row.
-        temperature: Same unit as the Q-values, above zero; lower is greedier. One number, or a
-            tensor [B] when games in the batch have temperatures of their own.
-
-    Returns:
-        float32 [B] in nats. Its minimum is the entropy of pi_E, not zero.
+    The teacher's logits are Q minus its maximum over legal actions, in units of clipped discounted
+    reward; they are detached here. Illegal entries may hold anything, nan too, and get exactly zero
+    gradient; never all of a row are illegal.
     """
     if isinstance(temperature, Tensor):
         temperature = temperature.unsqueeze(1)
@@ -58,21 +52,15 @@ def policy_mimic_loss(
 
 
 def feature_mimic_loss(regressed_BD: Tensor, teacher_features_BD: Tensor) -> Tensor:
-    """Squared distance between the regressed student features and the expert's features.
+    """Squared distance [B] between the regressed student features and the expert's features.
 
     Feature regression objective of Actor-Mimic (Parisotto et al. 2016, section 3.2):
 
         loss(s) = || f_i(h_S(s)) - h_E(s) ||^2        summed over D, weighted by beta = 0.01
 
     This is the formula as printed. The released code injects f - h_E as the gradient and so
-    minimizes half of it: to train as that code does, weight this loss by 0.005.
-
-    Args:
-        regressed_BD: Output of the game's linear map; the gradient goes on into the trunk.
-        teacher_features_BD: Any float type; detached here.
-
-    Returns:
-        float32 [B].
+    minimizes half of it: to train as that code does, weight this loss by 0.005. The gradient goes
+    on into the trunk.
     """
     difference_BD = regressed_BD.float() - teacher_features_BD.detach().float()
     return difference_BD.square().sum(1)
@@ -100,19 +88,10 @@ def double_q_loss(
     With huber_delta = 1 the gradient is the TD error clipped to [-1, 1] of Nature DQN. Passing the
     target network's values as both next arguments gives plain DQN.
 
-    Args:
-        q_BA: The only argument that gets a gradient.
-        actions_B: int64 joint action ids that were taken.
-        returns_B: Discounted n-step reward sums (n = 1: the reward).
-        bootstrap_discounts_B: discount^n; 0 where the return ends with its episode.
-        q_next_online_BA: Online network's values n steps later. Always finite, also where the
-            bootstrap discount is 0.
-        q_next_target_BA: Target network's values of the same observations.
-        legal_BA: bool; one mask serves both times, as an n-step return stays in one game.
-        huber_delta: Same unit as the returns; `math.inf` gives the plain squared loss.
-
-    Returns:
-        (loss, td_error): float32 [B] each; td_error is delta, detached, signed and unclipped.
+    Only q_BA gets a gradient. Returns are n-step sums of rewards; the bootstrap discount is
+    discount^n, or 0 where the return ends with its episode, and the next values are finite there,
+    too. One legal mask serves both times. Returns (loss, td_error), float32 [B] each; td_error is
+    delta, detached, signed and unclipped.
     """
     with torch.no_grad():
         best_actions_B = masked_argmax(q_next_online_BA, legal_BA)
@@ -146,21 +125,9 @@ def quantile_double_q_loss(
         loss       = sum over i of the mean over j of rho_i(u_ij)
 
     The paper's algorithm takes a* from the target network; passing the target's means as
-    q_next_online_BA gives that.
-
-    Args:
-        quantiles_BAZ: The only argument that gets a gradient.
-        actions_B: int64 joint action ids that were taken.
-        returns_B: Discounted n-step reward sums.
-        bootstrap_discounts_B: discount^n; 0 where the return ends with its episode.
-        q_next_online_BA: Online network's means n steps later, always finite.
-        next_target_BAY: Target network's quantiles of the same observations.
-        legal_BA: bool; one mask serves both times.
-        huber_delta: kappa in the paper; same unit as the returns.
-
-    Returns:
-        (loss, td_error): float32 [B] each; td_error is the mean target minus the mean quantile,
-        detached, signed and unclipped, so that priorities mean what they mean without quantiles.
+    q_next_online_BA gives that. huber_delta is kappa in the paper; all else is as in double_q_loss.
+    Returns (loss, td_error), float32 [B] each; td_error is the mean target minus the mean quantile,
+    detached, signed and unclipped, so that priorities mean what they mean without quantiles.
     """
     with torch.no_grad():
         best_actions_B = masked_argmax(q_next_online_BA, legal_BA)
@@ -182,22 +149,14 @@ def quantile_double_q_loss(
 def importance_weights(
     inverse_probabilities_B: Tensor, exponent: float, *, largest: Tensor | None = None
 ) -> Tensor:
-    """Importance-sampling weights of prioritized replay, at most 1.
+    """Importance-sampling weights of prioritized replay, float32 [B] in (0, 1], without a gradient.
 
     Schaul et al. 2016 (https://arxiv.org/abs/1511.05952), section 3.4, with beta = exponent:
 
         w_i = (1 / (N * P(i)))^beta,  divided by max_j w_j of the batch
 
-    N cancels in the division, so it is not an argument.
-
-    Args:
-        inverse_probabilities_B: 1 / P(i), above zero.
-        exponent: 0 gives all ones, 1 corrects fully.
-        largest: The largest 1 / P(i) of the batch that these are a part of; None where they are
-            all of it.
-
-    Returns:
-        float32 [B] in (0, 1]; no gradient.
+    N cancels in the division, so it is not an argument. `largest` is the largest 1 / P(i) of the
+    batch that these are a part of; None where they are all of it.
     """
     # Dividing before the power keeps the largest intermediate value at 1.
     inverse_B = inverse_probabilities_B.detach().double()

@@ -14,20 +14,16 @@ Neither corrects for a cold start, so neither keeps a step count.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, overload
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-OptimizerName = Literal["actor_mimic_adam", "centered_rmsprop", "adam"]
+from learner.config import LearnerConfig
 
-# The published rate of each: Actor-Mimic, Nature DQN, Rainbow.
-DEFAULT_LEARNING_RATES: dict[str, float] = {
-    "actor_mimic_adam": 2.5e-4,
-    "centered_rmsprop": 2.5e-4,
-    "adam": 6.25e-5,
-}
+# Inside the root, for gradients of a loss summed over the batch; both papers' own.
+_EPSILON = 0.01
 
 
 class ActorMimicAdam(torch.optim.Optimizer):
@@ -46,38 +42,19 @@ class ActorMimicAdam(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        lr: float = 2.5e-4,
+        params: Iterable[Tensor],
+        lr: float,
         *,
         betas: tuple[float, float] = (0.95, 0.95),
-        epsilon: float = 0.01,
         mean_over: int | None = None,
     ) -> None:
-        """Keep the hyper-parameters.
-
-        Args:
-            params: Parameters or parameter groups.
-            lr: Learning rate before the constant factor.
-            betas: Decay of the mean and of the mean square; both in [0, 1).
-            epsilon: Inside the root, for gradients of a loss summed over the batch.
-            mean_over: Number of transitions that the loss is averaged over; None for a summed loss.
-        """
-        if not all(0.0 <= beta < 1.0 for beta in betas):
-            raise ValueError(f"betas must lie in [0, 1), got {betas}")
-        _check_positive(lr=lr, epsilon=epsilon)
-        defaults = {"lr": lr, "betas": betas, "epsilon": _per_mean(epsilon, mean_over)}
-        super().__init__(params, defaults)
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
+        """`betas`: decay of the mean and of the mean square."""
+        super().__init__(params, {"lr": lr, "betas": betas, "epsilon": _per_mean(mean_over)})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Any = None) -> Any:
         """Update every parameter that has a gradient."""
-        loss = _evaluate(closure)
+        assert closure is None, "no loss is computed here"
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             params, grads, means, squares = _gather(self, group["params"])
@@ -90,7 +67,6 @@ class ActorMimicAdam(torch.optim.Optimizer):
             torch._foreach_sqrt_(roots)
             factor = math.sqrt(1.0 - beta2) / (1.0 - beta1)
             torch._foreach_addcdiv_(params, means, roots, -group["lr"] * factor)
-        return loss
 
 
 class CenteredRmsProp(torch.optim.Optimizer):
@@ -109,38 +85,19 @@ class CenteredRmsProp(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        lr: float = 2.5e-4,
+        params: Iterable[Tensor],
+        lr: float,
         *,
         decay: float = 0.95,
-        epsilon: float = 0.01,
         mean_over: int | None = None,
     ) -> None:
-        """Keep the hyper-parameters.
-
-        Args:
-            params: Parameters or parameter groups.
-            lr: Learning rate.
-            decay: Of both running means; in [0, 1).
-            epsilon: Inside the root, for gradients of a loss summed over the batch.
-            mean_over: Number of transitions that the loss is averaged over; None for a summed loss.
-        """
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"decay must lie in [0, 1), got {decay}")
-        _check_positive(lr=lr, epsilon=epsilon)
-        defaults = {"lr": lr, "decay": decay, "epsilon": _per_mean(epsilon, mean_over)}
-        super().__init__(params, defaults)
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
+        """`decay`: of both running means."""
+        super().__init__(params, {"lr": lr, "decay": decay, "epsilon": _per_mean(mean_over)})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Any = None) -> Any:
         """Update every parameter that has a gradient."""
-        loss = _evaluate(closure)
+        assert closure is None, "no loss is computed here"
         for group in self.param_groups:
             decay = group["decay"]
             params, grads, means, squares = _gather(self, group["params"])
@@ -156,63 +113,22 @@ class CenteredRmsProp(torch.optim.Optimizer):
             torch._foreach_add_(roots, group["epsilon"])
             torch._foreach_sqrt_(roots)
             torch._foreach_addcdiv_(params, grads, roots, -group["lr"])
-        return loss
 
 
 def build_optimizer(
-    name: str,
-    params: Iterable[Tensor],
-    lr: float | None = None,
-    *,
-    mean_over: int | None = None,
-    epsilon: float | None = None,
+    config: LearnerConfig, params: Iterable[Tensor], *, mean_over: int | None = None
 ) -> torch.optim.Optimizer:
-    """Make the optimizer that a configuration names.
-
-    Args:
-        name: "actor_mimic_adam", "centered_rmsprop", or "adam" for PyTorch's own.
-        params: What to optimize.
-        lr: None takes the published rate (DEFAULT_LEARNING_RATES).
-        mean_over: Number of transitions that the loss is averaged over; None for a summed loss.
-        epsilon: None takes the published constant. Always meant for a summed loss, like the papers'
-            0.01, except for "adam", whose 1.5e-4 (outside the root) is for a mean loss already.
-
-    Raises:
-        ValueError: Unknown name, or a rate or constant that is not positive.
-    """
-    if name not in DEFAULT_LEARNING_RATES:
-        known = ", ".join(DEFAULT_LEARNING_RATES)
-        raise ValueError(f"unknown optimizer {name!r}; choose one of {known}")
-    lr = DEFAULT_LEARNING_RATES[name] if lr is None else lr
-    if name == "adam":
-        epsilon = 1.5e-4 if epsilon is None else epsilon
-        _check_positive(lr=lr, epsilon=epsilon)
+    """Make the configured optimizer for a loss that is averaged, or summed without `mean_over`."""
+    lr = config.learning_rate
+    if config.optimizer == "adam":
         # Fused: one pass over memory instead of a dozen, a quarter of the time on a CPU.
-        return torch.optim.Adam(params, lr=lr, eps=epsilon, fused=True)
-    epsilon = 0.01 if epsilon is None else epsilon
-    if name == "actor_mimic_adam":
-        return ActorMimicAdam(params, lr, epsilon=epsilon, mean_over=mean_over)
-    return CenteredRmsProp(params, lr, epsilon=epsilon, mean_over=mean_over)
+        return torch.optim.Adam(params, lr=lr, eps=config.adam_epsilon, fused=True)
+    kind = ActorMimicAdam if config.optimizer == "actor_mimic_adam" else CenteredRmsProp
+    return kind(params, lr, mean_over=mean_over)
 
 
-def _per_mean(epsilon: float, mean_over: int | None) -> float:
-    if mean_over is None:
-        return epsilon
-    _check_positive(mean_over=mean_over)
-    return epsilon / mean_over**2
-
-
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (value > 0.0 and math.isfinite(value)):
-            raise ValueError(f"{name} must be a positive number, got {value}")
-
-
-def _evaluate(closure: Callable[[], float] | None) -> float | None:
-    if closure is None:
-        return None
-    with torch.enable_grad():
-        return closure()
+def _per_mean(mean_over: int | None) -> float:
+    return _EPSILON / (mean_over or 1) ** 2
 
 
 def _gather(

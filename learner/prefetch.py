@@ -26,18 +26,12 @@ class Prefetcher:
 
     def __init__(
         self,
-        sample: Callable[[float], SampleBatch | None],
+        sample: Callable[..., SampleBatch | None],
         load: Callable[[SampleBatch], DeviceBatch],
         *,
         depth: int = 1,
     ) -> None:
-        """Start the thread.
-
-        Args:
-            sample: the next batch, or None if there was none within the seconds it is given.
-            load: brings a batch to the device.
-            depth: batches held ready; each makes the priorities that drew it a little older.
-        """
+        """Start the thread; each batch held makes the priorities that drew it a little older."""
         self._sample = sample
         self._load = load
         self._ready: queue.Queue[DeviceBatch | Exception] = queue.Queue(depth)
@@ -65,7 +59,7 @@ class Prefetcher:
     def _run(self) -> None:
         try:
             while not self._stopped.is_set():
-                batch = self._sample(_PATIENCE_S)
+                batch = self._sample(timeout_s=_PATIENCE_S)
                 if batch is not None:
                     start = time.perf_counter()
                     loaded = self._load(batch)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -36,42 +36,8 @@ class ReplicaLostError(RuntimeError):
     """Another replica has died, failed, or not answered in time: an update cannot be completed."""
 
 
-class Replicas(Protocol):
-    """The learners of a run, as one of them sees them."""
-
-    @property
-    def rank(self) -> int:
-        """Number of this replica; rank 0 publishes, reports and keeps checkpoints."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Number of replicas."""
-        ...
-
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace float32 tensors on the learner's device by their means over all replicas."""
-        ...
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        """[size, *shape] The same tensor of every replica, on the learner's device."""
-        ...
-
-    def take_from_first(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors on the learner's device by those of rank 0."""
-        ...
-
-    def all_of(self, *conditions: bool) -> list[bool]:
-        """For each condition whether it holds in all replicas; waits for all of them to ask."""
-        ...
-
-    def close(self) -> None:
-        """Leave the others; those that wait for this one get a ReplicaLostError."""
-        ...
-
-
 class LoneReplica:
-    """The only learner of a run; see Replicas."""
+    """The only learner of a run; see ReplicaGroup."""
 
     rank = 0
     size = 1
@@ -118,55 +84,39 @@ class Host:
         self.store = _open_store(self.point, listening_fd=listening.detach())
 
 
-def join(
-    point: MeetingPoint,
-    *,
-    rank: int,
-    size: int,
-    own_address: str,
-    device: torch.device,
-    host: Host | None = None,
-    timeout_s: float = COLLECTIVE_TIMEOUT_S,
-) -> ReplicaGroup:
-    """Meet the other replicas; ReplicaLostError if not all of them come within `timeout_s`.
-
-    This one listens at `own_address`. NCCL carries gradients between GPUs, gloo between CPUs. In
-    rank 0, `host` is the host of `point`.
-    """
-    try:
-        store = host.store if host is not None else _open_store(point)
-        return ReplicaGroup(
-            store, rank=rank, size=size, address=own_address, device=device, timeout_s=timeout_s
-        )
-    except RuntimeError as error:
-        raise _lost(error) from error
-
-
 class ReplicaGroup:
-    """One of several learners in processes of their own; see Replicas."""
+    """One of several learners in processes of their own; rank 0 publishes and keeps checkpoints."""
 
     def __init__(
         self,
-        store: Any,
+        point: MeetingPoint,
         *,
         rank: int,
         size: int,
-        address: str,
+        own_address: str,
         device: torch.device,
-        timeout_s: float,
+        host: Host | None = None,
+        timeout_s: float = COLLECTIVE_TIMEOUT_S,
     ) -> None:
-        """Connect to the others; see `join`."""
+        """Meet the others; ReplicaLostError if not all of them come within `timeout_s`.
+
+        This one listens at `own_address`. NCCL carries gradients between GPUs, gloo between CPUs.
+        In rank 0, `host` is the host of `point`.
+        """
         self.rank = rank
         self.size = size
-        self._device = device
-        # Also beside NCCL: what concerns the host must not wait for the GPU's work.
-        self._host_group: Any = _gloo(store, rank, size, address, timeout_s)
-        self._device_group: Any = self._host_group
-        if device.type == "cuda":
-            self._device_group = _nccl(store, rank, size, address, device, timeout_s)
+        try:
+            store = host.store if host is not None else _open_store(point)
+            # Also beside NCCL: what concerns the host must not wait for the GPU's work.
+            self._host_group: Any = _gloo(store, rank, size, own_address, timeout_s)
+            self._device_group: Any = self._host_group
+            if device.type == "cuda":
+                self._device_group = _nccl(store, rank, size, own_address, device, timeout_s)
+        except RuntimeError as error:
+            raise _lost(error) from error
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their means over all replicas, in one all-reduce of all of them."""
+        """Replace float32 tensors by their means over all replicas, in one all-reduce."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         # gloo has no mean. Divided first, so that the sum cannot overflow where the mean does not.
         flat /= self.size
@@ -202,6 +152,10 @@ class ReplicaGroup:
                 self._device_group.abort()
         # gloo's connections end with the object: until then the others would wait in vain.
         self._device_group = self._host_group = None
+
+
+# The learners of a run, as one of them sees them.
+Replicas: TypeAlias = LoneReplica | ReplicaGroup
 
 
 def _finish(start: Callable[[], Any]) -> None:

@@ -56,16 +56,8 @@ def v_trace(
     after a truncation. Where that observation is not there, nothing is known of what the last step
     led to: it does not count, and the steps before it bootstrap from its state.
 
-    Args:
-        values_QT: the critic's values of the sequences' states.
-        bootstrap_values_Q: of the observations after the last steps; anything where there is none.
-        rewards_QT: clipped already, if they are.
-        discounts_QT: gamma, or 0 where the return ends.
-        ratios_QT: pi / mu of the actions taken, positive and unclipped.
-        is_step_QT: bool, True for the steps there are, which come first in every row.
-        can_bootstrap_Q: bool, whether there is an observation after the last step.
-        rho_bar: bound of the ratios that weigh each step's own surprise.
-        c_bar: bound of the ratios that carry later surprises back; not above rho_bar.
+    The ratios pi / mu are positive and unclipped; `is_step_QT` is True for the steps there are,
+    which come first in every row.
     """
     with torch.no_grad():
         values_QT = values_QT.float()

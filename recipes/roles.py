@@ -170,11 +170,7 @@ def build_learner(
     needs = recipe.needs
     objective = recipe.build_objective(network, device)
     optimizer = build_optimizer(
-        config.learner.optimizer,
-        network.parameters(),
-        config.learner.learning_rate,
-        mean_over=config.replay.batch_size,
-        epsilon=config.learner.adam_epsilon if config.learner.optimizer == "adam" else None,
+        config.learner, network.parameters(), mean_over=config.replay.batch_size
     )
     probe = None
     if period := config.learner.probe_period:

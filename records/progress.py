@@ -145,16 +145,10 @@ def summarize(
     owners: Sequence[str] = (),
     usage: Usage,
 ) -> Progress:
-    """Put a run's parts together.
+    """Put a run's parts together; dead shards, whose tables are empty, are among `shards`.
 
-    Args:
-        updates: of the learner.
-        metrics: of the learner.
-        games: what the engine knows of each game's actors.
-        shards: what each shard has counted; dead ones, whose tables are empty, among them.
-        faults: what broke and was mended.
-        owners: see Progress.
-        usage: of all roles but the shards.
+    `games` is what the engine knows of each game's actors, `usage` that of all roles but the
+    shards.
     """
     return Progress(
         updates=updates,

@@ -18,7 +18,6 @@ from typing import Any
 from networks.atomic_file import write_atomically
 
 PREFIX = "actor_mimic_"
-RAY_PREFIX = "ray_"
 
 # Between two looks for nodes that have come or gone.
 _REFRESH_S = 30.0
@@ -46,11 +45,6 @@ class Exported:
     label: str = ""
     # Of the label.
     value: str = ""
-
-    @property
-    def shown_name(self) -> str:
-        """The name under which Prometheus sees a metric."""
-        return RAY_PREFIX + self.name
 
 
 def exported(key: str) -> Exported:

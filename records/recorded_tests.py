@@ -87,22 +87,25 @@ def describe_rules(*, epsilon: float | None, protocol: str | None) -> dict[str, 
 
 def read_settings(runs: Sequence[RunRecord]) -> EpochSettings:
     """Rules by which the runs' recorded tests were played, from their configuration."""
-    episodes = _common([number(run.setting("evaluation", "num_episodes")) for run in runs])
+
+    def common(*path: str) -> Any:
+        return _common([number(run.setting("evaluation", *path)) for run in runs])
+
+    def whole(value: float | None) -> int | None:
+        return None if value is None else int(value)
+
     # 0, or nothing in the record of an older version, stands for as many as at the end.
-    meanwhile = _common(
-        [
-            number(run.setting("evaluation", "period_episodes"))
-            or number(run.setting("evaluation", "num_episodes"))
-            for run in runs
-        ]
-    )
-    period = _common([number(run.setting("evaluation", "period_steps")) for run in runs])
+    meanwhile = [
+        number(run.setting("evaluation", "period_episodes"))
+        or number(run.setting("evaluation", "num_episodes"))
+        for run in runs
+    ]
     protocol = _common([run.setting("protocol") for run in runs])
     return EpochSettings(
-        episodes=None if episodes is None else int(episodes),
-        period_episodes=None if meanwhile is None else int(meanwhile),
-        period_steps=None if period is None else int(period),
-        epsilon=_common([number(run.setting("evaluation", "epsilon")) for run in runs]),
+        episodes=whole(common("num_episodes")),
+        period_episodes=whole(_common(meanwhile)),
+        period_steps=whole(common("period_steps")),
+        epsilon=common("epsilon"),
         protocol=None if protocol is None else str(protocol),
     )
 

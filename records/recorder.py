@@ -18,16 +18,20 @@ from records.faults import KINDS
 from records.metric_files import JsonLines, TensorBoard
 from records.progress import GameProgress, Progress, whole_counts
 from records.rates import Look, Rates
-from records.replay_metrics import replay_figures
 from records.safe_writing import SafeWriting
 from records.session_clock import SessionClock
-from records.summary import ScoreFigures, Throughput
+from records.summary import Throughput
 from records.verdict import LIMITS, judge
+from replay.stats import TableStats
+from replay.storage.table import QUANTILES
+from teachers.card import ScoreRecord
 
 Row: TypeAlias = dict[str, float]
 
 # Episodes that explore no more than this count as the policy's own; the tests' epsilon.
 NEAR_GREEDY_EPSILON = 0.05
+
+_MEDIAN, _P90 = QUANTILES.index(0.5), QUANTILES.index(0.9)
 
 
 class Recorder:
@@ -39,7 +43,7 @@ class Recorder:
         tensorboard_dir: Path,
         games: Sequence[GameSpec],
         *,
-        teachers: Mapping[str, ScoreFigures | None] | None = None,
+        teachers: Mapping[str, ScoreRecord | None] | None = None,
         num_updates: int | None = None,
         clock: SessionClock | None = None,
         writing: SafeWriting | None = None,
@@ -48,16 +52,8 @@ class Recorder:
     ) -> None:
         """Nothing is written yet; the files appear with the first row.
 
-        Args:
-            metrics_path: metrics.jsonl; its folder is there.
-            tensorboard_dir: made if it is missing.
-            games: of the run.
-            teachers: what the teachers' cards say of their scores; games may be missing.
-            num_updates: that the run is to make, for the time left; None where nobody knows.
-            clock: time of the run; None for one that begins now.
-            writing: has the run go on when a file cannot be written.
-            outlets: get every row as well.
-            probes: have more to tell at every look.
+        `teachers` is what their cards say of their scores, `num_updates` what the run is to make,
+        for the time left. `outlets` get every row as well, `probes` tell more at every look.
         """
         self._outlets = tuple(outlets)
         self._probes = tuple(probes)
@@ -169,7 +165,7 @@ class Recorder:
             "steps": progress.steps,
             "updates": progress.updates,
             **progress.metrics,
-            **replay_figures(progress),
+            **_replay_figures(progress),
         }
         faults = dict.fromkeys(KINDS, 0) | progress.faults
         row |= {f"faults/{kind}": count for kind, count in faults.items()}
@@ -215,3 +211,48 @@ class _PolicyReturns:
         # environment ended its episode says nothing about the policy.
         limit = max(self._lowest_epsilon, NEAR_GREEDY_EPSILON)
         return [value for value, epsilon in game.returns if epsilon <= limit]
+
+
+def _replay_figures(progress: Progress) -> dict[str, float]:
+    """What a look says of replay, as docs/metrics.md explains; what has no value is left out."""
+    snapshots, whole = progress.snapshots, progress.replay
+    row: dict[str, float] = {
+        "overwritten_unsampled": whole.counts.overwritten_unsampled,
+        "stale_priorities": whole.counts.stale_priorities,
+        "replay/bytes": whole.num_bytes,
+        "replay/limiter_error": progress.limiter_error,
+        "replay/waiting_actors": whole.waiting_actors,
+        "replay/waiting_requests": progress.waiting_requests,
+        "replay/snapshot_bytes": snapshots.num_bytes,
+        "replay/snapshot_written_bytes": snapshots.num_bytes_written,
+        "replay/snapshot_duration_s": snapshots.duration_s,
+        "replay/snapshot_hold_s": snapshots.longest_hold_s,
+        "replay/snapshot_failures": snapshots.failures,
+    }
+    if snapshots.age_s is not None:
+        row["replay/snapshot_age_s"] = snapshots.age_s
+    for name, game in progress.games.items():
+        row |= {f"game/{name}/{key}": x for key, x in _game_figures(game.replay).items()}
+    return row
+
+
+def _game_figures(table: TableStats) -> dict[str, float]:
+    row: dict[str, float] = {
+        **dict(whole_counts(table.counts)),
+        "replay_size": table.size,
+        "replay_ready": table.ready,
+        "replay_capacity": table.capacity,
+        "replay_bytes": table.num_bytes,
+        "share": table.share,
+        "samples_per_insert_cap": table.samples_per_insert_cap,
+        "waiting_actors": table.waiting_actors,
+    }
+    if table.num_bytes:
+        row["replay_compression"] = table.num_raw_bytes / table.num_bytes
+    for name, quantiles in (
+        ("priority", table.priority_quantiles),
+        ("sample_age", table.age_quantiles),
+    ):
+        if quantiles:
+            row |= {f"{name}_median": quantiles[_MEDIAN], f"{name}_p90": quantiles[_P90]}
+    return row

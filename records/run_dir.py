@@ -14,32 +14,53 @@ the figures.
 """
 
 import contextlib
+import errno
+import fcntl
 import json
 import re
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from networks.atomic_file import write_atomically
 from records.latest import LATEST, follow_latest, name_latest
-from records.run_lock import LOCK, locked
 from records.run_meta import RunMeta, describe_run, read_meta, write_meta
 
 _META = "meta.json"
+_LOCK = ".lock"
+_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
-@dataclass(frozen=True, slots=True)
 class RunDir:
     """The paths of one run. Make it with `create` or `open_existing`."""
 
-    # Absolute; its last part is the run's name.
-    path: Path
-    # Name of the preset that the run was started from.
-    preset: str
+    def __init__(self, path: Path, preset: str, run_id: str) -> None:
+        """Nothing is looked at; `path` is absolute, its last part is the run's name."""
+        self.path = path
+        # Name of the preset that the run was started from.
+        self.preset = preset
+        # Random; tells runs of the same name apart.
+        self.run_id = run_id
+        # The resolved configuration.
+        self.config_path = path / "config.yaml"
+        # One JSON object a line.
+        self.metrics_path = path / "metrics.jsonl"
+        # The result; there once the run has reached its end.
+        self.summary_path = path / "summary.json"
+        # TensorBoard's event files.
+        self.tensorboard = path / "tensorboard"
+        # The newest checkpoints of the learner.
+        self.checkpoints = path / "checkpoints"
+        # Snapshots of the replay shards.
+        self.replay = path / "replay"
+        # Address of the run's Redis, with its password; there only while the run goes on.
+        self.redis_url_path = path / "redis_url"
+        # The student network and its configuration.
+        self.student = path / "student"
+        self._meta_path = path / _META
 
     @classmethod
     def create(
@@ -129,7 +150,7 @@ class RunDir:
         """When a program last took the run up, since the epoch; 0 for a copy without a lock."""
         try:
             # A lock's file is opened anew by every program that carries its run.
-            return (self.path / LOCK).stat().st_mtime
+            return (self.path / _LOCK).stat().st_mtime
         except OSError:
             return 0.0
 
@@ -138,23 +159,41 @@ class RunDir:
         if not self.games:
             return (self,)
         folders = [self.path / game for game in self.games]
-        return tuple(type(self).open_existing(path) for path in folders if (path / LOCK).is_file())
-
-    # Random; tells runs of the same name apart.
-    run_id: str
+        return tuple(type(self).open_existing(path) for path in folders if (path / _LOCK).is_file())
 
     @property
     def redis_name(self) -> str:
         """The run's name in Redis, which other runs may share."""
         return f"{self.path.name}-{self.run_id}"
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
         """Be the only program that writes into the folder, inside the `with` block.
 
-        Raises:
-            ValueError: another program is at it, or nothing can be written into the folder.
+        ValueError if another program is at it, or nothing can be written into the folder. A file
+        system without locks, as some network file systems are, cannot keep others out: that is
+        noted as a warning, and the run goes on.
         """
-        return locked(self.path, warn=self.add_warning)
+        folder = self.path
+        try:
+            file = (folder / _LOCK).open("w")
+        except OSError as error:
+            raise ValueError(
+                f"cannot write into the run's folder {folder}: {error.strerror}"
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in _TAKEN:
+                    raise ValueError(
+                        f"another program is carrying the run in {folder}; stop it first"
+                    ) from None
+                self.add_warning(
+                    f"the file system of {folder} has no locks ({error.strerror}): nothing keeps "
+                    "a second program from carrying the same run"
+                )
+            yield
 
     def write_config(self, config_text: str) -> None:
         """Replace config.yaml, when a run goes on with other settings; YAML without secrets."""
@@ -175,46 +214,6 @@ class RunDir:
         """The command line that began the run, without secrets."""
         return ["python", *self.meta.argv]
 
-    @property
-    def config_path(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def summary_path(self) -> Path:
-        """The result; there once the run has reached its end."""
-        return self.path / "summary.json"
-
-    @property
-    def tensorboard(self) -> Path:
-        """TensorBoard's event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The newest checkpoints of the learner."""
-        return self.path / "checkpoints"
-
-    @property
-    def replay(self) -> Path:
-        """Snapshots of the replay shards."""
-        return self.path / "replay"
-
-    @property
-    def redis_url_path(self) -> Path:
-        """Address of the run's Redis, with its password; there only while the run goes on."""
-        return self.path / "redis_url"
-
-    @property
-    def student(self) -> Path:
-        """The student network and its configuration."""
-        return self.path / "student"
-
     def student_at(self, steps: int) -> Path:
         """The student that is kept for good after so many steps (checkpoint.keep_at_steps)."""
         return self.path / "student_at" / str(steps)
@@ -230,10 +229,6 @@ class RunDir:
         """Write summary.json, which `build_summary` has made, whole or not at all."""
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
         write_atomically(self.summary_path, text.encode())
-
-    @property
-    def _meta_path(self) -> Path:
-        return self.path / _META
 
 
 def _find_unused(root: Path, preset: str) -> Path:

@@ -89,34 +89,26 @@ class RunRecord:
 
     def student(self, game: str) -> Scores:
         """The last test's scores."""
-        if scores := _scores(_dig(self.summary, ("games", game, "student"))):
-            return scores
-        return (
-            _scores(self.tests.get(game, ())[-1].figures) or Scores()
-            if self.tests.get(game, ())
-            else Scores()
-        )
+        found = _scores(_dig(self.summary, ("games", game, "student")))
+        return found or _newest_scores(self.tests.get(game, ()))
 
     def teacher(self, game: str) -> Scores:
         """From the teacher's card, as the summary or the tests have it."""
         if scores := _scores(_dig(self.summary, ("games", game, "teacher"))):
             return scores
-        for test in reversed(self.tests.get(game, ())):
-            if (mean := test.figures.get("teacher_mean")) is not None:
-                return Scores(mean=mean)
-        return Scores()
+        tests = reversed(self.tests.get(game, ()))
+        means = (test.figures["teacher_mean"] for test in tests if "teacher_mean" in test.figures)
+        return Scores(mean=next(means, None))
 
     def tried_teacher(self, game: str) -> Scores:
         """What the run itself saw the teacher score, newest try."""
-        tests = self.teacher_tests.get(game, ())
-        return _scores(tests[-1].figures) or Scores() if tests else Scores()
+        return _newest_scores(self.teacher_tests.get(game, ()))
 
     def figure(self, game: str, name: str) -> float | None:
         """Agreement or KL of the last test."""
         found = number(_dig(self.summary, ("games", game, name)))
-        if found is None and self.tests.get(game, ()):
-            return self.tests.get(game, ())[-1].figures.get(name)
-        return found
+        tests = self.tests.get(game, ())
+        return tests[-1].figures.get(name) if found is None and tests else found
 
     def reference(self, game: str, kind: str) -> float | None:
         """Published score of "random" or "human" play."""
@@ -209,6 +201,10 @@ def _scores(figures: object) -> Scores | None:
         max=number(figures.get("max")),
         episodes=int(number(figures.get("episodes")) or 0),
     )
+
+
+def _newest_scores(tests: Sequence[RecordedTest]) -> Scores:
+    return (_scores(tests[-1].figures) if tests else None) or Scores()
 
 
 def read_config(path: Path) -> Document:

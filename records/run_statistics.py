@@ -139,7 +139,6 @@ def estimate(
     scores: Mapping[str, Sequence[float]],
     aggregate: str,
     *,
-    confidence: float = CONFIDENCE,
     repetitions: int = REPETITIONS,
     seed: int = 0,
 ) -> Estimate | None:
@@ -162,13 +161,21 @@ def estimate(
     if runs < 2:
         return Estimate(value, None, None, runs)
     rng = np.random.default_rng(seed)
-    resampled = [game[rng.integers(len(game), size=(repetitions, len(game)))] for game in games]
-    values = AGGREGATES[aggregate](resampled)
+    values = AGGREGATES[aggregate](_resample(games, repetitions, rng))
     # A repetition of a geometric mean may not exist; the interval is then of those that do.
     values = values[np.isfinite(values)]
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(values, [tail, 100 - tail]) if len(values) else (value, value)
-    return Estimate(value, float(low), float(high), runs)
+    low, high = _interval(values) if len(values) else (value, value)
+    return Estimate(value, low, high, runs)
+
+
+def _resample(games: Sequence[Floats], repetitions: int, rng: np.random.Generator) -> list[Floats]:
+    return [game[rng.integers(len(game), size=(repetitions, len(game)))] for game in games]
+
+
+def _interval(values: Floats) -> tuple[float, float]:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def _known(scores: Mapping[str, Sequence[float]]) -> list[Floats]:
@@ -182,7 +189,6 @@ def probability_of_improvement(
     scores: Mapping[str, Sequence[float]],
     others: Mapping[str, Sequence[float]],
     *,
-    confidence: float = CONFIDENCE,
     repetitions: int = REPETITIONS,
     seed: int = 0,
 ) -> Estimate | None:
@@ -203,13 +209,8 @@ def probability_of_improvement(
     if runs < 2:
         return Estimate(value, None, None, runs)
     rng = np.random.default_rng(seed)
-
-    def resample(games: Sequence[Floats]) -> list[Floats]:
-        return [g[rng.integers(len(g), size=(repetitions, len(g)))] for g in games]
-
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(_mean_win_rate(resample(own), resample(theirs)), [tail, 100 - tail])
-    return Estimate(value, float(low), float(high), runs)
+    resampled = [_resample(games, repetitions, rng) for games in (own, theirs)]
+    return Estimate(value, *_interval(_mean_win_rate(*resampled)), runs)
 
 
 def _mean_win_rate(own: Sequence[Floats], theirs: Sequence[Floats]) -> Floats:

@@ -8,15 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """A kind of file that could not be written the last time."""
-
-    reason: str
-    failures: int = 1
 
 
 class SafeWriting:
@@ -25,7 +16,8 @@ class SafeWriting:
     def __init__(self, warn: Callable[[str], None] = lambda text: None) -> None:
         """Nothing has failed yet; `warn` takes lines for whoever started the run."""
         self._warn = warn
-        self._troubles: dict[str, _Trouble] = {}
+        # Kinds of files that could not be written the last time: why, and how often.
+        self._troubles: dict[str, tuple[str, int]] = {}
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
@@ -46,18 +38,16 @@ class SafeWriting:
                 self._warn(f"{what} can be written again")
 
     def _has_failed(self, what: str, reason: str) -> None:
-        if trouble := self._troubles.get(what):
-            trouble.reason, trouble.failures = reason, trouble.failures + 1
-            return
-        self._troubles[what] = _Trouble(reason)
-        self._warn(f"cannot write {what}: {reason}; the run goes on and tries again")
+        _, failures = self._troubles.get(what, (reason, 0))
+        self._troubles[what] = reason, failures + 1
+        if not failures:
+            self._warn(f"cannot write {what}: {reason}; the run goes on and tries again")
 
     def unwritten(self) -> list[str]:
         """A line for each kind of file whose last write has failed."""
         return [
-            f"{what} was not written: {trouble.reason}"
-            + (f" ({trouble.failures} times)" if trouble.failures > 1 else "")
-            for what, trouble in self._troubles.items()
+            f"{what} was not written: {reason}" + (f" ({n} times)" if n > 1 else "")
+            for what, (reason, n) in self._troubles.items()
         ]
 
 

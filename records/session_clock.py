@@ -7,12 +7,13 @@ that is done again: `seconds` is the time of the work that counts, and goes back
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from records.run_record import parse_row
 
 _TAIL_BYTES = 1 << 20
 
@@ -54,12 +55,7 @@ def last_wall_seconds(metrics_path: Path) -> float:
     latest = 0.0
     with suppress(OSError), metrics_path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        for line in file.read().splitlines():
-            with suppress(ValueError, RecursionError):
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    # Rows of earlier versions have no other time.
-                    seconds = row.get("wall_seconds", row.get("seconds"))
-                    if isinstance(seconds, int | float):
-                        latest = max(latest, float(seconds))
+        for row in filter(None, map(parse_row, file.read().splitlines())):
+            # Rows of earlier versions have no other time.
+            latest = max(latest, row.get("wall_seconds", row.get("seconds", 0.0)))
     return latest

@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
@@ -20,32 +20,9 @@ from games.spec import GameSpec, human_normalized_score, normalized_score
 from records.documents import Document
 from records.faults import FaultCounts
 from records.progress import Progress
+from teachers.card import ScoreRecord
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class ScoreFigures(Protocol):
-    """Raw scores of a teacher's whole episodes, as a card's `ScoreRecord` has them."""
-
-    @property
-    def mean(self) -> float:
-        """Mean over episodes."""
-        ...
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over episodes."""
-        ...
-
-    @property
-    def max(self) -> float:
-        """Best episode."""
-        ...
-
-    @property
-    def episodes(self) -> int:
-        """How many episodes."""
-        ...
 
 
 class Scores(Document):
@@ -150,23 +127,16 @@ def build_summary(
     progress: Progress | None,
     throughput: Throughput,
     students: Mapping[str, EvaluationResult],
-    teachers: Mapping[str, ScoreFigures | None],
+    teachers: Mapping[str, ScoreRecord | None],
     tried_teachers: Mapping[str, EvaluationResult] | None = None,
     learned: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The whole document, in JSON's own types.
 
-    Args:
-        preset: name of the preset that the run began with.
-        seed: of the run.
-        games: of the run.
-        wall_seconds: from start to end, all sessions of a resumed run together.
-        progress: the last look; None if the run was stopped before any.
-        throughput: means of the session.
-        students: last test by game; games may be missing.
-        teachers: what the teachers' cards say; games may be missing.
-        tried_teachers: what the run itself saw teachers score, for games without a card's score.
-        learned: the learner's newest figures, of which those of single games are kept.
+    `wall_seconds` are those of all sessions together; without `progress` the run was stopped before
+    any look. Games may be missing in the last tests of `students`, in what the cards of `teachers`
+    say, and in what the run itself saw teachers score, which stands in for a card without a score.
+    The newest figures that the learner has of single games are kept as `learned`.
     """
     counts = progress.games if progress else {}
     steps = {spec.name: counts[spec.name].steps if spec.name in counts else 0 for spec in games}
@@ -205,7 +175,7 @@ def score_ratio(score: float, reference: float) -> float | None:
     return _finite(score / reference) if reference else None
 
 
-def _teacher(card: ScoreFigures | None, tried: EvaluationResult | None) -> TeacherScores:
+def _teacher(card: ScoreRecord | None, tried: EvaluationResult | None) -> TeacherScores:
     if card is not None:
         return TeacherScores(**_scores(card, card.episodes), source="card")
     if tried is not None:
@@ -246,7 +216,7 @@ def _game(
     )
 
 
-def _scores(figures: ScoreFigures | EvaluationResult, episodes: int) -> dict[str, Any]:
+def _scores(figures: ScoreRecord | EvaluationResult, episodes: int) -> dict[str, Any]:
     return {
         "mean": _finite(figures.mean),
         "std": _finite(figures.std),

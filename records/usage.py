@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,14 +12,23 @@ class ProcessUse:
     """What one process has used since it began."""
 
     # Processor time of all its threads.
-    cpu_s: float
+    cpu_s: float = 0.0
     # Of weights that it has published or fetched.
-    weight_bytes: int
+    weight_bytes: int = 0
+    # Connections to Redis that were lost and opened again.
+    redis_reconnects: int = 0
+    # Chunks given up because their shard had died.
+    chunks_lost: int = 0
 
     @classmethod
-    def of_this(cls, *, weight_bytes: int = 0) -> ProcessUse:
-        """Usage of the calling process."""
-        return cls(time.process_time(), weight_bytes)
+    def of_this(cls, redis: Mapping[str, int], *, chunks_lost: int = 0) -> ProcessUse:
+        """Usage of the calling process, whose connection to Redis has counted `redis`."""
+        return cls(
+            cpu_s=time.process_time(),
+            weight_bytes=redis.get("weight_bytes", 0),
+            redis_reconnects=redis.get("redis_reconnects", 0),
+            chunks_lost=chunks_lost,
+        )
 
 
 class RoleUse:
@@ -33,14 +43,10 @@ class RoleUse:
         self._by_process[process] = use
 
     @property
-    def cpu_s(self) -> float:
-        """Processor time."""
-        return sum(use.cpu_s for use in self._by_process.values())
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of weights fetched or published, as ProcessUse counts them."""
-        return sum(use.weight_bytes for use in self._by_process.values())
+    def total(self) -> ProcessUse:
+        """The sum over all of them."""
+        columns = zip(*map(astuple, self._by_process.values()), strict=True)
+        return ProcessUse(*map(sum, columns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,4 @@ def shard_of(chunk: Chunk, num_shards: int) -> int:
     It follows from the actor's serial number alone; which serials an actor may take follows from
     replay.pace.slices.
     """
-    if not len(chunk.streams):
-        raise ValueError(f"chunk of {chunk.game}: it needs at least one run")
     return int(chunk.streams[0] >> STREAMS_PER_ACTOR_BITS) % num_shards

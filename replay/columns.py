@@ -19,6 +19,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.types import BoolArray, Columns
+
 Source: TypeAlias = Literal["entry", "chunk", "ring"]
 Values: TypeAlias = Literal["any", "finite", "fraction", "priority"]
 Travels: TypeAlias = Literal["nowhere", "sequences", "batches"]
@@ -153,19 +155,6 @@ class EntryShape:
         return total
 
 
-def sent_column(name: str) -> Column | None:
-    """The column of this name, if actors may send it."""
-    for column in COLUMNS:
-        if column.name == name and column.source == "entry":
-            return column
-    return None
-
-
-def required_columns() -> list[str]:
-    """Names of the columns that every chunk has."""
-    return [c.name for c in COLUMNS if c.source == "entry" and not c.optional]
-
-
 def wrong_values(values: NDArray[Any], kind: Values) -> str | None:
     """What is wrong with a column's values, as the end of a sentence; None if nothing is."""
     # Written so that nan fails too: a single one would spoil the sum tree or the student.
@@ -193,3 +182,38 @@ def are_finite(values: NDArray[np.generic]) -> bool:
         if int((bits[start : start + CHECKED_AT_ONCE] << 1).max()) >= 0xF800:
             return False
     return True
+
+
+def check_columns(columns: Columns, *, like: Columns, game: str, above: int) -> None:
+    """Raises ValueError unless columns can be put behind those that a ring holds.
+
+    They are in the order of their generations, all `above` the newest that the ring has given out.
+    `like` are the ring's own, of any length. Frames are left to their store.
+    """
+    for name, mine in like.items():
+        if name not in columns:
+            raise ValueError(f"stored transitions of {game} lack the column {name}")
+        array = columns[name]
+        if array.shape != (len(columns["actions"]), *mine.shape[1:]):
+            raise ValueError(
+                f"stored transitions of {game}: a row of {name} has shape {array.shape[1:]}, "
+                f"expected {mine.shape[1:]}"
+            )
+        if array.dtype != mine.dtype:
+            raise ValueError(
+                f"stored transitions of {game}: {name} has type {array.dtype}, expected "
+                f"{mine.dtype}"
+            )
+    generations = np.concatenate([[above], columns["generations"]])
+    if np.any(np.diff(generations) <= 0):
+        raise ValueError(f"stored transitions of {game} are not in order")
+
+
+def select_rows(columns: Columns, rows: BoolArray) -> dict[str, NDArray[Any]]:
+    """Some entries of columns that may hold compressed frames."""
+    if rows.all():
+        return dict(columns)
+    chosen = {name: array[rows] for name, array in columns.items() if name != "frame_blobs"}
+    if "frame_blobs" in columns:
+        chosen["frame_blobs"] = columns["frame_blobs"][np.repeat(rows, columns["frame_sizes"])]
+    return chosen

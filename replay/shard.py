@@ -15,8 +15,7 @@ from typing import Unpack
 
 import numpy as np
 
-from replay.batches.batch_layout import BatchLayout
-from replay.batches.draw import check_tables, draw_batch, empty_batch, weigh_rows
+from replay.batches.draw import BatchLayout, check_tables, draw_batch, empty_batch, weigh_rows
 from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings, SettingsChange, check_game_settings, check_quota
 from replay.pace.pacing import Pacing, Waits
@@ -25,7 +24,7 @@ from replay.samplers import build_sampler
 from replay.stats import ShardStats, stats_of_table
 from replay.storage.ring import TableSpec
 from replay.storage.table import ReplayTable
-from replay.types import Chunk, Int64Array, PriorityUpdate, SampleBatch
+from replay.types import Chunk, PriorityUpdate, SampleBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,12 @@ class ReplayShard:
         of other games or that make no sense.
         """
         check_tables(tables, batch_size=config.batch_size)
-        self._config = config
-        self._shard = shard
-        self._games = tuple(spec.game for spec in tables)
-        self._slices = dict.fromkeys(self._games, GameSlice(num_fed=config.num_shards))
+        # Of the whole run.
+        self.config = config
+        self.number = shard
+        # In the order of `game_index`.
+        self.games = tuple(spec.game for spec in tables)
+        self._slices = dict.fromkeys(self.games, GameSlice(num_fed=config.num_shards))
         self._slices |= dict(slices or {})
         self._settings = {
             spec.game: GameSettings(
@@ -72,13 +73,12 @@ class ReplayShard:
             for spec in tables
         }
         for game, chosen in (settings or {}).items():
-            self._settings[self._games[self._index_of(game)]] = chosen
+            self._settings[self.games[self._index_of(game)]] = chosen
             check_game_settings(game, chosen, config)
         self._rng = np.random.default_rng([seed, shard])
-        self._tables = [self._new_table(spec) for spec in tables]
+        self._tables = [self.build_table(spec) for spec in tables]
         self._pacing = Pacing(config, self._tables, self._settings, self._slices)
         self._largest_chunk = np.zeros(len(tables), np.int64)
-        self._largest_capacity = [spec.capacity for spec in tables]
         self._observer: Callable[[int, ReplayTable], None] = lambda index, table: None
         self._condition = threading.Condition()
         self._closed = False
@@ -90,27 +90,9 @@ class ReplayShard:
         self._batch_bytes = 0
         self._bytes_per_batch = BatchLayout.of_tables(tables, config.batch_size).num_bytes
 
-    def _new_table(self, spec: TableSpec) -> ReplayTable:
-        return ReplayTable(spec, sampler=build_sampler(self._config, spec), rng=self._rng)
-
-    def build_table(self, index: int) -> ReplayTable:
-        """An empty table like that of game number `index`, to be filled from a snapshot."""
-        return self._new_table(self._tables[index].spec)
-
-    @property
-    def games(self) -> tuple[str, ...]:
-        """The games, in the order of `game_index`."""
-        return self._games
-
-    @property
-    def number(self) -> int:
-        """Number of this shard."""
-        return self._shard
-
-    @property
-    def config(self) -> ReplayConfig:
-        """Settings of the whole run."""
-        return self._config
+    def build_table(self, spec: TableSpec) -> ReplayTable:
+        """An empty table that is drawn from like this shard's, to be filled from a snapshot."""
+        return ReplayTable(spec, sampler=build_sampler(self.config, spec), rng=self._rng)
 
     @property
     def specs(self) -> tuple[TableSpec, ...]:
@@ -145,7 +127,6 @@ class ReplayShard:
         self._tables[index].ring.check_fits(chunk)
         size = chunk.num_transitions
         with self._condition:
-            self._tables[index].check_next(chunk)
             self._pacing.check_can_progress(index, size)
             is_let = self._wait_until(
                 lambda: self._may_insert(index, size), timeout_s, self._adds[index]
@@ -169,16 +150,11 @@ class ReplayShard:
 
         Ends when enough was inserted, when `close` is called, or after `timeout_s`.
         """
-        if out is not None and out.batch_size != self._config.batch_size:
-            raise ValueError(
-                f"a batch of {out.batch_size} cannot take the {self._config.batch_size} "
-                "transitions of one of this shard"
-            )
         with self._condition:
             if not self._wait_until(self._pacing.can_sample, timeout_s, self._samples):
                 return None
             if out is None:  # Before anything is counted: there may be no memory for it.
-                out = empty_batch(self.specs, self._config.batch_size, shard=self._shard)
+                out = empty_batch(self.specs, self.config.batch_size, shard=self.number)
             with self._working():
                 counts = self._pacing.allot()
                 self._count_yielded(counts)
@@ -218,33 +194,17 @@ class ReplayShard:
     def update_priorities(self, update: PriorityUpdate) -> None:
         """Set priorities of transitions drawn earlier; those overwritten since are only counted.
 
-        ValueError for keys of another shard or malformed ones, before any priority is set.
+        ValueError for keys of another shard or malformed priorities, before any is set.
         """
-        update.check()
-        keys = update.keys
-        if keys.shard != self._shard:
-            raise ValueError(f"keys of replay shard {keys.shard} were sent to shard {self._shard}")
-        if np.any((keys.game_index < 0) | (keys.game_index >= len(self._tables))):
-            raise ValueError(f"keys name a game beyond the {len(self._tables)} of this replay")
-        parts = []
+        keys, priorities = update.keys, update.priorities
+        if keys.shard != self.number:
+            raise ValueError(f"keys of replay shard {keys.shard} were sent to shard {self.number}")
+        if not np.all((priorities >= 0) & (priorities <= np.finfo(np.float32).max)):
+            raise ValueError("new priorities must be finite and not negative")
         with self._condition, self._working():
             for index in np.unique(keys.game_index).tolist():
                 rows = keys.game_index == index
-                generations = keys.generations[rows]
-                slots = self._slots_now(index, keys.slots[rows], generations)
-                part = slots, generations, update.priorities[rows]
-                # All parts are checked before the first is set.
-                self._tables[index].check_update(*part)
-                parts.append((self._tables[index], part))
-            for table, part in parts:
-                table.update_priorities(*part)
-
-    def _slots_now(self, index: int, slots: Int64Array, generations: Int64Array) -> Int64Array:
-        """Where keys' entries lie since the table got another size; as they were, if gone."""
-        if np.any((slots < 0) | (slots >= self._largest_capacity[index])):
-            return slots  # Never given out: the table refuses them.
-        found = self._tables[index].ring.slots_of(generations)
-        return np.where(found >= 0, found, slots % self._tables[index].spec.capacity)
+                self._tables[index].update_priorities(keys.generations[rows], priorities[rows])
 
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
         """Change what is set for a game from the next batch on; returns what is in force then.
@@ -266,8 +226,8 @@ class ReplayShard:
         index = self._index_of(game)
         with self._condition:
             wanted = self._settings[game].changed(**change)
-            check_game_settings(game, wanted, self._config)
-            if change.get("samples_per_insert_cap") is not None and self._config.pin_every_game:
+            check_game_settings(game, wanted, self.config)
+            if change.get("samples_per_insert_cap") is not None and self.config.pin_every_game:
                 raise ValueError(
                     "replay.pin_every_game is True, so a cap on samples per insert has no meaning"
                 )
@@ -298,16 +258,15 @@ class ReplayShard:
     def _apply(self, settings: dict[str, GameSettings], slices: dict[str, GameSlice]) -> None:
         """Change capacities and pace; if there is no memory for it, nothing."""
         resized: dict[int, ReplayTable] = {}
-        for index, (game, table) in enumerate(zip(self._games, self._tables, strict=True)):
+        for index, (game, table) in enumerate(zip(self.games, self._tables, strict=True)):
             capacity = slices[game].part_of(settings[game].quota)
             if capacity != table.spec.capacity:
                 spec = replace(table.spec, capacity=capacity)
-                resized[index] = table.resized(capacity, build_sampler(self._config, spec))
+                resized[index] = table.resized(capacity, build_sampler(self.config, spec))
         self._pacing.change(settings, slices)
         self._settings, self._slices = settings, slices
         for index, table in resized.items():
             self._tables[index] = table
-            self._largest_capacity[index] = max(self._largest_capacity[index], table.spec.capacity)
         # A game that is fed no more may have been the last one that learning waited for.
         self._pacing.maybe_start()
         self._condition.notify_all()
@@ -320,7 +279,7 @@ class ReplayShard:
     def stats(self) -> ShardStats:
         """All counters; those of one game are of the same moment."""
         tables = {}
-        for index, game in enumerate(self._games):
+        for index, game in enumerate(self.games):
             # One at a time: quantiles of dozens of games would hold everybody up.
             with self._condition:
                 tables[game] = stats_of_table(
@@ -330,9 +289,7 @@ class ReplayShard:
             return ShardStats(
                 tables=tables,
                 limiter_error=self._pacing.total.error,
-                insert_wait_s=sum(waits.total_s for waits in self._adds),
                 sample_wait_s=self._samples.total_s,
-                waiting_actors=sum(waits.num_waiting for waits in self._adds),
                 waiting_requests=self._samples.num_waiting,
                 busy_s=self._busy_s,
                 chunk_bytes=self._chunk_bytes,
@@ -354,6 +311,6 @@ class ReplayShard:
 
     def _index_of(self, game: str) -> int:
         try:
-            return self._games.index(game)
+            return self.games.index(game)
         except ValueError:
-            raise ValueError(f"this replay holds {', '.join(self._games)}; not {game!r}") from None
+            raise ValueError(f"this replay holds {', '.join(self.games)}; not {game!r}") from None

@@ -24,7 +24,7 @@ class TableStats:
     num_bytes: int = 0
     # The same, were every frame stored as it is.
     num_raw_bytes: int = 0
-    # replay.storage.quantiles.QUANTILES of the priorities held; empty without any.
+    # replay.storage.table.QUANTILES of the priorities held; empty without any.
     priority_quantiles: tuple[float, ...] = ()
     # The same quantiles of recent draws' ages: entries stored since the one that was drawn.
     age_quantiles: tuple[float, ...] = ()
@@ -85,12 +85,8 @@ class ShardStats:
     tables: dict[str, TableStats]
     # Samples that the learner is behind (positive) or ahead (negative).
     limiter_error: float
-    # Time that callers of `add` have waited, summed over callers.
-    insert_wait_s: float
     # Time that callers of `sample` have waited.
     sample_wait_s: float
-    # Callers of `add` that wait now.
-    waiting_actors: int
     # Callers of `sample` that wait now.
     waiting_requests: int
     # Time spent storing, drawing and setting priorities, one caller at a time.

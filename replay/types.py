@@ -28,12 +28,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.columns import required_columns, sent_column, wrong_values
-
 UInt8Array: TypeAlias = NDArray[np.uint8]
 Int32Array: TypeAlias = NDArray[np.int32]
 Int64Array: TypeAlias = NDArray[np.int64]
-Float16Array: TypeAlias = NDArray[np.float16]
 Float32Array: TypeAlias = NDArray[np.float32]
 Float64Array: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -42,17 +39,6 @@ Columns: TypeAlias = Mapping[str, NDArray[Any]]
 
 # A stream's number is its actor's serial number, shifted, plus the environment's index.
 STREAMS_PER_ACTOR_BITS = 16
-
-# The highest position in a stream; what comes after it still has a number.
-MAX_STEP = 1 << 62
-
-_MAX_INT64 = int(np.iinfo(np.int64).max)
-
-# Version of a chunk's own fields and their meaning. Columns are known by name, so another set of
-# them needs no other version.
-CHUNK_LAYOUT_VERSION = 2
-
-_RUN_ARRAYS = ("streams", "first_steps", "lengths")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +56,6 @@ class Chunk:
     columns: Columns
     # Encoded version of the weights that acted (networks.weights.WeightsVersion.encode).
     weights_version: int
-    # Replay refuses any other than its own.
-    layout_version: int = CHUNK_LAYOUT_VERSION
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """One column [E, ...]."""
@@ -93,95 +77,25 @@ class Chunk:
         """Entries that can be sampled one day."""
         return int(np.count_nonzero(self.columns["is_transition"]))
 
-    def check(self) -> None:
-        """Raises ValueError if the arrays do not fit each other or hold what must not be stored."""
-        self._check_layout()
-        self._check_arrays()
-        self._check_runs()
-        self._check_values()
-
-    def _check_layout(self) -> None:
-        # A chunk that an older version has pickled comes back with other things in the fields.
-        version = getattr(self, "layout_version", 0)
-        if type(version) is not int or version != CHUNK_LAYOUT_VERSION:
-            shown = version if isinstance(version, int) else "of another kind"
-            raise ValueError(
-                f"chunk of {self.game}: it has layout {shown}, but this replay stores layout "
-                f"{CHUNK_LAYOUT_VERSION}; run actors and replay from the same version of the code"
-            )
-        missing = [name for name in required_columns() if name not in self.columns]
-        unknown = [name for name in self.columns if sent_column(name) is None]
-        if missing or unknown:
-            wrong = f"lacks {', '.join(missing)}" if missing else f"also has {', '.join(unknown)}"
-            raise ValueError(
-                f"chunk of {self.game}: it {wrong}; run actors and replay from the same version of "
-                "the code"
-            )
-
-    def _check_arrays(self) -> None:
-        for name in _RUN_ARRAYS:
-            self._check_array(name, getattr(self, name), np.int64, num_axes=1)
-        for name, array in self.columns.items():
-            column = sent_column(name)
-            assert column is not None, "unknown columns were refused before"
-            self._check_array(name, array, column.dtype, num_axes=1 + len(column.axes))
-        for name, array, expected in (
-            *((name, getattr(self, name), len(self.lengths)) for name in _RUN_ARRAYS),
-            *((name, array, self.num_entries) for name, array in self.columns.items()),
-        ):
-            if len(array) != expected:
-                raise ValueError(
-                    f"chunk of {self.game}: {name} has shape {array.shape}, not {expected} rows"
-                )
-
-    def _check_array(
-        self, name: str, array: object, dtype: type[np.generic], *, num_axes: int
-    ) -> None:
-        if not isinstance(array, np.ndarray):
-            raise ValueError(
-                f"chunk of {self.game}: {name} is no array but a {type(array).__name__}"
-            )
-        if array.ndim != num_axes:
-            raise ValueError(
-                f"chunk of {self.game}: {name} has shape {array.shape}, not {num_axes} axes"
-            )
-        if not np.can_cast(array.dtype, dtype, "safe"):
-            raise ValueError(
-                f"chunk of {self.game}: {name} has type {array.dtype}, expected {np.dtype(dtype)}"
-            )
-
-    def _check_runs(self) -> None:
+    def check_runs(self) -> None:
+        """Raises ValueError unless the runs are of one actor's streams, and hold all entries."""
+        runs = (self.streams, self.first_steps, self.lengths)
+        if any(array.dtype != np.int64 or array.shape != (len(self.lengths),) for array in runs):
+            raise ValueError(f"chunk of {self.game}: its runs are not one row of int64 each")
         if not len(self.lengths) or np.any(self.lengths < 0) or np.any(self.first_steps < 0):
             raise ValueError(
                 f"chunk of {self.game}: it needs at least one run, and no run may have a negative "
                 "length or first step"
             )
-        # Before they are added up: a sum that overflows could be anything.
-        longest = int(self.lengths.max())
-        total = longest if longest > self.num_entries else int(self.lengths.sum())
+        total = int(self.lengths.sum())
         if total != self.num_entries:
             raise ValueError(
-                f"chunk of {self.game}: run lengths sum to {total} or more, "
-                f"but there are {self.num_entries} frames"
+                f"chunk of {self.game}: run lengths sum to {total}, but there are "
+                f"{self.num_entries} frames"
             )
-        if np.any(self.first_steps > MAX_STEP):
-            raise ValueError(f"chunk of {self.game}: a first step is beyond {MAX_STEP}")
         actors = self.streams >> STREAMS_PER_ACTOR_BITS
         if np.any(actors != actors[0]):
             raise ValueError(f"chunk of {self.game}: its streams belong to more than one actor")
-
-    def _check_values(self) -> None:
-        version = self.weights_version
-        if not isinstance(version, int | np.integer) or not 0 <= version <= _MAX_INT64:
-            raise ValueError(
-                f"chunk of {self.game}: weights_version must be a whole number from 0 on that fits "
-                "into an int64"
-            )
-        for name, array in self.columns.items():
-            column = sent_column(name)
-            wrong = column and wrong_values(array, column.values)
-            if wrong:
-                raise ValueError(f"chunk of {self.game}: {name} {wrong}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,18 +111,6 @@ class Successors:
     # [B, S*C, H, W] Observation after `lengths` steps; zeros where the return ended before.
     bootstrap_observations: UInt8Array
 
-    @classmethod
-    def empty(
-        cls, batch_size: int, num_steps: int, observation_shape: tuple[int, ...]
-    ) -> Successors:
-        """Arrays to be filled."""
-        return cls(
-            rewards=np.empty((batch_size, num_steps), np.float32),
-            discounts=np.empty((batch_size, num_steps), np.float32),
-            lengths=np.empty(batch_size, np.int64),
-            bootstrap_observations=np.empty((batch_size, *observation_shape), np.uint8),
-        )
-
     def rows(self, rows: slice) -> Successors:
         """Some of the transitions, as views."""
         return Successors(
@@ -221,14 +123,12 @@ class Successors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemKeys:
-    """Where sampled transitions lie, and which ones they are: stale keys are recognised."""
+    """Which transitions were sampled: those that are gone by now are recognised."""
 
     shard: int
     # [B] Index into the shard's games.
     game_index: Int64Array
-    # [B]
-    slots: Int64Array
-    # [B] Serial number of the entry that was in the slot.
+    # [B] Serial number of each entry among all that the game's table has ever held.
     generations: Int64Array
 
 
@@ -314,20 +214,3 @@ class PriorityUpdate:
     keys: ItemKeys
     # [B] Non-negative and finite.
     priorities: Float32Array
-
-    def check(self) -> None:
-        """Raises ValueError unless keys are whole numbers, and priorities floats, one for each."""
-        for name, column, kinds in (
-            ("game_index", self.keys.game_index, "iu"),
-            ("slots", self.keys.slots, "iu"),
-            ("generations", self.keys.generations, "iu"),
-            ("priorities", self.priorities, "f"),
-        ):
-            if not isinstance(column, np.ndarray) or column.dtype.kind not in kinds:
-                got = getattr(column, "dtype", type(column).__name__)
-                wanted = "floats" if kinds == "f" else "whole numbers"
-                raise ValueError(f"{name} of a priority update must be {wanted}, got {got}")
-            if column.ndim != 1 or column.shape != self.keys.game_index.shape:
-                raise ValueError(
-                    "keys and priorities of an update must have the same number of rows"
-                )

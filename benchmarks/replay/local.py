@@ -78,7 +78,7 @@ class LocalReplay:
     def _update(self) -> int:
         self._keys.rotate(1)
         keys = self._keys[0]
-        priorities = self._rng.random(len(keys.slots), np.float32)
+        priorities = self._rng.random(len(keys.generations), np.float32)
         self._shard.update_priorities(PriorityUpdate(keys=keys, priorities=priorities))
         return len(priorities)
 

@@ -140,7 +140,7 @@ class ReaderProcess:
         return self._send(self._keys[0])
 
     def _send(self, keys: ItemKeys) -> int:
-        priorities = self._rng.random(len(keys.slots), np.float32)
+        priorities = self._rng.random(len(keys.generations), np.float32)
         self._reader.update_priorities(PriorityUpdate(keys=keys, priorities=priorities))
         return len(priorities)
 

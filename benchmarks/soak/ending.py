@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.processes import Family, abandoned_shared_files
-from records.processes import title_of
+from records.machine import title_of
 
 # Exit status of a run after Ctrl-C (README, "Commands").
 INTERRUPTED = 130

@@ -14,8 +14,8 @@ import redis
 
 from benchmarks.processes import Family
 from benchmarks.soak.store import StoreReader, gcs_address
-from engines.on_redis.client import connect
-from records.processes import title_of
+from engines.on_redis.link import connect
+from records.machine import title_of
 from records.run_dir import RunDir
 
 _RESTARTS = ("actor_restarts", "shard_restarts", "learner_restarts", "inference_restarts")

@@ -41,7 +41,7 @@ from benchmarks.soak.ending import Ending, look_at_the_end
 from benchmarks.soak.judge import Reading, warm_up_end
 from benchmarks.soak.readings import Reader
 from benchmarks.soak.reporting import build_report, format_report, write_series
-from engines.opening import REDIS_URL_VARIABLE
+from engines.on_redis.asking import REDIS_URL_VARIABLE
 from networks.atomic_file import write_atomically
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -1,26 +1,113 @@
 """The processes of a run as Ray knows them, found and killed through the Ray that carries the run.
 
-A kill is a small task of Ray on the node of the process, so one way serves every machine.
+Ray and Redis say which process carries a role; before it is killed with SIGKILL, it must look like
+that role. It is held open from before the look until after the kill, so that its id cannot pass on
+to another process in between (Linux only). A kill is a small task of Ray on the node of the
+process, so one way serves every machine.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import select
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
+import psutil
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from engines.chaos.kill import kill_here, kill_own_node
 from engines.on_ray.calls import cause_of, in_one_line
 from engines.on_ray.role_processes import RoleProcess, find_processes
 from engines.on_ray.session import check_reachable, one_line_if_refused, this_node
 from engines.on_ray.surroundings import started_from_source
+from records.machine import title_of
+
+_END_PATIENCE_S = 10.0
+_NEEDS = "processes can be told apart, and killed, on Linux 5.3 or newer only"
+
+# What `ps` shows of a role's process, in part.
+TITLES = {
+    "actor": ("ray::ActorProcess",),
+    "shard": ("ray::ShardProcess",),
+    "learner": ("ray::LearnerProcess",),
+    "inference": ("ray::InferenceProcess",),
+    "redis": ("redis-server", "valkey-server"),
+    "coordinator": ("multitask", "experts"),
+}
+
+
+class _Held:
+    """A process that is held open; its id means no other one meanwhile."""
+
+    def __init__(self, pid: int) -> None:
+        self.descriptor = os.pidfd_open(pid)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def kill_here(pid: int, place: str) -> None:
+    """SIGKILL to a process of this machine, the one in `place`; returns when it has ended.
+
+    ValueError, and nothing is killed, if it has gone, does not look like its role, belongs to
+    somebody else, or this system cannot hold it.
+    """
+    if not hasattr(os, "pidfd_open"):
+        raise ValueError(_NEEDS)
+    try:
+        with closing(_Held(pid)) as held:
+            _check_looks_like(pid, place)
+            signal.pidfd_send_signal(held.descriptor, signal.SIGKILL)
+            ended, _, _ = select.select([held.descriptor], [], [], _END_PATIENCE_S)
+    except ProcessLookupError:
+        raise ValueError(
+            f"the process of {place} (pid {pid}) has gone meanwhile; try again"
+        ) from None
+    except PermissionError:
+        raise ValueError(f"the process of {place} (pid {pid}) belongs to another user") from None
+    except OSError as error:
+        # Python knows the call, but this kernel or container does not.
+        raise ValueError(f"a process cannot be held ({error.strerror}); {_NEEDS}") from None
+    if not ended:
+        raise ValueError(
+            f"the process of {place} (pid {pid}) has not ended within {_END_PATIENCE_S:g} s of "
+            "SIGKILL; the system holds it"
+        )
+
+
+def _check_looks_like(pid: int, place: str) -> None:
+    title = title_of(pid)
+    role = place.partition(" ")[0].partition("/")[0]
+    if not any(text in title for text in TITLES[role]):
+        raise ValueError(
+            f"pid {pid} does not look like {place} but is {title[:80]!r}; it is left alone"
+        )
+
+
+def is_alive(pid: int, place: str) -> bool:
+    """Whether the process of a place is still there; another one that has its id is not."""
+    try:
+        _check_looks_like(pid, place)
+    except ValueError:
+        return False
+    return True
+
+
+def kill_own_node() -> None:
+    """SIGKILL to the node manager above this process, a task of Ray; else ValueError."""
+    for parent in psutil.Process().parents():
+        if Path(title_of(parent.pid).partition(" ")[0]).name == "raylet":
+            parent.kill()
+            signal.pause()  # Ray ends what is left on a node without its manager.
+    raise ValueError("found no node manager of Ray above this process")
+
 
 # A node on which no task has run yet has to start a process for it.
 _TASK_PATIENCE_S = 60.0
@@ -33,31 +120,13 @@ _remote_kill: Any = _ray.remote(num_cpus=0, max_retries=0)(kill_here)
 _remote_kill_node: Any = _ray.remote(num_cpus=0, max_retries=0)(kill_own_node)
 
 
-class Processes(Protocol):
-    """The processes of one run."""
-
-    # Node that this process is on.
-    here: str
-
-    def find(self) -> list[RoleProcess]:
-        """All that live."""
-        ...
-
-    def kill(self, process: RoleProcess) -> None:
-        """SIGKILL; returns when it has ended, raises ValueError if nothing was killed."""
-        ...
-
-    def kill_node(self, node: str) -> None:
-        """End a whole node; returns when that is known."""
-        ...
-
-
 class RayProcesses:
     """The processes of one run on the Ray that this process is connected to."""
 
     def __init__(self, run: str) -> None:
         """`run`: the run's name in Redis."""
         self._run = run
+        # Node that this process is on.
         self.here = this_node()
 
     def find(self) -> list[RoleProcess]:

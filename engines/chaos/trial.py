@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from engines.chaos.kill import is_alive, kill_here
-from engines.chaos.processes import Processes
+from engines.chaos.processes import RayProcesses, is_alive, kill_here
 from engines.chaos.recovery import Recovery, Standing, losses
 from engines.on_ray.role_processes import RoleProcess
 from engines.on_redis.bus import RedisBus
@@ -61,7 +60,7 @@ class Trial:
     def __init__(
         self,
         bus: RedisBus,
-        processes: Processes,
+        processes: RayProcesses,
         *,
         timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -74,15 +73,11 @@ class Trial:
         self._clock = clock
         self._sleep = sleep
 
-    def look(self) -> Standing | None:
-        """The run as it is; None while it, or Redis, does not answer."""
-        return look_at(self._bus)
-
     def wait_until_ready(self) -> Standing:
         """The run when all of it is at work; ValueError if it has ended or is not ready in time."""
         deadline = self._clock() + self._timeout_s
         while True:
-            standing = self.look()
+            standing = look_at(self._bus)
             if standing is not None and not standing.unready:
                 return standing
             if standing is not None and standing.phase in ("testing", "ended"):
@@ -139,7 +134,7 @@ class Trial:
     def _wait_until_over(self, recovery: Recovery) -> Standing | None:
         deadline = self._clock() + self._timeout_s
         while self._clock() < deadline:
-            standing = self.look()
+            standing = look_at(self._bus)
             if standing is not None and standing.phase in ("testing", "ended"):
                 raise ValueError("the run has reached its end meanwhile; try a longer one")
             if standing is not None and recovery.is_over(standing):

@@ -15,7 +15,7 @@ import torch
 
 from actors.actor import Actor, ActorCounts
 from engines.engine import check_wanted, claim_serial
-from engines.local.archive import LocalArchive
+from networks.atomic_file import write_atomically
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
 from recipes.recipe import Recipe
 from recipes.roles import (
@@ -31,6 +31,10 @@ from records.usage import LearnerUsage, Usage
 from replay.client import LocalReplayClient
 from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.pace.slices import slices_of_ranks
+from replay.shard import ReplayShard
+from replay.snapshots.keeper import ShardKeeper, clear_snapshots
+from replay.snapshots.restore import newest_serial
+from replay.stats import NoteReader, ShardStats
 from replay.types import Chunk
 
 # Between two looks while there is not one actor.
@@ -71,7 +75,7 @@ class LocalEngine:
         self._replay = LocalReplayClient(self._shards)
         self._archive = None
         if replay_dir is not None and config.replay.snapshot_period_s:
-            self._archive = LocalArchive(self._shards, replay_dir, note=note)
+            self._archive = _Archive(self._shards, replay_dir, note=note)
             self._next_serial = max(self._next_serial, self._archive.newest_serial + 1)
         self._weights = LocalWeights()
         self._learner = build_learner(
@@ -264,3 +268,48 @@ class LocalEngine:
             self._archive.close()
         for shard in self._shards:
             shard.close()
+
+
+class _Archive:
+    """Snapshots of the shards: taken between two rounds, never beside them."""
+
+    def __init__(
+        self, shards: Sequence[ReplayShard], root: Path, *, note: Callable[[str], None]
+    ) -> None:
+        """Fill the shards, all of one run, from the snapshots under `root`."""
+        # The highest number of any actor that they may have entries of; -1 without.
+        self.newest_serial = newest_serial(root)
+        self._root = root
+        self._note = note
+        self._period_s = shards[0].config.snapshot_period_s
+        self._keepers = [ShardKeeper(shard, root, write=write_atomically) for shard in shards]
+        self._readers = [NoteReader() for _ in shards]
+        self._saved = time.monotonic()
+        self.stats()
+
+    def maybe_save(self) -> None:
+        """Save if it is time."""
+        if time.monotonic() - self._saved >= self._period_s:
+            self.save()
+
+    def save(self) -> None:
+        """Bring the snapshots up to date; those of another number of shards are deleted then."""
+        are_saved = [keeper.save() for keeper in self._keepers]
+        if all(are_saved):
+            clear_snapshots(self._root, keep_num_shards=len(self._keepers))
+        self._saved = time.monotonic()
+        self.stats()
+
+    def stats(self) -> list[ShardStats]:
+        """Statistics of each shard; what their keepers have noted is passed on."""
+        stats = [keeper.stats() for keeper in self._keepers]
+        for reader, shard in zip(self._readers, stats, strict=True):
+            for line in reader.new(shard):
+                self._note(line)
+        return stats
+
+    def close(self) -> None:
+        """Save for the last time."""
+        self.save()
+        for keeper in self._keepers:
+            keeper.close()

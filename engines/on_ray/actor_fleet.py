@@ -12,7 +12,8 @@ feed. Both follow the actors that are there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -27,17 +28,11 @@ from engines.on_ray.calls import (
     cause_of,
     could_not_start,
     how_it_died,
-    in_one_line,
-    is_for_memory,
     is_loss,
 )
 from engines.on_ray.cluster import ActorReport, RemoteActor
-from engines.on_ray.deaths import Deaths
-from engines.on_ray.live_actor import LiveActor, is_placed
-from engines.on_ray.placement import Placement
-from engines.on_ray.role_processes import RoleNames
-from engines.on_redis.bus import RedisAddress
-from recipes.recipe import Recipe
+from engines.on_ray.ray_internals import pid_of
+from engines.on_ray.ray_run import RayRun
 from records.progress import GameProgress, add_up
 from records.usage import RoleUse
 
@@ -48,53 +43,68 @@ RETIRING_PATIENCE_S = 60.0
 _STARTING_S = 3.0
 
 
+@dataclass(slots=True)
+class LiveActor:
+    """One actor process, or one that waits for room."""
+
+    game: str
+    # Number among the game's actors; decides which shard it feeds.
+    rank: int
+    handle: Any
+    # Reference that becomes ready when its loop ends.
+    running: Any
+    start_step: int
+    # (position, number of actors) in the game's ladder of exploration rates.
+    place: tuple[int, int]
+    # Whether ladder and replay take it for one of the game's; an added one only once it is up.
+    is_counted_on: bool
+    # None until it has answered.
+    process: str | None = None
+    counts: ActorCounts = field(default_factory=ActorCounts)
+    # Reference of the report that is under way.
+    asked: Any = None
+    # Whether it was still under way when the last look ended.
+    is_late: bool = False
+    # While it retires.
+    must_end_by: float = 0.0
+    asked_for: float = field(default_factory=time.monotonic)
+    # Whether there is no room for it, as of the last look.
+    is_pending: bool = False
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether Ray has found room for it."""
+        return self.process is not None or pid_of(self.handle) > 0
+
+
 class ActorFleet:
     """All actor processes of a run."""
 
     def __init__(
         self,
-        recipe: Recipe,
+        run: RayRun,
         *,
-        redis: RedisAddress,
         server: Any,
         shards: Sequence[Any],
-        placement: Placement,
-        names: RoleNames,
-        deaths: Deaths,
         first_serial: int,
         steps_before: dict[str, int],
-        note: Callable[[str], None],
     ) -> None:
         """Start the actors that the recipe asks for.
 
-        Args:
-            recipe: what to train.
-            redis: the run's.
-            server: handle of the inference server; None where each actor has its own network.
-            shards: handles of all replay shards, in order.
-            placement: where to put them.
-            names: gives each its name.
-            deaths: of the run.
-            first_serial: from here on no serial number was ever used in this run.
-            steps_before: steps of each game in earlier sessions of the run.
-            note: told what becomes of actors.
+        Without the handle of a `server` of inference each actor has its own network. No serial
+        number from the first on was ever used in the run.
         """
+        recipe = run.recipe
+        self._run = run
         self._recipe = recipe
-        self._redis = redis
         self._server = server
         self._shards = list(shards)
-        self._placement = placement
-        self._names = names
-        self._deaths = deaths
-        self._note = note
         # The least serial number that no actor has had.
         self.next_serial = first_serial
         # Actors that took the place of a dead one.
         self.restarts = 0
-        # Reconnections to Redis, summed over all actors that ever lived.
+        # Of all actors that ever lived.
         self.use = RoleUse()
-        self._lost_by: dict[int, int] = {}
-        self._reconnects_by: dict[int, int] = {}
         # What earlier sessions have played, and actors that have gone.
         self._gone = {game: ActorCounts(steps=steps_before.get(game, 0)) for game in recipe.games}
         self._returns: dict[str, list[tuple[float, float]]] = {game: [] for game in recipe.games}
@@ -115,24 +125,22 @@ class ActorFleet:
         )
         self.next_serial = serial + 1
         start_step = self._steps_of_an_environment(game, place[1])
-        handle = RemoteActor.options(
-            name=self._names.new(f"actor/{game}", rank),
-            **self._placement.actor(is_added=is_added),
-        ).remote(
-            self._recipe,
-            game,
+        handle = self._run.start(
+            RemoteActor,
+            f"actor/{game}",
+            rank,
+            self._run.placement.actor(is_added=is_added),
+            game=game,
             rank=place[0],
             num_ranks=place[1],
             serial=serial,
             shards=self._shards,
-            redis=self._redis,
+            redis=self._run.redis,
             server=self._server,
             start_step=start_step,
         )
         running = handle.run.options(concurrency_group=RUN_GROUP).remote()
-        return LiveActor(
-            game, rank, serial, handle, running, start_step, place, is_counted_on=not is_added
-        )
+        return LiveActor(game, rank, handle, running, start_step, place, is_counted_on=not is_added)
 
     def _steps_of_an_environment(self, game: str, num_actors: int) -> int:
         """How far exploration has been annealed in a game."""
@@ -177,11 +185,11 @@ class ActorFleet:
 
     def _in_order_of_leaving(self, game: str) -> list[LiveActor]:
         """The one that stays longest first."""
-        return sorted(self._of(game), key=lambda actor: (not is_placed(actor), actor.rank))
+        return sorted(self._of(game), key=lambda actor: (not actor.is_placed, actor.rank))
 
     def _retire(self, actor: LiveActor) -> None:
         self._actors.remove(actor)
-        if not is_placed(actor):
+        if not actor.is_placed:
             ray.kill(actor.handle)  # Takes back what was asked of Ray; nothing was played yet.
             return
         ask(actor.handle, "finish")
@@ -230,17 +238,17 @@ class ActorFleet:
         """An added actor that fails where it is put must not take the run along."""
         self._actors.remove(actor)
         last_line = str(error).strip().splitlines()[-1]
-        self._note(
+        self._run.note(
             f"an added actor of {actor.game} could not start ({last_line}); "
             f"going on with {self.wanted(actor.game)}"
         )
 
     def _replace(self, dead: LiveActor, error: RayError) -> None:
         what = f"an actor of {dead.game} {how_it_died(error)}"
-        self._deaths.count(f"{what} ({in_one_line(error)})", is_for_memory=is_for_memory(error))
+        self._run.count_death(what, error)
         self.restarts += 1
         self._keep_counts(dead)
-        self._note(f"{what}; starting another")
+        self._run.note(f"{what}; starting another")
         ray.kill(dead.handle)  # It may be there still, having lost something that it needs.
         another = self._start(dead.game, dead.rank, place=dead.place)
         another.is_counted_on = dead.is_counted_on
@@ -290,13 +298,11 @@ class ActorFleet:
         actor.process, actor.counts = report.process, report.counts
         actor.is_counted_on = True
         self.use.take(report.process, report.use)
-        self._lost_by[actor.serial] = report.chunks_lost
-        self._reconnects_by[actor.serial] = report.redis_reconnects
         self._returns[actor.game].extend(report.returns)
 
     def _end_overdue(self) -> None:
         for actor in [a for a in self._retiring if time.monotonic() > a.must_end_by]:
-            self._note(
+            self._run.note(
                 f"an actor of {actor.game} could not hand over its last chunks within "
                 f"{RETIRING_PATIENCE_S:g} s; they are lost"
             )
@@ -321,8 +327,8 @@ class ActorFleet:
         for actor in self._actors:
             actor.is_pending = False
         due = time.monotonic() - _STARTING_S
-        late = [a for a in self._actors if a.asked_for < due and not is_placed(a)]
-        if late and not self._placement.has_room_for_actor():
+        late = [a for a in self._actors if a.asked_for < due and not a.is_placed]
+        if late and not self._run.placement.has_room_for_actor():
             for actor in late:
                 actor.is_pending = True
 
@@ -347,16 +353,6 @@ class ActorFleet:
             played=self._played(game),
             returns=tuple(returns),
         )
-
-    @property
-    def redis_reconnects(self) -> int:
-        """Reconnections to Redis, summed over all actors that ever lived."""
-        return sum(self._reconnects_by.values())
-
-    @property
-    def num_chunks_lost(self) -> int:
-        """Given up by all actors that ever lived, because their shard had died."""
-        return sum(self._lost_by.values())
 
     @property
     def handles(self) -> list[Any]:

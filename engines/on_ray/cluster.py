@@ -5,9 +5,9 @@
          '------ versioned weights, through Redis ---------------'
 
 The learner's and the inference server's processes have files of their own. This is the only module
-that knows `ray.remote` (but for engines/chaos, which ends processes);
-on_ray/engine.py places, watches and restarts these processes. The roles themselves are plain
-classes, and engines/local/engine.py runs them in one process.
+that knows `ray.remote` (but for engines/chaos, which ends processes). engines/on_ray/engine.py has
+the fleets that place, watch and restart these processes. The roles themselves are plain classes,
+and engines/local/engine.py runs them in one process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -36,15 +36,14 @@ from engines.on_ray.calls import (
     how_it_died,
     is_loss,
 )
-from engines.on_ray.inference_client import RayInference
-from engines.on_ray.inference_process import InferenceProcess
+from engines.on_ray.inference import InferenceProcess, RayInference
 from engines.on_ray.learner_process import LearnerProcess
 from engines.on_ray.replay_writer import RayReplayWriter
 from engines.on_redis.bus import RedisAddress
 from engines.on_redis.weights import RedisWeightSource
 from networks.atomic_file import write_atomically
 from networks.weights import WeightSnapshot
-from recipes.evaluation import StudentTest, TeacherTest, Test, run_teacher_test, run_test
+from recipes.evaluation import Test, run_teacher_test, run_test
 from recipes.limits import check_memory_for_quota
 from recipes.recipe import Recipe
 from recipes.roles import (
@@ -74,8 +73,6 @@ class ActorReport:
     counts: ActorCounts
     # (raw return, exploration rate) of the episodes that ended since the last report.
     returns: list[tuple[float, float]]
-    chunks_lost: int
-    redis_reconnects: int
     use: ProcessUse
 
 
@@ -212,14 +209,14 @@ class ActorProcess:
 
     def report(self) -> ActorReport:
         """Answered while `run` plays on."""
-        redis = self._weights.counters() if self._weights else {}
         return ActorReport(
             process=THIS_PROCESS,
             counts=replace(self._actor.counts),
             returns=self._actor.drain_returns(),
-            chunks_lost=self._replay.chunks_lost,
-            redis_reconnects=redis.get("redis_reconnects", 0),
-            use=ProcessUse.of_this(weight_bytes=redis.get("weight_bytes", 0)),
+            use=ProcessUse.of_this(
+                self._weights.counters() if self._weights else {},
+                chunks_lost=self._replay.chunks_lost,
+            ),
         )
 
     def explore_as(self, rank: int, num_ranks: int) -> None:
@@ -249,14 +246,16 @@ class RayTester:
     ) -> None:
         """Begin to test these weights in every game; tests of older weights go on."""
         weights = ray.put(snapshot)
-        for game in games:
-            self._running.append(
-                _remote_test.remote(self._recipe, game, weights, steps, num_episodes)
-            )
+        self._running += [
+            _remote_test.remote(run_test, self._recipe, game, weights, steps, num_episodes)
+            for game in games
+        ]
 
     def start_teachers(self, games: Sequence[str]) -> None:
         """Begin to play the teachers of `games`, each in a process of its own."""
-        self._running += [_remote_teacher_test.remote(self._recipe, game) for game in games]
+        self._running += [
+            _remote_test.remote(run_teacher_test, self._recipe, game) for game in games
+        ]
 
     def finished(self) -> list[Test]:
         """Tests that have ended since the last call."""
@@ -283,16 +282,9 @@ class RayTester:
         return results
 
 
-def _test_with_one_thread(
-    recipe: Recipe, game: str, snapshot: WeightSnapshot, steps: int, num_episodes: int
-) -> StudentTest:
+def _with_one_thread(test: Callable[..., Test], recipe: Recipe, *args: Any) -> Test:
     torch.set_num_threads(1)
-    return run_test(recipe, game, snapshot, steps, num_episodes)
-
-
-def _test_teacher_with_one_thread(recipe: Recipe, game: str) -> TeacherTest:
-    torch.set_num_threads(1)
-    return run_teacher_test(recipe, game)
+    return test(recipe, *args)
 
 
 # Ray's own typing does not know concurrency groups.
@@ -304,8 +296,7 @@ RemoteShard = _remote(
     concurrency_groups=SHARD_GROUPS,
 )(ShardProcess)
 # No CPU is asked for: a test that waited for a free one would wait for the end of the run.
-_remote_test = _remote(num_cpus=0)(_test_with_one_thread)
-_remote_teacher_test = _remote(num_cpus=0)(_test_teacher_with_one_thread)
+_remote_test = _remote(num_cpus=0)(_with_one_thread)
 RemoteActor = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 1})(ActorProcess)
 RemoteLearner = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(
     LearnerProcess

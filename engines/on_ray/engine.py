@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -22,10 +22,10 @@ import torch
 from engines.engine import check_wanted
 from engines.on_ray.actor_fleet import ActorFleet
 from engines.on_ray.calls import error_of
-from engines.on_ray.deaths import Deaths
 from engines.on_ray.learner_team import LearnerTeam
 from engines.on_ray.placement import Placement
 from engines.on_ray.ray_health import CHECK_PERIOD_S, RayDiedError, RayHealth
+from engines.on_ray.ray_run import RayRun
 from engines.on_ray.role_processes import RoleNames, find_processes
 from engines.on_ray.served_inference import ServedInference
 from engines.on_ray.shard_fleet import ShardFleet
@@ -36,7 +36,7 @@ from recipes.limits import check_memory_for_actors
 from recipes.recipe import Recipe
 from records.machine import available_memory_bytes, usable_cores
 from records.progress import Progress, summarize
-from records.usage import Usage
+from records.usage import RoleUse, Usage
 from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.snapshots.restore import newest_serial
 
@@ -68,73 +68,41 @@ class RayEngine:
     ) -> None:
         """Start all roles on the Ray that this process is connected to.
 
-        Args:
-            recipe: what to train.
-            redis: the run's.
-            device: the learner's.
-            state: a checkpoint's, of a run to go on with.
-            replay_dir: for snapshots of replay; None for none.
-            placement: where to put the roles; None for what suits the device.
-            keep_redis_alive: starts a private Redis again if it has died; says whether it had.
-            note: told about deaths and restarts.
+        A checkpoint's `state` is of a run that goes on, `replay_dir` for snapshots of replay.
+        `keep_redis_alive` starts a private Redis again if it has died, and says whether it had.
         """
-        self._keep_redis_alive = keep_redis_alive
         self._recipe = recipe
+        self._redis = redis
+        self._keep_redis_alive = keep_redis_alive
         self._note = note
         self._placement = placement or Placement(needs_gpu=device.type == "cuda")
-        self._redis = redis
         self._health = RayHealth()
-        self._is_ray_dead = False
         self._num_redis_restarts = 0
-        names, deaths = RoleNames(redis.run), Deaths()
-        self._finished = self._closed = False
+        self._is_ray_dead = self._finished = self._closed = False
         self._last_steps = _Since(0, time.monotonic())
-        self._fleet = ShardFleet(
-            recipe,
-            replay_dir=replay_dir,
-            note=note,
-            deaths=deaths,
-            names=names,
+        run = RayRun(
+            recipe=recipe,
+            redis=redis,
             placement=self._placement,
+            names=RoleNames(redis.run),
+            note=note,
         )
-        self._shards = self._fleet.shards
+        self._fleet = ShardFleet(run, replay_dir=replay_dir)
+        shards = self._fleet.handles
         self._learners = LearnerTeam(
-            recipe,
-            shards=self._fleet.handles,
-            redis=redis,
-            device=device,
-            options=self._placement.learner(shares_gpu=recipe.config.actor.inference == "server"),
-            state=state["learner"] if state else None,
-            note=note,
-            names=names,
-            deaths=deaths,
+            run, shards=shards, device=device, state=state["learner"] if state else None
         )
-        self._served: ServedInference | None = None
-        if recipe.config.actor.inference == "server":
-            self._served = ServedInference(
-                recipe,
-                redis=redis,
-                device=device.type,
-                options=self._placement.inference(),
-                note=note,
-                names=names,
-                deaths=deaths,
-            )
+        is_served = recipe.config.actor.inference == "server"
+        self._served = ServedInference(run, device=device) if is_served else None
         self._actors = ActorFleet(
-            recipe,
-            redis=redis,
+            run,
             server=self._served.handle if self._served else None,
-            shards=self._fleet.handles,
-            names=names,
-            deaths=deaths,
-            placement=self._placement,
+            shards=shards,
             first_serial=_first_serial(state, replay_dir),
-            steps_before=dict(state["steps"]) if state else {},
-            note=note,
+            steps_before=state["steps"] if state else {},
         )
         wanted = {f"actor/{game}": number for game, number in recipe.num_actors.items()}
-        wanted |= {"shard": len(self._shards), "learner": self._learners.size}
-        wanted |= {"inference": 1} if self._served else {}
+        wanted |= {"shard": len(shards), "learner": self._learners.size, "inference": is_served}
         self._start_up = StartUp(redis.run, wanted, note=note)
 
     def advance(self, seconds: float) -> bool:
@@ -199,6 +167,7 @@ class RayEngine:
         self._actors.look()
         self._follow_actors()
         shards = self._fleet.look()
+        uses = [role.total for role in self._uses().values()]
         return summarize(
             updates=self._learners.updates,
             metrics=metrics,
@@ -211,25 +180,27 @@ class RayEngine:
                 "shard_restarts": self._fleet.restarts,
                 "transitions_lost": self._fleet.transitions_lost,
                 "updates_lost": self._learners.updates_lost,
-                "chunks_lost": self._actors.num_chunks_lost,
+                "chunks_lost": sum(use.chunks_lost for use in uses),
                 **faults,
                 "redis_restarts": self._num_redis_restarts,
-                "redis_reconnects": self._learners.redis_reconnects + self._actors.redis_reconnects,
+                "redis_reconnects": sum(use.redis_reconnects for use in uses),
             },
             owners=[self._learners.owner, *self._fleet.owners],
         )
 
+    def _uses(self) -> dict[str, RoleUse]:
+        uses = {"actors": self._actors.use, "learner": self._learners.use}
+        return uses | ({"inference": self._served.use} if self._served else {})
+
     def _usage(self) -> Usage:
-        roles = {"actors": self._actors.use, "learner": self._learners.use}
-        if self._served is not None:
-            roles["inference"] = self._served.use
+        uses = {name: role.total for name, role in self._uses().items()}
         return Usage(
             learner=self._learners.usage,
             cpu_s={
-                **{name: role.cpu_s for name, role in roles.items()},
+                **{name: use.cpu_s for name, use in uses.items()},
                 "coordinator": time.process_time(),
             },
-            moved_bytes={"weights": sum(role.weight_bytes for role in roles.values())},
+            moved_bytes={"weights": sum(use.weight_bytes for use in uses.values())},
             # A cluster's cores are not all the run's own.
             num_cores=None if self._placement.counts_cpus else usable_cores(),
         )
@@ -266,11 +237,8 @@ class RayEngine:
         return self._learners.snapshot() if self._is_ray_up() else self._published()
 
     def _published(self) -> WeightSnapshot:
-        bus = RedisBus(self._redis.url, self._redis.run)
-        try:
+        with closing(RedisBus(self._redis.url, self._redis.run)) as bus:
             snapshot = bus.fetch_weights(None)
-        finally:
-            bus.close()
         if snapshot is None:
             raise TimeoutError("the run has published no weights yet")
         return snapshot

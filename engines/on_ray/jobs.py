@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -26,45 +26,18 @@ _POLL_S = 2.0
 _STOP = {"RAY_JOB_STOP_SIGNAL": "SIGTERM", "RAY_JOB_STOP_WAIT_TIME_S": "180"}
 
 
-class JobClient(Protocol):
-    """The part of Ray's JobSubmissionClient that is used."""
-
-    def submit_job(
-        self,
-        *,
-        entrypoint: str,
-        submission_id: str | None,
-        metadata: dict[str, str] | None,
-        runtime_env: dict[str, Any] | None,
-    ) -> str:
-        """Start a job and return its id."""
-
-    def list_jobs(self) -> Sequence[Any]:
-        """Every job that the cluster remembers."""
-
-    def get_job_status(self, job_id: str) -> JobStatus:
-        """State of one job."""
-
-    def get_job_logs(self, job_id: str) -> str:
-        """Everything that the job has printed."""
-
-    def stop_job(self, job_id: str) -> bool:
-        """Ask a job to end; returns before it has."""
-
-
-def connect(address: str) -> JobClient:
+def connect(address: str) -> JobSubmissionClient:
     """Connect to a cluster's job server; ValueError if there is none at the address."""
     try:
-        client: JobClient = JobSubmissionClient(address)
+        return JobSubmissionClient(address)
     # Ray raises what its transport happens to raise.
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise ValueError(f"no Ray cluster takes jobs at {address}: {said}") from None
-    return client
 
 
 def run_job(
-    client: JobClient,
+    client: JobSubmissionClient,
     name: str,
     words: Sequence[str],
     *,
@@ -91,7 +64,7 @@ def run_job(
 
 
 def _wait(
-    client: JobClient,
+    client: JobSubmissionClient,
     job_id: str,
     write: Callable[[str], object],
     pause: Callable[[], object],
@@ -108,11 +81,10 @@ def _wait(
         pause()
 
 
-def _find_running(client: JobClient, name: str) -> str | None:
+def _find_running(client: JobSubmissionClient, name: str) -> str | None:
     for job in client.list_jobs():
         if (job.metadata or {}).get("name") == name and not job.status.is_terminal():
-            found: str = job.submission_id
-            return found
+            return str(job.submission_id)
     return None
 
 

@@ -19,15 +19,13 @@ from engines.on_ray.replay_reader import RayReplayReader
 from engines.on_redis.bus import RedisAddress
 from engines.on_redis.weights import RedisWeightSink
 from learner.batch import DeviceBatch
-from learner.device_figures import device_figures
 from learner.prefetch import Prefetcher
-from learner.replicas import LOOPBACK, Host, LoneReplica, MeetingPoint, Replicas, join
+from learner.replicas import LOOPBACK, Host, LoneReplica, MeetingPoint, ReplicaGroup, Replicas
 from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
 from recipes.recipe import Recipe
 from recipes.roles import build_learner
 from records.machine import usable_cores
 from records.usage import LearnerUsage, ProcessUse
-from replay.types import SampleBatch
 
 Result = TypeVar("Result")
 
@@ -43,7 +41,6 @@ class LearnerReport:
     updates: int
     # Means since the last report.
     metrics: dict[str, float]
-    redis_reconnects: int
     use: ProcessUse
     usage: LearnerUsage
 
@@ -107,7 +104,7 @@ class LearnerProcess:
 
         Waits for replay, half a second at a time, and for the other learners.
         """
-        self._batches = batches = Prefetcher(self._sample, self._learner.load_batch)
+        self._batches = batches = Prefetcher(self._replay.sample, self._learner.load_batch)
         try:
             with self._questions.answered_by_loop(), closing(self._meet(point)) as replicas:
                 self._learner.join(replicas)
@@ -122,7 +119,7 @@ class LearnerProcess:
         if point is None:
             return LoneReplica()
         here = LOOPBACK if point.address == LOOPBACK else _ray.util.get_node_ip_address()
-        return join(
+        return ReplicaGroup(
             point,
             rank=self._rank,
             size=self._size,
@@ -147,21 +144,16 @@ class LearnerProcess:
                 self._learner.update(batch)
                 batch = None
 
-    def _sample(self, timeout_s: float) -> SampleBatch | None:
-        return self._replay.sample(timeout_s=timeout_s)
-
     def report(self) -> LearnerReport:
         """Answered between two updates."""
         return self._ask(self._report)
 
     def _report(self) -> LearnerReport:
-        redis = self._sink.counters() if self._sink else {}
         return LearnerReport(
             process=THIS_PROCESS,
             updates=self._learner.num_updates,
-            metrics=self._learner.drain_metrics() | device_figures(self._device),
-            redis_reconnects=redis.get("redis_reconnects", 0),
-            use=ProcessUse.of_this(weight_bytes=redis.get("weight_bytes", 0)),
+            metrics=self._learner.drain_metrics() | _device_figures(self._device),
+            use=ProcessUse.of_this(self._sink.counters() if self._sink else {}),
             usage=LearnerUsage(
                 elapsed_s=time.monotonic() - self._began,
                 updating_s=self._learner.updating_s,
@@ -237,3 +229,19 @@ class Questions:
                     future.set_result(question())
                 except Exception as error:
                     future.set_exception(error)
+
+
+def _device_figures(device: torch.device) -> dict[str, float]:
+    """Memory and use of a GPU; empty for a CPU.
+
+    How busy it is, is known only where the package nvidia-ml-py is installed.
+    """
+    if device.type != "cuda":
+        return {}
+    figures = {"gpu/memory_bytes": float(torch.cuda.memory_reserved(device))}
+    try:
+        figures["gpu/busy"] = torch.cuda.utilization(device) / 100.0
+    # Of many kinds: no package, no driver, a GPU that does not tell. None may end the run.
+    except Exception:
+        return figures
+    return figures

@@ -7,7 +7,7 @@ all start again from the newest checkpoint's state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -24,18 +24,13 @@ from engines.on_ray.calls import (
     cause_of,
     error_of,
     how_it_died,
-    in_one_line,
-    is_for_memory,
     is_loss,
 )
 from engines.on_ray.cluster import RemoteLearner
-from engines.on_ray.deaths import Deaths
 from engines.on_ray.learner_process import LearnerReport
-from engines.on_ray.role_processes import RoleNames
-from engines.on_redis.bus import RedisAddress
+from engines.on_ray.ray_run import RayRun
 from learner.replicas import ReplicaLostError
 from networks.weights import WeightSnapshot
-from recipes.recipe import Recipe
 from records.usage import LearnerUsage, RoleUse
 
 # How long a learner that has lost the others waits for them to say why.
@@ -50,40 +45,26 @@ class LearnerTeam:
 
     def __init__(
         self,
-        recipe: Recipe,
+        run: RayRun,
         *,
         shards: list[Any],
-        redis: RedisAddress,
         device: torch.device,
-        options: dict[str, Any],
         state: dict[str, Any] | None,
-        names: RoleNames,
-        note: Callable[[str], None],
-        deaths: Deaths,
     ) -> None:
-        """Start them.
+        """Start them, from a checkpoint's `state` if given, of whatever number of replicas.
 
-        Args:
-            recipe: what to train.
-            shards: handles of all replay shards, in order.
-            redis: the run's Redis.
-            device: of each learner.
-            options: for Ray, of each learner's process.
-            state: a checkpoint's, of a learner to go on from, with whatever number of replicas.
-            names: gives each process its name.
-            note: told about deaths.
-            deaths: of the run.
+        `shards` are the handles of all replay shards, in order.
         """
-        self._recipe = recipe
+        recipe = run.recipe
+        self._run = run
         self._shards = shards
-        self._redis = redis
-        self._names = names
         self._device = device
-        self._options = options
+        # The inference server needs a part of the GPU.
+        shares_gpu = recipe.config.actor.inference == "server"
+        self._options = run.placement.learner(shares_gpu=shares_gpu)
         self._state = state
-        self._note = note
-        self._deaths = deaths
-        self._size = recipe.config.learner.num_replicas
+        # How many there are to be.
+        self.size = recipe.config.learner.num_replicas
         self._incarnation = state["incarnation"] + 1 if state else 0
         # Teams that took the place of one in which a process had died.
         self.restarts = 0
@@ -91,7 +72,6 @@ class LearnerTeam:
         self.updates = 0
         # Updates that later teams had to make once more.
         self.updates_lost = 0
-        self.redis_reconnects = 0
         # Of all processes of rank 0.
         self.use = RoleUse()
         self._has_come_up = False
@@ -103,22 +83,25 @@ class LearnerTeam:
         # Put once: each of many learners would else be sent a copy.
         state = ray.put(self._state)
         self.handles = [
-            RemoteLearner.options(name=self._names.new("learner", rank), **self._options).remote(
-                self._recipe,
+            self._run.start(
+                RemoteLearner,
+                "learner",
+                rank,
+                self._options,
                 rank=rank,
                 shards=self._shards,
-                redis=self._redis,
+                redis=self._run.redis,
                 device=self._device.type,
                 incarnation=self._incarnation,
                 state=state,
             )
-            for rank in range(self._size)
+            for rank in range(self.size)
         ]
         self.updates = int(self._state["num_updates"]) if self._state else 0
         # Ray hands the answers on: nobody begins before all are there, and nobody waits here.
         self._arrivals = [ask(handle, "arrive") for handle in self.handles]
         meeting_point = None
-        if self._size > 1:
+        if self.size > 1:
             meeting_point = ask(self.handles[0], "open_meeting_point", *self._arrivals)
         self._loops = [
             handle.run.options(concurrency_group=RUN_GROUP).remote(meeting_point)
@@ -157,16 +140,16 @@ class LearnerTeam:
         """Replace the team if one of its processes has died; raise what would come again."""
         if not is_loss(error) and not _has_lost_another(error):
             raise cause_of(error) from None
-        who = "the learner" if self._size == 1 else f"one of {self._size} learners"
+        who = "the learner" if self.size == 1 else f"one of {self.size} learners"
         what = f"{who} {how_it_died(error)}"
-        self._deaths.count(f"{what} ({in_one_line(error)})", is_for_memory=is_for_memory(error))
+        self._run.count_death(what, error)
         before = self.updates
         self.restarts += 1
         self._incarnation += 1
         self.end()
         self._start()
         self.updates_lost += max(0, before - self.updates)
-        self._note(f"{what}; going on from update {self.updates}")
+        self._run.note(f"{what}; going on from update {self.updates}")
 
     def look(self) -> dict[str, float]:
         """Metrics since the last look; empty if rank 0 does not answer in time."""
@@ -174,7 +157,6 @@ class LearnerTeam:
         if report is None:
             return {}
         self.updates = report.updates
-        self.redis_reconnects = report.redis_reconnects
         self.use.take(report.process, report.use)
         self.usage = report.usage
         return report.metrics
@@ -183,11 +165,6 @@ class LearnerTeam:
     def owner(self) -> str:
         """Name of the team that counts `updates`; another one has another name."""
         return f"learner {self._incarnation}"
-
-    @property
-    def size(self) -> int:
-        """How many there are to be."""
-        return self._size
 
     def snapshot(self) -> WeightSnapshot:
         """The acting weights as they are now, in full precision."""

@@ -41,24 +41,22 @@ class Placement:
     def learner(self, *, shares_gpu: bool = False) -> dict[str, Any]:
         """Options of a learner; `shares_gpu`: whether the inference server finds room beside it."""
         num_gpus = 1.0 - INFERENCE_GPUS if shares_gpu else 1.0
-        options: dict[str, Any] = {"num_gpus": num_gpus} if self.needs_gpu else {}
-        return options | self._near(self._learner_node())
+        return self._beside_learner() | ({"num_gpus": num_gpus} if self.needs_gpu else {})
 
     def inference(self) -> dict[str, Any]:
         """Options of the inference server, which computes on the same kind of device."""
-        options: dict[str, Any] = {"num_gpus": INFERENCE_GPUS} if self.needs_gpu else {}
-        return options | self._near(self._learner_node())
+        return self._beside_learner() | ({"num_gpus": INFERENCE_GPUS} if self.needs_gpu else {})
 
     def shard(self) -> dict[str, Any]:
         """Options of a replay shard."""
         if self.spreads_shards and not self.only_node:
             return {"scheduling_strategy": "SPREAD"}
-        return self._near(self._learner_node())
+        return self._beside_learner()
 
     def actor(self, *, is_added: bool) -> dict[str, Any]:
         """Options of an actor, which was there from the beginning or is added later."""
         options: dict[str, Any] = {} if self.counts_cpus or not is_added else {"num_cpus": 0}
-        return options | (self._only_here() if self.only_node else {})
+        return options | (self._beside_learner() if self.only_node else {})
 
     def has_room_for_actor(self) -> bool:
         """Whether an added actor has a free CPU now, where it may be, or needs none."""
@@ -68,22 +66,13 @@ class Placement:
         places = [self.only_node] if self.only_node else list(free)
         return any(free.get(node, 0) >= 1 for node in places)
 
-    def _learner_node(self) -> str:
+    def _beside_learner(self) -> dict[str, Any]:
         if self.only_node:
-            return self.only_node
+            strategy = NodeAffinitySchedulingStrategy(self.only_node, soft=False)
+            return {"scheduling_strategy": strategy}
         here = _ray.get_runtime_context().get_node_id()
-        return choose_learner_node(_ray.nodes(), here=here, needs_gpu=self.needs_gpu)
-
-    def _near(self, node: str) -> dict[str, Any]:
-        if self.only_node:
-            return self._only_here()
-        if not node:
-            return {}
-        return {"scheduling_strategy": near(node)}
-
-    def _only_here(self) -> dict[str, Any]:
-        strategy = NodeAffinitySchedulingStrategy(self.only_node, soft=False)
-        return {"scheduling_strategy": strategy}
+        node = choose_learner_node(_ray.nodes(), here=here, needs_gpu=self.needs_gpu)
+        return {"scheduling_strategy": near(node)} if node else {}
 
 
 def choose_learner_node(nodes: Sequence[Mapping[str, Any]], *, here: str, needs_gpu: bool) -> str:

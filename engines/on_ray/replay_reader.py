@@ -53,9 +53,9 @@ class RayReplayReader:
     `sample` may be called from one thread and `update_priorities` from another.
     """
 
-    def __init__(self, shards: Sequence[Any], *, may_map: bool = True) -> None:
-        """Nothing is asked for yet; `may_map`: whether batches may come through shared memory."""
-        self._links = [ShardReader(handle, may_map=may_map) for handle in shards]
+    def __init__(self, shards: Sequence[Any]) -> None:
+        """Nothing is asked for yet."""
+        self._links = [ShardReader(handle) for handle in shards]
         self._turns = list(self._links)
         self._in_hand: ShardReader | None = None
         self._update_calls: deque[Any] = deque()
@@ -139,16 +139,15 @@ class RayReplayReader:
 class ShardReader:
     """Keeps requests to one shard under way; `add_update` may be called from another thread."""
 
-    def __init__(self, handle: Any, *, may_map: bool) -> None:
-        """Nothing is asked yet; `may_map`: whether batches may come through shared memory."""
+    def __init__(self, handle: Any) -> None:
+        """Nothing is asked yet."""
         self.handle = handle
         # Has no turn until it gives a batch.
         self.is_late = False
-        self._may_map = may_map
         # Ray's reference to an offer of a channel.
         self._opening: Any = None
         self._channel: ChannelReader | None = None
-        self._by_object_store = not may_map
+        self._by_object_store = False
         # Ray's references to batches, oldest first.
         self._calls: deque[Any] = deque()
         self._resting_until = 0.0
@@ -234,7 +233,7 @@ class ShardReader:
             self._channel.close()
         self._channel = self._opening = None
         self._calls.clear()
-        self._by_object_store = not self._may_map
+        self._by_object_store = False
         self._resting_until = time.monotonic() + RESTART_PAUSE_S
 
     def give_back(self) -> None:

@@ -45,17 +45,8 @@ class RoleNames:
         return f"{self._prefix}:{role}:{rank}:{next(self._numbers)}"
 
 
-def find_processes(run: str) -> list[RoleProcess]:
-    """All processes of a run that are up, by place, on the Ray that this process has joined."""
-    return _find(run, are_up=True)
-
-
-def find_starting(run: str) -> list[RoleProcess]:
-    """All processes of a run that are still to come up, also those that are started again."""
-    return _find(run, are_up=False)
-
-
-def _find(run: str, *, are_up: bool) -> list[RoleProcess]:
+def find_processes(run: str, *, are_up: bool = True) -> list[RoleProcess]:
+    """All processes of a run, by place, that are up, or still to come up, on the Ray joined."""
     found = []
     for entry in named_processes():
         owner, *rest = entry.name.split(":")

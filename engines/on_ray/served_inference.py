@@ -5,55 +5,33 @@ Ray itself starts a dead one again, under the same handle; it is recognised by i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import ray
+import torch
 
 from engines.on_ray.calls import answers, ask
 from engines.on_ray.cluster import RemoteInference
-from engines.on_ray.deaths import Deaths
-from engines.on_ray.inference_process import InferenceReport
-from engines.on_ray.role_processes import RoleNames
-from engines.on_redis.bus import RedisAddress
-from recipes.recipe import Recipe
+from engines.on_ray.inference import InferenceReport
+from engines.on_ray.ray_run import RayRun
 from records.usage import RoleUse
 
 
 class ServedInference:
     """The one process that computes the student's logits for all actors."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        redis: RedisAddress,
-        device: str,
-        options: dict[str, Any],
-        names: RoleNames,
-        note: Callable[[str], None],
-        deaths: Deaths,
-    ) -> None:
-        """Start it.
-
-        Args:
-            recipe: what to train.
-            redis: the run's Redis, where its weights come from.
-            device: where it computes.
-            options: for Ray, of its process.
-            names: gives it its name.
-            note: told about deaths.
-            deaths: of the run.
-        """
-        self._note = note
-        self._deaths = deaths
-        self.handle = RemoteInference.options(name=names.new("inference", 0), **options).remote(
-            recipe, redis=redis, device=device
+    def __init__(self, run: RayRun, *, device: torch.device) -> None:
+        """Start it."""
+        self._run = run
+        self.handle = run.start(
+            RemoteInference,
+            "inference",
+            0,
+            run.placement.inference(),
+            redis=run.redis,
+            device=device.type,
         )
         # Processes that took the place of a dead one.
         self.restarts = 0
         self._process: str | None = None
-        self.redis_reconnects = 0
         self.use = RoleUse()
 
     def look(self) -> dict[str, float]:
@@ -63,10 +41,11 @@ class ServedInference:
             return {}
         if self._process not in (None, report.process):
             self.restarts += 1
-            self._note("the inference server died and was started again; actors ask it once more")
-            self._deaths.count("the inference server died")
+            self._run.note(
+                "the inference server died and was started again; actors ask it once more"
+            )
+            self._run.deaths.count("the inference server died")
         self._process = report.process
-        self.redis_reconnects = report.redis_reconnects
         self.use.take(report.process, report.use)
         if not report.counts.batches:
             return {}

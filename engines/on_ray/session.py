@@ -9,11 +9,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util.metrics import Gauge
 
 from engines.engine import check_wanted
 from engines.on_ray.ray_internals import shut_down_without_grace, silence_daemons
@@ -27,6 +29,7 @@ from engines.signals import children_hear_no_signals
 from recipes.limits import check_memory_for_actors
 from recipes.recipe import Recipe
 from records.machine import available_memory_bytes, usable_cores
+from records.prometheus import Exporter, MetricsConfig, targets_path
 
 _ray: Any = ray  # Some of its functions have no types.
 
@@ -103,7 +106,7 @@ def _start_own_ray(recipe: Recipe) -> None:
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
     os.environ["RAY_TMPDIR"] = find_temporary_folder()
     make_token_if_home_is_unusable()
-    with _one_line_if_too_slow():
+    try:
         ray.init(
             # Said, since Ray would else look for one that somebody has started on this machine.
             address="local",
@@ -112,22 +115,15 @@ def _start_own_ray(recipe: Recipe) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    shut_down_without_grace()
-
-
-@contextmanager
-def _one_line_if_too_slow() -> Iterator[None]:
-    """Raises ValueError where Ray's processes have not come up in the 30 s that it gives them."""
-    try:
-        yield
     except Exception as error:
-        # Ray has no class of its own for this.
+        # Ray has no class of its own for processes that have not come up in the 30 s they get.
         if "timed out during startup" not in str(error):
             raise
         raise ValueError(
             "Ray did not start within 30 s, as on a machine that is busy with other programs; try "
             "again when it is less so, or run in one process with --engine local"
         ) from None
+    shut_down_without_grace()
 
 
 @contextmanager
@@ -204,3 +200,19 @@ def _signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
         for missed in received:
             signal.raise_signal(missed)
+
+
+def open_exporter(config: MetricsConfig, run_dir: Path, stack: ExitStack) -> Exporter | None:
+    """Exporter of metrics for Prometheus beside a run on this Ray; None where none is wanted."""
+    if not config.prometheus:
+        return None
+
+    def find_targets() -> list[str]:
+        alive = [node for node in _ray.nodes() if node["Alive"]]
+        return sorted(f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in alive)
+
+    exporter = Exporter(
+        targets_path(run_dir), run=run_dir.name, new_gauge=Gauge, find_targets=find_targets
+    )
+    stack.callback(exporter.close)
+    return exporter

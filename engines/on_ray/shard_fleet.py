@@ -8,9 +8,9 @@ id.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,10 +19,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from engines.on_ray.calls import CALL_TIMEOUT_S, answers, ask, cause_of, could_not_start, is_loss
 from engines.on_ray.cluster import RemoteShard
-from engines.on_ray.deaths import Deaths
-from engines.on_ray.placement import Placement
-from engines.on_ray.role_processes import RoleNames
-from recipes.recipe import Recipe
+from engines.on_ray.ray_run import RayRun
 from recipes.roles import slices_of
 from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.pace.slices import GameSlice, slices_of_ranks
@@ -31,8 +28,6 @@ from replay.stats import NoteReader, ShardStats
 
 # How long the end of a run waits for the shards' last snapshots.
 _SAVE_PATIENCE_S = 120.0
-
-_ANYWHERE = Placement()
 
 
 @dataclass(slots=True)
@@ -49,40 +44,23 @@ class LiveShard:
 class ShardFleet:
     """All replay processes of a run."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        replay_dir: Path | None,
-        note: Callable[[str], None],
-        deaths: Deaths,
-        names: RoleNames,
-        placement: Placement = _ANYWHERE,
-    ) -> None:
-        """Start them.
-
-        Args:
-            recipe: what to train.
-            replay_dir: for snapshots; None for none.
-            note: told about deaths and snapshots.
-            deaths: of the run.
-            names: gives each its name.
-            placement: where to put them.
-        """
-        self._note = note
-        self._deaths = deaths
-        self._replay_dir = replay_dir
-        self._keeps_snapshots = (
-            replay_dir is not None and recipe.config.replay.snapshot_period_s > 0
-        )
+    def __init__(self, run: RayRun, *, replay_dir: Path | None) -> None:
+        """Start them; without a `replay_dir` they keep no snapshots."""
+        recipe = run.recipe
+        self._run = run
+        self._replay_dir = replay_dir if recipe.config.replay.snapshot_period_s > 0 else None
         # The same for a process and all that take its place, so that they know each other.
         session = secrets.token_hex(8)
+        options = run.placement.shard()
         self.shards = [
             LiveShard(
-                RemoteShard.options(name=names.new("shard", number), **placement.shard()).remote(
-                    recipe,
+                run.start(
+                    RemoteShard,
+                    "shard",
                     number,
-                    replay_dir=str(replay_dir) if replay_dir is not None else "",
+                    options,
+                    shard=number,
+                    replay_dir=str(replay_dir or ""),
                     session=session,
                 )
             )
@@ -116,7 +94,7 @@ class ShardFleet:
                 self._restarted(shard, stats)
             shard.process, shard.stats = process, stats
             for line in shard.notes.new(stats):
-                self._note(line)
+                self._run.note(line)
         return [*self._dead, *(shard.stats for shard in self.shards if shard.stats)]
 
     @property
@@ -131,7 +109,7 @@ class ShardFleet:
         shard.notes = NoteReader()
         before = shard.stats
         if not now.num_notes:
-            self._note("a replay shard died and came back empty")
+            self._run.note("a replay shard died and came back empty")
         if before is not None and not now.snapshots.has_restored:
             # One that was restored has the old counts, too; they must not be there twice.
             empty = {
@@ -143,8 +121,8 @@ class ShardFleet:
         if self._slices[number] != self._slices_at_first[number]:
             ask(shard.handle, "assign", self._slices[number])
         for game, settings in self._settings.items():
-            ask(shard.handle, "configure", game, **_changes_to(settings))
-        self._deaths.count("a replay shard died")
+            ask(shard.handle, "configure", game, **asdict(settings))
+        self._run.deaths.count("a replay shard died")
 
     def configure(self, game: str, **change: Unpack[SettingsChange]) -> GameSettings:
         """Change what all shards keep and give of a game; nothing changes if one refuses."""
@@ -184,9 +162,9 @@ class ShardFleet:
 
     def save(self) -> None:
         """Have all write their last snapshots, and delete those of another number of shards."""
-        if not self._keeps_snapshots or self._replay_dir is None:
+        if self._replay_dir is None:
             return
-        self._note("writing replay to disk")
+        self._run.note("writing replay to disk")
         references = [ask(shard.handle, "save") for shard in self.shards]
         are_saved: list[Any] = [False]
         with suppress(RayActorError):  # One that cannot start; why is known already.
@@ -194,7 +172,7 @@ class ShardFleet:
         if all(are_saved):
             clear_snapshots(self._replay_dir, keep_num_shards=len(self.shards))
         else:
-            self._note("not all of replay could be written; --resume goes on with what was")
+            self._run.note("not all of replay could be written; --resume goes on with what was")
 
 
 def _wait_for(references: list[Any]) -> list[Any]:
@@ -208,11 +186,3 @@ def _wait_for(references: list[Any]) -> list[Any]:
                 "again in a few seconds"
             ) from None
         raise cause_of(error) from None
-
-
-def _changes_to(settings: GameSettings) -> SettingsChange:
-    return SettingsChange(
-        share=settings.share,
-        quota=settings.quota,
-        samples_per_insert_cap=settings.samples_per_insert_cap,
-    )

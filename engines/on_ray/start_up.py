@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from engines.on_ray.ray_internals import log_folder
-from engines.on_ray.role_processes import find_processes, find_starting
+from engines.on_ray.role_processes import find_processes
 
 _TELL_PERIOD_S = 5.0
 # After so long a role that is not up is named, with where its process writes its log.
@@ -69,7 +69,7 @@ class StartUp:
             self._note(text)
 
     def _name_the_late(self) -> None:
-        late = find_starting(self._run)
+        late = find_processes(self._run, are_up=False)
         for process in late[:_MAX_NAMED]:
             where = f"worker-*-{process.pid}.err in " if process.pid else ""
             state = "" if process.pid else ", for which Ray has found no room or no process"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from engines.on_redis.bus import RedisBus
 from engines.on_redis.link import RedisUnavailableError
 from records.run_dir import RunDir
 
+# Stands in for --redis-url, which everybody on the machine can read.
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
 _LOOK_PERIOD_S = 0.25
+# Phases of a run in which nobody plays any more.
+_OVER = ("testing", "ended")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +33,9 @@ class GameActors:
     # That wait for room in the cluster.
     waiting: int
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether all that could be done for now is done."""
-        return self.live + self.waiting == self.wanted
+    def is_settled_at(self, wanted: int) -> bool:
+        """Whether all that can be done for now is done for so many actors."""
+        return self.live + self.waiting == self.wanted == wanted
 
     def __str__(self) -> str:
         """The numbers of actors in one line."""
@@ -50,19 +52,10 @@ def set_wanted_actors(
 ) -> dict[str, GameActors]:
     """Have some games of a run go on with so many actors each; the others keep theirs.
 
-    Args:
-        run: folder of the run.
-        wanted: number of actors of each game that is to change.
-        redis_url: of the run's Redis; without, what the run has left in its folder.
-        timeout_s: how long to wait until the run has followed; None does not wait.
-
-    Returns:
-        What the run says of all its games. Actors that wait for room in the cluster are not waited
-        for.
-
-    Raises:
-        ValueError: the run does not go on, a game is not in it, a number is out of range, or the
-            run has refused or not followed in time.
+    Without a `redis_url` the run's folder says where its Redis is; with `timeout_s` None nothing is
+    waited for, and actors that wait for room in the cluster never are. Returns what the run says of
+    all its games. ValueError if the run does not go on, a game is not in it, a number is out of
+    range, or the run has refused or not followed in time.
     """
     with find_run(run, redis_url=redis_url) as bus:
         ask(bus, wanted)
@@ -73,11 +66,7 @@ def set_wanted_actors(
 
 @contextmanager
 def find_run(run: str | Path, *, redis_url: str = "") -> Iterator[RedisBus]:
-    """What a run shows, and can be asked, while it goes on.
-
-    Raises:
-        ValueError: there is no such run, or it does not go on.
-    """
+    """What a run shows, and can be asked, while it goes on; ValueError for any other run."""
     folder = RunDir.open_carried(run)
     url = redis_url or os.environ.get(REDIS_URL_VARIABLE, "")
     if not url:
@@ -88,12 +77,9 @@ def find_run(run: str | Path, *, redis_url: str = "") -> Iterator[RedisBus]:
             f"the run in {run} is not going on with --engine ray on this machine; from another "
             f"machine give the address of its Redis in {REDIS_URL_VARIABLE}"
         )
-    bus = RedisBus(url, folder.redis_name)
-    try:
+    with closing(RedisBus(url, folder.redis_name)) as bus:
         _read_status(bus)
         yield bus
-    finally:
-        bus.close()
 
 
 def _read_status(bus: RedisBus) -> dict[str, Any]:
@@ -122,14 +108,11 @@ def read_actors(bus: RedisBus) -> dict[str, GameActors]:
 
 def ask(bus: RedisBus, wanted: Mapping[str, int]) -> None:
     """Leave word of what is wanted; ValueError, and nothing asked, if that cannot be."""
-    status = _read_status(bus)
+    games = _games_that_go_on(bus)
     for game, number in wanted.items():
-        check_wanted(game, number, list(status["games"]))
-    _check_goes_on(status)
-    try:
+        check_wanted(game, number, games)
+    with _refused_if_silent():
         bus.set_wanted(wanted)
-    except RedisUnavailableError as error:
-        raise ValueError(f"the run does not answer ({error}); nothing was asked") from None
 
 
 def read_settings(bus: RedisBus) -> dict[str, dict[str, float]]:
@@ -142,12 +125,24 @@ def read_settings(bus: RedisBus) -> dict[str, dict[str, float]]:
 
 def ask_settings(bus: RedisBus, changes: Mapping[str, Mapping[str, float]]) -> None:
     """Leave word of settings of replay; ValueError, and nothing asked, if that cannot be."""
-    status = _read_status(bus)
+    games = _games_that_go_on(bus)
     for game in changes:
-        check_game(game, list(status["games"]))
-    _check_goes_on(status)
-    try:
+        check_game(game, games)
+    with _refused_if_silent():
         bus.set_settings(changes)
+
+
+def _games_that_go_on(bus: RedisBus) -> list[str]:
+    status = _read_status(bus)
+    if status["phase"] in _OVER:
+        raise ValueError("the run has reached its end; its actors have gone")
+    return list(status["games"])
+
+
+@contextmanager
+def _refused_if_silent() -> Iterator[None]:
+    try:
+        yield
     except RedisUnavailableError as error:
         raise ValueError(f"the run does not answer ({error}); nothing was asked") from None
 
@@ -159,31 +154,14 @@ def wait_until_set(
     timeout_s: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Returns when the run has put all of these settings in force.
+    """Returns when the run has put all of these settings in force; ValueError as for actors."""
 
-    Raises:
-        ValueError: the run has refused, has ended, or has not followed in time.
-    """
-    deadline = clock() + timeout_s
-    while True:
-        status = _read_status(bus)
-        answered = status["answered_settings"]
-        if all(
-            change.items() <= answered.get(game, {}).items() for game, change in changes.items()
-        ):
-            refused = [status["refused"].get(f"{game} settings") for game in changes]
-            if reasons := [reason for reason in refused if reason]:
-                raise ValueError("; ".join(reasons))
-            return
-        _check_goes_on(status)
-        if clock() >= deadline:
-            raise ValueError(f"the run has not followed within {timeout_s:g} s")
-        time.sleep(_LOOK_PERIOD_S)
+    def is_answered(status: Mapping[str, Any]) -> bool:
+        put = status["answered_settings"]
+        return all(new.items() <= put.get(game, {}).items() for game, new in changes.items())
 
-
-def _check_goes_on(status: Mapping[str, Any]) -> None:
-    if status["phase"] in ("testing", "ended"):
-        raise ValueError("the run has reached its end; its actors have gone")
+    keys = [f"{game} settings" for game in changes]
+    _wait(bus, keys, is_answered, lambda: "", timeout_s=timeout_s, clock=clock)
 
 
 def wait_until_followed(
@@ -195,25 +173,43 @@ def wait_until_followed(
 ) -> dict[str, GameActors]:
     """Where the games stand once the run has followed, as far as there is room.
 
-    Raises:
-        ValueError: the run has refused, has ended, or has not followed in time.
+    ValueError if the run has refused, has ended, or has not followed in time.
     """
+    actors: dict[str, GameActors] = {}
+
+    def late() -> str:
+        actors.update(read_actors(bus))
+        is_followed = all(actors[game].is_settled_at(number) for game, number in wanted.items())
+        return "" if is_followed else ", ".join(f"{game}: {actors[game]}" for game in wanted)
+
+    def is_answered(status: Mapping[str, Any]) -> bool:
+        return all(status["answered"].get(game) == number for game, number in wanted.items())
+
+    _wait(bus, list(wanted), is_answered, late, timeout_s=timeout_s, clock=clock)
+    return actors
+
+
+def _wait(
+    bus: RedisBus,
+    keys: Sequence[str],
+    is_answered: Callable[[Mapping[str, Any]], bool],
+    late: Callable[[], str],
+    *,
+    timeout_s: float,
+    clock: Callable[[], float],
+) -> None:
+    """Until the run has answered, has refused none of `keys`, and nothing is `late`."""
     deadline = clock() + timeout_s
     while True:
-        status, actors = _read_status(bus), read_actors(bus)
-        answered = all(status["answered"].get(game) == n for game, n in wanted.items())
-        refusals = [status["refused"][game] for game in wanted if game in status["refused"]]
-        if answered and refusals:
-            raise ValueError("; ".join(refusals))
-        if answered and all(_is_followed(actors[game], n) for game, n in wanted.items()):
-            return actors
-        if status["phase"] in ("testing", "ended"):
-            raise ValueError("the run has reached its end meanwhile")
+        status, missing = _read_status(bus), late()
+        if is_answered(status):
+            if refusals := [status["refused"][key] for key in keys if key in status["refused"]]:
+                raise ValueError("; ".join(refusals))
+            if not missing:
+                return
+        if status["phase"] in _OVER:
+            raise ValueError("the run has reached its end meanwhile; its actors have gone")
         if clock() >= deadline:
-            late = ", ".join(f"{game}: {actors[game]}" for game in wanted)
-            raise ValueError(f"the run has not followed within {timeout_s:g} s ({late})")
+            shown = f" ({missing})" if missing else ""
+            raise ValueError(f"the run has not followed within {timeout_s:g} s{shown}")
         time.sleep(_LOOK_PERIOD_S)
-
-
-def _is_followed(actors: GameActors, wanted: int) -> bool:
-    return actors.wanted == wanted and actors.is_settled

@@ -24,7 +24,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 import msgpack
 import redis
@@ -33,7 +33,6 @@ from engines.on_redis.link import RedisLink, RedisUnavailableError
 from networks.weights import WeightSnapshot, WeightsVersion
 
 _LOG = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,8 @@ _UNFINISHED_TTL_S = 600
 class RedisBus:
     """The state of one run in Redis, each call at once and in the caller's thread.
 
-    The one place that knows keys and encodings. Actors and learner use RedisWeightSource and
+    The one place that knows keys and encodings. Every call raises RedisUnavailableError, and has
+    changed nothing, if Redis does not answer. Actors and learner use RedisWeightSource and
     RedisWeightSink, which keep Redis out of their loops.
     """
 
@@ -65,15 +65,8 @@ class RedisBus:
     ) -> None:
         """Connect nothing yet: a process may start while Redis is down.
 
-        Args:
-            url: See engines.on_redis.client.connect, the way to find out early whether anybody
-                answers.
-            run: Name of the run; runs with different names can share a server.
-            max_metrics: How many of the newest metrics are kept.
-            link: For other pauses than the usual ones; its URL replaces `url`.
-
-        Raises:
-            ValueError: The URL is malformed, or the name is not letters, digits, `.`, `_` and `-`.
+        A `link` with other pauses than the usual ones replaces that to `url`. ValueError for a
+        malformed URL or name.
         """
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", run):
             raise ValueError(
@@ -91,14 +84,9 @@ class RedisBus:
     def publish_weights(self, snapshot: WeightSnapshot) -> bool:
         """Store a snapshot, make it the newest, and drop all but the two newest.
 
-        Nobody sees a version before all of it is stored.
-
-        Returns:
-            False when a newer version is there already: then another incarnation of the learner
-            has taken over, and this one should stop.
-
-        Raises:
-            RedisUnavailableError: Nothing, or all of it, may have been stored; publish again.
+        Nobody sees a version before all of it is stored. False when a newer version is there
+        already: then another incarnation of the learner has taken over, and this one should stop.
+        After a RedisUnavailableError nothing, or all of it, may have been stored.
         """
         version = snapshot.version.encode()
         data = snapshot.to_bytes()
@@ -110,13 +98,9 @@ class RedisBus:
         return False
 
     def newest_version(self) -> WeightsVersion | None:
-        """The newest published version that can be fetched, None if there is none.
+        """The newest published version that can be fetched, None if there is none."""
 
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-
-        def read(client: redis.Redis) -> WeightsVersion | None:
+        def read(client: Any) -> WeightsVersion | None:
             version = self._read_newest(client)
             if version is None or not client.exists(self._weights_key(version.encode())):
                 return None
@@ -127,15 +111,10 @@ class RedisBus:
     def fetch_weights(
         self, newer_than: WeightsVersion | None, *, except_for: WeightsVersion | None = None
     ) -> WeightSnapshot | None:
-        """The newest snapshot if it is newer, else None.
+        """The newest snapshot if it is newer (any, for None), else None.
 
-        Args:
-            newer_than: None takes any.
-            except_for: A version known to be damaged, not to be fetched again.
-
-        Raises:
-            DamagedWeightsError: What is stored is not the snapshot it should be; counted.
-            RedisUnavailableError: Redis does not answer.
+        DamagedWeightsError, which is counted, if what is stored is not the snapshot it should be;
+        a version known to be damaged is not fetched again (`except_for`).
         """
         version = self._link.call(self._read_newest)
         if version is None or version == except_for:
@@ -143,7 +122,7 @@ class RedisBus:
         if newer_than is not None and version <= newer_than:
             return None
         data: bytes | None = self._link.call(
-            lambda client: _bytes_or_none(client.get(self._weights_key(version.encode())))
+            lambda client: client.get(self._weights_key(version.encode()))
         )
         if data is None:  # Overtaken by two newer versions since; the next call finds those.
             return None
@@ -159,23 +138,12 @@ class RedisBus:
         return snapshot
 
     def set_wanted(self, wanted: Mapping[str, int]) -> None:
-        """Say how many actors some games should have; the other games keep their numbers.
-
-        Raises:
-            ValueError: A number is negative or no whole number.
-            RedisUnavailableError: Redis does not answer; nothing is changed.
-        """
-        for game, number in wanted.items():
-            if not _is_count(number):
-                raise ValueError(
-                    f"{game!r} cannot have {number!r} actors: give a whole number, 0 or more"
-                )
-        if not wanted:
-            return
-        fields: dict[Any, Any] = {game: msgpack.packb(int(n)) for game, n in wanted.items()}
-        self._link.call(lambda client: client.hset(self._prefix + "wanted", mapping=fields))
-        with self._lock:
-            self._known_wanted |= {game: int(number) for game, number in wanted.items()}
+        """Say how many actors some games should have; the other games keep their numbers."""
+        if wanted:
+            fields = {game: msgpack.packb(number) for game, number in wanted.items()}
+            self._link.call(lambda client: client.hset(self._prefix + "wanted", mapping=fields))
+            with self._lock:
+                self._known_wanted |= wanted
 
     def wanted(self) -> dict[str, int]:
         """The wanted number of actors of every game that has one.
@@ -185,12 +153,12 @@ class RedisBus:
         it 0 actors instead.
         """
         key = self._prefix + "wanted"
-        known = self._last_wanted()
+        with self._lock:
+            known = dict(self._known_wanted)
         try:
-            fields = self._link.call(lambda client: _as_bytes_map(client.hgetall(key)))
-            lost = {game: n for game, n in known.items() if game.encode() not in fields}
-            for game, number in lost.items():
-                self._restore_wanted(key, game, msgpack.packb(number))
+            fields: dict[bytes, bytes] = self._link.call(lambda client: client.hgetall(key))
+            for game in known.keys() - {name.decode(errors="replace") for name in fields}:
+                self._restore_wanted(key, game, known[game])
         except RedisUnavailableError:
             return known
         for game_bytes, data in fields.items():
@@ -202,29 +170,19 @@ class RedisBus:
         return known
 
     def set_settings(self, changes: Mapping[str, Mapping[str, float]]) -> None:
-        """Say which settings of replay some games should have; what is not named keeps its value.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer; nothing is changed.
-        """
-        if not changes:
-            return
-        merged = self.settings()
-        fields: dict[Any, Any] = {
-            game: _pack({**merged.get(game, {}), **change}) for game, change in changes.items()
-        }
-        self._link.call(lambda client: client.hset(self._prefix + "settings", mapping=fields))
+        """Say which settings of replay some games should have; those not named stay."""
+        if changes:
+            now = self.settings()
+            fields = {game: _pack({**now.get(game, {}), **new}) for game, new in changes.items()}
+            self._link.call(lambda client: client.hset(self._prefix + "settings", mapping=fields))
 
     def settings(self) -> dict[str, dict[str, float]]:
         """What somebody has asked for, by game.
 
         Not kept for a Redis that comes back empty: the run has followed by then.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
         """
         key = self._prefix + "settings"
-        fields = self._link.call(lambda client: _as_bytes_map(client.hgetall(key)))
+        fields: dict[bytes, bytes] = self._link.call(lambda client: client.hgetall(key))
         asked = {
             game.decode(errors="replace"): self._unpack(data, key, _is_map)
             for game, data in fields.items()
@@ -234,46 +192,28 @@ class RedisBus:
     def set_status(self, status: Mapping[str, Any], *, ttl_s: int | None = None) -> None:
         """Replace the run's status. Its owner calls this every few seconds, also unchanged.
 
-        Args:
-            status: Numbers, strings, lists and maps.
-            ttl_s: After so many seconds it is gone, unless it is set again: a status says that
-                there is an owner.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
+        It is gone after `ttl_s`, unless it is set again: a status says that there is an owner.
         """
         data = _pack(status)
         self._link.call(lambda client: client.set(self._prefix + "status", data, ex=ttl_s))
 
     def status(self) -> dict[str, Any] | None:
-        """The run's status; None if there is none or it is damaged.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
+        """The run's status; None if there is none or it is damaged."""
         key = self._prefix + "status"
-        data = self._link.call(lambda client: _bytes_or_none(client.get(key)))
+        data: bytes | None = self._link.call(lambda client: client.get(key))
         return None if data is None else self._unpack(data, key, _is_map)
 
     def status_ttl_s(self) -> float | None:
-        """For how long the status will be there unless it is set again; None without one.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        left: Any = self._link.call(lambda client: client.pttl(self._prefix + "status"))
-        return left / 1000.0 if isinstance(left, int) and left > 0 else None
+        """For how long the status will be there unless it is set again; None without one."""
+        left: int = self._link.call(lambda client: client.pttl(self._prefix + "status"))
+        return left / 1000.0 if left > 0 else None
 
     def push_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Append one record to the live metrics; the oldest ones beyond the cap fall out.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer; live metrics are not kept for later.
-        """
+        """Append one record to the live metrics; the oldest ones beyond the cap fall out."""
         key = self._prefix + "metrics"
         data = _pack(metrics)
 
-        def push(client: redis.Redis) -> None:
+        def push(client: Any) -> None:
             with client.pipeline(transaction=True) as pipeline:
                 pipeline.lpush(key, data)
                 pipeline.ltrim(key, 0, self._max_metrics - 1)
@@ -282,28 +222,18 @@ class RedisBus:
         self._link.call(push)
 
     def latest_metrics(self, count: int = 1) -> list[dict[str, Any]]:
-        """The newest records, oldest of them first; damaged ones are left out.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        if count <= 0:
-            return []
+        """The newest records, oldest of them first; damaged ones are left out."""
         key = self._prefix + "metrics"
-        values = self._link.call(lambda client: _as_bytes_list(client.lrange(key, 0, count - 1)))
+        values: list[bytes] = self._link.call(lambda client: client.lrange(key, 0, count - 1))
         records = [self._unpack(data, key, _is_map) for data in reversed(values)]
         return [record for record in records if record is not None]
 
     def forget_run(self) -> None:
-        """Delete everything this run has in Redis.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
+        """Delete everything this run has in Redis."""
         with self._lock:
             self._known_wanted = {}
 
-        def forget(client: redis.Redis) -> None:
+        def forget(client: Any) -> None:
             for key in list(client.scan_iter(match=self._prefix + "*", count=1000)):
                 client.delete(key)
 
@@ -332,22 +262,20 @@ class RedisBus:
         with self._lock:
             self._num_weight_bytes += len(data)
 
-    def _restore_wanted(self, key: str, game: str, data: bytes) -> None:
+    def _restore_wanted(self, key: str, game: str, number: int) -> None:
         # Only if still missing: somebody may have set a new number in between.
-        self._link.call(lambda client: client.hsetnx(key, game, data))
+        self._link.call(lambda client: client.hsetnx(key, game, msgpack.packb(number)))
 
     def _weights_key(self, version: int) -> str:
         return f"{self._prefix}weights:{version}"
 
-    def _read_newest(self, client: redis.Redis) -> WeightsVersion | None:
+    def _read_newest(self, client: Any) -> WeightsVersion | None:
         key = self._prefix + "weights:newest"
-        data = _bytes_or_none(client.get(key))
-        if data is None:
-            return None
-        number = self._unpack(data, key, _is_encoded_version)
+        data = client.get(key)
+        number = None if data is None else self._unpack(data, key, _is_encoded_version)
         return None if number is None else WeightsVersion.decode(number)
 
-    def _store_weights(self, client: redis.Redis, version: int, data: bytes) -> bool:
+    def _store_weights(self, client: Any, version: int, data: bytes) -> bool:
         newest_key = self._prefix + "weights:newest"
         versions_key = self._prefix + "weights:versions"
         weights_key = self._weights_key(version)
@@ -356,14 +284,13 @@ class RedisBus:
             with client.pipeline(transaction=True) as pipeline:
                 # Two learners may publish at once while one replaces the other; the watch makes
                 # reading and replacing the newest version one step.
-                pipeline.watch(newest_key)  # type: ignore[no-untyped-call]
+                pipeline.watch(newest_key)
                 newest = self._read_newest(pipeline)
                 if newest is not None and newest.encode() > version:
                     return False
                 # Outside the transaction and before it: nobody looks for it yet.
                 pipeline.set(weights_key, data, ex=_UNFINISHED_TTL_S)
-                stored = _as_bytes_list(pipeline.lrange(versions_key, 0, -1))
-                kept, dropped = self._choose_kept(stored, version)
+                kept, dropped = self._choose_kept(pipeline.lrange(versions_key, 0, -1), version)
                 pipeline.multi()
                 pipeline.persist(weights_key)
                 pipeline.set(newest_key, packed_version)
@@ -379,10 +306,6 @@ class RedisBus:
         known = {self._unpack(data, "versions", _is_encoded_version) for data in stored}
         ordered = sorted((known | {version}) - {None}, reverse=True)
         return ordered[:NUM_KEPT_VERSIONS], ordered[NUM_KEPT_VERSIONS:]
-
-    def _last_wanted(self) -> dict[str, int]:
-        with self._lock:
-            return dict(self._known_wanted)
 
     def _unpack(self, data: bytes, key: str, is_valid: Callable[[Any], bool]) -> Any:
         """What was packed; None, counted, if it does not decode or is not what it should be."""
@@ -422,19 +345,6 @@ def _is_encoded_version(value: object) -> bool:
 
 def _is_map(value: object) -> bool:
     return isinstance(value, dict)
-
-
-# The client never decodes, but its types cannot say so.
-def _bytes_or_none(value: Any) -> bytes | None:
-    return value if isinstance(value, bytes) else None
-
-
-def _as_bytes_list(values: Any) -> list[bytes]:
-    return list(values)
-
-
-def _as_bytes_map(fields: Any) -> dict[bytes, bytes]:
-    return dict(fields)
 
 
 def _pack(value: Mapping[str, Any]) -> bytes:

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 import redis
 
-from engines.on_redis.client import build_client
+from engines.on_redis.link import build_client
 from engines.signals import children_hear_no_signals
 
 # Unix limits a socket's path to 108 bytes, some systems to 104.
@@ -92,18 +92,10 @@ class PrivateRedis:
     ) -> None:
         """Start the server and wait until it answers.
 
-        Args:
-            log_path: Appended to; None keeps the log in the private directory, gone at the end.
-            listen_address: None for a unix socket and no TCP port at all. An address of this
-                machine for a random free port there, behind a random password. Never a wildcard.
-            server: The program to start; None looks for one (find_redis_server).
-            max_memory_bytes: Above it Redis refuses writes. The state of a run is a few snapshots
-                of the weights; 1 GiB leaves room for the largest network many times over.
-            start_timeout_s: How long it may take until it answers.
-
-        Raises:
-            ValueError: No server program, an unusable address, or it did not start; then with the
-                end of its log.
+        Without a `listen_address` it has a unix socket and no TCP port at all; on one, which is of
+        this machine and never a wildcard, a random free port behind a random password. Without a
+        `log_path` the log is gone at the end. ValueError if there is no server program, the address
+        cannot be used, or it did not start; then with the end of its log.
         """
         if listen_address in ("", "0.0.0.0", "::", "*"):
             raise ValueError(
@@ -115,7 +107,7 @@ class PrivateRedis:
         self._max_memory_bytes = max_memory_bytes
         self._start_timeout_s = start_timeout_s
         self._directory = _make_private_directory()
-        self._log_path = log_path or self._directory / "redis.log"
+        self.log_path = log_path or self._directory / "redis.log"
         self._password = secrets.token_urlsafe(32) if listen_address else None
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,20 +132,8 @@ class PrivateRedis:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    @property
-    def log_path(self) -> Path:
-        """Where the server logs."""
-        return self._log_path
-
     def restart_if_dead(self) -> bool:
-        """Start the server again, under the same URL and empty, if it has ended by itself.
-
-        Returns:
-            Whether it had to be started.
-
-        Raises:
-            ValueError: It did not start; then with the end of its log.
-        """
+        """Start the server again, under the same URL and empty, if it has ended; whether it had."""
         if self._process is None or self._process.poll() is None:
             return False
         self._start()
@@ -192,12 +172,12 @@ class PrivateRedis:
     def _start(self) -> None:
         config_path = self._directory / "redis.conf"
         write_private(config_path, self._config())
-        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
         command = [str(self._server), str(config_path)]
         if threading.current_thread() is threading.main_thread():
             launcher = [sys.executable, "-I", "-S", "-c", _EXEC_BOUND_TO_PARENT, str(os.getpid())]
             command = launcher + command
-        with self._log_path.open("ab") as log, children_hear_no_signals():
+        with self.log_path.open("ab") as log, children_hear_no_signals():
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -262,7 +242,7 @@ class PrivateRedis:
 
     def _log_tail(self, num_lines: int = 10) -> str:
         try:
-            lines = self._log_path.read_text(errors="replace").splitlines()
+            lines = self.log_path.read_text(errors="replace").splitlines()
         except OSError as error:
             return f"(its log cannot be read: {error})"
         return "\n".join(lines[-num_lines:]) or "(nothing)"

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from replay.batches.batch_layout import BatchLayout
+from replay.batches.draw import BatchLayout
 from replay.channel.shared_memory import make_shared, map_shared
 from replay.shard import ReplayShard
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch, UInt8Array
@@ -128,11 +128,10 @@ class ChannelServer:
     def _answer(self) -> None:
         request = _read(self._requests, _REQUEST.size)
         slot, timeout_s, num_bytes = _REQUEST.unpack(request)
-        updates = unpack_updates(_read(self._requests, num_bytes), shard=self._shard.number)
+        update = unpack_updates(_read(self._requests, num_bytes), shard=self._shard.number)
         outcome, message = _NOT_YET, ""
         try:
-            for update in updates:
-                self._shard.update_priorities(update)
+            self._shard.update_priorities(update)
             if self._shard.sample(timeout_s=timeout_s, out=self._batches[slot]) is not None:
                 outcome = _FILLED
         except ValueError as error:
@@ -156,7 +155,8 @@ class ChannelReader:
         self._replies = replies
         self._free = list(range(offer.num_slots))
         self._held: int | None = None
-        self._num_asked = 0
+        # Requests that have not been answered.
+        self.num_asked = 0
 
     @classmethod
     def open(cls, offer: ChannelOffer) -> ChannelReader | None:
@@ -188,11 +188,6 @@ class ChannelReader:
         return cls(offer, mapped, requests, replies)
 
     @property
-    def num_asked(self) -> int:
-        """Requests that have not been answered."""
-        return self._num_asked
-
-    @property
     def has_room(self) -> bool:
         """Whether there is a slot for another batch."""
         return bool(self._free)
@@ -209,7 +204,7 @@ class ChannelReader:
             _write(self._requests, _REQUEST.pack(slot, timeout_s, len(payload)) + payload)
         except BrokenPipeError as error:
             raise ChannelClosedError("the replay process is gone") from error
-        self._num_asked += 1
+        self.num_asked += 1
 
     def is_answered(self, timeout_s: float) -> bool:
         """Whether `receive` would not wait, now or within `timeout_s`."""
@@ -224,7 +219,7 @@ class ChannelReader:
         """
         slot, outcome, num_bytes = _REPLY.unpack(_read(self._replies, _REPLY.size))
         message = _read(self._replies, num_bytes).decode()
-        self._num_asked -= 1
+        self.num_asked -= 1
         if outcome == _FILLED:
             self.give_back()
             self._held = slot
@@ -251,15 +246,8 @@ class ChannelReader:
 def with_own_keys(batch: SampleBatch) -> SampleBatch:
     """The batch with copies of its keys: they are sent back when the batch is long gone."""
     keys = batch.keys
-    return replace(
-        batch,
-        keys=replace(
-            keys,
-            game_index=keys.game_index.copy(),
-            slots=keys.slots.copy(),
-            generations=keys.generations.copy(),
-        ),
-    )
+    game_index, generations = keys.game_index.copy(), keys.generations.copy()
+    return replace(batch, keys=replace(keys, game_index=game_index, generations=generations))
 
 
 def _is_readable(descriptor: int, timeout_s: float) -> bool:
@@ -286,43 +274,24 @@ def _write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-_COUNT = struct.Struct("<q")
+_UPDATE = np.dtype([("game", "<i8"), ("generation", "<i8"), ("priority", "<f4")], align=True)
 
 
 def pack_updates(updates: Sequence[PriorityUpdate]) -> bytes:
-    """The updates, one behind the other; all are of one shard, whose number is left out."""
-    parts = []
+    """The rows of all updates in their order; all are of one shard, whose number is left out."""
+    rows = np.empty(sum(len(update.priorities) for update in updates), _UPDATE)
+    start = 0
     for update in updates:
-        keys = update.keys
-        parts += [
-            _COUNT.pack(len(update.priorities)),
-            keys.game_index.astype(np.int64, copy=False).tobytes(),
-            keys.slots.astype(np.int64, copy=False).tobytes(),
-            keys.generations.astype(np.int64, copy=False).tobytes(),
-            update.priorities.astype(np.float32, copy=False).tobytes(),
-        ]
-    return b"".join(parts)
+        part = rows[start : start + len(update.priorities)]
+        part["game"] = update.keys.game_index
+        part["generation"] = update.keys.generations
+        part["priority"] = update.priorities
+        start += len(part)
+    return rows.tobytes()
 
 
-def unpack_updates(data: bytes, *, shard: int) -> list[PriorityUpdate]:
-    """What `pack_updates` was given; the arrays are views of the bytes."""
-    updates = []
-    position = 0
-
-    def take(dtype: type[np.generic], count: int) -> np.ndarray:
-        nonlocal position
-        array = np.frombuffer(data, dtype, count, position)
-        position += array.nbytes
-        return array
-
-    while position < len(data):
-        (count,) = _COUNT.unpack_from(data, position)
-        position += _COUNT.size
-        keys = ItemKeys(
-            shard=shard,
-            game_index=take(np.int64, count),
-            slots=take(np.int64, count),
-            generations=take(np.int64, count),
-        )
-        updates.append(PriorityUpdate(keys=keys, priorities=take(np.float32, count)))
-    return updates
+def unpack_updates(data: bytes, *, shard: int) -> PriorityUpdate:
+    """One update for all that `pack_updates` was given; the arrays are views of the bytes."""
+    rows = np.frombuffer(data, _UPDATE)
+    keys = ItemKeys(shard=shard, game_index=rows["game"], generations=rows["generation"])
+    return PriorityUpdate(keys=keys, priorities=rows["priority"])

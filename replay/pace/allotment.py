@@ -21,15 +21,9 @@ class BatchAllotment:
     def __init__(self, shares: Sequence[float], batch_size: int) -> None:
         """Divide `batch_size` in proportion to `shares`, which need not sum to 1.
 
-        A game with the share 0 only fills up what the others cannot give. ValueError for a share
-        that is negative or not finite, or if there is none above 0.
+        A game with the share 0 only fills up what the others cannot give; one is above 0.
         """
         total = sum(shares)
-        if not all(0 <= share < math.inf for share in shares) or not 0 < total < math.inf:
-            raise ValueError(
-                "shares of the batch must be finite, also in sum, not negative and not all 0, got "
-                f"{list(shares)}"
-            )
         self._batch_size = batch_size
         self._shares = [share / total for share in shares]
         exact = [share * batch_size for share in self._shares]

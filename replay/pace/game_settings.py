@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
@@ -52,7 +51,8 @@ def check_quota(spec: TableSpec, quota: int, part: GameSlice, *, largest_chunk: 
 
 def check_game_settings(game: str, settings: GameSettings, config: ReplayConfig) -> None:
     """Raises ValueError for settings that make no sense or under which replay could stand still."""
-    if not 0 < settings.share < math.inf:
+    # Some of such shares may be added up, which makes no sense with any that are larger.
+    if not 0 < settings.share < 1e100:
         raise ValueError(
             f"the share of {game} must be positive and finite, got {settings.share}; to stop "
             "training on a game, start a run without it"

@@ -13,7 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from replay.config import PartitionCorrection, PartitionDraw, PartitionEdges
-from replay.samplers.base import Sampler, equal_parts
+from replay.samplers.base import equal_parts
+from replay.samplers.proportional import ProportionalSampler
+from replay.samplers.rank_based import RankBasedSampler
 from replay.types import Float32Array, Float64Array, Int64Array
 
 _FIRST_EDGES_AFTER = 1_000
@@ -52,15 +54,10 @@ class HierarchicalSampler:
         partition_draw: PartitionDraw,
         edges: PartitionEdges,
         correction: PartitionCorrection,
-        build_inner: Callable[[], Sampler],
+        build_inner: Callable[[], ProportionalSampler | RankBasedSampler],
         first_edges_after: int = _FIRST_EDGES_AFTER,
     ) -> None:
-        """Nothing is in the draw of slots 0..capacity-1.
-
-        ValueError for fewer than one partition, or more than 100.
-        """
-        if not 1 <= num_partitions <= 100:
-            raise ValueError(f"num_partitions must lie between 1 and 100, got {num_partitions}")
+        """Nothing is in the draw of slots 0..capacity-1, of at most 127 partitions."""
         self._capacity = capacity
         self._draw_by = partition_draw
         self._edges_by = edges
@@ -69,17 +66,13 @@ class HierarchicalSampler:
         self._partition_of = np.full(capacity, _NOWHERE, np.int8)
         self._priorities = np.zeros(capacity, np.float32)
         self._values = np.zeros(capacity, np.float32)
-        self._edges: Float64Array = np.zeros(0, np.float64)
+        # [J - 1] Values that part the partitions, ascending; empty until they are first set.
+        self.edges: Float64Array = np.zeros(0, np.float64)
         self._num_admitted = 0
         self._next_edges = first_edges_after
 
     def __len__(self) -> int:
         return sum(len(partition) for partition in self._partitions)
-
-    @property
-    def edges(self) -> Float64Array:
-        """[J - 1] Values that part the partitions, ascending; empty until they are first set."""
-        return self._edges
 
     @property
     def sizes(self) -> Int64Array:
@@ -98,7 +91,7 @@ class HierarchicalSampler:
 
     def _locate(self, values: Float32Array) -> Int64Array:
         """[B] Partition of each value; a value on an edge lies above it."""
-        return np.searchsorted(self._edges, values, side="right").astype(np.int64)
+        return np.searchsorted(self.edges, values, side="right").astype(np.int64)
 
     def _put(self, slots: Int64Array, where: Int64Array) -> None:
         self._partition_of[slots] = where
@@ -129,10 +122,10 @@ class HierarchicalSampler:
         values = self._values[slots].astype(np.float64)
         inner_fractions = np.linspace(0.0, 1.0, len(self._partitions) + 1)[1:-1]
         if self._edges_by == "quantile":
-            self._edges = np.quantile(values, inner_fractions)
+            self.edges = np.quantile(values, inner_fractions)
         else:
             low, high = values.min(), values.max()
-            self._edges = low + (high - low) * inner_fractions
+            self.edges = low + (high - low) * inner_fractions
         where = self._locate(self._values[slots])
         moves = where != self._partition_of[slots]
         self.retire(slots[moves])

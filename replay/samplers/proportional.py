@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from replay.samplers.base import check_exponent, draw_from_tree
+from replay.samplers.base import draw_from_tree
 from replay.samplers.sum_tree import SumTree
 from replay.types import Float32Array, Float64Array, Int64Array
 
@@ -20,8 +20,7 @@ class ProportionalSampler:
     """
 
     def __init__(self, capacity: int, *, exponent: float) -> None:
-        """ValueError for an exponent outside [0, 1]."""
-        check_exponent(exponent)
+        """Nothing is in the draw of slots 0..capacity-1."""
         self._exponent = exponent
         self._tree = SumTree(capacity)
         self._size = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from replay.samplers.base import check_exponent, draw_from_tree
+from replay.samplers.base import draw_from_tree
 from replay.samplers.sum_tree import SumTree
 from replay.types import Float32Array, Float64Array, Int64Array
 
@@ -28,22 +28,17 @@ class RankBasedSampler:
 
     def __init__(self, capacity: int, *, exponent: float, max_drift: float = _MAX_DRIFT) -> None:
         """Nothing is in the draw of slots 0..capacity-1; a drift of 0 ranks all at every change."""
-        check_exponent(exponent)
         self._exponent = exponent
         self._max_drift = max_drift
         self._tree = SumTree(capacity)  # Of rank^-exponent.
         self._priorities = np.zeros(capacity, np.float32)
         self._ranked: Float32Array = np.zeros(0, np.float32)  # -priority when ranked, ascending.
-        self._num_changes = 0
+        # Since all were ranked: the most that a rank is off.
+        self.num_changes = 0
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
-
-    @property
-    def num_changes(self) -> int:
-        """Changes since all were ranked: the most that a rank is off."""
-        return self._num_changes
 
     def admit(self, slots: Int64Array, priorities: Float32Array, values: Float32Array) -> None:
         """Put slots into the draw, each at the rank of its priority."""
@@ -53,12 +48,12 @@ class RankBasedSampler:
     def retire(self, slots: Int64Array) -> None:
         """Take slots out of the draw."""
         self._size -= len(slots)
-        self._num_changes += len(slots)
+        self.num_changes += len(slots)
         self._tree.set(slots, 0.0)
 
     def update(self, slots: Int64Array, priorities: Float32Array) -> None:
         """Move slots to the ranks of their new priorities."""
-        self._num_changes += len(slots)
+        self.num_changes += len(slots)
         self._priorities[slots] = priorities
         higher = np.searchsorted(self._ranked, -priorities, side="left")
         not_lower = np.searchsorted(self._ranked, -priorities, side="right")
@@ -77,11 +72,11 @@ class RankBasedSampler:
         stop = np.append(first[1:], len(slots))
         ranks = np.repeat((first + 1 + stop) / 2, stop - first)
         self._tree.set(slots[order], self._weights(ranks))
-        self._num_changes = 0
+        self.num_changes = 0
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Int64Array, Float32Array]:
         """One from each of `size` equal parts of the sum of all weights."""
-        if self._num_changes > self._max_drift * self._size:
+        if self.num_changes > self._max_drift * self._size:
             self._rank_all()
         return draw_from_tree(self._tree, size, rng, num_slots=self._size)
 
@@ -98,7 +93,7 @@ class RankBasedSampler:
         higher = np.searchsorted(ordered, -priorities, side="left")
         not_lower = np.searchsorted(ordered, -priorities, side="right")
         # Half a rank more: a mean rank may have gained or lost an equal since.
-        drift = self._num_changes + 0.5
+        drift = self.num_changes + 0.5
         lightest = self._weights((not_lower + drift).astype(np.float64))
         heaviest = self._weights(np.maximum(higher + (1.0 - drift), 1.0).astype(np.float64))
         weights = self._tree.get(slots)

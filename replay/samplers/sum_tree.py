@@ -19,18 +19,12 @@ class SumTree:
     """
 
     def __init__(self, capacity: int) -> None:
-        """Make a tree of zeros; ValueError unless capacity is positive."""
-        if capacity < 1:
-            raise ValueError(f"a sum tree needs a positive capacity, got {capacity}")
-        self._capacity = capacity
+        """Make a tree of zeros."""
+        # Number of leaves.
+        self.capacity = capacity
         self._num_levels = max(1, (capacity - 1).bit_length())
         self._first_leaf = 1 << self._num_levels
         self._nodes: Float64Array = np.zeros(2 * self._first_leaf, np.float64)
-
-    @property
-    def capacity(self) -> int:
-        """Number of leaves."""
-        return self._capacity
 
     @property
     def total(self) -> float:
@@ -47,7 +41,7 @@ class SumTree:
 
     def nonzero(self) -> Int64Array:
         """Leaves with a value above 0, ascending."""
-        return np.flatnonzero(self._nodes[self._first_leaf : self._first_leaf + self._capacity])
+        return np.flatnonzero(self._nodes[self._first_leaf : self._first_leaf + self.capacity])
 
     def set(self, indices: Int64Array, values: Float64Array | float) -> None:
         """Set leaves and all sums above them. Of an index given twice the last value counts.
@@ -113,5 +107,5 @@ class SumTree:
             raise ValueError("sum tree: a node is not the sum of its children")
         if np.any(self._nodes < 0) or not np.all(np.isfinite(self._nodes)):
             raise ValueError("sum tree: a value is negative or not finite")
-        if np.any(self._nodes[self._first_leaf + self._capacity :] != 0):
+        if np.any(self._nodes[self._first_leaf + self.capacity :] != 0):
             raise ValueError("sum tree: a leaf beyond the capacity is not zero")

@@ -42,21 +42,11 @@ class ShardKeeper:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Fill the shard from its newest snapshot that can be used.
+        """Fill the shard, which nobody uses yet, from its newest snapshot that can be used.
 
-        Args:
-            shard: new, and used by nobody yet.
-            root: folder of all shards' snapshots.
-            write: puts files on disk.
-            session: what tells this session of the run from the ones before; the same for every
-                process that takes the place of one that died.
-            period_s: seconds between two snapshots by the thread that `start` starts; the config's,
-                if None; 0: none are read or written.
-            now: seconds since 1970.
-            clock: seconds, for how long writing takes.
-
-        Raises:
-            ValueError: the shard's process has died again and again.
+        `session` tells this session of the run from the ones before; it is the same for every
+        process that takes the place of one that died. `period_s` is the config's, if None; 0: none
+        are read or written. ValueError if the shard's process has died again and again.
         """
         config = shard.config
         self._shard = shard

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.columns import select_rows
 from replay.shard import ReplayShard
-from replay.snapshots.array_codec import select_rows, unpack_array, unpack_columns
 from replay.snapshots.snapshot import Segment, SnapshotFiles, describe_shape
 from replay.snapshots.snapshot_files import (
     Document,
@@ -28,6 +29,8 @@ from replay.snapshots.snapshot_files import (
     list_manifests,
     manifest_name,
     read_document,
+    unpack_array,
+    unpack_columns,
 )
 from replay.storage.table import ReplayTable, TableCounts
 from replay.types import STREAMS_PER_ACTOR_BITS, Columns, Int64Array
@@ -61,19 +64,12 @@ def restore_newest(
     about_to_read: Callable[[int], None] = lambda number: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Restored | None:
-    """Fill an empty shard from the newest snapshot that can be used.
+    """Fill an empty shard from the newest snapshot that can be used; None if it stays empty.
 
-    Args:
-        shard: nobody uses it yet.
-        root: folder of all shards' snapshots.
-        num_added: generation above any that was ever given out, by game; the snapshot's own, where
-            that is higher.
-        skipped: numbers of snapshots in the shard's own folder that are not to be read.
-        about_to_read: told the number of each snapshot in that folder before it is read.
-        note: told in one line what could not be used, and why.
-
-    Returns:
-        None if the shard stays empty.
+    `num_added` are generations above any that were ever given out, by game; a snapshot's own count
+    where they are higher. Snapshots in the shard's own folder whose numbers are in `skipped` are
+    not read; `about_to_read` is told the number of each before it is. `note` is told in one line
+    what could not be used, and why.
     """
     num_shards = shard.config.num_shards
     own = shard_folder(root, shard.number, num_shards)
@@ -97,14 +93,15 @@ def restore_newest(
 
 def newest_serial(root: Path) -> int:
     """The highest number of any actor of which there may be entries in snapshots; -1 without."""
-    newest = -1
-    for folder in _folders(root):
-        for number in list_manifests(folder):
-            try:
-                newest = max(newest, _Manifest(folder, number).newest_serial)
-            except SnapshotError:
-                continue
-    return newest
+    manifests = [manifest for folder in _folders(root) for manifest in _readable(folder)]
+    return max((manifest.newest_serial for manifest in manifests), default=-1)
+
+
+def _readable(folder: Path) -> Iterator[_Manifest]:
+    """The manifests in a folder that can be read, newest first."""
+    for number in list_manifests(folder):
+        with suppress(SnapshotError):
+            yield _Manifest(folder, number)
 
 
 class _Manifest:
@@ -184,12 +181,9 @@ class _Changing:
 
     @classmethod
     def of(cls, document: Document) -> _Changing:
-        counts = {"yielded": 0} | document["counts"]
-        # An older version's name for it.
-        counts.setdefault("stale_priorities", counts.get("stale_updates", 0))
         changing = cls(
             int(document["oldest"]),
-            TableCounts(**{field.name: int(counts[field.name]) for field in fields(TableCounts)}),
+            TableCounts(**{name: int(count) for name, count in document["counts"].items()}),
             np.cumsum(unpack_array(document["generation_steps"]), dtype=np.int64),
             unpack_array(document["priorities"]).astype(np.float32),
             unpack_array(document["times_sampled"]).astype(np.int32),
@@ -248,7 +242,7 @@ def _restore_own(
 def _restored_table(
     shard: ReplayShard, index: int, manifest: _Manifest, changing: _Changing, num_added: int
 ) -> ReplayTable:
-    table, game = shard.build_table(index), shard.games[index]
+    table, game = shard.build_table(shard.specs[index]), shard.games[index]
     table.restore(
         manifest.read_entries(game, oldest=changing.oldest),
         num_added=max(num_added, manifest.stops[game]),
@@ -319,7 +313,7 @@ def _divided_table(
                 next_generation += count
                 yield mine
 
-    table = shard.build_table(index)
+    table = shard.build_table(shard.specs[index])
     nothing: Int64Array = np.zeros(0, np.int64)
     try:
         table.restore(
@@ -375,21 +369,14 @@ def _newest_by_number_of_shards(root: Path) -> dict[int, float]:
     newest: dict[int, float] = {}
     for folder in _folders(root):
         match = _FOLDER.match(folder.name)
-        created = _newest_in(folder)
-        if match is not None and created >= 0:
-            number = int(match[2])
-            newest[number] = max(newest.get(number, created), created)
+        if match is not None and (created := _newest_in(folder)) >= 0:
+            newest[int(match[2])] = max(newest.get(int(match[2]), created), created)
     return newest
 
 
 def _newest_in(folder: Path) -> float:
     """When the newest snapshot in a folder was taken; -1 without one that can be read."""
-    for number in list_manifests(folder):
-        try:
-            return _Manifest(folder, number).created
-        except SnapshotError:
-            continue
-    return -1.0
+    return next((manifest.created for manifest in _readable(folder)), -1.0)
 
 
 def _ints(node: Any) -> Any:

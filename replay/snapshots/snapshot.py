@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay.shard import ReplayShard, ShardParts
-from replay.snapshots.array_codec import pack_array, pack_columns
 from replay.snapshots.snapshot_files import (
     Document,
     FileEntry,
@@ -29,6 +28,8 @@ from replay.snapshots.snapshot_files import (
     delete_others,
     list_manifests,
     manifest_name,
+    pack_array,
+    pack_columns,
     segment_name,
     state_name,
     write_document,
@@ -80,15 +81,7 @@ class SnapshotWriter:
         begun_from: SnapshotFiles | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Go on in `folder`.
-
-        Args:
-            shard: whose number and number of shards name the folder.
-            folder: made if it is missing.
-            write: puts files on disk.
-            begun_from: the snapshot in this folder that the shard began from, if it did.
-            now: seconds since 1970.
-        """
+        """Go on in `folder`; the shard has `begun_from` the snapshot in it, if from any."""
         self._shard = shard
         self._folder = folder
         self._write = write

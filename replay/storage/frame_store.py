@@ -12,7 +12,7 @@ Shape letters:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import lz4.block
 import numpy as np
@@ -25,41 +25,6 @@ Compression: TypeAlias = Literal["none", "lz4"]
 # What a compressed frame takes beside its bytes: the header of a Python object (33), its place in
 # the list (8), and what an allocation is rounded up to and its own header (15 on average).
 BLOB_OVERHEAD_BYTES = 56
-
-
-class FrameStore(Protocol):
-    """The frames of one ring."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that the frames take now."""
-        ...
-
-    def write(self, first_slot: int, frames: UInt8Array) -> None:
-        """Put frames [E, C, H, W] into as many slots from `first_slot` on, wrapping at the end."""
-        ...
-
-    def read(self, slots: Int64Array, out: UInt8Array) -> None:
-        """Copy the frames of slots [B, S] to `out` [B, S, C, H, W]; zeros for a negative slot."""
-        ...
-
-    def columns(self, slots: Int64Array) -> Columns:
-        """The frames of slots [E] in the form in which they are stored, for a snapshot."""
-        ...
-
-    def load(self, first_slot: int, columns: Columns) -> None:
-        """Write what `columns` of this or another kind of store gave.
-
-        ValueError for what cannot be frames; nothing is written then.
-        """
-        ...
-
-    def check_valid(self, held: Int64Array) -> None:
-        """Raises ValueError unless exactly the frames of slots `held` are here, as it counts them.
-
-        What a frame shows is not looked at.
-        """
-        ...
 
 
 class RawFrames:
@@ -77,14 +42,14 @@ class RawFrames:
         return self._num_held * (self._frames.nbytes // len(self._frames))
 
     def write(self, first_slot: int, frames: UInt8Array) -> None:
-        """Copy frames into as many slots from `first_slot` on, wrapping at the end."""
+        """Copy frames [E, C, H, W] into as many slots from `first_slot` on, wrapping at the end."""
         room = len(self._frames) - first_slot
         self._frames[first_slot : first_slot + len(frames)] = frames[:room]
         self._frames[: max(0, len(frames) - room)] = frames[room:]
         self._num_held = min(len(self._frames), self._num_held + len(frames))
 
     def read(self, slots: Int64Array, out: UInt8Array) -> None:
-        """Copy frames to `out`; zeros for a negative slot."""
+        """Copy frames of slots [B, S] to `out` [B, S, C, H, W]; zeros for a negative slot."""
         # Copying waits for the first bytes of every stack; asked for all at once, they come sooner.
         self._first_bytes[slots[:, 0]]
         # Clipped instead of checked: only then does NumPy copy straight to where it is told to.
@@ -190,6 +155,10 @@ class Lz4Frames:
             raise ValueError(
                 f"the compressed frames have {int(sizes.sum())} bytes, not {self._blob_bytes}"
             )
+
+
+# The frames of one ring.
+FrameStore: TypeAlias = RawFrames | Lz4Frames
 
 
 def build_frame_store(

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.columns import EntryShape
+from replay.columns import EntryShape, check_columns, select_rows, wrong_values
 from replay.storage.frame_store import Compression, build_frame_store
 from replay.storage.links import NO_SLOT, StreamLinks
-from replay.storage.stored_columns import check_columns, newest_rows
 from replay.types import BoolArray, Chunk, Columns, Int64Array, Successors, UInt8Array
 
 _MAX_ACTIONS = 256  # An action is stored in one byte.
@@ -136,18 +135,14 @@ class TransitionRing:
         self._sent = [c.name for c in spec.entry.sent_columns if c.kept_by == "ring"]
         self.generations: Int64Array = self._stored["generations"]
         self.generations[:] = -1
-        self._num_added = 0
+        # The generation of the next entry: more than that of any entry ever added.
+        self.num_added = 0
         self._num_written = 0  # Since this ring was made; its remainder is the next slot.
         self._stretches = [_Stretch(0, 0)]
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """One column by slot, [capacity, ...]; not that of the frames."""
         return self._stored[name]
-
-    @property
-    def num_added(self) -> int:
-        """The generation of the next entry: more than that of any entry ever added."""
-        return self._num_added
 
     @property
     def num_entries(self) -> int:
@@ -158,7 +153,7 @@ class TransitionRing:
     def oldest_generation(self) -> int:
         """Generation of the oldest entry held; `num_added` of an empty ring."""
         if not self._num_written:
-            return self._num_added
+            return self.num_added
         return int(self.generations[(self._num_written - self.num_entries) % self.spec.capacity])
 
     @property
@@ -184,31 +179,26 @@ class TransitionRing:
 
         That holds for good, whatever the ring contains, so nobody needs to be kept out meanwhile.
         """
-        chunk.check()
-        entry = self.spec.entry
-        wanted = {column.name: entry.row_shape(column) for column in entry.sent_columns}
-        for name, array in chunk.columns.items():
-            if name not in wanted:
-                raise ValueError(
-                    f"chunk of {chunk.game}: it has the column {name}, which this run does "
-                    "not store"
-                )
-            if array.shape[1:] != wanted[name]:
-                raise ValueError(
-                    f"chunk of {chunk.game}: a row of {name} has shape {array.shape[1:]}, "
-                    f"expected {wanted[name]}"
-                )
-        missing = wanted.keys() - chunk.columns.keys()
-        if missing:
+        chunk.check_runs()
+        entry, what = self.spec.entry, f"chunk of {chunk.game}:"
+        wanted = {column.name: column for column in entry.sent_columns}
+        if wrong := wanted.keys() ^ chunk.columns.keys():
             raise ValueError(
-                f"chunk of {chunk.game}: it lacks {', '.join(sorted(missing))}, which this "
-                "run stores"
+                f"{what} {', '.join(sorted(wrong))} is sent or stored, but not both; run actors "
+                "and replay from the same version of the code"
             )
+        for name, column in wanted.items():
+            array, shape = chunk[name], (chunk.num_entries, *entry.row_shape(column))
+            if array.shape != shape or not np.can_cast(array.dtype, column.dtype, "safe"):
+                raise ValueError(
+                    f"{what} {name} has type {array.dtype} and shape {array.shape}, expected "
+                    f"{np.dtype(column.dtype)} and {shape}"
+                )
+            if mistake := wrong_values(array, column.values):
+                raise ValueError(f"{what} {name} {mistake}")
         actions = chunk["actions"]
         if np.any((actions < 0) | (actions >= entry.num_actions)):
-            raise ValueError(
-                f"chunk of {chunk.game}: actions must lie between 0 and {entry.num_actions - 1}"
-            )
+            raise ValueError(f"{what} actions must lie between 0 and {entry.num_actions - 1}")
 
     def check_next(self, chunk: Chunk) -> None:
         """Raises ValueError if a chunk that fits cannot come next: it is too large, or too late."""
@@ -243,9 +233,9 @@ class TransitionRing:
                 self._stored[name][part] = chunk[name][rows]
             self._stored["weights_versions"][part] = chunk.weights_version
         self.frames.write(int(slots[0]), chunk["frames"])
-        self._note_generation(self._num_added, self._num_written)
-        self.generations[slots] = self._num_added + np.arange(len(slots))
-        self._num_added += len(slots)
+        self._note_generation(self.num_added, self._num_written)
+        self.generations[slots] = self.num_added + np.arange(len(slots))
+        self.num_added += len(slots)
         self._num_written += len(slots)
         self.links.link(slots, chunk)
 
@@ -281,12 +271,14 @@ class TransitionRing:
         assert not self._num_written, "only an empty ring can be restored"
         for part in [columns] if isinstance(columns, Mapping) else columns:
             self._append_stored(part)
-        self._num_added = max(self._num_added, num_added or 0)
+        self.num_added = max(self.num_added, num_added or 0)
         self.links.relink(self.held_slots())
 
     def _append_stored(self, columns: Columns) -> None:
-        check_columns(columns, like=self._stored, game=self.spec.game, above=self._num_added - 1)
-        columns = newest_rows(columns, self.spec.capacity)
+        check_columns(columns, like=self._stored, game=self.spec.game, above=self.num_added - 1)
+        surplus = len(columns["generations"]) - self.spec.capacity
+        if surplus > 0:
+            columns = select_rows(columns, np.arange(len(columns["generations"])) >= surplus)
         generations = columns["generations"]
         if not len(generations):
             return
@@ -295,11 +287,11 @@ class TransitionRing:
             for name, values in self._stored.items():
                 values[slots] = columns[name][rows]
         self.frames.load(first_slot, columns)
-        steps = np.diff(generations, prepend=self._num_added - 1)
+        steps = np.diff(generations, prepend=self.num_added - 1)
         for row in np.flatnonzero(steps > 1).tolist():
             self._note_generation(int(generations[row]), self._num_written + row)
         self._num_written += len(generations)
-        self._num_added = int(generations[-1]) + 1
+        self.num_added = int(generations[-1]) + 1
 
     def _note_generation(self, generation: int, written: int) -> None:
         """Entry number `written` has this generation: a new stretch, if it leaves a gap."""
@@ -318,7 +310,7 @@ class TransitionRing:
             self.columns(slots[start : start + _COPIED_AT_ONCE])
             for start in range(0, len(slots), _COPIED_AT_ONCE)
         )
-        ring.restore(parts, num_added=self._num_added)
+        ring.restore(parts, num_added=self.num_added)
         return ring
 
     def history(self, slots: Int64Array) -> tuple[Int64Array, BoolArray]:
@@ -341,28 +333,21 @@ class TransitionRing:
             current = np.where(pending, after, current)
         return ready
 
-    def completed_by(self, slots: Int64Array) -> Int64Array:
-        """Slots that may have become ready now that `slots` are written: they and steps before."""
-        return self.links.predecessors(slots, self.spec.num_following)
-
     def gather_observations(self, slots: Int64Array, out: UInt8Array) -> None:
         """Write the frame stacks of `slots` into `out` [B, S*C, H, W], which is contiguous."""
         stack = self.links.stacks(slots, self.spec.num_stack)
         shape = (len(slots), self.spec.num_stack, *self.spec.entry.frame_shape)
         self.frames.read(stack, out.reshape(shape))
 
-    def gather_successors(self, slots: Int64Array, out: Successors | None = None) -> Successors:
-        """The next n steps of `slots`, which must be ready; written into `out`, if given."""
-        count, num_steps = len(slots), self.spec.num_successors
-        if out is None:
-            out = Successors.empty(count, num_steps, self.spec.observation_shape)
+    def gather_successors(self, slots: Int64Array, out: Successors) -> None:
+        """Write the next n steps of `slots`, which must be ready, into `out`."""
         links = self.links
         rewards, discounts, lengths = out.rewards, out.discounts, out.lengths
         rewards[:], discounts[:], lengths[:] = 0.0, 1.0, 0
         current = slots
-        running = np.ones(count, np.bool_)
-        ended = np.zeros(count, np.bool_)
-        for step in range(num_steps):
+        running = np.ones(len(slots), np.bool_)
+        ended = np.zeros(len(slots), np.bool_)
+        for step in range(self.spec.num_successors):
             running &= links.is_transition[current]
             rewards[running, step] = self["rewards"][current[running]]
             discounts[running, step] = self["discounts"][current[running]]
@@ -372,7 +357,6 @@ class TransitionRing:
             current = np.where(running, links.next[current], current)
         self.gather_observations(current, out.bootstrap_observations)
         out.bootstrap_observations[ended] = 0
-        return out
 
     def check_valid(self) -> None:
         """Raises ValueError if frames, links, generations or step numbers contradict each other."""
@@ -383,7 +367,7 @@ class TransitionRing:
         generations = self.generations[held]
         if (
             np.any(np.diff(generations) <= 0)
-            or np.any(generations >= self._num_added)
+            or np.any(generations >= self.num_added)
             or not np.array_equal(self.slots_of(generations), held)
         ):
             raise ValueError(f"{game}: the ring does not hold the last entries added")

@@ -1,17 +1,67 @@
-"""One game's replay: a ring of transitions and a sampler over those that are ready."""
+"""One game's replay: a ring of transitions and a sampler over those that are ready.
+
+Where batches hold sequences, for unrolls and for returns over many steps, a transition is drawn as
+ever; the sequence is what follows it in its episode.
+
+Shape letters:
+    Q  sequences
+    T  steps of each, at the most
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from replay.samplers.base import Sampler
-from replay.storage.quantiles import RecentValues, quantiles_of, spread_slots
+from replay.samplers import Sampler
+from replay.storage.links import NO_SLOT, StreamLinks
 from replay.storage.ring import TableSpec, TransitionRing
-from replay.storage.sequences import SequenceSlots, follow
-from replay.types import Chunk, Columns, Float32Array, Int32Array, Int64Array
+from replay.types import BoolArray, Chunk, Columns, Float32Array, Int32Array, Int64Array
+
+# The quantiles that are reported of a table's priorities and of its draws' ages.
+QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+
+# Numbers that a quantile is taken of: enough for the tenth and the ninetieth percentile.
+_NUM_RECENT = 4_096
+
+
+class RecentValues:
+    """The last 4,096 of a stream of numbers; adding takes no longer than keeping a reference."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._parts: deque[Int64Array] = deque()
+        self._num_held = 0
+
+    def add(self, values: Int64Array) -> None:
+        """Keep the last of these numbers and of those before; the array is not to be changed."""
+        if not len(values):
+            return
+        self._parts.append(values)
+        self._num_held += len(values)
+        while self._num_held - len(self._parts[0]) >= _NUM_RECENT:
+            self._num_held -= len(self._parts.popleft())
+
+    def held(self) -> Int64Array:
+        """The numbers, oldest first."""
+        return np.concatenate([np.zeros(0, np.int64), *self._parts])[-_NUM_RECENT:]
+
+
+def spread_slots(num_slots: int) -> Int64Array:
+    """At most 4,096 slots, evenly spread over the first `num_slots`."""
+    if num_slots <= _NUM_RECENT:
+        return np.arange(num_slots)
+    return np.arange(_NUM_RECENT) * num_slots // _NUM_RECENT
+
+
+def quantiles_of(values: Float32Array | Int64Array) -> tuple[float, ...]:
+    """The QUANTILES of some numbers; empty of none."""
+    if not len(values):
+        return ()
+    return tuple(np.quantile(values.astype(np.float64), QUANTILES).tolist())
 
 
 @dataclass(slots=True)
@@ -33,6 +83,46 @@ class TableCounts:
 
 # Generation in the keys of rows that only repeat a step.
 NOBODYS = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceSlots:
+    """Where the steps of drawn sequences lie."""
+
+    # [Q, T] Column 0 is the transition that was drawn; a sequence that ended early repeats its
+    # last step.
+    slots: Int64Array
+    # [Q] Steps of each sequence, at least 1; what lies behind them is repetition.
+    num_steps: Int64Array
+    # [Q] Entry after the last step, whose observation a return can bootstrap from; -1 if there is
+    # none, because the game was over there, or it is not here.
+    bootstrap_slots: Int64Array
+
+    @property
+    def is_step(self) -> BoolArray:
+        """[Q, T] False for repetitions."""
+        is_step: BoolArray = np.arange(self.slots.shape[1]) < self.num_steps[:, None]
+        return is_step
+
+
+def follow(links: StreamLinks, drawn: Int64Array, *, length: int) -> SequenceSlots:
+    """Sequences of up to `length` steps from the drawn transitions [Q] on, which are ready.
+
+    A sequence ends early with its episode, at the newest step that the ring has of it, and where a
+    step was lost. A life lost does not end it: there its discount is 0, and the game goes on. Steps
+    of two episodes or streams are never joined.
+    """
+    path = links.path(drawn, length).T
+    # The last observation of a truncated episode is no step, but what follows the last one.
+    is_step = links.is_transition[path[:, :-1]] & (path[:, :-1] != NO_SLOT)
+    num_steps = is_step.sum(axis=1)
+    rows = np.arange(len(drawn))
+    last = path[rows, num_steps - 1]
+    return SequenceSlots(
+        slots=np.where(is_step, path[:, :-1], last[:, None]),
+        num_steps=num_steps,
+        bootstrap_slots=path[rows, num_steps],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +167,19 @@ class ReplayTable:
         """Transitions that can be sampled now."""
         return len(self._sampler)
 
-    def check_next(self, chunk: Chunk) -> None:
-        """Raises ValueError if `add` would refuse a chunk that the ring has found to fit."""
-        self.ring.check_next(chunk)
-
     def add(self, chunk: Chunk) -> None:
         """Store a chunk that fits (`ring.check_fits`), overwriting the oldest entries.
 
         ValueError if it cannot come next; the table is then left as it was.
         """
-        self.check_next(chunk)
+        self.ring.check_next(chunk)
         slots, broken = self.ring.claim(chunk.num_entries)
         self._retire(np.concatenate([slots, broken]))
         self.ring.write(slots, chunk)
         self._times_sampled[slots] = 0
         self.counts.inserted += chunk.num_transitions
-        self._admit(self.ring.completed_by(slots))
+        # They and steps before may have become ready now that these are written.
+        self._admit(self.ring.links.predecessors(slots, self.spec.num_following))
 
     def _retire(self, slots: Int64Array) -> None:
         """Take slots out of the draw for good."""
@@ -148,37 +235,20 @@ class ReplayTable:
         np.add.at(self._times_sampled, slots, np.int32(1))
         self._sampled_ages.add(ages)
 
-    def check_update(
-        self, slots: Int64Array, generations: Int64Array, priorities: Float32Array
-    ) -> None:
-        """Raises ValueError if `update_priorities` would refuse these keys or priorities."""
-        if not slots.shape == generations.shape == priorities.shape:
-            raise ValueError(
-                f"priorities for {self.spec.game}: {slots.shape} slots, {generations.shape} "
-                f"generations and {priorities.shape} priorities do not fit each other"
-            )
-        if np.any((slots < 0) | (slots >= self.spec.capacity)):
-            raise ValueError(f"priorities for {self.spec.game}: a key lies outside the table")
-        if not np.all((priorities >= 0) & (priorities <= np.finfo(np.float32).max)):
-            raise ValueError(f"priorities for {self.spec.game} must be finite and not negative")
+    def update_priorities(self, generations: Int64Array, priorities: Float32Array) -> None:
+        """Set new priorities, finite and not negative; of one given twice the last counts.
 
-    def update_priorities(
-        self, slots: Int64Array, generations: Int64Array, priorities: Float32Array
-    ) -> None:
-        """Set new priorities; of a key given twice the last counts.
-
-        Keys whose transition can no longer be drawn (overwritten, or a frame of it) are dropped
-        and counted; those of a sequence's repetitions are dropped without. ValueError for malformed
-        ones, before any is set.
+        Transitions that can no longer be drawn (overwritten, or a frame of theirs) are dropped and
+        counted; a sequence's repetitions are dropped without.
         """
-        self.check_update(slots, generations, priorities)
-        current = (self.ring.generations[slots] == generations) & self._is_ready[slots]
+        slots = self.ring.slots_of(generations)
+        current = (slots >= 0) & self._is_ready[slots]
         is_stale = ~current & (generations != NOBODYS)
         self.counts.stale_priorities += int(np.count_nonzero(is_stale))
         slots = slots[current]
         stored = self.ring["priorities"]
         stored[slots] = priorities[current]
-        # Read back, so that of a key given twice all rows bring the same priority.
+        # Read back, so that of a transition given twice all rows bring the same priority.
         self._sampler.update(slots, stored[slots])
 
     def priority_quantiles(self) -> tuple[float, ...]:

@@ -12,8 +12,7 @@ import pytest
 from runs import wait_until
 
 from engines.on_redis.bus import RedisBus
-from engines.on_redis.client import build_client
-from engines.on_redis.link import RedisRefusedError
+from engines.on_redis.link import RedisRefusedError, build_client
 from engines.on_redis.run_link import RunLink, check_not_carried
 from engines.on_redis.server import PrivateRedis
 from engines.on_redis.weights import RedisWeightSink, RedisWeightSource

@@ -21,7 +21,7 @@ from team_runs import COUNTING, counting_config, started
 from actors.config import ActorConfig
 from actors.inference import OwnInference
 from engines.on_ray.cluster import RemoteInference
-from engines.on_ray.inference_client import RayInference
+from engines.on_ray.inference import RayInference
 from engines.on_ray.ray_internals import pid_of
 from engines.on_redis.bus import RedisAddress
 from engines.on_redis.server import PrivateRedis

@@ -19,8 +19,8 @@ from ray_runs import (
 )
 from team_runs import counting_config, started
 
-from engines.on_ray.deaths import Deaths
 from engines.on_ray.learner_team import LearnerTeam
+from engines.on_ray.ray_run import RayRun
 from engines.on_ray.role_processes import RoleNames
 from engines.on_redis.bus import RedisAddress
 from engines.on_redis.server import PrivateRedis
@@ -122,6 +122,11 @@ def test_learners_that_cannot_even_start_end_the_run_at_once(config, redis_url, 
         drive(engine)
 
 
+class NoRoomForLearner:
+    def learner(self, **_):
+        return {"num_cpus": 7}  # Of 8: no room beside the shard and the holder.
+
+
 def test_a_learner_that_waits_for_room_is_asked_when_it_is_there(config, redis_url, monkeypatch):
     """The time for an answer does not begin before there is somebody to answer."""
     alone = dataclasses.replace(config.learner, num_replicas=1)
@@ -132,15 +137,16 @@ def test_a_learner_that_waits_for_room_is_asked_when_it_is_there(config, redis_u
     ray.get([holder.hold.remote(), shard.check_valid.remote()])
     monkeypatch.setattr("engines.on_ray.learner_team.CALL_TIMEOUT_S", 2.0)
     team = LearnerTeam(
-        recipe,
+        RayRun(
+            recipe=recipe,
+            redis=RedisAddress(redis_url, "room"),
+            placement=NoRoomForLearner(),
+            names=RoleNames("room"),
+            note=lambda text: None,
+        ),
         shards=[shard],
-        redis=RedisAddress(redis_url, "room"),
         device=torch.device("cpu"),
-        options={"num_cpus": 7},  # Of 8: no room beside the shard and the holder.
         state=None,
-        note=lambda text: None,
-        names=RoleNames("room"),
-        deaths=Deaths(),
     )
     try:
         with ThreadPoolExecutor(1) as pool:

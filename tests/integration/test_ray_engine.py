@@ -26,6 +26,7 @@ from ray_runs import (
     private_ray,
     without_start,
 )
+from replay_shards import insert_wait_s
 from runs import save_network, save_random_expert, wait_until
 
 from actors.config import ActorConfig
@@ -33,7 +34,7 @@ from engines.local.engine import LocalEngine
 from engines.on_ray.engine import RayEngine
 from engines.on_ray.replay_reader import RayReplayReader
 from engines.on_redis.bus import RedisAddress
-from engines.on_redis.client import connect
+from engines.on_redis.link import connect
 from engines.on_redis.server import PrivateRedis
 from learner.config import LearnerConfig
 from learner.objectives.config import MimicConfig
@@ -139,9 +140,9 @@ def hold_learner_until_actors_wait(engine) -> None:
     def waited_s() -> float:
         answers = [
             shard.handle.stats.options(concurrency_group="control").remote()
-            for shard in engine._shards
+            for shard in engine._fleet.shards
         ]
-        return min(stats.insert_wait_s for _, stats in ray.get(answers, timeout=30.0))
+        return min(insert_wait_s(stats) for _, stats in ray.get(answers, timeout=30.0))
 
     (pid,) = engine.pids("learner")
     enough_s = waited_s() + 1.0
@@ -181,9 +182,9 @@ def test_nothing_is_lost_doubled_reordered_or_mixed_up(config, server, request, 
         tables = dump_all(engine)
         progress = engine.progress()
         batches = [
-            RayReplayReader([shard.handle]).sample(timeout_s=10.0) for shard in engine._shards
+            RayReplayReader([shard.handle]).sample(timeout_s=10.0) for shard in engine._fleet.shards
         ]
-        ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
+        ray.get([shard.handle.check_valid.remote() for shard in engine._fleet.shards])
     streams = check_contents(tables)
     num_actors = sum(config.actors_of.values())
     assert len(streams) == num_actors * config.actor.num_envs
@@ -244,7 +245,7 @@ def test_a_shard_that_is_killed_comes_back_and_the_run_reaches_its_end(
         progress = drive(engine)
         replaced = engine.pids("shard")
         tables = dump_all(engine)
-        ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
+        ray.get([shard.handle.check_valid.remote() for shard in engine._fleet.shards])
     assert progress.faults["shard_restarts"] == 1
     assert progress.faults["actor_restarts"] == progress.faults["learner_restarts"] == 0
     assert progress.updates == config.num_updates
@@ -287,7 +288,7 @@ def test_a_shard_that_is_killed_comes_back_from_its_newest_snapshot(
         progress = drive(engine)
         assert killed not in engine.pids("shard")
         tables = dump_all(engine)
-        ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
+        ray.get([shard.handle.check_valid.remote() for shard in engine._fleet.shards])
     (note,) = (line for line in notes if "goes on with" in line)
     lost = progress.faults["transitions_lost"]
     assert f"; {lost} transitions stored since are gone" in note

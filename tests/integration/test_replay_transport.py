@@ -111,16 +111,6 @@ def test_batches_come_through_shared_memory_on_one_node(start):
     assert ask(shard, "num_channels") == 1
 
 
-def test_batches_come_through_the_object_store_where_memory_cannot_be_shared(start):
-    (shard,) = start()
-    store([shard])
-    reader = RayReplayReader([shard], may_map=False)
-    for _ in range(10):
-        take(reader)
-    assert reader.num_mapped == 0
-    assert ask(shard, "num_channels") == 0
-
-
 def test_a_reader_that_cannot_open_the_channel_takes_the_object_store(start, monkeypatch):
     monkeypatch.setattr(ChannelReader, "open", lambda offer: None)
     (shard,) = start()

@@ -125,7 +125,7 @@ def test_actors_come_and_go_and_nothing_is_lost(config, redis_url, monkeypatch):
             finish(engine, game, keep=0)
         last = engine.progress()
         tables = dump_all(engine)
-        ray.get([shard.handle.check_valid.remote() for shard in engine._shards])
+        ray.get([shard.handle.check_valid.remote() for shard in engine._fleet.shards])
     assert (grown.games[FIRST].wanted, grown.games[SECOND].wanted) == (4, 1)
     assert (shrunk.games[FIRST].wanted, shrunk.games[FIRST].actors) == (1, 1)
     streams = check_contents(tables)

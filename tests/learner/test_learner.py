@@ -327,7 +327,8 @@ def build_for(kind, optimizer):
         network = build_value_network()
         config = DqnConfig(target_period=2)
         objective = DqnObjective(config, network, legal_GA=legal_matrix(SPECS))
-    built = build_optimizer(optimizer, network.parameters(), 1e-2, mean_over=7)
+    config = LearnerConfig(optimizer=optimizer, learning_rate=1e-2)
+    built = build_optimizer(config, network.parameters(), mean_over=7)
     return build_learner(network=network, objective=objective, optimizer=built)[0]
 
 
@@ -454,7 +455,7 @@ def test_the_accelerator_learns_the_same_and_sends_its_priorities_back_in_order(
         torch.testing.assert_close(gpu_weights[name], tensor, rtol=1e-3, atol=1e-4)
     for sent, gpu_sent in zip(updates, gpu_updates, strict=True):
         np.testing.assert_allclose(gpu_sent.priorities, sent.priorities, atol=1e-3)
-        np.testing.assert_array_equal(gpu_sent.keys.slots, sent.keys.slots)
+        np.testing.assert_array_equal(gpu_sent.keys.generations, sent.keys.generations)
 
 
 def test_a_falling_learning_rate_scales_every_update():

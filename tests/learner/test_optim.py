@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from learner.config import LearnerConfig
 from learner.optim import ActorMimicAdam, CenteredRmsProp, build_optimizer
 
 
@@ -15,10 +16,14 @@ def gradients(seed: int, num_steps: int, size: int, scale: float = 1.0) -> np.nd
     return scale * rng.normal(size=(num_steps, size))
 
 
-def run(optimizer_class, start, grads, **options):
+def build(name, params, **options):
+    return build_optimizer(LearnerConfig(optimizer=name), params, **options)
+
+
+def run(optimizer_class, start, grads, *, lr=2.5e-4, **options):
     """Parameters after each step, when the gradient is given."""
     param = torch.nn.Parameter(torch.tensor(start))
-    optimizer = optimizer_class([param], **options)
+    optimizer = optimizer_class([param], lr, **options)
     history = []
     for grad in grads:
         param.grad = torch.tensor(grad)
@@ -76,7 +81,7 @@ def test_a_mean_loss_with_its_batch_size_takes_the_steps_of_the_summed_loss(name
         layer = torch.nn.Linear(5, 1, dtype=torch.float64)
         torch.nn.init.ones_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
-        optimizer = build_optimizer(name, layer.parameters(), mean_over=mean_over)
+        optimizer = build(name, layer.parameters(), mean_over=mean_over)
         for _ in range(5):
             optimizer.zero_grad()
             losses = layer(inputs).square()
@@ -97,13 +102,13 @@ def test_resuming_from_a_saved_state_equals_an_uninterrupted_run(name):
             optimizer.step()
 
     whole = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
-    steps(whole, build_optimizer(name, [whole]), grads)
+    steps(whole, build(name, [whole]), grads)
 
     first = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
-    before = build_optimizer(name, [first])
+    before = build(name, [first])
     steps(first, before, grads[:3])
     second = torch.nn.Parameter(first.detach().clone())
-    after = build_optimizer(name, [second])
+    after = build(name, [second])
     after.load_state_dict(copy.deepcopy(before.state_dict()))
     steps(second, after, grads[3:])
     assert torch.equal(second, whole)
@@ -115,7 +120,7 @@ def test_channels_last_weights_are_updated_like_any_other():
     results = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
         param = torch.nn.Parameter(weight.clone(memory_format=memory_format))
-        optimizer = CenteredRmsProp([param])
+        optimizer = CenteredRmsProp([param], 2.5e-4)
         for _ in range(2):
             param.grad = grad.clone(memory_format=memory_format)
             optimizer.step()

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replica_runs import BATCH_WEIGHT, concatenated, make_part
 
-from learner.batch import BatchLoader
+from learner.batch import BatchLoader, pool_weights
 from learner.losses import importance_weights
-from learner.pooling import pool_weights
 
 load = BatchLoader(torch.device("cpu"), gamma=0.9, reward_clip=1.0)
 

@@ -17,7 +17,14 @@ from replica_runs import (
 
 from learner.config import LearnerConfig
 from learner.objectives.config import MimicConfig
-from learner.replicas import Host, LoneReplica, MeetingPoint, ReplicaLostError, _open_store, join
+from learner.replicas import (
+    Host,
+    LoneReplica,
+    MeetingPoint,
+    ReplicaGroup,
+    ReplicaLostError,
+    _open_store,
+)
 
 CPU = torch.device("cpu")
 
@@ -193,7 +200,7 @@ def test_a_replica_that_goes_ends_the_update_of_the_others(how, last):
 def test_replicas_that_do_not_come_are_not_waited_for_for_ever():
     host = Host("127.0.0.1")
     with pytest.raises(ReplicaLostError, match="lost the other learners"):
-        join(
+        ReplicaGroup(
             host.point,
             rank=0,
             size=2,

@@ -190,7 +190,7 @@ def test_shards_share_the_capacity_and_draw_differently(multitask):
     assert sizes == [100] * 4
     batches = [shard.sample() for shard in shards]
     assert [batch.keys.shard for batch in batches] == [0, 1]
-    assert not np.array_equal(batches[0].keys.slots, batches[1].keys.slots)
+    assert not np.array_equal(batches[0].keys.generations, batches[1].keys.generations)
 
 
 def test_replay_that_does_not_fit_is_refused_with_what_would(multitask):

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from records.control_groups import ControlGroups
-from records.processes import cpu_seconds, family_of, title_of
+from records.machine import ControlGroups, cpu_seconds, family_of, title_of
 
 
 @pytest.fixture

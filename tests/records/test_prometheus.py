@@ -147,7 +147,7 @@ def test_every_alert_comes_when_it_should_and_not_before(tmp_path):
 
 @pytest.mark.parametrize("path", [DASHBOARD, MONITORING / "alerts.yml"])
 def test_dashboard_and_alerts_use_only_names_and_labels_that_a_run_exports(path):
-    label_of = {exported(key).shown_name: exported(key).label for key in documented_keys()}
+    label_of = {f"ray_{exported(key).name}": exported(key).label for key in documented_keys()}
     text = path.read_text()
     used = set(OURS.findall(text))
     assert used

@@ -4,8 +4,8 @@ import pytest
 
 from actors.actor import ActorCounts
 from records.progress import GameProgress, Progress
+from records.rates import usage_rates
 from records.usage import LearnerUsage, ProcessUse, RoleUse, Usage
-from records.usage_rates import usage_rates
 from replay.stats import TableStats
 
 
@@ -71,4 +71,4 @@ def test_a_roles_use_includes_processes_that_are_gone():
     role.take("first", ProcessUse(2.0, 10))
     role.take("first", ProcessUse(3.0, 20))
     role.take("second", ProcessUse(1.0, 5))
-    assert (role.cpu_s, role.weight_bytes) == (4.0, 25)
+    assert role.total == ProcessUse(4.0, 25)

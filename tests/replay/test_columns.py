@@ -94,10 +94,10 @@ def test_its_values_are_checked_as_declared(declared):
 
 def test_a_run_that_does_not_store_it_refuses_it_and_one_that_does_misses_it(declared):
     plain = ReplayShard(make_config(), [make_spec(num_stack=1)])
-    with pytest.raises(ValueError, match="the column curiosity, which this run does not store"):
+    with pytest.raises(ValueError, match="curiosity is sent or stored, but not both"):
         plain.add(chunk_of_rows())
     chunk = chunk_of(EpisodeWriter().play(0, "...."))
-    with pytest.raises(ValueError, match="lacks curiosity, which this run stores"):
+    with pytest.raises(ValueError, match="curiosity is sent or stored, but not both"):
         ReplayShard(make_config(), [spec()]).add(chunk)
 
 

@@ -52,7 +52,6 @@ def random_batch(
         keys=ItemKeys(
             shard=0,
             game_index=game_index,
-            slots=rng.integers(1_000, size=size),
             generations=rng.integers(1_000, size=size),
         ),
         observations=_observations(rng, size),

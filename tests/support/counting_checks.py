@@ -44,7 +44,7 @@ def streams_of(chunks: Iterable[Chunk]) -> dict[int, Stream]:
     parts: dict[int, list[tuple[Chunk, slice]]] = {}
     positions: dict[int, int] = {}
     for chunk in chunks:
-        chunk.check()
+        chunk.check_runs()
         start = 0
         for stream, first, length in zip(
             chunk.streams.tolist(), chunk.first_steps.tolist(), chunk.lengths.tolist(), strict=True

@@ -167,7 +167,7 @@ class FakeReplay:
     def add(self, chunk: Chunk, *, timeout_s: float) -> bool:
         if chunk.game not in self.games:
             raise ValueError(f"this replay holds {', '.join(self.games)}; not {chunk.game!r}")
-        chunk.check()
+        chunk.check_runs()
         if self._closed or not self._accepts():
             self.tape.record("refuse", chunk)
             return False
@@ -192,7 +192,7 @@ class FakeReplay:
     def update_priorities(self, update: PriorityUpdate) -> None:
         if not np.all(np.isfinite(update.priorities)) or np.any(update.priorities < 0):
             raise ValueError("priorities must be finite and not negative")
-        if len(update.priorities) != len(update.keys.slots):
+        if len(update.priorities) != len(update.keys.generations):
             raise ValueError("a priority is needed for every key")
         self.tape.record("update_priorities", update)
         self.updates.append(update)
@@ -227,8 +227,7 @@ class FakeReplay:
             keys=ItemKeys(
                 shard=0,
                 game_index=np.repeat(np.arange(len(counts)), counts),
-                slots=serials,
-                generations=serials.copy(),
+                generations=serials,
             ),
             observations=np.stack([self._observation(table, entry) for table, entry in taken]),
             columns={

@@ -166,7 +166,7 @@ def drive(
 
 def dump_all(engine: RayEngine) -> list[TableDump]:
     """What all shards hold."""
-    answers = ray.get([shard.handle.dump.remote() for shard in engine._shards], timeout=60.0)
+    answers = ray.get([shard.handle.dump.remote() for shard in engine._fleet.shards], timeout=60.0)
     return [table for tables in answers for table in tables]
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from replay.columns import EntryShape
 from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings
-from replay.storage.ring import TableSpec
-from replay.types import STREAMS_PER_ACTOR_BITS, Chunk
+from replay.storage.ring import TableSpec, TransitionRing
+from replay.types import STREAMS_PER_ACTOR_BITS, Chunk, Successors
 
 NUM_ACTIONS = 3
 FRAME_SHAPE = (1, 2, 2)
@@ -150,6 +150,20 @@ def with_array(chunk: Chunk, name: str, array: object) -> Chunk:
     if name in chunk.columns:
         return replace(chunk, columns={**chunk.columns, name: array})
     return replace(chunk, **{name: array})
+
+
+def successors_of(ring: TransitionRing, slots: np.ndarray) -> Successors:
+    """The steps that follow transitions of a ring, in arrays of their own."""
+    steps = (len(slots), ring.spec.num_successors)
+    images = (len(slots), *ring.spec.observation_shape)
+    successors = Successors(
+        rewards=np.empty(steps, np.float32),
+        discounts=np.empty(steps, np.float32),
+        lengths=np.empty(len(slots), np.int64),
+        bootstrap_observations=np.empty(images, np.uint8),
+    )
+    ring.gather_successors(slots, successors)
+    return successors
 
 
 class EpisodeWriter:

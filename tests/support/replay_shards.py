@@ -7,6 +7,7 @@ from replay_chunks import EpisodeWriter, chunk_of, make_settings, make_spec
 
 from replay.config import ReplayConfig
 from replay.shard import ReplayShard
+from replay.stats import ShardStats
 from replay.types import SampleBatch
 
 WIDE = 1e6
@@ -85,3 +86,13 @@ def assert_same_contents(first: ReplayShard, second: ReplayShard, *, but=()) -> 
 
 def keys_of(batch: SampleBatch) -> list[tuple[int, int]]:
     return list(zip(batch.game_index.tolist(), batch.keys.generations.tolist(), strict=True))
+
+
+def waiting_actors(stats: ShardStats) -> int:
+    """Callers of `add` that wait now, with chunks of any game."""
+    return sum(table.waiting_actors for table in stats.tables.values())
+
+
+def insert_wait_s(stats: ShardStats) -> float:
+    """Time that callers of `add` have waited, summed over callers."""
+    return sum(table.insert_wait_s for table in stats.tables.values())

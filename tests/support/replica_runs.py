@@ -22,7 +22,7 @@ from learner.objectives.config import DqnConfig, MimicConfig
 from learner.objectives.mimic import ActorMimicObjective
 from learner.objectives.value import DqnObjective
 from learner.optim import build_optimizer
-from learner.replicas import LOOPBACK, Host, MeetingPoint, Replicas, join
+from learner.replicas import LOOPBACK, Host, MeetingPoint, ReplicaGroup, Replicas
 from learner.schedule import LearningRate
 from networks.masking import legal_matrix
 from replay.pace.allotment import BatchAllotment
@@ -62,13 +62,7 @@ def build_case_learner(case: Case, *, batch_size: int, seed: int = 0) -> Learner
         case.learner,
         network=network,
         objective=objective,
-        optimizer=build_optimizer(
-            case.learner.optimizer,
-            network.parameters(),
-            case.learner.learning_rate,
-            mean_over=batch_size,
-            epsilon=1e-5 if case.learner.optimizer == "adam" else None,
-        ),
+        optimizer=build_optimizer(case.learner, network.parameters(), mean_over=batch_size),
         learning_rate=LearningRate(
             start=case.learner.learning_rate, num_updates=100, decay_share=0.0
         ),
@@ -158,7 +152,7 @@ def _replica(pipe: Connection, rank: int, size: int, work: Work, args: tuple[Any
         host = Host(LOOPBACK)
         pipe.send(host.point)
     point: MeetingPoint = pipe.recv()
-    replicas = join(
+    replicas = ReplicaGroup(
         point, rank=rank, size=size, own_address=LOOPBACK, device=CPU, host=host, timeout_s=60.0
     )
     pipe.send(work(replicas, *args))

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 from runs import wait_until
 
-from engines.chaos.kill import is_alive, kill_here
-from records.processes import title_of
+from engines.chaos.processes import is_alive, kill_here
+from records.machine import title_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="told apart on Linux only")
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from engines.chaos.trial import Trial
+from engines.chaos.trial import Trial, look_at
 from engines.on_ray.role_processes import RoleProcess
 from engines.on_redis.link import RedisUnavailableError
 
@@ -120,10 +120,10 @@ def test_the_first_process_of_a_role_is_taken_and_of_a_node_all(run, trial):
 
 
 def test_what_a_run_has_can_be_killed_and_redis_if_it_is_its_own(run, trial):
-    assert trial.roles(trial.look()) == ["actor", "learner", "shard"]
+    assert trial.roles(look_at(run)) == ["actor", "learner", "shard"]
     run.redis_pid = 15
-    assert trial.roles(trial.look()) == ["actor", "learner", "shard", "redis"]
-    assert str(trial.find("redis", trial.look())) == "redis (pid 15)"
+    assert trial.roles(look_at(run)) == ["actor", "learner", "shard", "redis"]
+    assert str(trial.find("redis", look_at(run))) == "redis (pid 15)"
 
 
 def test_what_does_not_recover_in_time_is_told(run, trial):
@@ -154,7 +154,7 @@ def test_what_is_not_there_or_not_ours_is_refused(run, trial, role, message):
 def test_what_is_beside_the_launcher_is_killed_there_only(run, trial, role):
     run.host, run.redis_pid = "another", 15
     with pytest.raises(ValueError, match=rf"{role} is on another, .*give the command there"):
-        trial.find(role, trial.look())
+        trial.find(role, look_at(run))
 
 
 @pytest.mark.parametrize("phase", ["testing", "ended"])
@@ -175,5 +175,5 @@ def test_while_redis_is_away_a_run_is_waited_for(run, trial, monkeypatch):
         return version()
 
     monkeypatch.setattr(run, "newest_version", newest_version)
-    assert trial.look() is None
+    assert look_at(run) is None
     assert trial.wait_until_ready().phase == "training"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engines.on_ray.deaths import Deaths
+from engines.on_ray.ray_run import Deaths
 
 
 class Clock:

@@ -19,8 +19,11 @@ class Scene:
 
     def __init__(self, monkeypatch):
         self.up, self.starting, self.notes, self.seconds = [], [], [], 0.0
-        monkeypatch.setattr(start_up, "find_processes", lambda run: self.up)
-        monkeypatch.setattr(start_up, "find_starting", lambda run: self.starting)
+        monkeypatch.setattr(
+            start_up,
+            "find_processes",
+            lambda run, are_up=True: self.up if are_up else self.starting,
+        )
         monkeypatch.setattr(start_up, "log_folder", lambda: "/logs")
         self.start_up = StartUp("run", WANTED, note=self.notes.append, clock=lambda: self.seconds)
 

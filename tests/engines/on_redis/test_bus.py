@@ -13,8 +13,7 @@ import pytest
 import redis
 
 from engines.on_redis.bus import DamagedWeightsError, RedisBus
-from engines.on_redis.client import connect
-from engines.on_redis.link import RedisLink, RedisUnavailableError
+from engines.on_redis.link import RedisLink, RedisUnavailableError, connect
 from engines.on_redis.server import PrivateRedis, find_packaged_server, find_redis_server
 from engines.on_redis.weights import RedisWeightSink, RedisWeightSource
 from networks.weights import (

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from engines.on_redis.client import build_client, connect
+from engines.on_redis.link import build_client, connect
 from engines.on_redis.server import PrivateRedis, find_packaged_server, find_redis_server
 from records.hiding import hide_password
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from replay_chunks import make_spec
 
-from replay.batches.batch_layout import BatchLayout
+from replay.batches.draw import BatchLayout
 
 
 def test_a_layout_keeps_its_arrays_apart_and_aligned():

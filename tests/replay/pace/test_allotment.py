@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,12 +75,3 @@ def test_allotment_goes_on_from_what_another_one_owes():
         assert second.wanted == first.wanted
         first.advance()
         second.advance()
-
-
-@pytest.mark.parametrize(
-    "shares",
-    [[1.0, -1.0], [1.0, np.nan], [1.0, np.inf], [0.0, 0.0], [], [1e308, 1e308], [np.inf, -np.inf]],
-)
-def test_shares_that_divide_nothing_are_refused(shares):
-    with pytest.raises(ValueError, match="shares of the batch must be finite, also in sum"):
-        BatchAllotment(shares, 4)

@@ -6,8 +6,7 @@ import numpy as np
 from replay_chunks import EpisodeWriter, chunk_of, make_spec
 from sampler_cases import build_case
 
-from replay.storage.quantiles import QUANTILES, RecentValues, quantiles_of, spread_slots
-from replay.storage.table import ReplayTable
+from replay.storage.table import QUANTILES, RecentValues, ReplayTable, quantiles_of, spread_slots
 
 
 def test_quantiles_of_a_table_by_hand():

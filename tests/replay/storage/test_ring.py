@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec
+from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec, successors_of
 
 from replay.samplers import ProportionalSampler
 from replay.storage.ring import TableSpec, TransitionRing
@@ -87,7 +87,7 @@ def test_successors_by_hand_over_a_life_loss_a_truncation_and_an_end():
     slots = np.array([0, 1, 2, 3, 5, 6])
     assert table.ring.ready(slots).all()
     assert not table.ring.ready(np.array([4])).any()
-    successors = table.ring.gather_successors(slots)
+    successors = successors_of(table.ring, slots)
     assert successors.rewards.tolist() == [
         [a.reward, b.reward, 0.0],
         [b.reward, 0.0, 0.0],

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from replay_chunks import EpisodeWriter, chunk_of, make_spec
+from replay_chunks import EpisodeWriter, chunk_of, make_spec, successors_of
 
 from replay.storage.ring import TransitionRing
 
@@ -46,7 +46,7 @@ def contents(ring: TransitionRing) -> dict[int, tuple[object, ...]]:
             if len(columns[name]) == len(slots)
         )
         if ready[row]:
-            successors = ring.gather_successors(slots[row : row + 1])
+            successors = successors_of(ring, slots[row : row + 1])
             values += tuple(
                 getattr(successors, name).tobytes()
                 for name in ("rewards", "lengths", "bootstrap_observations")
@@ -209,19 +209,3 @@ def test_two_runs_of_one_stream_in_a_chunk_must_be_in_order():
     ring.check_next(chunk_of([*entries[:2], *entries[4:]]))
     with pytest.raises(ValueError, match="out of order"):
         ring.check_next(chunk_of([*entries[4:], *entries[:2]]))
-
-
-@pytest.mark.parametrize("version", [0, 1, 3])
-def test_a_chunk_of_another_layout_is_refused(version):
-    chunk = replace(chunk_of(EpisodeWriter().play(0, "..")), layout_version=version)
-    with pytest.raises(
-        ValueError, match=f"it has layout {version}, but this replay stores layout 2"
-    ):
-        TransitionRing(SPEC).check_fits(chunk)
-
-
-def test_a_chunk_from_before_there_were_layouts_is_refused():
-    chunk = chunk_of(EpisodeWriter().play(0, ".."))
-    object.__delattr__(chunk, "layout_version")
-    with pytest.raises(ValueError, match="it has layout 0"):
-        chunk.check()

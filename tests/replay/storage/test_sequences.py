@@ -11,8 +11,7 @@ from sampler_cases import build_case
 
 from replay.config import ReplayConfig
 from replay.shard import ReplayShard
-from replay.storage.sequences import follow
-from replay.storage.table import ReplayTable
+from replay.storage.table import ReplayTable, follow
 
 
 def make_table(*, sampler: str = "uniform", **spec) -> ReplayTable:
@@ -120,7 +119,7 @@ def test_keys_of_repetitions_are_nobodys_and_no_stale_ones():
     table.add(chunk_of(EpisodeWriter().play(0, "...e")))
     found = table.sample(400)
     priorities = np.where(found.generations >= 0, 3.0, 9.0).astype(np.float32)
-    table.update_priorities(found.slots, found.generations, priorities)
+    table.update_priorities(found.generations, priorities)
     assert table.ring["priorities"][:4].tolist() == [3.0] * 4
     assert table.counts.stale_priorities == 0
     table.check_valid()

@@ -55,28 +55,6 @@ def test_transitions_are_drawn_in_proportion_to_priority_to_the_exponent(exponen
     np.testing.assert_allclose(observed, expected / expected.sum(), rtol=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("slots", "generations", "priorities", "message"),
-    [
-        ([0, 1], [0, 1], [1.0, np.nan], "finite and not negative"),
-        ([0, 1], [0, 1], [1.0, np.inf], "finite and not negative"),
-        ([0, 1], [0, 1], [1.0, -1.0], "finite and not negative"),
-        ([0, 12], [0, 1], [1.0, 1.0], "outside the table"),
-        ([0, -1], [0, 1], [1.0, 1.0], "outside the table"),
-        ([0, 1], [0], [1.0, 1.0], "do not fit each other"),
-        ([0, 1], [0, 1], [1.0], "do not fit each other"),
-    ],
-)
-def test_bad_priorities_are_refused_before_any_is_set(slots, generations, priorities, message):
-    table = filled_table([3.0, 3.0])
-    before = pickle.dumps(table)
-    with pytest.raises(ValueError, match=message):
-        table.update_priorities(
-            np.array(slots), np.array(generations), np.array(priorities, np.float32)
-        )
-    assert pickle.dumps(table) == before
-
-
 def test_chunk_of_more_than_half_the_capacity_is_refused_and_leaves_the_table_as_it_was():
     table = make_table(capacity=8)
     before = pickle.dumps(table)

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec
+from replay_chunks import Entry, EpisodeWriter, chunk_of, make_spec, successors_of
 from replay_model import SlowTable
 from sampler_cases import EVERY, EXACT, build_case, edges_of
 
-from replay.storage.quantiles import QUANTILES
 from replay.storage.ring import TableSpec
-from replay.storage.sequences import follow
-from replay.storage.table import ReplayTable, TableCounts
+from replay.storage.table import QUANTILES, ReplayTable, TableCounts, follow
 
 
 @dataclass
@@ -131,13 +129,7 @@ class Pair:
         keys = self.drawn[-len(priorities) :][::-1]
         priorities = priorities[: len(keys)]
         generations = np.array([generation for _, generation in keys], np.int64)
-        given = np.array([slot for slot, _ in keys], np.int64)
-        found = self.table.ring.slots_of(generations)
-        self.table.update_priorities(
-            np.where(found >= 0, found, given % self.spec.capacity),
-            generations,
-            np.array(priorities, np.float32),
-        )
+        self.table.update_priorities(generations, np.array(priorities, np.float32))
         for (_, generation), priority in zip(keys, priorities, strict=True):
             self.model.update_priority(generation, priority)
         self.check()
@@ -176,7 +168,7 @@ class Pair:
         assert counts.stale_priorities == model.stale_priorities
 
     def check_successors(self, slots: np.ndarray, ready: list[int]) -> None:
-        successors = self.table.ring.gather_successors(slots)
+        successors = successors_of(self.table.ring, slots)
         for row, generation in enumerate(ready):
             expected = self.model.successors(generation, self.spec.num_successors)
             length = len(expected.rewards)

@@ -1,10 +1,18 @@
-"""Counts the deaths of a run's processes, so that a run ends when restarts do not help."""
+"""What every part of a run on Ray is given; it ends the run when restarts do not help."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engines.on_ray.calls import in_one_line, is_for_memory
+from engines.on_ray.placement import Placement
+from engines.on_ray.role_processes import RoleNames
+from engines.on_redis.bus import RedisAddress
+from recipes.recipe import Recipe
 
 # Above it something is wrong that a restart does not mend, and the run stops with the cause.
 _MAX_INCIDENTS_PER_MINUTE = 10
@@ -38,3 +46,27 @@ class Deaths:
                 f"processes of the run died {len(self._incidents)} times within a minute; the "
                 f"last one: {cause}{advice}"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayRun:
+    """A run as those who start its processes and follow them through their deaths know it."""
+
+    recipe: Recipe
+    redis: RedisAddress
+    placement: Placement
+    names: RoleNames
+    # Told in one line what becomes of processes.
+    note: Callable[[str], None]
+    deaths: Deaths = field(default_factory=Deaths)
+
+    def start(
+        self, process: Any, role: str, rank: int, options: dict[str, Any], /, **given: Any
+    ) -> Any:
+        """Handle of a new process in this place, for which Ray may still have to find room."""
+        name = self.names.new(role, rank)
+        return process.options(name=name, **options).remote(self.recipe, **given)
+
+    def count_death(self, what: str, error: Exception) -> None:
+        """Take note of a death by its error; ValueError if there were too many."""
+        self.deaths.count(f"{what} ({in_one_line(error)})", is_for_memory=is_for_memory(error))
