@@ -74,3 +74,30 @@ def test_the_ticks_of_a_nearly_flat_curve_differ(browser, tmp_path):
     shown = [text for text in ticks(browser, rewritten(run, change), "Loss") if ":" not in text]
     assert len(shown) >= 2
     assert len(set(shown)) == len(shown)
+
+
+def test_the_terms_of_an_actor_critic_and_its_teachers_weights_are_shown(browser, tmp_path):
+    run = make_run(tmp_path / "run", num_looks=8, finish=False, with_student=False)
+    terms = {"value_loss": 0.5, "entropy": 1.5, "v_trace_clipped": 0.1, "distillation_loss": 0.7}
+    weights = {"distillation_weight": 0.5, "distillation_weight_2": 0.25}
+    of_games = {f"game/pong/{name}": value for name, value in weights.items()}
+    of_games |= {"game/boxing/distillation_weight": 0.5, "game/boxing/distillation_weight_2": 0.0}
+
+    def change(row):
+        row.pop("policy_loss", None)
+        return row | terms | of_games
+
+    notes = []
+    with ExitStack() as stack, browser.new_page() as page:
+        open_page(rewritten(run, change), DashboardConfig(), stack=stack, note=notes.append)
+        page.goto(notes[0].removeprefix("live page: "), timeout=60_000)
+        chart = page.locator(".chart", has_text="Loss")
+        chart.locator(".legend", has_text="entropy").wait_for(timeout=60_000)
+        legend = chart.locator(".legend").inner_text()
+        rows = page.locator("#games .row:not(.labels)").all_inner_texts()
+    for name in ("critic's loss", "distillation", "entropy", "V-trace cuts off"):
+        assert name in legend
+    assert "policy loss" not in legend
+    assert "teacher's weight 0.5 and 0.25" in rows[0]
+    assert "teacher's weight 0.5" in rows[1]
+    assert "and 0" not in rows[1]
