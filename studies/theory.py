@@ -5,8 +5,8 @@
 Covers what Parisotto et al. 2016 (https://arxiv.org/abs/1511.06342, section 4) state about a
 student with softmax policies over linear features, fitted by cross-entropy with weight decay: the
 gap between states of the expert and states of the student (after Ross et al. 2011,
-https://arxiv.org/abs/1011.0686), Lemma 1, Theorem 1 and Proposition 1. docs/theory.md says what the
-assumptions are and what follows.
+https://arxiv.org/abs/1011.0686) and Proposition 1. Lemma 1 and Theorem 1 are tried out by
+tests/studies/test_theory.py; docs/theory.md says what the assumptions are and what follows.
 
 Shape suffixes:
     S  states
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,22 +81,6 @@ def tightrope() -> ImitationProblem:
         expert_S=np.array([0, 1]),
         transitions_SAS=transitions_SAS,
         costs_S=np.array([0.0, 1.0]),
-    )
-
-
-def aliased(probability: float = 0.98) -> ImitationProblem:
-    """Two states that look alike, each of which the expert leaves by another action.
-
-    Action 0 leads to state 1 and action 1 to state 0 with this probability, whatever the state: a
-    student that favours one action sees mostly the state in which the expert favours the other.
-    """
-    to_other = np.array([1.0 - probability, probability])
-    to_first = to_other[::-1]
-    return ImitationProblem(
-        features_SF=np.ones((2, 1)),
-        expert_S=np.array([0, 1]),
-        transitions_SAS=np.array([[to_other, to_first]] * 2),
-        costs_S=np.zeros(2),
     )
 
 
@@ -175,82 +159,6 @@ def separate(problem: ImitationProblem, horizon: int, *, max_rounds: int = 500) 
 def _fitted_policy(problem: ImitationProblem, weights_S: Array) -> Array:
     theta_FA = fit(problem, weights_S, weight_decay=WEIGHT_DECAY)
     return softmax(problem.features_SF @ theta_FA)
-
-
-def stochastic_fit(
-    problem: ImitationProblem,
-    weights_S: Array,
-    *,
-    num_updates: int,
-    weight_decay: float,
-    seed: int,
-) -> Array:
-    """Lemma 1's procedure: one state a step, drawn by a fixed policy's visits, step sizes ~ 1 / t.
-
-    Their sum is infinite and the sum of their squares is not, so theta converges to `fit`.
-    """
-    rng = np.random.default_rng(seed)
-    theta_FA = np.zeros((problem.features_SF.shape[1], len(problem.transitions_SAS[0])))
-    for update, state in enumerate(rng.choice(len(weights_S), size=num_updates, p=weights_S)):
-        drawn_S = np.eye(len(weights_S))[state]
-        slope_FA = gradient(problem, theta_FA, drawn_S, weight_decay=weight_decay)
-        theta_FA -= slope_FA / (weight_decay * (update + 1) + 1.0)
-    return theta_FA
-
-
-# Gamma of Theorem 1: from logits [S, A] to the policy [S, A] that states are visited by.
-Behaviour = Callable[[Array], Array]
-
-
-def iterate(
-    problem: ImitationProblem,
-    behaviour: Behaviour,
-    *,
-    weight_decay: float,
-    num_rounds: int = 400,
-    start: float = 0.6,
-) -> list[float]:
-    """Alternate fitting and visiting; the probability of action 0 in state 0 after each round.
-
-    States are those of the behaviour's stationary distribution, as in Theorem 1.
-    """
-    policy_SA = np.array([[start, 1.0 - start]] * len(problem.expert_S))
-    trace = []
-    for _ in range(num_rounds):
-        weights_S = _stationary(problem, policy_SA)
-        theta_FA = fit(problem, weights_S, weight_decay=weight_decay)
-        policy_SA = behaviour(problem.features_SF @ theta_FA)
-        trace.append(float(policy_SA[0, 0]))
-    return trace
-
-
-def _stationary(problem: ImitationProblem, policy_SA: Array) -> Array:
-    moves_SS = np.einsum("sa,sat->st", policy_SA, problem.transitions_SAS)
-    size = len(moves_SS)
-    # d M = d and sum(d) = 1: one equation more than unknowns, and consistent.
-    system = np.vstack([moves_SS.T - np.eye(size), np.ones(size)])
-    solution, *_ = np.linalg.lstsq(system, np.eye(size + 1)[size], rcond=None)
-    return np.asarray(solution)
-
-
-def epsilon_greedy(epsilon: float) -> Behaviour:
-    """The rule that the shipped algorithm acts by; it jumps where two logits are equal."""
-
-    def act(logits_SA: Array) -> Array:
-        best_SA = np.eye(logits_SA.shape[1])[logits_SA.argmax(1)]
-        return np.asarray((1.0 - epsilon) * best_SA + epsilon / logits_SA.shape[1])
-
-    return act
-
-
-def soft(inverse_temperature: float) -> Behaviour:
-    """A rule that Theorem 1 allows: Lipschitz, with a constant that grows with its argument."""
-    return lambda logits_SA: softmax(logits_SA, inverse_temperature)
-
-
-def is_settled(trace: Sequence[float], *, tolerance: float = 1e-6) -> bool:
-    """Whether the last rounds no longer change."""
-    return max(trace[-4:]) - min(trace[-4:]) < tolerance
 
 
 def main(argv: Sequence[str] | None = None) -> None:

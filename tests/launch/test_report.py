@@ -14,8 +14,8 @@ from recipes.ranges import check_ranges
 from records.run_record import read_run
 from views.report.curves import Unit, weights_chart
 from views.report.groups import group_runs
-from views.report.headline import headline
 from views.report.score_charts import learning_curve
+from views.report.scores import headline
 from views.report.tables import games_table
 from views.report.writing import figures_folder, write_report
 

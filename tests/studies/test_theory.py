@@ -7,16 +7,92 @@ import pytest
 
 from studies.theory import (
     HORIZONS,
-    aliased,
+    ImitationProblem,
     fit,
-    is_settled,
-    iterate,
+    gradient,
     main,
     separate,
-    soft,
-    stochastic_fit,
+    softmax,
     tightrope,
 )
+
+
+def aliased(probability: float = 0.98):
+    """Two states that look alike, each of which the expert leaves by another action.
+
+    Action 0 leads to state 1 and action 1 to state 0 with this probability, whatever the state: a
+    student that favours one action sees mostly the state in which the expert favours the other.
+    """
+    to_other = np.array([1.0 - probability, probability])
+    to_first = to_other[::-1]
+    return ImitationProblem(
+        features_SF=np.ones((2, 1)),
+        expert_S=np.array([0, 1]),
+        transitions_SAS=np.array([[to_other, to_first]] * 2),
+        costs_S=np.zeros(2),
+    )
+
+
+def stochastic_fit(
+    problem: ImitationProblem,
+    weights_S: np.ndarray,
+    *,
+    num_updates: int,
+    weight_decay: float,
+    seed: int,
+) -> np.ndarray:
+    """Lemma 1's procedure: one state a step, drawn by a fixed policy's visits, step sizes ~ 1 / t.
+
+    Their sum is infinite and the sum of their squares is not, so theta converges to `fit`.
+    """
+    rng = np.random.default_rng(seed)
+    theta_FA = np.zeros((problem.features_SF.shape[1], len(problem.transitions_SAS[0])))
+    for update, state in enumerate(rng.choice(len(weights_S), size=num_updates, p=weights_S)):
+        drawn_S = np.eye(len(weights_S))[state]
+        slope_FA = gradient(problem, theta_FA, drawn_S, weight_decay=weight_decay)
+        theta_FA -= slope_FA / (weight_decay * (update + 1) + 1.0)
+    return theta_FA
+
+
+def iterate(
+    problem: ImitationProblem,
+    behaviour,  # Gamma of Theorem 1: from logits [S, A] to the policy that states are visited by.
+    *,
+    weight_decay: float,
+    num_rounds: int = 400,
+    start: float = 0.6,
+) -> list[float]:
+    """Alternate fitting and visiting; the probability of action 0 in state 0 after each round.
+
+    States are those of the behaviour's stationary distribution, as in Theorem 1.
+    """
+    policy_SA = np.array([[start, 1.0 - start]] * len(problem.expert_S))
+    trace = []
+    for _ in range(num_rounds):
+        weights_S = _stationary(problem, policy_SA)
+        theta_FA = fit(problem, weights_S, weight_decay=weight_decay)
+        policy_SA = behaviour(problem.features_SF @ theta_FA)
+        trace.append(float(policy_SA[0, 0]))
+    return trace
+
+
+def _stationary(problem: ImitationProblem, policy_SA: np.ndarray) -> np.ndarray:
+    moves_SS = np.einsum("sa,sat->st", policy_SA, problem.transitions_SAS)
+    size = len(moves_SS)
+    # d M = d and sum(d) = 1: one equation more than unknowns, and consistent.
+    system = np.vstack([moves_SS.T - np.eye(size), np.ones(size)])
+    solution, *_ = np.linalg.lstsq(system, np.eye(size + 1)[size], rcond=None)
+    return np.asarray(solution)
+
+
+def soft(inverse_temperature: float):
+    """A rule that Theorem 1 allows: Lipschitz, with a constant that grows with its argument."""
+    return lambda logits_SA: softmax(logits_SA, inverse_temperature)
+
+
+def is_settled(trace, *, tolerance: float = 1e-6) -> bool:
+    """Whether the last rounds no longer change."""
+    return max(trace[-4:]) - min(trace[-4:]) < tolerance
 
 
 @pytest.mark.parametrize(

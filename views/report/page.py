@@ -18,9 +18,9 @@ from records.run_record import RunRecord
 from views.report.charts import Chart
 from views.report.films import Film
 from views.report.groups import RunGroup
-from views.report.headline import headline
 from views.report.paper import describe_tests
 from views.report.run_tables import run_details, runs_table, seconds_of
+from views.report.scores import headline
 from views.report.tables import aggregates_table, games_table, paper_table
 from views.templates import render
 from views.words import duration, plural
