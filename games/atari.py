@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorStep, local_action_table, to_local_actions
+from games.flavours import FlavouredEmulators, check_flavour, parse_flavour, spec_of
 from games.openings import Openings
-from games.registry import register_game
+from games.registry import register_finder, register_game
 from games.spec import GameSpec
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class AtariEnvs:
             )
         self._spec = spec
         self._num_envs = num_envs
-        self._emulators: AtariVectorEnv | None = _build_emulators(
+        self._emulators: AtariVectorEnv | FlavouredEmulators | None = _build_emulators(
             spec, num_envs=num_envs, protocol=protocol, num_threads=num_threads
         )
         self._local_actions = local_action_table(spec)
@@ -220,7 +221,9 @@ class AtariEnvs:
 
 def _build_emulators(
     spec: GameSpec, *, num_envs: int, protocol: EnvProtocol, num_threads: int
-) -> AtariVectorEnv:
+) -> AtariVectorEnv | FlavouredEmulators:
+    if (flavour := parse_flavour(spec.name)) is not None:
+        return FlavouredEmulators(flavour, spec, num_envs=num_envs, protocol=protocol)
     # Not above: a command line that only names games is read without the emulator.
     from ale_py.vector_env import AtariVectorEnv
 
@@ -266,5 +269,19 @@ def _emulator_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:
     return (words >> 1).astype(np.int64)
 
 
+def find_flavour(name: str) -> GameSpec | None:
+    """The game that is another flavour of one in the table; None for other names.
+
+    Raises:
+        ValueError: the game has no such mode or difficulty.
+    """
+    flavour = parse_flavour(name)
+    if flavour is None or flavour.game not in ATARI_GAMES:
+        return None
+    check_flavour(flavour)
+    return spec_of(flavour, ATARI_GAMES[flavour.game])
+
+
 for _spec in ATARI_GAMES.values():
     register_game(_spec, AtariEnvs)
+register_finder(find_flavour, AtariEnvs)

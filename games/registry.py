@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from games.env import EnvProtocol, VectorEnv, get_protocol
@@ -27,6 +28,7 @@ class MakeVectorEnv(Protocol):
 
 
 _REGISTRY: dict[str, tuple[GameSpec, MakeVectorEnv]] = {}
+_FINDERS: list[tuple[Callable[[str], GameSpec | None], MakeVectorEnv]] = []
 
 
 def register_game(spec: GameSpec, make_env: MakeVectorEnv) -> None:
@@ -58,10 +60,22 @@ def register_game(spec: GameSpec, make_env: MakeVectorEnv) -> None:
     _REGISTRY[spec.name] = (spec, make_env)
 
 
+def register_finder(find: Callable[[str], GameSpec | None], make_env: MakeVectorEnv) -> None:
+    """Make games known that are too many to list: `find` gives the game of a name, or None.
+
+    The game's own name may be another one than it was asked for by, but has to find it again.
+    """
+    _FINDERS.append((find, make_env))
+
+
 def get_game(name: str) -> GameSpec:
     """The spec registered under `name`; ValueError with the nearest known names without one."""
     if name in _REGISTRY:
         return _REGISTRY[name][0]
+    for find, make_env in _FINDERS:
+        if (spec := find(name)) is not None:
+            register_game(spec, make_env)
+            return spec
     close = difflib.get_close_matches(_snake_case(name), _REGISTRY, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else _families_hint()
     raise ValueError(f"unknown game {name!r}; {hint}")

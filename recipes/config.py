@@ -179,6 +179,8 @@ class RunConfig:
         check_ranges(self)
         if not self.games:
             raise ValueError("games is empty; name at least one, for example: --games pong boxing")
+        # The dataclass is frozen for everybody else: nobody sees it with another spelling.
+        object.__setattr__(self, "games", tuple(get_game(game).name for game in self.games))
         if len(set(self.games)) != len(self.games):
             raise ValueError(f"games names one twice: {' '.join(self.games)}")
         for game in self.games:

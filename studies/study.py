@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from games.registry import get_game
 from recipes.config import RunConfig
@@ -74,14 +74,17 @@ class Study(BaseModel):
     # Steps per second to plan with until a unit has been measured.
     pace_steps_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
+    @field_validator("games")
+    @classmethod
+    def _name(cls, games: list[str]) -> list[str]:
+        return [get_game(game).name for game in games]
+
     @model_validator(mode="after")
     def _check(self) -> Study:
         for name in ("seeds", "games"):
             values = getattr(self, name)
             if twice := sorted({str(value) for value in values if values.count(value) > 1}):
                 raise ValueError(f"{name} has {', '.join(twice)} twice")
-        for game in self.games:
-            get_game(game)
         if self.reference and self.reference not in self.arms:
             raise ValueError(
                 f"reference {self.reference!r} is none of the arms {', '.join(self.arms)}"
