@@ -31,7 +31,7 @@ def test_a_new_run_can_be_opened_again(tmp_path):
     run = create(tmp_path / "runs" / "first")
     assert run.config_path.read_text() == CONFIG
     assert run.path.name == "first"
-    assert RunDir.open_existing(tmp_path / "runs" / "first") == run
+    assert vars(RunDir.open_existing(tmp_path / "runs" / "first")) == vars(run)
     assert RunDir.open_existing(str(tmp_path / "runs" / "first")).preset == "smoke"
 
 
@@ -227,4 +227,4 @@ def test_warnings_are_kept_once_each_and_hide_nothing_of_the_meta_data(tmp_path)
         run.add_warning(text)
     assert run.meta.warnings == ("one", "two")
     assert meta_of(run) == before | {"warnings": ["one", "two"]}
-    assert RunDir.open_existing(run.path) == run
+    assert vars(RunDir.open_existing(run.path)) == vars(run)
