@@ -15,6 +15,7 @@ from engines.local.engine import LocalEngine
 from launch.multitask import main
 from learner.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from learner.config import LearnerConfig
+from learner.objectives.config import ActorCriticConfig
 from networks.config import NetworkConfig
 from networks.student_file import load_student
 from recipes.config import CheckpointConfig, EvaluationConfig, RunConfig
@@ -297,6 +298,16 @@ def test_a_run_with_more_shards_than_actors_of_a_game_reaches_its_end(config):
     assert held == [[True, False], [False, True], [False, True]]
     for shard in engine._shards:
         shard.check_valid()
+
+
+def test_what_the_newest_policy_has_played_needs_no_correction(config):
+    """Weights are rounded to half precision on their way to actors, and nothing else differs."""
+    sequences = ActorCriticConfig(sequence_length=4)
+    config = dataclasses.replace(config, objective="actor_critic", actor_critic=sequences)
+    engine = LocalEngine(Recipe(config), device=CPU)
+    engine.advance_to(1)
+    assert engine.progress().metrics["v_trace_clipped"] < 1e-3
+    engine.close()
 
 
 # The command
