@@ -104,11 +104,6 @@ def test_values_are_compared_as_the_policy_that_their_temperature_makes_of_them(
     )
 
 
-def test_a_teacher_agrees_with_itself_though_it_is_compared_over_legal_actions_only():
-    expert = build_expert(SPEC)
-    assert run(expert, teacher=expert).agreement == 1.0
-
-
 def test_evaluation_leaves_no_trace_in_the_network():
     network = build_q_network(SPEC)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -130,17 +130,6 @@ def test_a_request_waits_for_others_until_the_batch_is_full():
     assert network.sizes == [6]
 
 
-def test_the_newest_weights_answer_and_are_named():
-    weights, source = LocalWeights(), MeanNetwork()
-    with running(build_server(MeanNetwork(), weights=weights)) as server:
-        for updates in (3, 8):
-            source.bias.data.fill_(float(updates))
-            weights.publish(take_snapshot(source, WeightsVersion(1, updates)))
-            answer = server.infer(observations_of(0, 1), 0, timeout_s=PATIENCE_S)
-            assert answer.version == (1, updates)
-            assert answer.logits[0, 0] == updates
-
-
 def test_an_error_reaches_those_who_asked_and_nobody_else():
     with running(build_server(FailingNetwork())) as server:
         with pytest.raises(ZeroDivisionError, match="no such luck"):

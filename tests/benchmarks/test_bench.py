@@ -16,7 +16,6 @@ from benchmarks.timing import (
     Result,
     Window,
     measure_rounds,
-    repeat_for,
 )
 from launch.bench import main
 from recipes.roles import build_shard
@@ -86,20 +85,6 @@ def test_parts_take_turns_until_the_time_is_over_and_the_first_round_does_not_co
     rounds = measure_rounds({"a": part("a", 1.0), "b": part("b", 5.0)}, seconds=9.0, clock=clock)
     assert order == ["a", "b"] * 6
     assert rounds == {"a": [0.5] * 5, "b": [2.5] * 5}
-
-
-def test_repeated_work_is_counted_until_the_time_is_over_and_what_is_under_way_is_done():
-    clock = FakeClock()
-
-    def work():
-        clock.now += 1.0
-        return 10
-
-    def finish():
-        clock.now += 0.5
-
-    window = repeat_for(work, 5.0, finish=finish, clock=clock)
-    assert window == Window(seconds=5.5, units=50)
 
 
 def test_repeated_play_goes_on_where_its_streams_were():

@@ -13,7 +13,6 @@ from torch import nn
 
 from benchmarks.planning.cluster_file import Node, read_cluster
 from benchmarks.planning.estimate import (
-    ACTOR_FACTOR,
     BUSY,
     LearnerSpeed,
     Place,
@@ -72,21 +71,6 @@ def here(config=WORK, probe=PROBE, learner=CPU_SPEED, *, cores=2, memory=20 * GI
 def there(config, nodes, learner=FAST, **changes):
     place = Place(name="there", nodes=tuple(nodes), shares_cores=False, **changes)
     return estimate(config, PROBE, learner, place)
-
-
-def test_filling_takes_as_long_as_its_slowest_game_and_actors_share_the_cores():
-    def filling(*actors):
-        estimate = here(run_with(*actors))
-        return estimate.seconds - 30 - 450_000 / estimate.steps_per_s
-
-    one = 1_000 * ACTOR_FACTOR * 0.5e-3 / BUSY
-    assert filling() == pytest.approx(one)
-    assert filling(4, 4) == pytest.approx(one)
-    # The fourth core is not there.
-    assert filling(1, 3) == pytest.approx(2 * one)
-    work = run_with(1, 3)
-    estimate = there(work, [HEAD], cpu_speed=0.5)
-    assert estimate.seconds == pytest.approx(30 + 2 * one + 450_000 / estimate.steps_per_s)
 
 
 def test_on_a_cluster_more_actors_help_until_the_learner_is_the_bottleneck():

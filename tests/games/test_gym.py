@@ -87,15 +87,6 @@ def test_environment_with_one_action_per_legal_one_is_given_their_index():
     assert counter.given == [2, 0, 1]
 
 
-@pytest.mark.parametrize(("num_actions", "given"), [(3, 9), (6, 12)])
-def test_actions_are_shifted_where_the_environments_own_do_not_start_at_zero(num_actions, given):
-    counter = Counter(actions=gymnasium.spaces.Discrete(num_actions, start=7))
-    env = make(counter)
-    env.reset()
-    env.step(np.array([5]))
-    assert counter.given == [given]
-
-
 @pytest.mark.parametrize(
     ("actions", "message"),
     [

@@ -19,16 +19,6 @@ def spec(request):
     return get_game(request.param)
 
 
-def test_set_bits_become_255_and_missing_channels_zero():
-    planes = np.zeros((10, 10, 4), dtype=np.bool_)
-    planes[2, 7, 3] = True
-    frame = planes_to_frame(planes)
-    assert frame.shape == (10, 10, 10)
-    assert frame.dtype == np.uint8
-    assert frame[3, 2, 7] == 255
-    assert frame.sum() == 255
-
-
 def test_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     # None makes the import fail, as if the package was not there.
     monkeypatch.setitem(sys.modules, "minatar", None)

@@ -5,7 +5,7 @@ import pytest
 
 from games import registry as registry_module
 from games.atari import AtariEnvs
-from games.registry import get_game, known_games, register_game
+from games.registry import get_game, register_game
 from games.spec import GameSpec, human_normalized_score, normalized_score
 
 TOY = GameSpec(
@@ -38,19 +38,6 @@ def test_misspelled_game_is_refused_with_the_nearest_names():
         get_game("pnog")
     with pytest.raises(ValueError, match="did you mean 'space_invaders'"):
         get_game("SpaceInvaders")
-
-
-def test_known_games_are_sorted_and_split_into_families():
-    assert len(known_games("atari")) == 57
-    assert known_games("minatar") == (
-        "minatar_asterix",
-        "minatar_breakout",
-        "minatar_freeway",
-        "minatar_seaquest",
-        "minatar_space_invaders",
-    )
-    assert set(known_games("atari")) < set(known_games())
-    assert list(known_games()) == sorted(known_games())
 
 
 @pytest.mark.usefixtures("own_registry")

@@ -68,17 +68,12 @@ def test_its_student_is_exported_played_and_tested(finished, tmp_path):
 @pytest.mark.parametrize(
     ("script", "words", "expected"),
     [
+        ("multitask.py", ["--games", "pnog"], "unknown game 'pnog'; did you mean 'pong'?"),
+        ("multitask.py", ["--resume", "."], "is not the folder of a run"),
         ("report.py", [], "no run is named"),
-        ("report.py", ["nowhere"], "there is no run in nowhere"),
-        ("report.py", ["."], "is not the folder of a run"),
         ("play.py", ["nowhere", "--game", "pong"], "there is no folder nowhere"),
-        ("play.py", ["."], "--game"),
         ("export.py", [".", "--out", "x"], "nor that of a student"),
-        ("export.py", ["."], "--out"),
         ("evaluate.py", ["nowhere", "--recorded"], "there is no run in nowhere"),
-        ("evaluate.py", [".", ".", "--recorded"], "is not the folder of a run"),
-        ("evaluate.py", ["pong", "boxing"], "several runs go with --recorded"),
-        ("evaluate.py", ["pong", "--test-steps", "0"], "test_steps must be at least 1"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line(tmp_path, script, words, expected):

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="told apart on Linux only"),
 ]
 
-KILLING_S = 120.0
+KILLING_S = 60.0
 """More than all the kills take, on a fast machine and on a slow one."""
 STEPS_PER_UPDATE = 32 // 2
 """Of the smoke preset: batch size over samples per insert."""
@@ -52,11 +52,11 @@ def kill_roles(run, *roles, cwd):
 
 
 @pytest.fixture(scope="module")
-def killed(smoke_options, tmp_path_factory):
+def killed(quick_options, tmp_path_factory):
     """A run whose launcher was killed: (its folder, what chaos.py said)."""
     folder = tmp_path_factory.mktemp("chaos")
     run = folder / "run"
-    words = [*smoke_options, *OFTEN, "--num-steps", "10000000", "--run-dir", run]
+    words = [*quick_options, *OFTEN, "--num-steps", "10000000", "--run-dir", run]
     with command("multitask.py", *words, cwd=folder) as running:
         running.wait_for(
             lambda: (

@@ -10,15 +10,15 @@ import re
 import shutil
 import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from recorded_runs import make_run
-from runs import ROOT, command, read_metrics, title_of, wait_until
+from runs import PAGE_TOKEN, ROOT, command, read_metrics, read_summary, title_of, wait_until
 
-from recipes.config import RunConfig
+from records.summary import Summary
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -31,59 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-TOKEN = "a-token-that-is-long-enough"
-DEFAULT_PERIOD_S = RunConfig(games=("pong",), num_steps=1).report_period_s
 PAIRS_OF_TEXTS_THAT_OVERLAP = (ROOT / "tests" / "support" / "overlaps.js").read_text()
-FIRST_FIGURES = """
-    new MutationObserver((_, observer) => {
-        const value = document.querySelector("#tiles .value");
-        if (!value || !/\\d/.test(value.textContent)) return;
-        window.firstFigures = performance.now();
-        observer.disconnect();
-    }).observe(document, { childList: true, subtree: true, characterData: true });
-"""
-
-
-@pytest.fixture(scope="module")
-def run_that_goes_on(smoke_options, tmp_path_factory):
-    """One for all tests, and another one after a test that has ended it."""
-    runs = []
-    with ExitStack() as stack:
-
-        def get():
-            if not runs or runs[-1][0].process.poll() is not None:
-                folder = tmp_path_factory.mktemp("shown")
-                runs.append(stack.enter_context(started(smoke_options, folder)))
-            return runs[-1]
-
-        yield get
-
-
-@pytest.fixture
-def running(run_that_goes_on):
-    """(the command, its folder, the address of its page), in whatever order the tests come."""
-    return run_that_goes_on()
-
-
-@contextmanager
-def started(smoke_options, folder):
-    """A run that does not end by itself."""
-    token = folder / "token"
-    token.write_text(TOKEN)
-    token.chmod(0o600)
-    run = folder / "run"
-    options = [*smoke_options, "--run-dir", str(run), "--num-steps", "10000000"]
-    options += ["--report-period-s", str(DEFAULT_PERIOD_S), "--dashboard.token-file", str(token)]
-    with command("multitask.py", *options, cwd=folder) as running:
-        running.wait_for(
-            lambda: any(row.get("updates", 0) > 0 for row in read_metrics(run)),
-            timeout_s=240.0,
-            what="it learns",
-        )
-        (address,) = re.findall(
-            r"live page: (http://127\.0\.0\.1:\d+/)", (running.scratch / "output").read_text()
-        )
-        yield running, run, address
 
 
 def address_in(server):
@@ -135,7 +83,6 @@ class Tab:
 def opened(chromium, address, *, width=1280, state="Training"):
     """A new context, with nothing kept of others; at the end nothing must have been amiss."""
     context = chromium.new_context(viewport={"width": width, "height": 900})
-    context.add_init_script(FIRST_FIGURES)
     tab = Tab(context.new_page())
     tab.page.goto(address)
     tab.wait_for_text("#state-word", state)
@@ -169,14 +116,6 @@ def picture(tab, name):
     if folder := os.environ.get("ACTOR_MIMIC_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         tab.page.screenshot(path=Path(folder) / name, full_page=True)
-
-
-def test_the_first_figures_come_without_a_second_request(running, chromium):
-    """How soon depends on what else has the cores: it is printed, and no bound guesses it."""
-    _, _, address = running
-    with opened(chromium, address) as tab:
-        tab.wait_until(lambda: tab.page.evaluate("window.firstFigures"), what="figures")
-        print(f"first figures after {tab.page.evaluate('firstFigures'):.0f} ms")
 
 
 def test_the_figures_of_the_run_are_new_at_least_every_two_seconds(running, chromium):
@@ -259,7 +198,7 @@ def test_actors_are_scaled_with_the_keyboard_alone(running, chromium):
         tab.wait_until(lambda: tab.complaints, what="the browser itself notes the refusal")
         assert "403" in tab.complaints.pop()
         keyboard.press("Control+A")
-        keyboard.type(TOKEN)
+        keyboard.type(PAGE_TOKEN)
         keyboard.press("Enter")
         tab.wait_for_text("#access-note", "Unlocked")
         go_to(tab, "input[aria-label='Actors wanted for Pong']")
@@ -346,11 +285,14 @@ def test_the_page_ends_with_the_run_and_says_so(running, chromium):
     launcher, run, address = running
     with opened(chromium, address) as tab:
         launcher.interrupt()
-        wait_until(lambda: launcher.process.poll() is not None, timeout_s=120.0, what="the end")
+        finished = launcher.wait(120.0)
         tab.wait_for_text("#notice", "Nothing is heard from the page's server")
         # The browser notes that its streams are cut and nobody answers; the page adds nothing.
         assert [text for text in tab.complaints if "net::ERR_" not in text] == []
         tab.complaints.clear()
-    assert not [pid for pid in launcher.pids if "dashboard.py" in title_of(pid)]
+    wait_until(lambda: not launcher.pids, timeout_s=60.0, what="no process is left")
+    assert (finished.status, finished.errors) == (130, "")
+    Summary.model_validate(read_summary(run))
+    assert not (run / "redis_url").exists(), "the address goes with the run"
     lines = (run / "events.jsonl").read_text().splitlines()
     assert any(json.loads(line)["event"].startswith("checkpoint of update") for line in lines)

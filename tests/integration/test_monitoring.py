@@ -27,10 +27,6 @@ SLOW_LEARNER = [
     *("--replay.batch-size", "128", "--replay.error-buffer", "4096"),
     *("--replay.samples-per-insert", "32", "--replay.samples-per-insert-cap", "64"),
 ]
-FAST_LEARNER = [
-    *("--replay.samples-per-insert", "0.5", "--replay.samples-per-insert-cap", "4"),
-    *("--actor.num-envs", "1", "--replay.error-buffer", "128"),
-]
 ONLY_SOMETIMES = {
     *("gpu/memory_bytes", "gpu/busy", "inference_batch", "cpu/inference"),
     "faults/inference_restarts",
@@ -205,10 +201,3 @@ def test_prometheus_sees_all_of_a_run_that_its_learner_limits(tmp_path):
         running.interrupt()
         running.wait(60.0)
         assert not targets_path(run).exists()
-
-
-def test_a_run_that_draws_little_of_what_one_actor_plays_is_limited_by_it(tmp_path):
-    with started_run(tmp_path, *FAST_LEARNER) as (running, run):
-        running.wait_for(
-            lambda: newest_limits_are(run, "actors"), timeout_s=240.0, what="the verdict: actors"
-        )

@@ -23,11 +23,11 @@ END_S = 60.0
     [("raylet", "node manager (raylet)"), ("gcs_server", "control store (gcs_server)")],
 )
 def test_a_ray_that_dies_is_named_and_what_is_known_is_saved(
-    smoke_options, tmp_path, program, said
+    quick_options, tmp_path, program, said
 ):
     run = tmp_path / "run"
     often = ["--report-period-s", "0.3", "--checkpoint.period-s", "1"]
-    words = [*smoke_options, *often, "--num-steps", "10000000", "--run-dir", run]
+    words = [*quick_options, *often, "--num-steps", "10000000", "--run-dir", run]
     with command("multitask.py", *words, cwd=tmp_path) as running:
         running.wait_for(
             lambda: (

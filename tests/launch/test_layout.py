@@ -10,8 +10,6 @@ import tomllib
 import pytest
 from runs import ROOT, clean_environment
 
-from launch import actor_mimic
-
 LAUNCH = ROOT / "launch"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FILES = sorted(path.stem for path in LAUNCH.glob("*.py") if path.stem != "__init__")
@@ -132,16 +130,3 @@ def test_help_is_shown_without_loading_what_is_slow(command, tmp_path):
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "set()\n")
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("games", "pong                     atari     6 actions  expert shipped"),
-        ("presets", "smoke          Everything once, in well under a minute"),
-        ("torsos", "minatar         the MinAtar paper's, for 10x10 frames"),
-    ],
-)
-def test_lists_say_what_there_is(capsys, name, line):
-    actor_mimic.main([name])
-    assert line in capsys.readouterr().out

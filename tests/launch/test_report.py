@@ -209,15 +209,6 @@ def test_no_page_names_the_file_of_a_token(tmp_path):
     assert "token_file: (not shown)" in text
 
 
-@pytest.mark.parametrize("name", ["begun", "empty"])
-def test_a_run_that_has_only_begun_has_a_report(folder, tmp_path, name):
-    page = write_report([folder / name], out=tmp_path / "page.html")
-    read = PageReader(page.read_text())
-    assert f"Not finished: {name}" in read.text
-    assert "there are no films" in read.text
-    assert "nan" not in read.text.lower().split()
-
-
 def test_damaged_records_are_said_at_the_top_of_the_page(folder, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(folder / "alone", run)

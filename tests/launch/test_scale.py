@@ -13,7 +13,8 @@ from runs import wait_until
 
 from engines.engine import check_wanted
 from engines.on_redis.bus import RedisBus
-from engines.on_redis.run_link import RunLink
+from engines.on_redis.client import connect
+from engines.on_redis.run_link import STATUS_TTL_S, RunLink
 from engines.on_redis.server import PrivateRedis, write_private
 from launch.scale import main
 from records.run_dir import RunDir
@@ -213,6 +214,12 @@ def test_the_address_is_readable_for_its_owner_alone(tmp_path):
         assert held.read() == "somebody else's", "a file that is held open got the text"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text() == "redis://secret"
+
+
+def test_a_run_whose_launcher_has_died_is_seen_to_have_gone(coordinator, run, server):
+    client = connect(server.url)
+    assert 0 < client.ttl(f"am:{run.redis_name}:status") <= STATUS_TTL_S
+    client.close()
 
 
 # The launcher's side

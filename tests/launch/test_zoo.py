@@ -205,13 +205,6 @@ def test_what_was_measured_is_written_beside_what_the_card_has(good, capsys):
     assert "written to " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("teacher", ["pong", "hf://me/zoo/pong.safetensors"])
-def test_cards_of_others_are_not_written_to(teacher, monkeypatch):
-    monkeypatch.setattr("views.teachers.verification.load_teacher", lambda _: load_expert("pong"))
-    with pytest.raises(ValueError, match="are not changed; --write needs the path"):
-        zoo.main(["verify", teacher, "--write"])
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

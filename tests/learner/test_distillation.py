@@ -32,12 +32,6 @@ def test_a_weight_that_follows_the_gap_is_whole_until_a_score_is_known():
     assert [found.at(0, gap=gap) for gap in (1.0, 0.5, 0.0)] == [3.0, 1.5, 0.1]
 
 
-@pytest.mark.parametrize("kind", ["constant", "linear", "exponential"])
-def test_only_the_schedule_by_gap_reads_the_gap(kind):
-    found = schedule(schedule=kind, steps=10)
-    assert found.at(5, gap=0.0) == found.at(5, gap=1.0)
-
-
 @pytest.mark.parametrize(
     ("student", "teacher", "random", "gap"),
     [

@@ -390,6 +390,17 @@ def test_every_start_is_a_new_incarnation():
         state = learner.state()
 
 
+def test_a_second_restart_from_the_same_checkpoint_can_be_told_from_the_first():
+    state = build_learner()[0].state()
+    learner, _, _ = build_learner(incarnation=5)
+    learner.load_state(state)
+    assert learner.version == WeightsVersion(5, 0)
+    # But it never falls back behind the checkpoint's.
+    behind, _, _ = build_learner(incarnation=2)
+    behind.load_state(learner.state())
+    assert behind.version == WeightsVersion(6, 0)
+
+
 def test_a_checkpoint_of_another_network_is_refused_in_one_sentence():
     state = build_learner(network=build_student(features=True))[0].state()
     with pytest.raises(ValueError, match="the checkpoint does not fit this run") as caught:

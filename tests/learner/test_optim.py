@@ -112,17 +112,3 @@ def test_resuming_from_a_saved_state_equals_an_uninterrupted_run(name):
     after.load_state_dict(copy.deepcopy(before.state_dict()))
     steps(second, after, grads[3:])
     assert torch.equal(second, whole)
-
-
-def test_channels_last_weights_are_updated_like_any_other():
-    weight = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(6))
-    grad = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(7))
-    results = []
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        param = torch.nn.Parameter(weight.clone(memory_format=memory_format))
-        optimizer = CenteredRmsProp([param], 2.5e-4)
-        for _ in range(2):
-            param.grad = grad.clone(memory_format=memory_format)
-            optimizer.step()
-        results.append(param.detach())
-    torch.testing.assert_close(results[0], results[1])

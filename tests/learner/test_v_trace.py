@@ -77,6 +77,25 @@ def test_a_life_lost_cuts_the_return_while_the_sequence_goes_on():
     assert found.targets_QT.tolist() == [[1.0, 9.0]]
 
 
+def test_a_last_step_whose_outcome_is_not_known_does_not_count():
+    found = run(
+        [[2.0, 6.0]], [99.0], [[1.0, 50.0]], [[0.5, 0.5]], [[1.0, 1.0]], lengths=[2], known=[False]
+    )
+    assert found.counts_QT.tolist() == [[True, False]]
+    # The step before bootstraps from the last one's state: 1 + 0.5 * 6.
+    assert found.targets_QT.tolist() == [[4.0, 6.0]]
+    assert found.advantages_QT.tolist() == [[2.0, 0.0]]
+
+
+def test_a_game_that_is_over_needs_no_observation_after_it():
+    found = run(
+        [[2.0, 6.0]], [torch.nan], [[1.0, 5.0]], [[0.5, 0.0]], [[1.0, 1.0]],
+        lengths=[2], known=[False],
+    )  # fmt: skip
+    assert found.counts_QT.tolist() == [[True, True]]
+    assert found.targets_QT.tolist() == [[3.5, 5.0]]
+
+
 def test_targets_have_no_gradient():
     values = torch.zeros(1, 2, requires_grad=True)
     found = v_trace(

@@ -57,10 +57,6 @@ def test_a_categorical_network_gives_the_mean_of_every_actions_distribution() ->
     assert q.shape == (2, 3)
 
 
-def test_the_returns_of_a_categorical_network_are_saved_with_its_weights() -> None:
-    assert torch.equal(categorical().state_dict()["atoms_Z"], torch.linspace(-2, 2, 5))
-
-
 def test_a_policy_network_gives_logits_and_a_value_from_the_same_features() -> None:
     torch.manual_seed(0)
     network = MultitaskNetwork(

@@ -96,6 +96,17 @@ def test_later_updates_do_not_reach_a_snapshot(half: bool) -> None:
     np.testing.assert_array_equal(snapshot.arrays["head.bias"], before)
 
 
+def test_applied_snapshots_are_copied_not_shared() -> None:
+    snapshot = take_snapshot(build_student(0), VERSION, half=False)
+    student = build_student(1)
+    apply_snapshot(student, snapshot)
+    with torch.no_grad():
+        student.head.bias.add_(1)
+    np.testing.assert_array_equal(
+        snapshot.arrays["head.bias"], build_student(0).head.bias.detach().numpy()
+    )
+
+
 def test_roundtrip_through_bytes_gives_the_weights_rounded_to_half() -> None:
     source, target = build_student(0), build_student(1)
     snapshot = WeightSnapshot.from_bytes(take_snapshot(source, VERSION).to_bytes())

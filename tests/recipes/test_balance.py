@@ -1,7 +1,5 @@
 """Where actors and shares go: to the games furthest from their teachers, a step at a time."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,14 +34,6 @@ def test_the_share_of_a_game_follows_its_distance_within_bounds():
     games = {"pong": standing(0.1), "boxing": standing(0.4), "breakout": standing(0.7)}
     shares = balance(games, bound=2.0).shares
     assert shares == {"pong": 0.5, "breakout": pytest.approx(1.75)}
-
-
-def test_a_share_that_was_given_is_what_the_bounds_are_about():
-    games = {
-        "pong": standing(0.0, share=3.0, given_share=3.0),
-        "boxing": standing(1.0, share=1.0, given_share=1.0),
-    }
-    assert balance(games, bound=2.0).shares == {"pong": 1.5, "boxing": 2.0}
 
 
 def test_the_last_actor_of_a_game_stays():
@@ -98,11 +88,3 @@ def test_distance_is_of_the_newest_test():
     assert distances.known() == {"pong": 0.75}
     distances.observe({"test/pong/teacher_normalized": 1.5})
     assert distances.known() == {"pong": 0.0}
-
-
-def test_where_scores_tell_nothing_the_policies_do():
-    distances = Distances({"pong": None})
-    distances.observe({"game/pong/return": 5.0})
-    assert distances.known() == {}
-    distances.observe({"test/pong/kl": 0.5})
-    assert distances.known() == {"pong": pytest.approx(1.0 - math.exp(-0.5))}

@@ -25,14 +25,6 @@ def test_without_either_option_the_default_preset_is_taken():
     assert invocation.resumed is None
 
 
-@pytest.mark.parametrize("words", [["--preset", "smoke"], ["--preset=smoke"]])
-def test_a_preset_is_found_wherever_it_stands(words):
-    for argv in ([*words, "--seed", "3"], ["--seed", "3", *words]):
-        invocation = parse(*argv)
-        assert (invocation.preset, invocation.options) == ("smoke", ("--seed", "3"))
-        assert build_config(invocation, prog="x").num_steps == 1500
-
-
 def test_a_resumed_run_gives_its_own_settings_and_options_override_them(run):
     invocation = parse("--resume", str(run.path), "--actors", "3")
     assert (invocation.resumed, invocation.preset) == (run, "mine")
@@ -53,13 +45,6 @@ def test_a_resumed_run_gives_its_own_settings_and_options_override_them(run):
 def test_what_contradicts_resuming_is_refused(run, words, message):
     with pytest.raises(ValueError, match=message):
         parse("--resume", str(run.path), *words)
-
-
-def test_what_is_not_a_run_cannot_be_resumed(tmp_path):
-    with pytest.raises(ValueError, match="not the folder of a run"):
-        parse("--resume", str(tmp_path))
-    with pytest.raises(ValueError, match="there is no run in"):
-        parse("--resume", str(tmp_path / "nowhere"))
 
 
 def test_an_abbreviated_option_is_not_taken_for_another():

@@ -123,15 +123,3 @@ def policy(tmp_path):
     path = tmp_path / "policy" / f"{GOOD}.safetensors"
     save_expert(network, card, path, half=False)
     return path
-
-
-def test_a_policy_is_taught_at_temperature_1_unless_its_game_is_named(config, policy):
-    before = dataclasses.replace(
-        config, teachers=(f"{GOOD}={policy}", *config.teachers[1:]), temperatures=("0.3",)
-    )
-    after = Recipe(before).with_policy_temperatures().config
-    assert after.temperature_of == {GOOD: 1.0, BAD: 0.3}
-    assert Recipe(after).with_policy_temperatures().config == after
-    named = dataclasses.replace(before, temperatures=(f"{GOOD}=0.5",))
-    assert Recipe(named).with_policy_temperatures().config == named
-    assert Recipe(config).with_policy_temperatures().config == config

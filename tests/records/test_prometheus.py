@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -89,14 +88,6 @@ def test_two_figures_never_share_a_name_and_a_label():
     labels = {}
     for figure in map(exported, keys):
         assert labels.setdefault(figure.name, figure.label) == figure.label
-
-
-def test_a_row_is_shown_until_the_next_one_changes_it(scene):
-    scene.exporter.take({"steps": 5, "game/pong/actors": 2, "game/boxing/actors": 1})
-    scene.exporter.take({"steps": 9, "game/pong/actors": 3, "policy_loss": math.nan})
-    assert scene.values("actor_mimic_steps") == {(): 9}
-    assert scene.values("actor_mimic_game_actors") == {("pong",): 3, ("boxing",): 1}
-    assert "actor_mimic_policy_loss" not in Gauge.made
 
 
 def test_prometheus_is_told_of_nodes_that_come_and_of_the_end(scene):

@@ -1,15 +1,10 @@
 """What recorded tests were, and what they come to beside experts, random and human play."""
 
 import pytest
-from recorded_runs import make_run
 
 from records.recorded_tests import (
     EpochSettings,
-    collect_tests,
-    expert_ratio,
-    over_games,
 )
-from records.run_record import read_run
 
 PAPER = "125,000 steps every 250,000 of each game"
 
@@ -43,19 +38,3 @@ PAPER = "125,000 steps every 250,000 of each game"
 )
 def test_a_recorded_test_is_described_beside_the_papers(settings, expected):
     assert EpochSettings(*settings).describe() == expected
-
-
-def test_a_game_without_tests_has_no_figures_and_none_over_games(tmp_path):
-    run = make_run(tmp_path / "run", num_tests=0, num_looks=1, with_student=False)
-    tests = collect_tests([read_run(run.path)], "pong")
-    row = tests.as_row()
-    assert (row["mean"], row["best"], row["tests"], row["runs"]) == (None, None, 0, 0)
-    assert set(over_games({"pong": tests}).values()) == {None}
-
-
-@pytest.mark.parametrize(
-    ("score", "expert", "expected"),
-    [(5.0, 10.0, 0.5), (-5.0, 10.0, -0.5), (5.0, 0.0, None), (5.0, -10.0, None), (5.0, None, None)],
-)
-def test_a_percentage_needs_an_expert_whose_score_is_positive(score, expert, expected):
-    assert expert_ratio(score, expert) == expected

@@ -5,7 +5,7 @@ import pytest
 from actors.actor import ActorCounts
 from records.progress import GameProgress, Progress
 from records.rates import usage_rates
-from records.usage import LearnerUsage, ProcessUse, RoleUse, Usage
+from records.usage import LearnerUsage, Usage
 from replay.stats import TableStats
 
 
@@ -64,11 +64,3 @@ def test_bytes_and_cores_are_rates_and_what_begins_anew_is_left_out():
     assert "cpu/learner" not in row
     assert row["bytes/chunks"] == 100.0
     assert row["cpu/cores"] == 4
-
-
-def test_a_roles_use_includes_processes_that_are_gone():
-    role = RoleUse()
-    role.take("first", ProcessUse(2.0, 10))
-    role.take("first", ProcessUse(3.0, 20))
-    role.take("second", ProcessUse(1.0, 5))
-    assert role.total == ProcessUse(4.0, 25)

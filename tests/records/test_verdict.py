@@ -61,15 +61,6 @@ def test_in_one_process_whoever_takes_more_of_the_thread_is_the_limit(
     assert judge(row | figures).limit == limit
 
 
-def test_advice_names_networks_that_take_the_actors_time_and_cores_that_are_all_in_use():
-    playing = {"actor_waiting": 0.05, "actor_held": 0.0}
-    slow = verdict(**playing, actor_stepping=0.2, actor_network=0.75)
-    assert "actor.inference server" in slow.advice
-    crowded = {"cpu/used": 1.95, "cpu/cores": 2}
-    assert "all 2 cores" in verdict(**playing, **crowded, actor_stepping=0.9).advice
-    assert "cores of this machine" not in verdict(**playing, actor_stepping=0.9).advice
-
-
 def test_a_typical_verdict_has_the_means_of_the_looks_that_agree():
     busy = [0.7, 0.9, 0.86]
     rows = [RUN | {"learner_busy": share, "actor_waiting": 0.9} for share in busy]

@@ -1,4 +1,4 @@
-"""N-step returns against a loop written from the formula, and numbers worked out by hand."""
+"""N-step returns against a loop written from the formula."""
 
 from __future__ import annotations
 

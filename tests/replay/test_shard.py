@@ -183,6 +183,24 @@ def test_learning_starts_when_every_game_has_its_minimum():
     assert counts_of(shard.sample()) == [6, 6]
 
 
+def test_full_table_starts_though_its_minimum_is_out_of_reach():
+    # With frames cut off at the old end and successors missing at the new one, a table of 16
+    # never has 16 transitions to draw.
+    shard = make_shard(
+        ("pong",),
+        capacity_per_game=16,
+        min_size_per_game=16,
+        spec={"capacity": 16, "num_stack": 3, "num_successors": 2},
+    )
+    writer = EpisodeWriter()
+    for _ in range(3):
+        play(shard, writer, "pong")
+        assert not shard.can_sample()
+    play(shard, writer, "pong")
+    assert shard.stats().tables["pong"].ready == 14
+    assert shard.can_sample()
+
+
 def test_inserting_and_sampling_wait_for_each_other_by_the_limiters_arithmetic():
     shard = make_shard(
         ("pong",), samples_per_insert=2.0, error_buffer=20.0, batch_size=12, min_size_per_game=4

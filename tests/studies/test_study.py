@@ -76,16 +76,6 @@ def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, text: str, complaint:
     assert "\n" not in str(raised.value)
 
 
-def test_experts_play_their_steps_in_every_game() -> None:
-    study = Study(
-        command="experts",
-        options={"games": ["pong", "boxing"], "num-steps": 100},
-        arms={"a": {}},
-        seeds=[1],
-    )
-    assert study.units()[0].num_steps() == 200
-
-
 def test_the_fingerprint_follows_the_text_of_a_preset(tmp_path: Path) -> None:
     preset = tmp_path / "own.yaml"
     study = Study(options={"preset": str(preset)}, arms={"a": {}}, seeds=[1])
@@ -94,18 +84,3 @@ def test_the_fingerprint_follows_the_text_of_a_preset(tmp_path: Path) -> None:
     assert study.units()[0].fingerprint() == before
     preset.write_text("games: [boxing]\n")
     assert study.units()[0].fingerprint() != before
-
-
-def test_arms_of_a_transfer_say_what_they_begin_with() -> None:
-    study = Study(
-        command="transfer",
-        games=["breakout"],
-        options={"num-steps": 100},
-        arms={"random": {"from": "none"}, "silent": {}},
-        seeds=[1],
-    )
-    random, silent = study.units()
-    assert random.num_steps() == 100
-    assert random.load_config().games == ("breakout",)
-    with pytest.raises(ValueError, match="arm silent: from is missing"):
-        silent.load_config()

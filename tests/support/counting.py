@@ -5,9 +5,8 @@ clock, the action that led to it, and a checksum. What an environment does follo
 Schedule alone, never from the actions, so that `expected_entries` can say in advance, by a plain
 loop, what must come out at the other end of a pipeline.
 
-Importing this module registers the games counting_ends, counting_cuts, counting_lives and two that
-take their time, counting_slowly and counting_slowly_too, of the family "counting"; a process that
-plays them only has to import it.
+Importing this module registers the games counting_ends, counting_cuts, counting_lives and four that
+take their time, of the family "counting"; a process that plays them only has to import it.
 
     clock    calls of step() since the first reset(); a restart takes one, too
     step     number of the decision within its episode; a frame of step 0 is an episode's first
@@ -19,7 +18,7 @@ import itertools
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -355,13 +354,16 @@ def make_counting_envs(
 
 
 ENDS = register_counting_game("counting_ends", Schedule(lengths=(5, 3, 8)))
-CUTS = register_counting_game(
-    "counting_cuts", Schedule(lengths=(4, 1, 6), cut_every=2), legal_actions=(1, 4)
+_CUTS = Schedule(lengths=(4, 1, 6), cut_every=2)
+_LIVES = Schedule(lengths=(9, 2), cut_every=3, life_steps=4)
+CUTS = register_counting_game("counting_cuts", _CUTS, legal_actions=(1, 4))
+LIVES = register_counting_game("counting_lives", _LIVES, legal_actions=(0, 1, 2, 3, 4, 5))
+# A run of these leaves the cores to processes that start beside it.
+CALM_CUTS = register_counting_game(
+    "counting_cuts_calmly", replace(_CUTS, step_s=0.005), legal_actions=(1, 4)
 )
-LIVES = register_counting_game(
-    "counting_lives",
-    Schedule(lengths=(9, 2), cut_every=3, life_steps=4),
-    legal_actions=(0, 1, 2, 3, 4, 5),
+CALM_LIVES = register_counting_game(
+    "counting_lives_calmly", replace(_LIVES, step_s=0.005), legal_actions=(0, 1, 2, 3, 4, 5)
 )
 SLOWLY = register_counting_game("counting_slowly", Schedule(lengths=(5, 3, 8), step_s=0.04))
 SLOWLY_TOO = register_counting_game("counting_slowly_too", Schedule(lengths=(7, 4), step_s=0.04))

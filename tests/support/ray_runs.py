@@ -1,4 +1,4 @@
-"""Runs of made-up games on Ray: engines whose shards show all that they hold.
+"""Runs of made-up games on Ray: small engines whose shards show all that they hold.
 
 Importing this module registers the counting and the signal games. Ray's workers import it, too:
 a recipe from here brings them the games.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +20,24 @@ import numpy as np
 import pytest
 import ray
 import signals
+import torch
 from counting import SCHEDULES, read_tags
 from counting_checks import Stream, check_stream
 from numpy.typing import NDArray
-from runs import pids_of, ray_environment, wait_until
+from runs import pids_of, ray_environment, save_random_expert, wait_until
 
+from actors.config import ActorConfig
 from engines.on_ray.calls import CONTROL_GROUP, RUN_GROUP, SHARD_GROUPS
 from engines.on_ray.cluster import ShardProcess
 from engines.on_ray.engine import RayEngine
 from engines.on_ray.learner_process import LearnerProcess
+from engines.on_redis.bus import RedisAddress
+from learner.config import LearnerConfig
+from networks.config import NetworkConfig
+from recipes.config import RunConfig
 from recipes.recipe import Recipe
 from records.progress import Progress
+from replay.config import ReplayConfig
 from replay.types import STREAMS_PER_ACTOR_BITS
 
 assert counting.SCHEDULES
@@ -72,15 +79,11 @@ class TableDump:
 
 
 class OpenShard(ShardProcess):
-    """A shard that shows what it holds."""
-
     def __init__(self, recipe: Recipe, shard: int, **options: Any) -> None:
-        """As any shard."""
         super().__init__(recipe, shard, **options)
         self._number = shard
 
     def dump(self) -> list[TableDump]:
-        """Everything, as of one moment."""
         shard = self._shard
         with shard._condition:
             return [self._dump_table(table) for table in shard._tables]
@@ -120,6 +123,51 @@ RemoteOpenLearner: Any = ray.remote(  # type: ignore[call-overload]
 )(OpenLearner)
 
 
+COUNTING = (counting.CALM_CUTS.name, counting.CALM_LIVES.name)
+
+
+def counting_config(folder: Path, *, replay: Mapping[str, Any] = {}, **settings: Any) -> RunConfig:
+    """Two counting games, one actor each, a shard that forgets nothing; teachers in `folder`."""
+    teachers = [f"{game}={save_random_expert(folder, game, torso='minatar')}" for game in COUNTING]
+    defaults: dict[str, Any] = {
+        "teachers": tuple(teachers),
+        "num_steps": 4_000,
+        "actor": ActorConfig(num_envs=3, chunk_steps=7),
+        "learner": LearnerConfig(publish_period=5),
+        "network": NetworkConfig(torso="minatar"),
+    }
+    pace: dict[str, Any] = {
+        "batch_size": 32,
+        "capacity_per_game": 60_000,
+        "min_size_per_game": 100,
+        "samples_per_insert": 2.0,
+        "samples_per_insert_cap": 8.0,
+        "error_buffer": 200.0,
+    }
+    replay_config = ReplayConfig(**(pace | dict(replay)))
+    return RunConfig(games=COUNTING, replay=replay_config, **(defaults | settings))
+
+
+@contextmanager
+def started(
+    config: RunConfig, url: str, *, name: str, notes: list[str] | None = None, **options: Any
+) -> Iterator[RayEngine]:
+    """An engine whose shards are open, closed at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
+        engine = RayEngine(
+            MadeUpRecipe(config),
+            redis=RedisAddress(url, name),
+            device=torch.device("cpu"),
+            note=(lambda text: None) if notes is None else notes.append,
+            **options,
+        )
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+
 @contextmanager
 def private_ray(num_cpus: int) -> Iterator[None]:
     """A Ray that nobody else uses and that leaves no process behind."""
@@ -131,21 +179,49 @@ def private_ray(num_cpus: int) -> Iterator[None]:
         for name, value in ray_environment(Path(scratch)).items():
             patch.setenv(name, value)
         patch.delenv("RAY_ADDRESS", raising=False)
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=scratch,
-        )
         try:
+            _start_ray(num_cpus, scratch)
             yield
         finally:
             ray.shutdown()
             wait_until(
                 lambda: not pids_of(Path(scratch)), timeout_s=30.0, what="Ray's processes are gone"
             )
+
+
+def _start_ray(num_cpus: int, scratch: str) -> None:
+    for tries_left in (1, 0):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=scratch,
+            )
+            return
+        except Exception:
+            # Ray gives up after half a minute, which may pass where others have the cores.
+            if not tries_left:
+                raise
+            ray.shutdown()
+
+
+class _Holder:
+    def hold(self) -> None:
+        """It does, as soon as it is there."""
+
+
+@contextmanager
+def cpus_taken(num_cpus: int) -> Iterator[Any]:
+    """So many CPUs of Ray's are nobody else's until the end, or until what this gives is killed."""
+    holder: Any = ray.remote(num_cpus=num_cpus)(_Holder).remote()
+    ray.get(holder.hold.remote())
+    try:
+        yield holder
+    finally:
+        ray.kill(holder)
 
 
 def drive(
@@ -165,7 +241,6 @@ def drive(
 
 
 def dump_all(engine: RayEngine) -> list[TableDump]:
-    """What all shards hold."""
     answers = ray.get([shard.handle.dump.remote() for shard in engine._fleet.shards], timeout=60.0)
     return [table for tables in answers for table in tables]
 

@@ -26,12 +26,9 @@ CALL_S = 30.0
 
 
 class SmallShard(ShardProcess):
-    """A shard of one made-up game."""
-
     def __init__(
         self, shard: int, *, samples_per_insert: float = 1e-3, num_batch_slots: int = 3
     ) -> None:
-        """Gives batches as soon as it has some data, by default without end."""
         config = ReplayConfig(
             batch_size=8,
             min_size_per_game=8,
@@ -55,15 +52,12 @@ class SmallShard(ShardProcess):
         return sum(thread.name == "batches" for thread in threading.enumerate())
 
     def num_drawn(self) -> int:
-        """Transitions drawn so far."""
         return self._shard.stats().tables["pong"].counts.sampled
 
     def num_descriptors(self) -> int:
-        """Open files, pipes and the like."""
         return len(os.listdir("/proc/self/fd"))
 
     def has_a_sampler_waiting(self) -> bool:
-        """Whether a call of `sample` waits."""
         return self._shard.stats().waiting_requests > 0
 
 
@@ -71,7 +65,6 @@ class FarReader:
     """A learner's side in a process of its own."""
 
     def __init__(self, shards: list[Any]) -> None:
-        """Nothing is asked for yet."""
         self._reader = RayReplayReader(shards)
 
     def sample(self, count: int) -> tuple[int, list[list[float]]]:
@@ -119,7 +112,6 @@ def kill(shard: Any) -> None:
 
 
 def _pid(shard: Any) -> int | None:
-    """None while it is dead."""
     try:
         ray.get(ask(shard, "stats"), timeout=CALL_S)
     except RayActorError:

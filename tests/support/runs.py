@@ -24,6 +24,9 @@ from teachers.expert import save_expert
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("multitask.py", "experts.py", "evaluate.py")
 
+PAGE_TOKEN = "a-token-that-is-long-enough"
+"""Of a live page."""
+
 _MARK = "ACTOR_MIMIC_TEST_RUN"
 """Environment variable by which the processes of a command are known, however deep they are."""
 
@@ -82,11 +85,9 @@ class Command:
 
     @property
     def pids(self) -> list[int]:
-        """All its processes that are alive, those of Ray and Redis among them."""
         return pids_of(self.scratch)
 
     def interrupt(self) -> None:
-        """What a terminal does at Ctrl-C."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def wait_for(self, condition: Callable[[], object], *, timeout_s: float, what: str) -> None:
@@ -102,7 +103,6 @@ class Command:
         wait_until(is_over, timeout_s=timeout_s, what=what)
 
     def wait(self, timeout_s: float) -> Finished:
-        """Until the command itself has ended."""
         status = self.process.wait(timeout_s)
         return Finished(
             status,
@@ -114,8 +114,6 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a command has said."""
-
     status: int
     output: str
     errors: str
@@ -157,7 +155,6 @@ def command(
 
 
 def run_command(script: str, *args: str | Path, cwd: Path, timeout_s: float = 60.0) -> Finished:
-    """Run a command to its end."""
     with command(script, *args, cwd=cwd) as running:
         return running.wait(timeout_s)
 
@@ -216,7 +213,6 @@ def title_of(pid: int) -> str:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, unless it has gone by itself."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -234,7 +230,6 @@ def wait_until(
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
-    """All rows of metrics.jsonl so far."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
@@ -243,6 +238,5 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """summary.json."""
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
     return summary

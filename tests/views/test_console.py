@@ -170,17 +170,6 @@ def test_eighty_columns_are_enough_for_every_figure_of_most_games(terminal, monk
     assert line_of(text, "space_invaders") == "space_invaders - - - - 0% - - - -"
 
 
-def test_without_a_terminal_every_report_is_one_plain_line(tmp_path):
-    before_test, _ = recorded(tmp_path)
-    file = io.StringIO()
-    with Console(CONFIG, file=file) as console:
-        console.show(before_test)
-    assert file.getvalue() == (
-        "25/100 updates (25%)  12,340 steps  1,234 steps/s  0 samples/s  2 updates/s  "
-        "1.50 samples/insert  lag 37  2 faults  0:00:10, - left\n"
-    )
-
-
 def test_a_terminal_shows_a_row_for_each_game_and_is_restored(tmp_path, terminal):
     _, latest = recorded(tmp_path)
     stdout, stderr = sys.stdout, sys.stderr

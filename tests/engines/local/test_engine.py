@@ -135,6 +135,19 @@ def test_how_the_time_is_cut_does_not_change_the_run(config):
     assert in_pieces.progress().steps == in_one_piece.progress().steps > 0
 
 
+def test_stopping_at_numbers_of_updates_is_exact_and_does_not_change_the_run(config):
+    uncut = LocalEngine(Recipe(config), device=CPU)
+    assert not uncut.advance(math.inf)
+    cut = LocalEngine(Recipe(config), device=CPU)
+    for updates in (0, 1, 8, 8, 9, 30):  # A round has more than one update, so some cut it.
+        cut.advance_to(updates)
+        assert cut.snapshot().version.updates == updates
+    assert not cut.advance(math.inf)
+    assert same(cut.state(), uncut.state())
+    cut.advance_to(1_000)
+    assert cut.snapshot().version.updates == config.num_updates
+
+
 def same(left, right) -> bool:
     """Whether nested containers hold equal tensors and values."""
     if isinstance(left, torch.Tensor):
@@ -390,6 +403,15 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_tried(option
     for folder, said in (("used", "has something in it already"), ("a b", "cannot be the name")):
         with pytest.raises(ValueError, match=said):
             main([*options, "--run-dir", folder, "--teachers", f"{GAMES[0]}=nowhere.safetensors"])
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(options, tmp_path):
+    main([*options, "--run-dir", "run"])
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    main(["--resume", "run"])
+    assert read_summary(tmp_path / "run")["updates"] == 19
+    assert load_newest(tmp_path / "run" / "checkpoints")["learner"]["incarnation"] == 0
 
 
 @pytest.fixture

@@ -133,6 +133,15 @@ def test_a_learner_that_was_replaced_finds_out(bus, sink):
 
 
 @pytest.mark.redis
+def test_only_the_two_newest_versions_stay_in_redis(bus, raw):
+    for updates in range(5):
+        bus.publish_weights(snapshot(0, updates))
+    keys = {key.decode() for key in raw.keys(f"am:{RUN}:weights:[0-9]*")}
+    assert keys == {f"am:{RUN}:weights:3", f"am:{RUN}:weights:4"}
+    assert {raw.ttl(key) for key in keys} == {-1}
+
+
+@pytest.mark.redis
 def test_two_learners_publishing_at_once_never_turn_the_newest_version_back(server):
     def publish_all(incarnation: int) -> None:
         bus = RedisBus(server.url, RUN)
@@ -209,6 +218,16 @@ def test_weights_that_redis_lost_are_written_again_without_a_new_publish(server,
     assert version_of(received) == (3, 1)
     assert received.arrays["layer.weight"][0, 0] == 0.5
     assert sink.counters()["redis_rewrites"] == 1
+    late.close()
+
+
+@pytest.mark.redis
+def test_a_snapshot_that_alone_was_lost_is_written_again(raw, sink, source):
+    sink.publish(snapshot(0, 1))
+    assert sink.flush(SOON_S)
+    raw.delete(f"am:{RUN}:weights:1")
+    late = RedisWeightSource(raw_url(raw), RUN, poll_period_s=0.01)
+    assert version_of(late.wait(None, SOON_S)) == (0, 1)
     late.close()
 
 

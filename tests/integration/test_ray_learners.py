@@ -12,33 +12,29 @@ from ray_runs import (
     MadeUpRecipe,
     RemoteOpenShard,
     check_contents,
+    counting_config,
+    cpus_taken,
     drive,
     dump_all,
-    private_ray,
+    started,
     without_start,
 )
-from team_runs import counting_config, started
 
+from engines.local.engine import LocalEngine
 from engines.on_ray.learner_team import LearnerTeam
 from engines.on_ray.ray_run import RayRun
 from engines.on_ray.role_processes import RoleNames
 from engines.on_redis.bus import RedisAddress
-from engines.on_redis.server import PrivateRedis
 from learner.config import LearnerConfig
 
-pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.redis,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("shared_ray"),
+]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here():
-    with private_ray(num_cpus=8):
-        yield
-
-
-@pytest.fixture(scope="module")
-def redis_url():
-    with PrivateRedis() as server:
-        yield server.url
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +54,7 @@ def kill(engine, rank) -> int:
     return pid
 
 
-def test_a_run_with_two_learners_goes_through_the_deaths_of_both_and_on_with_one(
-    config, redis_url, monkeypatch
-):
-    monkeypatch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
+def test_a_run_with_two_learners_goes_through_the_deaths_of_both_and_on_with_one(config, redis_url):
     notes = []
     with started(config, redis_url, name="two", notes=notes) as engine:
         drive(engine, lambda progress: progress.updates > 10)
@@ -87,16 +80,14 @@ def test_a_run_with_two_learners_goes_through_the_deaths_of_both_and_on_with_one
     check_contents(tables)
 
     # The state does not know how many learners there were.
-    alone = dataclasses.replace(
-        config,
-        num_steps=config.num_steps + 500,
-        learner=dataclasses.replace(config.learner, num_replicas=1),
-    )
-    with started(alone, redis_url, name="one", state=state) as engine:
-        progress = drive(engine)
-        assert engine.snapshot().version == (3, alone.num_updates)
-    assert progress.updates == alone.num_updates > config.num_updates
-    assert not any(progress.faults.values())
+    learner = dataclasses.replace(config.learner, num_replicas=1)
+    alone = dataclasses.replace(config, num_steps=config.num_steps + 160, learner=learner)
+    local = LocalEngine(MadeUpRecipe(alone), device=CPU, state=state)
+    while local.advance(0.5):
+        pass
+    assert local.snapshot().version == (3, alone.num_updates)
+    assert local.progress().updates == alone.num_updates > config.num_updates
+    local.close()
 
 
 def test_an_error_in_one_of_the_learners_ends_the_run_with_its_cause(config, redis_url):
@@ -111,17 +102,6 @@ def test_an_error_in_one_of_the_learners_ends_the_run_with_its_cause(config, red
         drive(engine)
 
 
-def test_learners_that_cannot_even_start_end_the_run_at_once(config, redis_url, monkeypatch):
-    impossible = dataclasses.replace(
-        config, teachers=tuple(f"{game}=nowhere/x.safetensors" for game in config.games)
-    )
-    with (
-        started(impossible, redis_url, name="impossible") as engine,
-        pytest.raises(Exception, match="nowhere"),
-    ):
-        drive(engine)
-
-
 class NoRoomForLearner:
     def learner(self, **_):
         return {"num_cpus": 7}  # Of 8: no room beside the shard and the holder.
@@ -132,37 +112,28 @@ def test_a_learner_that_waits_for_room_is_asked_when_it_is_there(config, redis_u
     alone = dataclasses.replace(config.learner, num_replicas=1)
     recipe = MadeUpRecipe(dataclasses.replace(config, learner=alone))
     shard = RemoteOpenShard.remote(recipe, 0)
-    holder = ray.remote(num_cpus=1)(Holder).remote()
-    # Both have their CPU before anybody asks for seven.
-    ray.get([holder.hold.remote(), shard.check_valid.remote()])
-    monkeypatch.setattr("engines.on_ray.learner_team.CALL_TIMEOUT_S", 2.0)
-    team = LearnerTeam(
-        RayRun(
+    ray.get(shard.check_valid.remote())
+    monkeypatch.setattr("engines.on_ray.learner_team.REPORT_PATIENCE_S", 0.5)
+    monkeypatch.setattr("engines.on_ray.learner_team.CALL_TIMEOUT_S", 1.0)
+    with cpus_taken(1) as holder, ThreadPoolExecutor(1) as pool:
+        run = RayRun(
             recipe=recipe,
             redis=RedisAddress(redis_url, "room"),
             placement=NoRoomForLearner(),
             names=RoleNames("room"),
             note=lambda text: None,
-        ),
-        shards=[shard],
-        device=torch.device("cpu"),
-        state=None,
-    )
-    try:
-        with ThreadPoolExecutor(1) as pool:
+        )
+        team = LearnerTeam(run, shards=[shard], device=CPU, state=None)
+        try:
+            with pytest.raises(TimeoutError, match=r"has not come up within 0.5 s"):
+                team.state()  # A run that is just starting has nothing to tell yet.
+            team._has_come_up = True  # But one that takes a dead one's place is waited for.
             answer = pool.submit(team.state)
-            done, _ = wait([answer], timeout=5.0)
+            done, _ = wait([answer], timeout=3.0)
             assert not done, answer.exception()
             monkeypatch.setattr("engines.on_ray.learner_team.CALL_TIMEOUT_S", 30.0)
             ray.kill(holder)
             assert answer.result(100.0)["num_updates"] == 0
-    finally:
-        team.end()
-        ray.kill(shard)
-
-
-class Holder:
-    """Takes a CPU."""
-
-    def hold(self):
-        """It does."""
+        finally:
+            team.end()
+            ray.kill(shard)

@@ -8,15 +8,15 @@ import pytest
 import ray
 import torch
 from ray_runs import (
+    COUNTING,
     MadeUpRecipe,
-    RemoteOpenShard,
     check_contents,
+    counting_config,
     drive,
     dump_all,
-    private_ray,
+    started,
     without_start,
 )
-from team_runs import COUNTING, counting_config, started
 
 from actors.config import ActorConfig
 from actors.inference import OwnInference
@@ -24,23 +24,15 @@ from engines.on_ray.cluster import RemoteInference
 from engines.on_ray.inference import RayInference
 from engines.on_ray.ray_internals import pid_of
 from engines.on_redis.bus import RedisAddress
-from engines.on_redis.server import PrivateRedis
 from engines.on_redis.weights import RedisWeightSink
 from networks.weights import LocalWeights, WeightsVersion, take_snapshot
 
-pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here():
-    with private_ray(num_cpus=8):
-        yield
-
-
-@pytest.fixture(scope="module")
-def redis_url():
-    with PrivateRedis() as server:
-        yield server.url
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.redis,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("shared_ray"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +43,7 @@ def config(tmp_path_factory):
     )
 
 
-def test_a_run_goes_on_when_its_inference_server_is_killed_and_nothing_is_lost(
-    config, redis_url, monkeypatch
-):
-    monkeypatch.setattr("engines.on_ray.shard_fleet.RemoteShard", RemoteOpenShard)
+def test_a_run_goes_on_when_its_inference_server_is_killed_and_nothing_is_lost(config, redis_url):
     notes = []
     with started(config, redis_url, name="served", notes=notes) as engine:
         drive(engine, lambda progress: progress.updates > 10 and engine.pids("inference"))
@@ -81,7 +70,9 @@ def test_a_run_goes_on_when_its_inference_server_is_killed_and_nothing_is_lost(
     assert newest > (0, config.num_updates // 2), "new weights do not reach the server"
 
 
-def test_served_logits_are_those_of_an_own_network_also_after_a_kill(config, redis_url):
+def test_served_logits_are_an_own_networks_also_after_a_kill_and_a_mute_server_is_given_up(
+    config, redis_url
+):
     recipe = MadeUpRecipe(config)
     torch.manual_seed(5)
     snapshot = take_snapshot(recipe.build_network(), WeightsVersion(2, 30))
@@ -107,26 +98,13 @@ def test_served_logits_are_those_of_an_own_network_also_after_a_kill(config, red
             if attempt == 0:
                 pid = ray.get(server.report.remote()) and pid_of(server)
                 os.kill(pid, signal.SIGKILL)
-        ray.get(server.report.remote())
-        assert pid_of(server) != pid
-    finally:
-        sink.close()
-        ray.kill(server)
-
-
-def test_a_server_that_does_not_answer_is_given_up(config, redis_url):
-    server = RemoteInference.remote(
-        MadeUpRecipe(config), redis=RedisAddress(redis_url, "mute"), device="cpu"
-    )
-    sink = RedisWeightSink(redis_url, "mute")
-    try:
-        sink.publish(take_snapshot(MadeUpRecipe(config).build_network(), WeightsVersion(0, 0)))
-        pid = ray.get(server.report.remote()) and pid_of(server)
+        killed, pid = pid, ray.get(server.report.remote()) and pid_of(server)
+        assert pid != killed
         os.kill(pid, signal.SIGSTOP)
-        served = RayInference(server, 0, patience_s=0.5)
-        served.begin(np.zeros((1, 3, 4, 4), np.uint8))
+        impatient = RayInference(server, 0, patience_s=0.5)
+        impatient.begin(observations[:1])
         with pytest.raises(RuntimeError, match=r"has not answered for 0.5 s"):
-            served.finish()
+            impatient.finish()
         os.kill(pid, signal.SIGCONT)
     finally:
         sink.close()

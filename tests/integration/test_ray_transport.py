@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import ray
-from ray_runs import private_ray
 from ray_shards import (
     CALL_S,
     RemoteFarReader,
@@ -21,13 +20,7 @@ from engines.on_ray.replay_writer import RayReplayWriter
 from replay.channel.batch_channel import ChannelReader
 from replay.types import PriorityUpdate
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here():
-    with private_ray(num_cpus=2):
-        yield
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("shared_ray")]
 
 
 @pytest.fixture
@@ -37,12 +30,30 @@ def start():
 
     def start_shards(count=1, **options):
         first = len(shards)
-        shards.extend(RemoteSmallShard.remote(first + n, **options) for n in range(count))
+        new = [RemoteSmallShard.remote(first + n, **options) for n in range(count)]
+        wait_for(new)
+        shards.extend(new)
         return shards
 
     yield start_shards
     for shard in shards:
         ray.kill(shard)
+
+
+@pytest.fixture(scope="module")
+def shard(shared_ray):
+    """One that has some data, for all tests that leave it as it is or add to it."""
+    shard = RemoteSmallShard.remote(0)
+    wait_for([shard])
+    store([shard])
+    yield shard
+    ray.kill(shard)
+
+
+def wait_for(shards):
+    """Until they have started, which takes its time on a busy machine."""
+    questions = [shard.num_drawn.options(concurrency_group="control") for shard in shards]
+    ray.get([question.remote() for question in questions], timeout=120.0)
 
 
 def ask(shard, question):
@@ -66,18 +77,18 @@ def take(reader):
     return batch
 
 
-@pytest.mark.parametrize("length", [1, 6])
-def test_chunks_are_stored_once_and_in_order_however_many_go_with_one_call(start, length):
-    (shard,) = start()
-    writer = RayReplayWriter([shard])
-    chunks = small_chunks(0, 60, length=length)
-    for chunk in chunks:
-        assert writer.add(chunk, timeout_s=CALL_S)
-    assert writer.flush(timeout_s=CALL_S)
-    stored = ask(shard, "columns")
-    assert stored["steps"].tolist() == list(range(60 * length))
-    np.testing.assert_array_equal(stored["frames"], np.concatenate([c["frames"] for c in chunks]))
-    np.testing.assert_array_equal(stored["rewards"], np.concatenate([c["rewards"] for c in chunks]))
+def test_chunks_are_stored_once_and_in_order_however_many_go_with_one_call(shard):
+    for actor, length in ((101, 1), (102, 6)):
+        before = len(ask(shard, "columns")["steps"])
+        writer = RayReplayWriter([shard])
+        chunks = small_chunks(actor, 60, length=length)
+        for chunk in chunks:
+            assert writer.add(chunk, timeout_s=CALL_S)
+        assert writer.flush(timeout_s=CALL_S)
+        stored = {name: column[before:] for name, column in ask(shard, "columns").items()}
+        assert stored["steps"].tolist() == list(range(60 * length))
+        for name in ("frames", "rewards"):
+            np.testing.assert_array_equal(stored[name], np.concatenate([c[name] for c in chunks]))
 
 
 def test_a_writer_refuses_more_chunks_while_replay_waits_for_the_learner(start):
@@ -101,46 +112,29 @@ def test_a_writer_refuses_more_chunks_while_replay_waits_for_the_learner(start):
     assert steps.tolist() == list(range(6 * num_taken + 6))
 
 
-def test_batches_come_through_shared_memory_on_one_node(start):
-    (shard,) = start()
-    store([shard])
+def test_batches_come_through_shared_memory_on_one_node(shard):
     reader = RayReplayReader([shard])
     for _ in range(10):
         assert not take(reader).observations.flags.writeable
     assert reader.num_mapped == 1
-    assert ask(shard, "num_channels") == 1
 
 
-def test_a_reader_that_cannot_open_the_channel_takes_the_object_store(start, monkeypatch):
+def test_a_reader_that_cannot_open_the_channel_takes_the_object_store(shard, monkeypatch):
     monkeypatch.setattr(ChannelReader, "open", lambda offer: None)
-    (shard,) = start()
-    store([shard])
     reader = RayReplayReader([shard])
     for _ in range(10):
         take(reader)
     assert reader.num_mapped == 0
-    # It was offered one, once.
-    assert ask(shard, "num_channels") == 1
 
 
-def test_a_shard_without_slots_gives_batches_through_the_object_store(start):
-    (shard,) = start(num_batch_slots=0)
-    store([shard])
+def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(shard):
     reader = RayReplayReader([shard])
-    for _ in range(5):
-        take(reader)
-    assert reader.num_mapped == 0
-
-
-def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(start):
-    (shard,) = start()
-    store([shard])
-    reader = RayReplayReader([shard])
+    begun = ask(shard, "num_drawn")
     for count in range(10):
         batch = take(reader)
         values = batch["teacher_values"].copy()
         wait_until(
-            lambda count=count: ask(shard, "num_drawn") >= 8 * (count + CALLS_PER_SHARD),
+            lambda count=count: ask(shard, "num_drawn") >= begun + 8 * (count + CALLS_PER_SHARD),
             timeout_s=CALL_S,
             what="the next is drawn",
         )
@@ -148,9 +142,7 @@ def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(start):
         check_small_batch(batch)
 
 
-def test_priorities_arrive_with_sample_calls_and_without(start):
-    (shard,) = start()
-    store([shard])
+def test_priorities_arrive_with_sample_calls_and_without(shard):
     reader = RayReplayReader([shard])
 
     def send(value):
@@ -175,71 +167,41 @@ def test_priorities_arrive_with_sample_calls_and_without(start):
     assert 199.0 in ask(shard, "columns")["priorities"]
 
 
-def test_shards_give_batches_in_turn(start):
-    shards = start(3)
-    for number in range(3):
-        store(shards, actor=number)
-    reader = RayReplayReader(shards)
-    for _ in range(9):
-        take(reader)
-    seen = [take(reader).keys.shard for _ in range(30)]
-    # A busy machine may make one of them late.
-    assert min(seen.count(number) for number in range(3)) >= 7
-    assert reader.num_mapped == 3
-
-
-def test_shards_that_are_near_and_far_give_batches_in_turn(start):
+def test_near_and_far_shards_are_waited_for_at_once_and_give_batches_in_turn(start):
     start(num_batch_slots=0)
     shards = start()
-    for number in range(2):
-        store(shards, actor=number)
     reader = RayReplayReader(shards)
+    assert reader.sample(timeout_s=0.5) is None
+    store(shards, actor=0)
+    assert take(reader).keys.shard == 0
+    store(shards, actor=1)
+    wait_until(lambda: take(reader).keys.shard == 1, timeout_s=CALL_S, what="the other gives too")
     for _ in range(9):
         take(reader)
     assert reader.num_mapped == 1
     seen = [take(reader).keys.shard for _ in range(20)]
+    # A busy machine may make one of them late.
     assert min(seen.count(number) for number in range(2)) >= 7
 
 
-def test_a_reader_waits_for_data_of_near_and_far_shards_at_once(start):
-    start(num_batch_slots=0)
-    shards = start()
-    for number in range(2):
-        reader = RayReplayReader(shards)
-        assert reader.sample(timeout_s=0.5) is None
-        store(shards, actor=number)
-        assert take(reader).keys.shard == number
-        kill(shards[number])
-
-
-def test_a_shard_that_is_killed_is_mapped_again_when_it_is_back(start):
-    (shard,) = start()
-    store([shard])
-    reader = RayReplayReader([shard])
-    for _ in range(5):
-        batch = take(reader)
-    kill(shard)
-    check_small_batch(batch)
-    store([shard], actor=1)
-    for _ in range(5):
-        take(reader)
-    assert reader.num_mapped == 1
-
-
-def test_the_other_shards_go_on_while_one_is_dead(start):
+def test_the_other_shards_go_on_while_one_is_dead_and_it_is_mapped_again_when_it_is_back(start):
     shards = start(2)
     for number in range(2):
         store(shards, actor=number)
     reader = RayReplayReader(shards)
     for _ in range(6):
         take(reader)
+    wait_until(lambda: take(reader).keys.shard == 0, timeout_s=CALL_S, what="a batch of the first")
+    batch = take(reader)
     kill(shards[0])
+    check_small_batch(batch)
     for _ in range(2 * CALLS_PER_SHARD):
         take(reader)
     # It is back, and empty.
     assert {take(reader).keys.shard for _ in range(20)} == {1}
     store(shards, actor=2)
     wait_until(lambda: take(reader).keys.shard == 0, timeout_s=CALL_S, what="it gives again")
+    assert reader.num_mapped == 2
 
 
 def test_a_writer_loses_only_what_was_under_way_when_its_shard_died(start):
@@ -260,9 +222,13 @@ def test_a_writer_loses_only_what_was_under_way_when_its_shard_died(start):
 
 def test_nothing_is_left_of_readers_that_are_killed(start):
     (shard,) = start()
+    reader = RemoteFarReader.remote([shard])
+    reader.sample.remote(1)
+    wait_until(lambda: ask(shard, "has_a_sampler_waiting"), timeout_s=CALL_S, what="it waits")
+    ray.kill(reader)
     store([shard])
     before = None
-    for _ in range(3):
+    for _ in range(2):
         reader = RemoteFarReader.remote([shard])
         num_mapped, _ = ray.get(reader.sample.remote(6), timeout=CALL_S)
         assert num_mapped == 1
@@ -274,15 +240,3 @@ def test_nothing_is_left_of_readers_that_are_killed(start):
         before = before or descriptors
     # Ray opens and closes some of its own.
     assert descriptors < before + 3
-
-
-def test_a_reader_may_die_while_the_shard_waits_for_data(start):
-    (shard,) = start()
-    reader = RemoteFarReader.remote([shard])
-    reader.sample.remote(1)
-    wait_until(lambda: ask(shard, "has_a_sampler_waiting"), timeout_s=CALL_S, what="it waits")
-    ray.kill(reader)
-    store([shard])
-    second = RemoteFarReader.remote([shard])
-    num_mapped, _ = ray.get(second.sample.remote(10), timeout=CALL_S)
-    assert num_mapped == 1

@@ -2,42 +2,24 @@
 
 import os
 import signal
-from contextlib import contextmanager
 
-import counting
 import numpy as np
 import pytest
-import torch
-from ray_runs import MadeUpRecipe, drive, private_ray, without_start
+from ray_runs import COUNTING, counting_config, drive, started, without_start
 from runs import save_random_expert
 
 from actors.config import ActorConfig
-from engines.on_ray.engine import RayEngine
 from engines.on_ray.replay_reader import RayReplayReader
-from engines.on_redis.bus import RedisAddress
-from engines.on_redis.server import PrivateRedis
 from games.registry import get_game
-from learner.config import LearnerConfig
 from learner.objectives.config import ActorCriticConfig, DistillationConfig
 from networks.config import NetworkConfig
-from recipes.config import RunConfig
-from replay.config import ReplayConfig
 
-pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
-
-GAMES = (counting.CUTS.name, counting.LIVES.name)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here():
-    with private_ray(num_cpus=8):
-        yield
-
-
-@pytest.fixture(scope="module")
-def redis():
-    with PrivateRedis() as server:
-        yield server.url
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.redis,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("shared_ray"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,44 +29,25 @@ def teachers(tmp_path_factory):
     paths = []
     for seed in (1, 2):
         (folder / str(seed)).mkdir()
-        path = save_random_expert(folder / str(seed), GAMES[0], torso="minatar", seed=seed)
-        paths.append(f"{GAMES[0]}={path}")
+        path = save_random_expert(folder / str(seed), COUNTING[0], torso="minatar", seed=seed)
+        paths.append(f"{COUNTING[0]}={path}")
     return tuple(paths)
 
 
-def config_of(objective, **settings):
-    return RunConfig(
-        games=GAMES,
-        objective=objective,
-        num_steps=2_000,
-        actor=ActorConfig(num_envs=3, chunk_steps=8),
-        replay=ReplayConfig(
-            batch_size=32,
-            capacity_per_game=5_000,
-            min_size_per_game=100,
-            samples_per_insert=2.0,
-            samples_per_insert_cap=8.0,
-            error_buffer=200.0,
-            # The run cannot reach its end without either game.
-            pin_every_game=True,
-        ),
-        learner=LearnerConfig(publish_period=5),
-        **({"network": NetworkConfig(torso="minatar")} | settings),
-    )
+@pytest.fixture
+def config_of(tmp_path):
+    def build(objective, **settings):
+        return counting_config(
+            tmp_path,
+            objective=objective,
+            num_steps=2_000,
+            actor=ActorConfig(num_envs=3, chunk_steps=8),
+            # Pinned: the run cannot reach its end without either game.
+            replay={"capacity_per_game": 5_000, "pin_every_game": True},
+            **settings,
+        )
 
-
-@contextmanager
-def started(config, url, *, name, notes):
-    engine = RayEngine(
-        MadeUpRecipe(config),
-        redis=RedisAddress(url, name),
-        device=torch.device("cpu"),
-        note=notes.append,
-    )
-    try:
-        yield engine
-    finally:
-        engine.close()
+    return build
 
 
 def kill(engine, role):
@@ -99,23 +62,23 @@ def policy_of(logits, game):
 
 
 def test_an_actor_of_an_actor_critic_is_replaced_and_its_probabilities_are_those_of_its_draws(
-    redis, teachers
+    redis_url, config_of, teachers
 ):
     config = config_of(
         "actor_critic",
         teachers=teachers,
         actor_critic=ActorCriticConfig(sequence_length=4),
-        distillation=DistillationConfig(weights=(f"{GAMES[0]}=1.0,0.5",)),
+        distillation=DistillationConfig(weights=(f"{COUNTING[0]}=1.0,0.5",)),
     )
     notes = []
-    with started(config, redis, name="actor", notes=notes) as engine:
-        kill(engine, f"actor/{GAMES[0]}")
+    with started(config, redis_url, name="actor", notes=notes) as engine:
+        kill(engine, f"actor/{COUNTING[0]}")
         progress = drive(engine)
-        (shard,) = engine._shards
+        (shard,) = engine._fleet.shards
         batch = RayReplayReader([shard.handle]).sample(timeout_s=10.0)
     assert progress.updates == config.num_updates
     assert progress.faults["actor_restarts"] == 1
-    assert without_start(notes) == [f"an actor of {GAMES[0]} died; starting another"]
+    assert without_start(notes) == [f"an actor of {COUNTING[0]} died; starting another"]
     found = batch.columns["behaviour_probabilities"]
     expected = [
         policy_of(batch.columns["student_logits"][row], batch.games[game])[action]
@@ -125,17 +88,17 @@ def test_an_actor_of_an_actor_critic_is_replaced_and_its_probabilities_are_those
     ]
     # Logits are stored in half precision, probabilities are not.
     np.testing.assert_allclose(found, expected, rtol=5e-3)
-    width = get_game(GAMES[0]).num_actions
+    width = get_game(COUNTING[0]).num_actions
     labels = batch.columns["teacher_logits"].reshape(len(found), 2, width)
     is_first_game = batch.game_index == 0
     assert labels[is_first_game].any(axis=2).all()
     assert not labels[~is_first_game].any()
 
 
-def test_a_shard_of_a_multitask_dqn_comes_back_and_the_run_reaches_its_end(redis):
+def test_a_shard_of_a_multitask_dqn_comes_back_and_the_run_reaches_its_end(redis_url, config_of):
     network = NetworkConfig(torso="minatar", heads="per_game")
-    config, notes = config_of("dqn", network=network), []
-    with started(config, redis, name="shard", notes=notes) as engine:
+    config, notes = config_of("dqn", teachers=(), network=network), []
+    with started(config, redis_url, name="shard", notes=notes) as engine:
         kill(engine, "shard")
         progress = drive(engine)
     assert progress.updates == config.num_updates
@@ -143,10 +106,10 @@ def test_a_shard_of_a_multitask_dqn_comes_back_and_the_run_reaches_its_end(redis
     assert without_start(notes) == ["a replay shard died and came back empty"]
 
 
-def test_a_learner_of_both_goes_on_with_its_schedule(redis, teachers):
+def test_a_learner_of_both_goes_on_with_its_schedule(redis_url, config_of, teachers):
     falling = DistillationConfig(schedule="linear", steps=100_000)
     config, notes = config_of("joint", teachers=teachers[:1], distillation=falling), []
-    with started(config, redis, name="learner", notes=notes) as engine:
+    with started(config, redis_url, name="learner", notes=notes) as engine:
         drive(engine, lambda progress: progress.updates > 20)
         saved = engine.state()["learner"]
         kill(engine, "learner")
