@@ -180,7 +180,7 @@ class FlavouredEmulators:
         stack[-1] = shrink(screens[0], (stack.shape[1], stack.shape[2]))
 
     def _observations(self) -> NDArray[np.uint8]:
-        """As the vector environment gives them: [N, S, H, W], or [N, S, H, W, C] in colour."""
+        """What the vector environment gives: [N, S, H, W], or [N, S, H, W, C] in colour."""
         stacks = self._stacks_NSHWC
         return stacks[..., 0].copy() if stacks.shape[-1] == 1 else stacks.copy()
 
