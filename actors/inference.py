@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from networks.weights import WeightSource, WeightsVersion, apply_snapshot
+from networks.snapshots import apply_snapshot
+from networks.weights import WeightSource, WeightsVersion
 
 
 class Inference(Protocol):

@@ -19,7 +19,8 @@ from actors.policy import EpsilonGreedy
 from benchmarks.setup import BenchSetup, lone_actor
 from benchmarks.timing import Part, Result, Window, measure_rounds, medians, timed
 from games.env import VectorEnv
-from networks.weights import LocalWeights, WeightsVersion, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import LocalWeights, WeightsVersion
 from recipes.recipe import Recipe
 from recipes.roles import build_env
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.evaluator import EvaluationResult
+from networks.snapshots import apply_snapshot, take_snapshot
 from networks.student_file import save_student
-from networks.weights import WeightSnapshot, apply_snapshot, take_snapshot
+from networks.weights import WeightSnapshot
 from recipes.evaluation import StudentTest, confirm_score
 from recipes.recipe import Recipe
 from records.machine import describe_hardware

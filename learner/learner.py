@@ -25,7 +25,8 @@ from learner.objectives.base import Objective
 from learner.probe import Probe
 from learner.replicas import LoneReplica, Replicas
 from learner.schedule import LearningRate
-from networks.weights import WeightSink, WeightsVersion, take_snapshot, updates_of
+from networks.snapshots import take_snapshot
+from networks.weights import WeightSink, WeightsVersion, updates_of
 from replay.client import ReplayReader
 from replay.types import ItemKeys, PriorityUpdate, SampleBatch
 

@@ -24,7 +24,8 @@ from networks.atomic_file import write_atomically
 from networks.build import build_network
 from networks.config import NetworkConfig, with_current_names
 from networks.network import MultitaskNetwork
-from networks.weights import WeightSnapshot, copy_arrays
+from networks.snapshots import copy_arrays
+from networks.weights import WeightSnapshot
 
 _WEIGHTS = "weights.safetensors"
 _CONFIG = "config.json"

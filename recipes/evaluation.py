@@ -12,7 +12,8 @@ from actors.evaluator import EvaluationResult, evaluate
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 from networks.build import use_channels_last
-from networks.weights import WeightSnapshot, apply_snapshot
+from networks.snapshots import apply_snapshot
+from networks.weights import WeightSnapshot
 from recipes.recipe import Recipe
 from recipes.roles import build_env, checking_seed, confirming_seed, evaluation_seed
 

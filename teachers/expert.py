@@ -32,12 +32,13 @@ from games.registry import get_game
 from games.spec import GameSpec
 from networks.atomic_file import write_atomically
 from networks.network import MultitaskNetwork
+from networks.snapshots import copy_arrays, take_snapshot
 from networks.teacher_network import (
     CategoricalNetwork,
     TeacherNetwork,
     build_teacher_network,
 )
-from networks.weights import WeightsVersion, copy_arrays, take_snapshot
+from networks.weights import WeightsVersion
 from teachers import shipped
 from teachers.bounded_reading import MAX_FILE_BYTES, check_header, read_at_most
 from teachers.card import (

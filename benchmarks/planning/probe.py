@@ -23,7 +23,8 @@ from benchmarks.memory import num_bytes
 from benchmarks.role_work import RoleWork
 from benchmarks.setup import random_experts, without_pacing
 from benchmarks.timing import Part, measure_rounds, medians
-from networks.weights import WeightsVersion, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import WeightsVersion
 from recipes.config import RunConfig
 from recipes.limits import choose_device
 from recipes.recipe import Recipe

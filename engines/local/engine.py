@@ -16,7 +16,8 @@ import torch
 from actors.actor import Actor, ActorCounts
 from engines.engine import check_wanted, claim_serial
 from networks.atomic_file import write_atomically
-from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import LocalWeights, WeightSnapshot
 from recipes.recipe import Recipe
 from recipes.roles import (
     build_actor,

@@ -21,7 +21,8 @@ from engines.on_redis.weights import RedisWeightSink
 from learner.batch import DeviceBatch
 from learner.prefetch import Prefetcher
 from learner.replicas import LOOPBACK, Host, LoneReplica, MeetingPoint, ReplicaGroup, Replicas
-from networks.weights import LocalWeights, WeightSnapshot, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import LocalWeights, WeightSnapshot
 from recipes.recipe import Recipe
 from recipes.roles import build_learner
 from records.machine import usable_cores

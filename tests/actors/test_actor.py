@@ -18,7 +18,8 @@ from actors.actor import Actor
 from actors.config import ActorConfig
 from actors.inference import OwnInference
 from actors.priorities import PolicyDistance, TdError
-from networks.weights import WeightsVersion, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import WeightsVersion
 
 SPEC = counting.LIVES
 SCHEDULE = counting.SCHEDULES[SPEC.name]

@@ -17,7 +17,8 @@ from actors.config import ActorConfig
 from actors.inference import InferenceServer, OwnInference
 from actors.priorities import PolicyDistance
 from games.registry import make_vector_env
-from networks.weights import LocalWeights, WeightsVersion, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import LocalWeights, WeightsVersion
 
 CPU = torch.device("cpu")
 SHAPE = SPECS[0].observation_shape

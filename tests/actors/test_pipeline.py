@@ -16,7 +16,8 @@ from actors.config import ActorConfig
 from actors.inference import OwnInference
 from actors.priorities import TdError
 from games.registry import make_vector_env
-from networks.weights import LocalWeights, WeightsVersion, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import LocalWeights, WeightsVersion
 from replay.client import LocalReplayClient
 from replay.config import ReplayConfig
 from replay.shard import ReplayShard

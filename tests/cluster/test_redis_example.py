@@ -16,7 +16,8 @@ import torch
 
 from engines.on_redis.bus import RedisBus
 from engines.on_redis.server import find_redis_server
-from networks.weights import WeightsVersion, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import WeightsVersion
 
 pytestmark = pytest.mark.redis
 

@@ -13,7 +13,8 @@ from safetensors.numpy import save
 
 from games.registry import get_game
 from networks.network import MultitaskNetwork
-from networks.weights import WeightsVersion, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import WeightsVersion
 
 
 def contents(folder) -> dict[str, str]:

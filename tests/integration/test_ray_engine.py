@@ -32,7 +32,8 @@ from learner.config import LearnerConfig
 from learner.objectives.config import MimicConfig
 from networks.config import NetworkConfig
 from networks.masking import legal_matrix, masked_argmax
-from networks.weights import WeightsVersion, apply_snapshot
+from networks.snapshots import apply_snapshot
+from networks.weights import WeightsVersion
 from recipes.config import RunConfig
 from replay.config import ReplayConfig
 from replay.types import STREAMS_PER_ACTOR_BITS

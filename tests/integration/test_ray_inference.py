@@ -25,7 +25,8 @@ from engines.on_ray.inference import RayInference
 from engines.on_ray.ray_internals import pid_of
 from engines.on_redis.bus import RedisAddress
 from engines.on_redis.weights import RedisWeightSink
-from networks.weights import LocalWeights, WeightsVersion, take_snapshot
+from networks.snapshots import take_snapshot
+from networks.weights import LocalWeights, WeightsVersion
 
 pytestmark = [
     pytest.mark.ray,

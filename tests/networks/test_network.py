@@ -11,8 +11,9 @@ from games.registry import get_game
 from networks.build import build_network
 from networks.config import NetworkConfig, with_current_names
 from networks.network import MultitaskNetwork
+from networks.snapshots import take_snapshot
 from networks.student_file import load_student, save_student
-from networks.weights import WeightsVersion, take_snapshot
+from networks.weights import WeightsVersion
 
 GAMES = ("pong", "breakout", "seaquest")
 SHAPE = (2, 10, 10)

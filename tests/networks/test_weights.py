@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from networks.network import MultitaskNetwork
-from networks.weights import (
-    LocalWeights,
-    WeightSink,
-    WeightSnapshot,
-    WeightSource,
-    WeightsVersion,
-    apply_snapshot,
-    take_snapshot,
-)
+from networks.snapshots import apply_snapshot, take_snapshot
+from networks.weights import LocalWeights, WeightSink, WeightSnapshot, WeightSource, WeightsVersion
 
 VERSION = WeightsVersion(3, 70_000)
 

@@ -17,8 +17,9 @@ from learner.objectives.config import (
 )
 from networks.config import NetworkConfig
 from networks.network import MultitaskNetwork
+from networks.snapshots import take_snapshot
 from networks.student_file import save_student
-from networks.weights import LocalWeights, WeightsVersion, take_snapshot
+from networks.weights import LocalWeights, WeightsVersion
 from recipes.config import RunConfig
 from recipes.loading import dump_config
 from recipes.recipe import Recipe

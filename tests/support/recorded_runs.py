@@ -16,8 +16,9 @@ from actors.evaluator import EvaluationResult
 from games.registry import get_game
 from networks.build import build_network
 from networks.config import NetworkConfig
+from networks.snapshots import take_snapshot
 from networks.student_file import save_student
-from networks.weights import WeightsVersion, take_snapshot
+from networks.weights import WeightsVersion
 from recipes.loading import dump_config, load_config, load_preset
 from records.progress import GameProgress, Progress
 from records.recorder import Recorder

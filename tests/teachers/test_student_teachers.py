@@ -11,8 +11,9 @@ from games.registry import get_game
 from networks.build import build_network
 from networks.config import NetworkConfig
 from networks.network import MultitaskNetwork
+from networks.snapshots import take_snapshot
 from networks.student_file import save_student
-from networks.weights import WeightsVersion, take_snapshot
+from networks.weights import WeightsVersion
 from teachers.expert import architecture_of
 from teachers.formats import read_checkpoint
 

@@ -26,8 +26,9 @@ from games.actions import action_names
 from games.registry import get_game
 from games.spec import GameSpec
 from networks.network import MultitaskNetwork
+from networks.snapshots import apply_snapshot
 from networks.student_file import load_student
-from networks.weights import WeightsVersion, apply_snapshot
+from networks.weights import WeightsVersion
 from recipes.config import RunConfig
 from recipes.loading import load_run_config
 from recipes.recipe import Recipe

@@ -177,7 +177,6 @@ class Page:
         return web.json_response({"asked": wanted})
 
     def _ask(self, wanted: Mapping[str, int]) -> None:
-        self._source.connect()
         if (bus := self._source.bus) is None:
             raise ValueError("the run is not going on, so it has no actors to change")
         importlib.import_module("engines.on_redis.asking").ask(bus, wanted)

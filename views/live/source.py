@@ -6,23 +6,20 @@ Whatever is missing or does not answer is left out and said; the run itself is n
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from engines.on_redis.bus import RedisBus
+from engines.on_redis.link import RedisLink
 from records.run_dir import RunDir
 from records.run_record import as_row, read_config, read_document
 from views.live.history import History
-
-if TYPE_CHECKING:
-    from engines.on_redis.bus import RedisBus
 
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
 # A run without Redis counts as going on if it has written within this time, or within three of
@@ -43,7 +40,7 @@ class Seen:
     history: History
     # What the launcher says of the run; None where nothing is heard of it.
     status: Mapping[str, Any] | None = None
-    # How Redis is: `ok`, `none` (the run has none that is known), `opening` or `lost`.
+    # How Redis is: `ok`, `none` (the run has none that is known) or `lost`.
     redis: str = "none"
     summary: Mapping[str, Any] | None = None
     # The newest events, the oldest of them first.
@@ -81,18 +78,12 @@ class RunSource:
         self._meta = read_document(run.path / "meta.json") or {}
         self._bus: RedisBus | None = None
         self._bus_url = ""
-        self._opening: threading.Thread | None = None
         self._num_fetched = _MAX_RECORDS
 
     @property
     def games(self) -> tuple[str, ...]:
         """Games of the run, in the order of its settings."""
         return tuple(self._config["games"])
-
-    @property
-    def bus(self) -> RedisBus | None:
-        """The run's Redis, once it is known."""
-        return self._bus
 
     def look(self) -> Seen:
         """What is known now; takes milliseconds, and seconds at most where Redis hangs."""
@@ -113,25 +104,21 @@ class RunSource:
             silent_s=_silent_s(self.run.metrics_path),
         )
 
-    def connect(self) -> None:
-        """Find the run's Redis, if it has one; without, `look` does so on the side."""
+    @property
+    def bus(self) -> RedisBus | None:
+        """The run's Redis; None for a run that has none, or none any more."""
         url = self._find_url()
-        if not url or url == self._bus_url:
-            return
-        # Brings torch, which takes seconds to import: not before somebody looks.
-        redis_bus = importlib.import_module("engines.on_redis.bus")
-        redis_link = importlib.import_module("engines.on_redis.link")
-        with suppress(ValueError):  # A malformed address, which the run itself would refuse.
-            link = redis_link.RedisLink(url, timeout_s=2.0, max_pause_s=1.0)
-            bus = redis_bus.RedisBus(url, self.run.redis_name, link=link)
-            old, self._bus, self._bus_url = self._bus, bus, url
-            if old is not None:
-                old.close()
+        if url and url != self._bus_url:
+            with suppress(ValueError):  # A malformed address, which the run itself would refuse.
+                link = RedisLink(url, timeout_s=2.0, max_pause_s=1.0)
+                bus = RedisBus(url, self.run.redis_name, link=link)
+                old, self._bus, self._bus_url = self._bus, bus, url
+                if old is not None:
+                    old.close()
+        return self._bus
 
     def close(self) -> None:
         """Close connections."""
-        if self._opening is not None:
-            self._opening.join(10.0)
         if self._bus is not None:
             self._bus.close()
 
@@ -144,19 +131,13 @@ class RunSource:
 
     def _ask_redis(self) -> tuple[dict[str, Any] | None, str]:
         """The run's status, and how Redis is; takes in metrics that the file does not have."""
-        url = self._find_url()
-        if not url:
+        bus = self.bus
+        if bus is None or not self._find_url():
             return None, "none"
-        if url != self._bus_url:
-            if self._opening is None or not self._opening.is_alive():
-                self._opening = threading.Thread(target=self.connect, name="page-redis")
-                self._opening.start()
-            return None, "opening"
-        assert self._bus is not None
         try:
-            status = self._bus.status()
+            status = bus.status()
             if status is not None and not self._is_in_file():
-                records = self._bus.latest_metrics(self._num_fetched)
+                records = bus.latest_metrics(self._num_fetched)
                 self._num_fetched = 10
                 self._take_records(records)
         except ConnectionError:

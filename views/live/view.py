@@ -85,12 +85,12 @@ def _state(seen: Seen) -> tuple[str, str]:
         phase = str(seen.status.get("phase", "training"))
         return phase, {"testing": "The student plays its last test."}.get(phase, "")
     # Written at the end of a session: an earlier one's, while the run goes on after --resume.
-    if seen.summary is not None and not (seen.redis in ("lost", "opening") and seen.is_written):
+    if seen.summary is not None and not (seen.redis == "lost" and seen.is_written):
         finished = _is_finished(seen)
         return ("ended", "") if finished else ("stopped", "Interrupted; --resume goes on with it.")
     if seen.redis == "lost":
         return "lost", "Redis does not answer; what is shown may be old."
-    if seen.is_written or seen.redis == "opening":
+    if seen.is_written:
         return "training", ""
     if seen.silent_s is None and seen.redis == "none":
         return "starting", "Nothing has been measured yet."

@@ -16,10 +16,7 @@ from engines.on_redis.bus import DamagedWeightsError, RedisBus
 from engines.on_redis.link import RedisLink, RedisUnavailableError, connect
 from engines.on_redis.server import PrivateRedis, find_packaged_server, find_redis_server
 from engines.on_redis.weights import RedisWeightSink, RedisWeightSource
-from networks.weights import (
-    WeightSnapshot,
-    WeightsVersion,
-)
+from networks.weights import WeightSnapshot, WeightsVersion
 
 RUN = "a-run"
 SOON_S = 20.0
