@@ -32,7 +32,8 @@ ONLY_SOMETIMES = {
     "faults/inference_restarts",
     # A look at the network comes every 500 updates, and a run of one game has nothing to compare.
     *("effective_rank", "dead_units", "weight_norm", "gradient_cosine", "gradient_cosine_floor"),
-    *("gradient_cosine_adam", "game/GAME/gradient_cosine"),
+    *("gradient_cosine_adam", "gradient_cosine_floor_adam"),
+    *("game/GAME/gradient_cosine", "game/GAME/gradient_cosine_adam"),
     # The first snapshot is taken after half a minute.
     "replay/snapshot_age_s",
 }

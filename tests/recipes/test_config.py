@@ -129,6 +129,9 @@ def other_values() -> list[str]:
         "replay.samples_per_insert_cap": ["64.5"],
         "replay.min_size_per_game": ["1"],
         "replay.sampler": ["hierarchical"],
+        # Only for another sampler.
+        "replay.recent_size": ["4096"],
+        "replay.recent_older_share": ["0.25"],
         # The local engine is one process: no other learners, no server.
         "engine": ["ray"],
         "learner.num_replicas": ["3"],
@@ -160,7 +163,8 @@ def test_a_dump_with_every_option_changed_is_a_preset_that_gives_the_same():
     unchanged = {
         key for key in leaves(RunConfig) if value_of(config, key) == value_of(default, key)
     }
-    assert unchanged == LEFT_OUT | {"network.dueling", "engine"}
+    of_another_sampler = {"replay.recent_size", "replay.recent_older_share"}
+    assert unchanged == LEFT_OUT | {"network.dueling", "engine"} | of_another_sampler
     assert load(preset=dump_config(config)) == config
 
 

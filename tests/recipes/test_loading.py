@@ -27,7 +27,7 @@ def test_without_either_option_the_default_preset_is_taken():
 
 def test_a_resumed_run_gives_its_own_settings_and_options_override_them(run):
     invocation = parse("--resume", str(run.path), "--actors", "3")
-    assert (invocation.resumed, invocation.preset) == (run, "mine")
+    assert (invocation.resumed.path, invocation.preset) == (run.path, "mine")
     config = build_config(invocation, prog="x")
     assert (config.games, config.num_steps, config.seed) == (("pong", "boxing"), 77, 9)
     assert config.actors_of == {"pong": 3, "boxing": 3}

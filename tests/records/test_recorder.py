@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -344,6 +345,8 @@ def test_tensorboard_has_the_same_scalars_over_steps_and_a_resumed_run_hides_wha
         first.record(look(pong=game(steps), metrics={"policy_loss": steps / 4}))
         clock.now += 1.0
     first.close()
+    # TensorBoard reads files by name, which begins with the second of their making.
+    time.sleep(1.0)
     second = open_recorder()
     second.record(look(pong=game(200), metrics={"policy_loss": 7.0}))
     second.close()
@@ -454,6 +457,11 @@ def test_every_key_that_is_written_is_documented_and_every_documented_key_is_wri
     served = {"inference_batch": 16.0, "gpu/memory_bytes": 1.0, "gpu/busy": 0.5}
     # The metrics that tests/learner/objectives/test_actor_critic.py sees of that objective.
     names = ("policy_gradient_loss", "entropy", "value_loss", "v_trace_clipped", "teacher_distance")
+    # Those that tests/learner/test_probe.py sees of a look at the network.
+    names += ("effective_rank", "dead_units", "weight_norm")
+    for cosine in ("gradient_cosine", "gradient_cosine_floor"):
+        names += (cosine, f"{cosine}_adam")
+    names += ("game/pong/gradient_cosine", "game/pong/gradient_cosine_adam")
     served |= dict.fromkeys(names, 1.0)
     recorder.record(
         look(

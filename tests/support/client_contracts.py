@@ -221,15 +221,12 @@ def check_strangers_are_refused(make: MakeReplay) -> None:
 
 
 def check_what_was_sent_before_is_refused(make: MakeReplay) -> None:
-    """ValueError for steps that replay has, and for a chunk from another version of the code."""
+    """ValueError for steps that replay has."""
     replay = make(tables(), BATCH_SIZE)
     first, _, second, *_ = play(2)
     assert _add(replay, first)
     with pytest.raises(ValueError, match="steps out of order"):
         _add(replay, first)
-    other = {name: array for name, array in second.columns.items() if name != "rewards"}
-    with pytest.raises(ValueError, match="rewards is sent or stored, but not both"):
-        _add(replay, replace(second, columns=other))
     assert _add(replay, second)
 
 
