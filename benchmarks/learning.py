@@ -9,7 +9,6 @@ the batches is reported and not counted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -24,6 +23,7 @@ from learner.optim import build_optimizer
 from networks.weights import LocalWeights
 from recipes.recipe import Recipe
 from recipes.roles import build_learner, build_shard
+from records.machine import usable_cores
 from replay.client import LocalReplayClient
 from replay.types import SampleBatch
 
@@ -78,7 +78,7 @@ def run(setup: BenchSetup) -> Result:
 
 def learner_threads() -> int:
     """Threads that a learner process takes (engines/on_ray/cluster.py)."""
-    return max(1, (os.cpu_count() or 1) // 2)
+    return max(1, usable_cores() // 2)
 
 
 def fill_replay(recipe: Recipe) -> LocalReplayClient:

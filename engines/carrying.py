@@ -36,6 +36,7 @@ from recipes.teacher_check import describe_policies
 from records.machine import available_memory_bytes
 from records.recorder import Recorder
 from records.run_dir import RunDir
+from records.run_record import read_document
 from records.safe_writing import SafeWriting
 from records.session_clock import SessionClock, last_wall_seconds
 
@@ -221,7 +222,7 @@ def _build_supervisor(
     session = SessionClock(
         started=started,
         counted_s=state["seconds"] if state else 0.0,
-        wall_s=last_wall_seconds(run_dir.metrics_path),
+        wall_s=last_wall_seconds(run_dir.metrics_path, read_document(run_dir.summary_path)),
     )
     writing = SafeWriting(display.warn)
     board = open_board(redis, stack)

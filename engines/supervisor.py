@@ -270,7 +270,8 @@ class Supervisor:
         episodes = self._config.evaluation.check_teachers
         taught = [game for game in self._config.games if self._recipe.is_taught(game)]
         if episodes and taught:
-            self._display.note(f"trying every teacher in {episodes} episodes of its game")
+            whole = "one episode" if episodes == 1 else f"{episodes} episodes"
+            self._display.note(f"trying every teacher in {whole} of its game")
             with self._recorder.paused():
                 self._tester.start_teachers(taught)
             self._take(self._tester.finished())

@@ -58,7 +58,7 @@ class EvaluateOptions:
     protocol: str | None = None
     """Rules of the emulator, classic (as in the paper) or modern, or another of games/env.py;
     without, those of the run or the expert's training."""
-    num_envs: Annotated[int, Ge(1)] | None = None
+    num_envs: Annotated[int, Interval(ge=1, le=1024)] | None = None
     """Episodes played at the same time; without, 10, and with --test-steps one, as in the paper."""
     seed: Annotated[int, Ge(0)] = 12345
     """Seed of environments and random actions."""

@@ -45,9 +45,10 @@ class LearnerConfig:
         Equally many, because the mean over the batch is then the mean over the replicas' means.
         """
         if batch_size % self.num_replicas:
+            fewer = batch_size - batch_size % self.num_replicas
             raise ValueError(
                 f"replay.batch_size ({batch_size}) must be a multiple of learner.num_replicas "
-                f"({self.num_replicas}); use {batch_size - batch_size % self.num_replicas} or "
-                f"{batch_size + self.num_replicas - batch_size % self.num_replicas}"
+                f"({self.num_replicas}); use {f'{fewer} or ' if fewer else ''}"
+                f"{fewer + self.num_replicas}"
             )
         return batch_size // self.num_replicas

@@ -49,7 +49,7 @@ class EvaluationConfig:
     """Whole episodes per game."""
     epsilon: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Probability of a random action (paper: 0.05)."""
-    num_envs: Annotated[int, Ge(1)] = 10
+    num_envs: Annotated[int, Interval(ge=1, le=1024)] = 10
     """Episodes played at the same time."""
     period_steps: Annotated[int, Ge(0)] = 0
     """Steps of the run, all games together, between two tests while it runs; 0: only at the end."""

@@ -67,16 +67,18 @@ def check_memory_for_quota(shard: ReplayShard, game: str, quota: int, available_
             )
 
 
-# Memory of one more actor process, with PyTorch and two networks of the usual size.
+# Memory of one more process of a role, with PyTorch and two networks of the usual size.
 ACTOR_BYTES = 450 << 20
 
 
-def check_memory_for_actors(num_more: int, available_bytes: int) -> None:
-    """Raises ValueError if this machine has no memory for so many more actors."""
+def check_memory_for_processes(
+    num_more: int, available_bytes: int, *, kind: str = "actors"
+) -> None:
+    """Raises ValueError if this machine has no memory for so many more processes of a role."""
     needed = num_more * ACTOR_BYTES
     if num_more > 0 and needed > available_bytes:
         raise ValueError(
-            f"{num_more} more actors need about {needed / 2**30:.1f} GiB of memory, "
+            f"{num_more} more {kind} need about {needed / 2**30:.1f} GiB of memory, "
             f"but {available_bytes / 2**30:.1f} GiB are available; add at most "
             f"{available_bytes // ACTOR_BYTES}"
         )

@@ -143,6 +143,10 @@ class _OnceLoader(yaml.SafeLoader):  # type: ignore[misc]
         """The mapping, if all of its keys differ."""
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ValueError(
+                    f"the preset's line {key.start_mark.line + 1} has no name of a setting"
+                )
             if key.value in seen:
                 line = key.start_mark.line + 1
                 raise ValueError(f"the preset has {key.value} twice (line {line}); merge the two")

@@ -17,7 +17,7 @@ from games.spec import GameSpec, human_normalized_score, normalized_score
 from records.faults import KINDS
 from records.metric_files import JsonLines, TensorBoard
 from records.progress import GameProgress, Progress, whole_counts
-from records.rates import Look, Rates
+from records.rates import Look, Rates, take_look
 from records.safe_writing import SafeWriting
 from records.session_clock import SessionClock
 from records.summary import Throughput
@@ -71,7 +71,7 @@ class Recorder:
         self._lines = JsonLines(metrics_path)
         self._events = JsonLines(metrics_path.with_name("events.jsonl"))
         self._tensorboard = TensorBoard(tensorboard_dir)
-        # The newest value of every key so far, tests included.
+        # The newest value of every key, tests included; rates only as of the last look.
         self.latest: Row = {}
 
     def __enter__(self) -> Recorder:
@@ -89,7 +89,7 @@ class Recorder:
             row |= probe()
         if (verdict := judge(row)) is not None:
             row |= {f"limit/{limit}": float(limit == verdict.limit) for limit in LIMITS}
-        self.latest |= row
+        take_look(self.latest, row)
         self._write(row)
         return row
 
@@ -123,7 +123,13 @@ class Recorder:
         test = {prefix + name: x for name, x in figures.items() if x is not None}
         # The test may be of older weights; where the run stands is said by the looks.
         self.latest |= test
-        row = {"seconds": self._clock.seconds, "steps": steps, "updates": updates, **test}
+        row = {
+            "seconds": self._clock.seconds,
+            "wall_seconds": self._clock.wall_seconds,
+            "steps": steps,
+            "updates": updates,
+            **test,
+        }
         self._write(row)
         return row
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from records.run_record import parse_row
+from records.run_record import number, parse_row
 
 _TAIL_BYTES = 1 << 20
 
@@ -50,9 +51,14 @@ class SessionClock:
         return self.now() - self._started
 
 
-def last_wall_seconds(metrics_path: Path) -> float:
-    """Time of all sessions that have written to metrics.jsonl; 0 where there is none."""
-    latest = 0.0
+def last_wall_seconds(metrics_path: Path, summary: Mapping[str, Any] | None = None) -> float:
+    """Time of all sessions so far; 0 where nothing was written.
+
+    Args:
+        metrics_path: metrics.jsonl, which may end with the last look.
+        summary: of the newest session that has written one, at its very end.
+    """
+    latest = number((summary or {}).get("wall_seconds")) or 0.0
     with suppress(OSError), metrics_path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
         for row in filter(None, map(parse_row, file.read().splitlines())):

@@ -75,7 +75,7 @@ class ReplayConfig:
     compression: Compression = "none"
     """How frames in replay are compressed: `lz4` takes a fraction of the memory and some of the
     processor's time for every batch (docs/replay.md)."""
-    num_batch_slots: Annotated[int, Ge(0)] = 3
+    num_batch_slots: Annotated[int, Interval(ge=0, le=64)] = 3
     """Batches in the memory that each replay process shares with a learner on the same machine;
     0: batches always go through Ray's object store."""
     snapshot_period_s: Annotated[float, Ge(0)] = 30.0

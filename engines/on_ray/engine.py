@@ -32,7 +32,7 @@ from engines.on_ray.shard_fleet import ShardFleet
 from engines.on_ray.start_up import StartUp
 from engines.on_redis.bus import RedisAddress, RedisBus
 from networks.weights import WeightSnapshot
-from recipes.limits import check_memory_for_actors
+from recipes.limits import check_memory_for_processes
 from recipes.recipe import Recipe
 from records.machine import available_memory_bytes, usable_cores
 from records.progress import Progress, summarize
@@ -210,7 +210,7 @@ class RayEngine:
         check_wanted(game, wanted, self._recipe.games)
         if not self._placement.counts_cpus:
             num_more = wanted - self._actors.wanted(game)
-            check_memory_for_actors(num_more, available_memory_bytes())
+            check_memory_for_processes(num_more, available_memory_bytes())
         self._fleet.check_assign(
             self._actors_counted_on() | {game: self._actors.ranks_after(game, wanted)}
         )

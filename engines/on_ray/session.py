@@ -25,8 +25,8 @@ from engines.on_ray.surroundings import (
     make_token_if_home_is_unusable,
     started_from_source,
 )
-from engines.signals import children_hear_no_signals
-from recipes.limits import check_memory_for_actors
+from engines.signals import ENDING_SIGNALS, children_hear_no_signals
+from recipes.limits import check_memory_for_processes
 from recipes.recipe import Recipe
 from records.machine import available_memory_bytes, usable_cores
 from records.prometheus import Exporter, MetricsConfig, targets_path
@@ -100,7 +100,9 @@ def _connect(recipe: Recipe) -> None:
 
 
 def _start_own_ray(recipe: Recipe) -> None:
-    check_memory_for_actors(sum(recipe.num_actors.values()), available_memory_bytes())
+    available = available_memory_bytes()
+    check_memory_for_processes(sum(recipe.num_actors.values()), available)
+    check_memory_for_processes(recipe.config.learner.num_replicas, available, kind="learners")
     # Ray would keep a record of the last 100,000 calls, for a dashboard that is not there: memory
     # that grows for hours.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")
@@ -181,7 +183,7 @@ def check_reachable(address: str) -> None:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Ctrl-C and SIGTERM are handled after the block, and by whoever handled them before it.
+    """Signals that ask for an end are handled after the block, by whoever handled them before it.
 
     Ray leaves processes behind when its start is interrupted, and it takes SIGTERM for itself.
     """
@@ -191,7 +193,7 @@ def _signals_wait() -> Iterator[None]:
     received: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, frame: received.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in ENDING_SIGNALS
     }
     try:
         yield

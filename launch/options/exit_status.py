@@ -5,6 +5,7 @@ Imports next to nothing of the project, so that a command that needs little star
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -20,22 +21,49 @@ from records.latest import follow_latest
 def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a command line's `main` and leave with its exit status.
 
-    0 for a run that reached its end, 2 and one line for a mistake of the user's, 130 after Ctrl-C
-    or another signal that asks for an end (ENDING_SIGNALS). Anything else is a defect and shows its
-    traceback.
+    0 for a run that reached its end, 2 and one line for a mistake of the user's or a file that the
+    file system refuses, 130 after Ctrl-C or another signal that asks for an end (ENDING_SIGNALS).
+    Anything else is a defect and shows its traceback.
     """
     _Interrupter().listen()
     # The roles take one thread each; a library that spins up its own would fight them for cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _outlive_readers()
+    outputs = _outlive_readers()
     try:
         main([expand(word) for word in sys.argv[1:]])
+        sys.stdout.flush()
+        for output in outputs:
+            output.check_written()
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        if not _is_of_files(error):
+            raise
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+# A disk or a quota that is full, whichever file it was.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# What is wrong with a path, which the user has named or can mend.
+_OF_PATHS = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR,
+        errno.ELOOP,
+    }
+)  # fmt: skip
+
+
+def _is_of_files(error: OSError) -> bool:
+    """Whether the file system has refused something that no change of this program would mend."""
+    return error.errno in _FULL or (error.errno in _OF_PATHS and error.filename is not None)
 
 
 class _Interrupter:
@@ -72,32 +100,45 @@ def expand(word: str) -> str:
     return f"{head}{separator}{follow_latest(value)}"
 
 
-class _DroppingFile(io.FileIO):
-    """A file that takes what nobody reads any more, instead of ending the program."""
+class _OutputFile(io.FileIO):
+    """A file that takes what cannot be written, instead of ending the program."""
+
+    _failure: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write to the reader; the data are dropped if it has gone."""
+        """Write; the data are dropped if the reader has gone or the disk is full."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            # A pipe without a reader, or a terminal that was closed: nobody misses anything.
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                self._failure = error
             return memoryview(data).nbytes
 
+    def check_written(self) -> None:
+        """ValueError if somebody may miss what was dropped."""
+        if self._failure is not None:
+            raise ValueError(f"not all of the output was written: {self._failure.strerror}")
 
-def _outlive_readers() -> None:
+
+def _outlive_readers() -> list[_OutputFile]:
     """Let a run go on, and end with its own status, whose terminal or pipe has gone."""
+    outputs = []
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if type(stream) is not io.TextIOWrapper:  # Replaced already, by a test for example.
             continue
-        file = io.BufferedWriter(_DroppingFile(stream.fileno(), "wb", closefd=False))
+        output = _OutputFile(stream.fileno(), "wb", closefd=False)
+        outputs.append(output)
         setattr(
             sys,
             name,
             io.TextIOWrapper(
-                file,
+                io.BufferedWriter(output),
                 encoding=stream.encoding,
                 errors=stream.errors,
                 line_buffering=stream.line_buffering,
                 write_through=name == "stderr",
             ),
         )
+    return outputs

@@ -61,6 +61,8 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(folder):
         ("--dashboard.port", "8686"), ("--dashboard.token-file", "/home/me/token"),
         ("--evaluation.check-teachers", "3"), ("--evaluation.period-steps", "700"),
         ("--report-period-s", "2"), ("--checkpoint.keep", "7"), ("--device", "cpu"),
+        ("--report-at-end", "False"), ("--replay.compression", "lz4"), ("--replay.spread", "True"),
+        ("--replay.num-batch-slots", "2"), ("--replay.snapshot-period-s", "60"),
     ],
 )  # fmt: skip
 def test_settings_that_change_nothing_that_is_learned_do_not_part_runs(folder, tmp_path, option):

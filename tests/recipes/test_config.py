@@ -198,6 +198,24 @@ def test_the_options_are_the_ones_that_files_of_users_may_contain():
 
 
 @pytest.mark.parametrize(
+    ("preset", "said"),
+    [
+        ("seed: 3\nreplay: {batch_size: 8}\nreplay: {num_shards: 1}", "replay twice (line 3)"),
+        ("replay:\n  batch_size: 8\n  batch_size: 9", "batch_size twice (line 3)"),
+        ("seed: 3\n? [a, b]\n: 4", "line 2 has no name of a setting"),
+    ],
+)
+def test_a_preset_of_which_a_part_would_be_lost_is_refused(capsys, preset, said):
+    assert said in refusal(capsys, *MINIMAL, preset=preset)
+
+
+def test_a_preset_that_is_no_utf_8_is_refused(tmp_path):
+    (tmp_path / "own.yaml").write_bytes(b"games: [pong]  # \xe9\n")
+    with pytest.raises(ValueError, match=r"own\.yaml cannot be read as UTF-8 text"):
+        load_preset(str(tmp_path / "own.yaml"))
+
+
+@pytest.mark.parametrize(
     ("preset", "name"),
     [
         ("batchsize: 3", "batchsize"),

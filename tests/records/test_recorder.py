@@ -264,6 +264,20 @@ def test_a_look_that_sees_a_counter_fall_has_no_rates_and_the_next_one_has(open_
     assert row["samples_per_insert"] == 2.0
 
 
+def test_no_rate_outlives_the_looks_that_it_was_formed_of(open_recorder, clock):
+    recorder = open_recorder(num_updates=10)
+    before = {"owners": ("learner 1",), "usage": usage(0)}
+    recorder.record(look(0, **before))
+    clock.now += 1.0
+    after = {"owners": ("learner 1",), "usage": usage(1)}
+    row = recorder.record(look(1, pong=game(9, sampled=9, inserted=9), **after))
+    assert row["seconds_left"] == 9.0
+    clock.now += 1.0
+    # The learner was replaced: what it does from now on is not known before the next look.
+    row = recorder.record(look(1, pong=game(9, sampled=9, inserted=9), owners=("learner 2",)))
+    assert recorder.latest == row
+
+
 def test_overall_means_begin_with_the_first_update_and_end_with_the_last_look(open_recorder, clock):
     recorder = open_recorder()
     # Replay fills fast and nothing is learned: not part of the means.
@@ -288,11 +302,12 @@ def test_overall_means_begin_with_the_first_update_and_end_with_the_last_look(op
 
 
 def test_a_test_row_says_how_the_student_compares_with_its_teacher(open_recorder, tmp_path, clock):
-    recorder = open_recorder(teachers={"pong": TEACHER}, counted_s=60.0)
+    recorder = open_recorder(teachers={"pong": TEACHER}, counted_s=60.0, wall_s=75.0)
     recorder.record(look(900, pong=game(7000)))
     recorder.record_evaluation("pong", steps=5000, updates=700, result=RESULT)
     expected = {
         "seconds": 60.0,
+        "wall_seconds": 75.0,
         "steps": 5000,
         "updates": 700,
         "test/pong/mean": 7.0,

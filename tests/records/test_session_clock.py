@@ -30,6 +30,14 @@ def test_the_time_of_all_sessions_is_read_back_whatever_else_the_file_holds(tmp_
     assert last_wall_seconds(path) == 720.0
 
 
+def test_the_last_summary_has_what_came_after_the_last_row(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"seconds": 700.0, "wall_seconds": 716.0}\n')
+    assert last_wall_seconds(path, {"wall_seconds": 960.5}) == 960.5
+    # Written by a session before the one that was killed.
+    assert last_wall_seconds(path, {"wall_seconds": 300.0}) == 716.0
+
+
 def test_of_a_long_file_only_the_end_is_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     row = b'{"seconds": %d, "wall_seconds": %d}\n'

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from records.rates import take_look
 from records.run_record import Row, is_test_row, parse_row
 
 # Points of a curve; more cannot be told apart on a screen.
@@ -35,7 +36,7 @@ class History:
         self.looks: list[Row] = []
         # Rows with the results of tests, and of teachers that were tried.
         self.tests: list[Row] = []
-        # The newest value of every key.
+        # The newest value of every key; rates only as of the last look.
         self.latest: Row = {}
 
     @property
@@ -72,10 +73,11 @@ class History:
                 _drop_after(self.looks, seconds)
                 _drop_after(self.tests, seconds)
             (self.tests if is_test else self.looks).append(row)
-            # A test may be of older weights, so how far the run is, its looks alone say.
-            self.latest |= (
-                {k: v for k, v in row.items() if "/" in k} if is_test else row
-            )  # fmt: skip
+            if is_test:
+                # It may be of older weights, so how far the run is, its looks alone say.
+                self.latest |= {k: v for k, v in row.items() if "/" in k}
+            else:
+                take_look(self.latest, row)
         # Every second row of the older half goes, so the newest stay close together.
         while len(self.looks) > self._max_rows:
             half = len(self.looks) // 2

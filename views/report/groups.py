@@ -14,9 +14,11 @@ from records.run_record import RunRecord
 _NOT_LEARNING = frozenset(
     {
         # Where a run is, and how it is watched and kept.
-        "run_dir", "preset", "resume", "checkpoint", "report_period_s", "dashboard", "metrics",
-        # What it runs on.
-        "device", "cluster_wait_s", "redis_url",
+        "run_dir", "preset", "resume", "checkpoint", "report_period_s", "report_at_end",
+        "dashboard", "metrics",
+        # What it runs on, and how transitions lie and travel there.
+        "device", "cluster_wait_s", "redis_url", "replay.spread", "replay.compression",
+        "replay.num_batch_slots", "replay.snapshot_period_s",
         # How much is tested, which changes how exactly the student is known, not what it knows.
         "evaluation.check_teachers", "evaluation.num_envs", "evaluation.num_episodes",
         "evaluation.period_episodes", "evaluation.period_steps",

@@ -91,4 +91,13 @@ def test_a_million_actors_are_refused_before_anything_is_started(monkeypatch):
         session.ray_session(crowd),
     ):
         pass
+    team = SimpleNamespace(num_replicas=500)
+    crowd = SimpleNamespace(
+        games=("pong",), num_actors={"pong": 1}, config=SimpleNamespace(learner=team)
+    )
+    with (
+        pytest.raises(ValueError, match=r"500 more learners need .* add at most 9"),
+        session.ray_session(crowd),
+    ):
+        pass
     assert not started

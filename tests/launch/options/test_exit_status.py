@@ -1,5 +1,6 @@
 """How commands end: exit statuses, and the signals that ask for an end."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -92,16 +93,46 @@ def test_a_defect_keeps_its_traceback():
         run_command(main)
 
 
+@pytest.mark.usefixtures("own_signals")
+def test_what_the_file_system_refuses_is_one_line_with_the_path(capsys):
+    path = "a" * 300
+    assert status_of(lambda argv: open(path).close()) == 2
+    assert capsys.readouterr().err == f"error: {path}: File name too long\n"
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_right_that_is_missing_elsewhere_than_at_a_file_is_a_defect():
+    def main(argv):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with pytest.raises(PermissionError):
+        run_command(main)
+
+
+PRINTING = (
+    "import sys\n"
+    "from launch.options.exit_status import run_command\n"
+    "def main(argv):\n"
+    "    for _ in range(3):\n"
+    "        print('x' * 100_000, file=sys.{stream}, flush=True)\n"
+    "run_command(main)\n"
+)
+
+
+def test_output_that_does_not_fit_on_its_disk_is_said_at_the_end():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTING.format(stream="stdout")],
+            cwd=ROOT, stdout=full, stderr=-1, text=True, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 2
+    said = "error: not all of the output was written: No space left on device\n"
+    assert done.stderr == said
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_command_ends_well_although_nobody_reads_it_any_more(stream):
-    program = (
-        "import sys\n"
-        "from launch.options.exit_status import run_command\n"
-        "def main(argv):\n"
-        "    for _ in range(3):\n"
-        f"        print('x' * 100_000, file=sys.{stream}, flush=True)\n"
-        "run_command(main)\n"
-    )
+    program = PRINTING.format(stream=stream)
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **{stream: -1})
     getattr(process, stream).close()
     assert process.wait(60) == 0

@@ -45,6 +45,13 @@ def test_what_a_resumed_run_does_again_replaces_what_it_did_before(path):
     assert history.latest["again"] == 1.0
 
 
+def test_a_resumed_run_does_not_show_the_speed_of_its_earlier_session():
+    history = History(None)
+    fast = {"updates_per_second": 9.0, "seconds_left": 60.0, "game/pong/steps_per_second": 7.0}
+    history.add([row(1), row(2, td_loss=0.5, **fast), row(1.5)])
+    assert history.latest == row(1.5, td_loss=0.5)
+
+
 def test_memory_is_bounded_and_the_newest_rows_stay_whole():
     history = History(None, max_rows=100)
     history.add(row(second) for second in range(5_000))
