@@ -132,7 +132,16 @@ def _load_state(order: Order) -> dict[str, Any] | None:
     if run is None:
         return None
     check_same_run(load_run_config(run), order.config.with_absolute_paths())
-    return load_newest(run.checkpoints) if list_checkpoints(run.checkpoints) else None
+    if not list_checkpoints(run.checkpoints):
+        return None
+    state = load_newest(run.checkpoints)
+    made, wanted = state["learner"]["num_updates"], order.config.num_updates
+    if made > wanted:
+        raise ValueError(
+            f"the run has made {made:,} updates, and --num-steps {order.config.num_steps} asks for "
+            f"{wanted:,}; ask for more steps to go on with it"
+        )
+    return state
 
 
 # Settings that make a run what it is.

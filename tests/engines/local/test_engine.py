@@ -386,6 +386,8 @@ def test_what_a_checkpoint_cannot_follow_is_refused(options, tmp_path):
         name = words[0].removeprefix("--").replace("-", "_")
         with pytest.raises(ValueError, match=f"--resume cannot change {name}"):
             main(["--resume", "run", "--num-steps", "600", *words])
+    with pytest.raises(ValueError, match=r"has made 19 updates, and --num-steps 100 asks for"):
+        main(["--resume", "run", "--num-steps", "100"])
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
 
