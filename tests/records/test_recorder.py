@@ -478,6 +478,9 @@ def test_every_key_that_is_written_is_documented_and_every_documented_key_is_wri
         names += (cosine, f"{cosine}_adam")
     names += ("game/pong/gradient_cosine", "game/pong/gradient_cosine_adam")
     served |= dict.fromkeys(names, 1.0)
+    # What tests/learner/test_probe.py sees of the learner's looks at itself.
+    names = ("effective_rank", "dead_units", "weight_norm", "gradient_cosine")
+    served |= dict.fromkeys((*names, "gradient_cosine_floor"), 1.0)
     recorder.record(
         look(
             1,
