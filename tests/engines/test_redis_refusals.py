@@ -68,6 +68,25 @@ def test_a_wrong_password_is_refused_without_showing_it():
     assert wrong.partition("@")[0].removeprefix("redis://:") not in str(refusal.value)
 
 
+def test_a_database_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"ends in /abc, which is no number .*; write /0"):
+        build_client("redis://host/abc")
+
+
+@pytest.mark.parametrize("letter", ["#", "/"])
+def test_a_password_that_is_not_encoded_is_refused_with_how_and_never_shown(letter):
+    with pytest.raises(ValueError, match="%23 for #") as refusal:
+        build_client(f"redis://:secret{letter}word@localhost:1/0")
+    assert "secret" not in str(refusal.value)
+    assert "word@" not in str(refusal.value)
+
+
+def test_a_private_authority_is_named_in_the_address():
+    url = "rediss://:x@localhost:1/0?ssl_ca_certs=/etc/ssl/own-ca.pem"
+    with closing(build_client(url)) as client:
+        assert client.connection_pool.make_connection().ca_certs == "/etc/ssl/own-ca.pem"
+
+
 def test_a_user_who_may_not_write_is_refused(server, client):
     client.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], categories=["+@read"])
     client.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], commands=["+ping"])

@@ -38,6 +38,8 @@ def test_misspelled_game_is_refused_with_the_nearest_names():
         get_game("pnog")
     with pytest.raises(ValueError, match="did you mean 'space_invaders'"):
         get_game("SpaceInvaders")
+    with pytest.raises(ValueError, match="did you mean 'pong'"):
+        get_game("PongNoFrameskip-v4")
 
 
 @pytest.mark.usefixtures("own_registry")

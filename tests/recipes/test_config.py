@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recipes.config import RunConfig
+from recipes.config import EvaluationConfig, RunConfig
 from recipes.loading import dump_config, load_config, load_preset, preset_names
 from recipes.recipe import Recipe
 
@@ -166,6 +166,16 @@ def test_a_dump_with_every_option_changed_is_a_preset_that_gives_the_same():
     of_another_sampler = {"replay.recent_size", "replay.recent_older_share"}
     assert unchanged == LEFT_OUT | {"network.dueling", "engine"} | of_another_sampler
     assert load(preset=dump_config(config)) == config
+
+
+def test_the_quickstart_has_a_learning_curve_whose_tests_are_short():
+    config = load(preset=load_preset("quickstart"))
+    tests = config.evaluation
+    on_the_way = (config.num_steps - 1) // tests.period_steps
+    assert on_the_way == 5
+    # As many episodes as the last test, which takes 8 % of the run (docs/quickstart.md).
+    assert on_the_way * tests.episodes_meanwhile <= tests.num_episodes
+    assert EvaluationConfig(num_episodes=20).episodes_meanwhile == 20
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -25,6 +25,18 @@ def test_without_either_option_the_default_preset_is_taken():
     assert invocation.resumed is None
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--games", "pong"], "custom"),
+        (["--games=pong"], "custom"),
+        (["--games", "pong", "--preset", "quickstart"], "quickstart"),
+    ],
+)
+def test_other_games_than_the_default_presets_are_a_run_of_ones_own(words, name):
+    assert parse(*words).preset == name
+
+
 def test_a_resumed_run_gives_its_own_settings_and_options_override_them(run):
     invocation = parse("--resume", str(run.path), "--actors", "3")
     assert (invocation.resumed.path, invocation.preset) == (run.path, "mine")

@@ -23,6 +23,7 @@ from replay.stats import TableStats
 from replay.storage.table import TableCounts
 from teachers.card import ScoreRecord
 from views.console import Console
+from views.console_tables import result_lines
 
 GAMES = ("pong", "boxing")
 CONFIG = RunConfig(
@@ -240,6 +241,13 @@ def test_a_reader_of_a_pipe_that_goes_away_does_not_end_the_run():
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, writing_end)
         os.close(null)
+
+
+def test_a_run_that_has_learned_nothing_yet_shows_no_percentage_below_zero():
+    result = summary()
+    nothing = dict.fromkeys(("capped_mean", "geometric_mean", "median"), -1.33)
+    result["aggregate"] = dict.fromkeys(("teacher_normalized", "teacher_ratio"), nothing)
+    assert result_lines(result)[:-1] == ["not above random play yet: it has learned too little"]
 
 
 @pytest.mark.parametrize("kind", ["terminal", "file"])

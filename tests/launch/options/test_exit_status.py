@@ -9,7 +9,7 @@ import pytest
 from runs import ROOT
 
 from engines.signals import ENDING_SIGNALS
-from launch.options.exit_status import run_command
+from launch.options.exit_status import expand, run_command
 
 
 @pytest.fixture
@@ -107,6 +107,13 @@ def test_a_right_that_is_missing_elsewhere_than_at_a_file_is_a_defect():
 
     with pytest.raises(PermissionError):
         run_command(main)
+
+
+def test_the_home_folder_is_found_after_an_equals_sign_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand("--run-dir=~/runs/a") == "--run-dir=/home/me/runs/a"
+    assert expand("pong=~/pong.safetensors") == "pong=/home/me/pong.safetensors"
+    assert expand("--note=a~b") == "--note=a~b"
 
 
 PRINTING = (
