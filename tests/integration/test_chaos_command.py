@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="told apart on Linux only"),
 ]
 
-KILLING_S = 60.0
+KILLING_S = 120.0
 """More than all the kills take, on a fast machine and on a slow one."""
 STEPS_PER_UPDATE = 32 // 2
 """Of the smoke preset: batch size over samples per insert."""
