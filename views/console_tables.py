@@ -12,7 +12,7 @@ from rich.table import Table
 
 from records.faults import num_mended
 from records.verdict import LIMITS
-from views.words import duration, number, percent, score, spread
+from views.words import duration, number, percent, rate, score, spread
 
 Figures = Mapping[str, float]
 
@@ -21,9 +21,9 @@ def rates(latest: Figures) -> list[str]:
     """Steps so far, throughput and what limits it, and faults if there were any."""
     parts = [
         f"{number(latest.get('steps'))} steps",
-        f"{number(latest.get('steps_per_second'))} steps/s",
-        f"{number(latest.get('samples_per_second'))} samples/s",
-        f"{number(latest.get('updates_per_second'))} updates/s",
+        f"{rate(latest.get('steps_per_second'))} steps/s",
+        f"{rate(latest.get('samples_per_second'))} samples/s",
+        f"{rate(latest.get('updates_per_second'))} updates/s",
         f"{number(latest.get('samples_per_insert'), 2)} samples/insert",
         f"lag {number(latest.get('policy_lag'))}",
     ]
@@ -54,7 +54,7 @@ def games_table(
         table.add_row(
             game,
             number(play.get("actors")),
-            number(play.get("steps_per_second")),
+            rate(play.get("steps_per_second")),
             number(play.get("episodes")),
             score(play.get("return")),
             percent(play.get("replay_size", 0) / capacity),

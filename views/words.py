@@ -23,6 +23,13 @@ def number(value: float | None, digits: int = 0) -> str:
     return NONE if value is None else f"{value:,.{digits}f}"
 
 
+def rate(value: float | None) -> str:
+    """A figure per second; of a small one two decimals at most, since 0 would mean standstill."""
+    if value is None:
+        return NONE
+    return number(value, 0 if value == 0 or value >= 10 else 1 if value >= 1 else 2)
+
+
 def score(value: float | None) -> str:
     """A game's score: whole from 1,000 on, one decimal below, two below 1."""
     return NONE if value is None else number(value, _score_digits(value))

@@ -91,6 +91,14 @@ def test_the_headline_says_how_far_the_network_has_come_and_how_sure_that_is(fol
     assert headline(begun) == "No test of the network has been played yet."
 
 
+def test_the_headline_of_a_network_below_random_play_says_so(folder):
+    run = read_run(folder / "alone")
+    games = {"pong": run.summary["games"]["pong"] | {"student": {"mean": -20.9, "episodes": 1}}}
+    (group,) = group_runs([replace(run, summary=run.summary | {"games": games})])
+    said = "The network is not above random play yet, on its way to its experts (last test): pong "
+    assert headline(group).startswith(said)
+
+
 def test_each_teachers_weight_is_in_the_table_and_a_chart(folder):
     run = read_run(folder / "alone")
     start, step = {"seconds": 1.0, "steps": 10.0}, {"seconds": 2.0, "steps": 20.0}

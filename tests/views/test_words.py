@@ -2,7 +2,7 @@
 
 import pytest
 
-from views.words import duration, percent, plural, score, spread
+from views.words import duration, percent, plural, rate, score, spread
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ def test_scores_have_the_decimals_that_matter(value, text):
 )  # fmt: skip
 def test_a_spread_has_the_decimals_of_its_mean(mean, std, text):
     assert spread(mean, std) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (0.0, "0"), (0.28, "0.28"), (5.32, "5.3"), (1234.5, "1,234")]
+)
+def test_what_is_slow_does_not_seem_to_stand_still(value, text):
+    assert rate(value) == text
 
 
 def test_a_share_just_below_zero_is_no_minus_zero():

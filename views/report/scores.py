@@ -38,10 +38,13 @@ def headline(group: RunGroup) -> str:
         known = {game: values for game, values in scores.items() if values}
         if (iqm := estimate(known, "iqm")) is not None:
             so_far = "" if all(run.is_finished for run in group.runs) else "so far "
-            return (
-                f"The network has {so_far}come {percent(iqm.value)} of the way from random play to "
-                f"{name} ({_basis(iqm, len(known))}): {_each(known)}."
+            # A way below zero would be read as a defect; it is what a short run comes to.
+            way = (
+                f"has {so_far}come {percent(iqm.value)} of the way from random play to {name}"
+                if iqm.value > 0
+                else f"is not above random play yet, on its way to {name}"
             )
+            return f"The network {way} ({_basis(iqm, len(known))}): {_each(known)}."
     means = {game: values for game in group.games if (values := group.scores(game))}
     if not means:
         return "No test of the network has been played yet."
