@@ -16,8 +16,9 @@ from actors.evaluator import EvaluationResult
 from games.spec import GameSpec, human_normalized_score, normalized_score
 from records.faults import KINDS
 from records.metric_files import JsonLines, TensorBoard
+from records.newest import take_look
 from records.progress import GameProgress, Progress, whole_counts
-from records.rates import Look, Rates, take_look
+from records.rates import Look, Rates
 from records.safe_writing import SafeWriting
 from records.session_clock import SessionClock
 from records.summary import Throughput

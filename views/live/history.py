@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from records.rates import take_look
+from records.newest import take_look
 from records.run_record import Row, is_test_row, parse_row
 
 # Points of a curve; more cannot be told apart on a screen.
