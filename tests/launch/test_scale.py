@@ -13,7 +13,7 @@ from runs import wait_until
 
 from engines.engine import check_wanted
 from engines.on_redis.bus import RedisBus
-from engines.on_redis.client import connect
+from engines.on_redis.link import connect
 from engines.on_redis.run_link import STATUS_TTL_S, RunLink
 from engines.on_redis.server import PrivateRedis, write_private
 from launch.scale import main
