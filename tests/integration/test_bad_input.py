@@ -95,7 +95,7 @@ def test_a_gpu_that_is_not_there_is_refused(refused, smoke_options):
         (["--replay.capacity-per-game", "1000000000"], "use --replay.capacity-per-game "),
         (["--replay.error-buffer", "1"], "raise error_buffer to at least"),
         (["--replay.capacity-per-game", "4", "--replay.min-size-per-game", "2"], "capacity"),
-        (["--actor.chunk-steps", "5000"], "chunk"),
+        (["--actor.chunk-steps", "5000"], "inserting 10000 transitions"),
     ],
 )
 def test_replay_that_cannot_work_is_refused_before_the_run_begins(

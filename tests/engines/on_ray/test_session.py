@@ -46,7 +46,8 @@ def test_a_ray_that_does_not_come_up_in_its_time_is_one_line(monkeypatch):
     monkeypatch.setattr(session, "num_roles", lambda recipe: 1)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(os, "environ", {"RAY_AUTH_MODE": "disabled"})
-    recipe = SimpleNamespace(num_actors={"pong": 1})
+    learner = SimpleNamespace(num_replicas=1)
+    recipe = SimpleNamespace(num_actors={"pong": 1}, config=SimpleNamespace(learner=learner))
     with pytest.raises(ValueError, match=r"^Ray did not start within 30 s, .*--engine local$"):
         session._start_own_ray(recipe)
     said = "something else"
