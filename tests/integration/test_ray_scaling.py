@@ -113,7 +113,7 @@ def test_an_added_actor_that_cannot_start_is_left_out(config, learning):
     """As on a node that lacks something: the run must not end with it."""
     engine, notes = learning("plain", config)
     before = len(notes)
-    teacher = Path(config.teacher_of[FIRST])
+    teacher = Path(config.teachers_of[FIRST][0])
     weights = teacher.read_bytes()
     teacher.unlink()
     try:
