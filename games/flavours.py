@@ -5,8 +5,11 @@ in files and metrics. ale-py's vector environment plays default flavours only, s
 are stepped here, one after the other, with the same screens bit for bit.
 
 Shape suffixes:
+    N     environments
+    S     frames of a stack
     H, W  rows and columns of the screen, or of a frame
-    C     colours, 1 for gray
+    K     most pixels that one pixel covers
+    D     pixels, or lines of them, of the smaller image
 """
 
 from __future__ import annotations
@@ -92,16 +95,14 @@ class FlavouredEmulators:
     ) -> None:
         """Load the game N times; `reset` starts it."""
         sticky = protocol.repeat_action_probability
-        self.ales = [_open_emulator(flavour.game, sticky) for _ in range(num_envs)]
-        self.ale = self.ales[0]
+        self._ales = [_open_emulator(flavour.game, sticky) for _ in range(num_envs)]
         self._flavour = flavour
         self._spec = spec
         self._protocol = protocol
-        self._actions = self.ale.getMinimalActionSet()
+        self._actions = self._ales[0].getMinimalActionSet()
         self._noop_rngs = [np.random.default_rng() for _ in range(num_envs)]
-        self._stacks_NSHWC = np.zeros(
-            (num_envs, spec.num_stack, *spec.frame_shape[1:], spec.frame_shape[0]), np.uint8
-        )
+        # A stack of gray frames for each: the camera films no flavours.
+        self._stacks_NSHW = np.zeros((num_envs, *spec.observation_shape), np.uint8)
         # Of a step's last two frames: the last one, or the maximum of both, and the other one.
         self._screens: list[list[NDArray[np.uint8]]] = [[] for _ in range(num_envs)]
         self._num_frames = np.zeros(num_envs, np.int64)
@@ -111,16 +112,16 @@ class FlavouredEmulators:
         self, *, seed: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.int32]]]:
         """Begin N episodes; with seeds, the random streams too."""
-        for index in range(len(self.ales)):
+        for index in range(len(self._ales)):
             self._restart(index, None if seed is None else int(seed[index]))
         self._is_over[:] = False
-        return self._observations(), self._info()
+        return self._stacks_NSHW.copy(), self._info()
 
     def step(self, actions_N: NDArray[np.int64]) -> tuple[Any, ...]:
         """Observations, rewards, terminated, truncated, info; an ended episode begins again."""
-        rewards_N = np.zeros(len(self.ales))
+        rewards_N = np.zeros(len(self._ales))
         terminated_N, truncated_N = np.zeros_like(self._is_over), np.zeros_like(self._is_over)
-        for index, ale in enumerate(self.ales):
+        for index, ale in enumerate(self._ales):
             if self._is_over[index]:
                 self._restart(index, None)
                 continue
@@ -128,13 +129,13 @@ class FlavouredEmulators:
             terminated_N[index] = ale.game_over(with_truncation=False)
             truncated_N[index] = self._is_at_limit(index) and not terminated_N[index]
         self._is_over = terminated_N | truncated_N
-        return self._observations(), rewards_N, terminated_N, truncated_N, self._info()
+        return self._stacks_NSHW.copy(), rewards_N, terminated_N, truncated_N, self._info()
 
     def _is_at_limit(self, index: int) -> bool:
         return bool(self._num_frames[index] >= self._protocol.max_episode_frames)
 
     def _play(self, index: int, action: int) -> float:
-        ale, reward = self.ales[index], 0.0
+        ale, reward = self._ales[index], 0.0
         for left in reversed(range(self._spec.frames_per_step)):
             reward += ale.act(self._actions[action])
             self._num_frames[index] += 1
@@ -142,12 +143,12 @@ class FlavouredEmulators:
             if ale.game_over(with_truncation=False) or self._is_at_limit(index):
                 break
             if left < 2:
-                self._screens[index][left] = self._screen(ale)
+                self._screens[index][left] = ale.getScreenGrayscale()
         self._push(index)
         return reward
 
     def _restart(self, index: int, seed: int | None) -> None:
-        ale = self.ales[index]
+        ale = self._ales[index]
         if seed is not None:
             ale.setInt("random_seed", seed)
             _load(ale, self._flavour.game)
@@ -159,57 +160,40 @@ class FlavouredEmulators:
             ale.act(self._actions[0])
             if ale.game_over(with_truncation=False):
                 ale.reset_game()
-        self._stacks_NSHWC[index] = 0
+        self._stacks_NSHW[index] = 0
         self._num_frames[index] = 0
-        screen_HWC = self._screen(ale)
-        self._screens[index] = [screen_HWC, np.zeros_like(screen_HWC)]
+        screen_HW = ale.getScreenGrayscale()
+        self._screens[index] = [screen_HW, np.zeros_like(screen_HW)]
         self._push(index)
-
-    def _screen(self, ale: ALEInterface) -> NDArray[np.uint8]:
-        """Colours [H, W, C] as they are shown now."""
-        if self._spec.frame_shape[0] == 3:
-            return ale.getScreenRGB()
-        return ale.getScreenGrayscale()[:, :, None]
 
     def _push(self, index: int) -> None:
         """Add the pixel-wise maximum of a step's last two screens to the stack, as its newest."""
         screens = self._screens[index]
         screens[0] = np.maximum(*screens)
-        stack = self._stacks_NSHWC[index]
+        stack = self._stacks_NSHW[index]
         stack[:-1] = stack[1:].copy()
         stack[-1] = shrink(screens[0], (stack.shape[1], stack.shape[2]))
 
-    def _observations(self) -> NDArray[np.uint8]:
-        """What the vector environment gives: [N, S, H, W], or [N, S, H, W, C] in colour."""
-        stacks = self._stacks_NSHWC
-        return stacks[..., 0].copy() if stacks.shape[-1] == 1 else stacks.copy()
-
     def _info(self) -> dict[str, NDArray[np.int32]]:
-        return {"lives": np.array([ale.lives() for ale in self.ales], np.int32)}
+        return {"lives": np.array([ale.lives() for ale in self._ales], np.int32)}
 
 
-def shrink(image_HWC: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Mean colours of the areas that become the pixels of a smaller image, rounded half to even.
+def shrink(image_HW: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Mean grey levels of the areas that become a smaller image's pixels, rounded half to even.
 
     Sums are formed in single precision, columns first, as OpenCV's INTER_AREA forms them: half of a
     grey level is common, and where it is rounded to depends on it.
     """
-    columns_HWC = _weighted_sum(image_HWC.astype(np.float32), size[1], axis=1)
-    means_HWC = _weighted_sum(columns_HWC, size[0], axis=0)
-    return np.rint(means_HWC).astype(np.uint8)
+    columns_WH = _weighted_sum(image_HW.T.astype(np.float32), size[1])
+    return np.rint(_weighted_sum(columns_WH.T, size[0])).astype(np.uint8)
 
 
-def _weighted_sum(image_HWC: NDArray[np.float32], size: int, *, axis: int) -> NDArray[np.float32]:
-    places_KD, weights_KD = _weights(image_HWC.shape[axis], size)
-    shape = [1, 1, 1]
-    shape[axis] = size
-    parts = (
-        image_HWC.take(places_D, axis) * weights_D.reshape(shape)
-        for places_D, weights_D in zip(places_KD, weights_KD, strict=True)
-    )
-    total: NDArray[np.float32] = next(parts)
-    for part in parts:
-        total += part
+def _weighted_sum(lines: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """`size` lines, each the weighted sum of those that it covers, in their order."""
+    places_KD, weights_KD = _weights(len(lines), size)
+    total: NDArray[np.float32] = lines[places_KD[0]] * weights_KD[0, :, None]
+    for places_D, weights_D in zip(places_KD[1:], weights_KD[1:], strict=True):
+        total += lines[places_D] * weights_D[:, None]
     return total
 
 

@@ -7,7 +7,7 @@ would reach the floor of their own halves, unrelated games lie at 0.
 
 Shape suffixes:
     V  gradients: two of each game that has rows, side by side
-    P  parameters of the torso
+    P  parameters of the torso that learn
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ def halves_of_games(batch: DeviceBatch) -> dict[str, tuple[Tensor, Tensor]]:
     return halves
 
 
-def torso_gradients(
-    loss_of: Callable[[DeviceBatch], Tensor], torso: nn.Module, parts: Sequence[DeviceBatch]
+def gradients_of(
+    loss_of: Callable[[DeviceBatch], Tensor],
+    parameters: Sequence[Tensor],
+    parts: Sequence[DeviceBatch],
 ) -> Tensor:
-    """[V, P] Gradient of every part's loss; parameters that do not learn are left out."""
-    learning = [parameter for parameter in torso.parameters() if parameter.requires_grad]
-    return torch.stack([_flat_gradient(loss_of(part), learning) for part in parts])
+    """[V, P] Gradient of every part's loss."""
+    return torch.stack([_flat_gradient(loss_of(part), parameters) for part in parts])
 
 
 def _flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
@@ -55,11 +56,10 @@ def _flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     )
 
 
-def adam_scale(optimizer: torch.optim.Optimizer, torso: nn.Module) -> Tensor | None:
+def adam_scale(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> Tensor | None:
     """[P] What Adam multiplies each gradient by, up to a factor; None for other optimizers."""
-    learning = [parameter for parameter in torso.parameters() if parameter.requires_grad]
     scales = []
-    for parameter in learning:
+    for parameter in parameters:
         state = optimizer.state.get(parameter, {})
         if "exp_avg_sq" not in state:
             return None

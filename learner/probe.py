@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from learner.batch import DeviceBatch
 from learner.diagnostics import dead_share, effective_rank, weight_norm
-from learner.interference import adam_scale, cosines, halves_of_games, torso_gradients
+from learner.interference import adam_scale, cosines, gradients_of, halves_of_games
 from learner.objectives.base import Objective
 from networks.network import MultitaskNetwork
 
@@ -65,12 +65,12 @@ class Probe:
 
     def _compare_games(self, batch: DeviceBatch) -> dict[str, float]:
         halves = halves_of_games(batch)
-        torso = self._network.torso
-        if len(halves) < 2 or not any(p.requires_grad for p in torso.parameters()):
+        learning = [p for p in self._network.torso.parameters() if p.requires_grad]
+        if len(halves) < 2 or not learning:
             return {}
         parts = [batch.take(places) for pair in halves.values() for places in pair]
-        gradients_VP = torso_gradients(lambda part: self._objective(part).loss, torso, parts)
+        gradients_VP = gradients_of(lambda part: self._objective(part).loss, learning, parts)
         found = cosines(list(halves), gradients_VP)
-        if (scale_P := adam_scale(self._optimizer, torso)) is not None:
+        if (scale_P := adam_scale(self._optimizer, learning)) is not None:
             found |= cosines(list(halves), gradients_VP * scale_P, "_adam")
         return found
