@@ -1,11 +1,10 @@
-"""Turns the option parser's message boxes into the one line that every mistake of a user gets."""
+"""Turns the option parser's message boxes into a ValueError of one line."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import re
-import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,12 +13,15 @@ from recipes.ranges import OutOfRangeError, check_ranges
 Parsed = TypeVar("Parsed")
 
 
-def parse_or_fail(parse: Callable[[], Parsed], *, prog: str) -> Parsed:
-    """What `parse` gives; ends the program with status 2 and one line if it complains.
+def parse_words(parse: Callable[[], Parsed], *, prog: str) -> Parsed:
+    """What `parse` gives, with every number in its range.
 
     Args:
-        parse: calls tyro.
-        prog: the program's name, for the line.
+        parse: calls tyro; with --help it ends the program with status 0.
+        prog: the program whose --help the message points to; empty for none.
+
+    Raises:
+        ValueError: the parser's complaint, or that of a range, in one line.
     """
     captured = io.StringIO()
     try:
@@ -34,8 +36,7 @@ def parse_or_fail(parse: Callable[[], Parsed], *, prog: str) -> Parsed:
         complaint = summarize_box(captured.getvalue())
     except OutOfRangeError as error:
         complaint = str(error)
-    print(f"error: {complaint}; see {prog} --help", file=sys.stderr)
-    raise SystemExit(2)
+    raise ValueError(f"{complaint}; see {prog} --help" if prog else complaint)
 
 
 def summarize_box(text: str) -> str:

@@ -6,7 +6,6 @@ import argparse
 import difflib
 import itertools
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.resources import files
@@ -18,7 +17,7 @@ import yaml
 
 from networks.config import with_current_names
 from recipes.config import RunConfig
-from recipes.errors import parse_or_fail
+from recipes.errors import parse_words
 from recipes.settings import list_settings, long_help, short_help
 from records.run_dir import RunDir
 
@@ -44,19 +43,17 @@ def load_config(
         doc: what stands above the options in its help.
 
     Raises:
-        SystemExit: with status 2 and a message for anything that is wrong; with 0 after --help,
-            which shows the values of the preset as the defaults that they are.
+        ValueError: anything is wrong; one line.
+        SystemExit: with status 0 after --help, which shows the values of the preset as the
+            defaults that they are.
     """
-    try:
-        document = _read_yaml(preset_text) if preset_text else {}
-        _use_current_names(document)
-        _check_keys(document, RunConfig)
-    except ValueError as error:
-        fail(str(error))
+    document = _read_yaml(preset_text) if preset_text else {}
+    _use_current_names(document)
+    _check_keys(document, RunConfig)
     words = _as_words(document)
     if not _HELP.isdisjoint(argv):
         _show_help(words, verbose=not _VERBOSE.isdisjoint(argv), prog=prog, doc=doc)
-    return parse_or_fail(
+    return parse_words(
         lambda: tyro.cli(RunConfig, args=[*words, *argv], prog=prog or None, config=_STYLE),
         prog=prog,
     )
@@ -73,7 +70,7 @@ def _show_help(words: Sequence[str], *, verbose: bool, prog: str, doc: str | Non
     # A preset may leave the games to the command line; help has to say that they are missing.
     missing = () if "--games" in words else ("games",)
     given = [*words, *(_SOME_GAMES if missing else ())]
-    config = parse_or_fail(lambda: tyro.cli(RunConfig, args=given, config=_STYLE), prog=prog)
+    config = parse_words(lambda: tyro.cli(RunConfig, args=given, config=_STYLE), prog=prog)
     groups = list_settings(RunConfig, config, missing=missing)
     print((long_help if verbose else short_help)(groups, prog=prog, doc=doc))
     raise SystemExit(0)
@@ -112,12 +109,6 @@ def dump_config(config: RunConfig) -> str:
         document.pop(name, None)
     text: str = yaml.safe_dump(_plain(document), sort_keys=False)
     return text
-
-
-def fail(message: str) -> Any:
-    """Print one line to standard error and leave with status 2."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _use_current_names(document: dict[str, Any]) -> None:
@@ -247,10 +238,13 @@ def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
 
 
 def build_config(invocation: Invocation, *, prog: str, doc: str | None = None) -> RunConfig:
-    """Defaults, then the preset, then the options; leaves with status 2 if they are wrong."""
+    """Defaults, then the preset, then the options; ValueError if they are wrong."""
     return load_config(invocation.options, preset_text=invocation.preset_text, prog=prog, doc=doc)
 
 
 def load_run_config(run: RunDir) -> RunConfig:
-    """The settings that a run was last carried with; leaves with status 2 if they are damaged."""
-    return load_config((), preset_text=run.config_path.read_text(), prog=str(run.config_path))
+    """The settings that a run was last carried with; ValueError if they are damaged."""
+    try:
+        return load_config((), preset_text=run.config_path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{run.config_path} is damaged: {error}") from None

@@ -7,10 +7,8 @@ one line: the file's own by pydantic, those in the options by the command's own 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -167,15 +165,9 @@ class Unit:
 @functools.cache
 def _load_config(command: Command, options: tuple[str, ...]) -> RunConfig:
     """Settings of a command with these options; ValueError with the parser's complaint."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            words = _transfer_settings(options) if command == "transfer" else options
-            invocation = parse_invocation(words, default_preset=_DEFAULT_PRESETS[command])
-            return build_config(invocation, prog=f"{command}.py")
-    except (ValueError, SystemExit) as error:
-        said = complaint.getvalue().removeprefix("error: ") or str(error)
-        raise ValueError(" ".join(said.split())) from None
+    words = _transfer_settings(options) if command == "transfer" else options
+    invocation = parse_invocation(words, default_preset=_DEFAULT_PRESETS[command])
+    return build_config(invocation, prog=f"{command}.py")
 
 
 def _transfer_settings(options: Sequence[str]) -> list[str]:

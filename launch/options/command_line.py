@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, overload
 
 import tyro
 
-from recipes.errors import parse_or_fail
+from recipes.errors import parse_words
 
 Options = TypeVar("Options")
 
@@ -39,7 +39,7 @@ def parse_options(kind: Any, argv: Sequence[str], *, prog: str, doc: str | None)
 
 
 def parse_options(kind: Any, argv: Sequence[str], *, prog: str, doc: str | None) -> Any:
-    """The options in `argv`; ends the program for --help, and with status 2 for a mistake.
+    """The options in `argv`; ends the program for --help, ValueError of one line for a mistake.
 
     Args:
         kind: a dataclass, or an annotated union of dataclasses for a command with subcommands.
@@ -48,7 +48,7 @@ def parse_options(kind: Any, argv: Sequence[str], *, prog: str, doc: str | None)
         doc: the command's own first lines, with examples, which stand above the options.
     """
     style = (tyro.conf.FlagCreatePairsOff,)
-    return parse_or_fail(
+    return parse_words(
         lambda: tyro.cli(kind, args=list(argv), prog=prog, description=doc, config=style),
         prog=prog,
     )
@@ -73,4 +73,4 @@ def parse_known_options(
         unknown.extend(others)
         return options
 
-    return parse_or_fail(parse, prog=prog), unknown
+    return parse_words(parse, prog=prog), unknown

@@ -127,14 +127,10 @@ def test_a_benchmark_that_fails_ends_the_command_with_status_1(capsys, monkeypat
         (["replay", "--peers-python", "/no/python"], "/no/python is not a program"),
     ],
 )
-def test_mistakes_are_named(capsys, words, message):
-    with pytest.raises((SystemExit, ValueError)) as caught:
+def test_mistakes_are_named(words, message):
+    with pytest.raises(ValueError, match=r".") as refused:
         main(words)
-    if isinstance(caught.value, SystemExit):
-        assert caught.value.code == 2
-    told = str(caught.value) + capsys.readouterr().err
-    # Long messages are wrapped and framed.
-    assert message in " ".join(told.replace("\u2502", " ").split())
+    assert message in str(refused.value)
 
 
 def test_acting_is_compared_with_its_three_parts(capsys):

@@ -99,8 +99,6 @@ class Player:
     def _serve(self) -> None:
         try:
             self._play()
-        except SystemExit:  # Of the parser, which has said why on standard error.
-            self._tell("The configuration of the run is damaged.")
         except Exception as error:
             self._tell(f"The student cannot be shown: {error}")
 

@@ -37,15 +37,11 @@ class Film:
 
 def make_films(record: RunRecord, *, num_steps: int) -> tuple[list[Film], list[str]]:
     """A film of every game that can be played, and notes on those that could not be filmed."""
-    complaints = io.StringIO()
     try:
-        # A damaged configuration is complained about on standard error, by way of SystemExit.
-        with contextlib.redirect_stderr(complaints):
-            found = find_student(record.path)
-            student = found.load()
-    except (ValueError, SystemExit) as error:
-        said = complaints.getvalue().strip() or str(error)
-        return [], [f"there are no films: {said.removeprefix('error: ')}"]
+        found = find_student(record.path)
+        student = found.load()
+    except ValueError as error:
+        return [], [f"there are no films: {error}"]
     epsilon = found.config.evaluation.epsilon if found.config else 0.05
     films, notes = [], []
     threads = torch.get_num_threads()
