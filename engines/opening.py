@@ -21,6 +21,8 @@ from engines.on_redis.bus import RedisAddress, RedisBus
 from engines.on_redis.link import check_takes_data, connect
 from engines.on_redis.run_link import RunLink, check_not_carried
 from engines.on_redis.server import PrivateRedis, write_private
+from games.atari import ATARI_GAMES
+from games.registry import get_game, try_game
 from networks.weights import LocalWeights
 from recipes.config import RunConfig
 from recipes.evaluation import InProcessTester, Tester
@@ -119,12 +121,17 @@ def open_board(redis: RunRedis | None, stack: ExitStack) -> RunLink | None:
 
 
 def check_roles(recipe: Recipe, state: dict[str, Any] | None) -> None:
-    """Build replay and learner once in this process, for nothing but their complaints.
+    """Build games, replay and learner once in this process, for nothing but their complaints.
 
     What the settings or the checkpoint make impossible is a ValueError here, before anything is
-    written, and not the end of a process somewhere: tables too small, chunks too large for replay
-    or for its pace, or a checkpoint of another network, objective or optimizer.
+    written, and not the end of a process somewhere: a game whose engine is missing or whose spec is
+    wrong, tables too small, chunks too large for replay or for its pace, or a checkpoint of another
+    network, objective or optimizer.
     """
+    for game in recipe.games:
+        # Those are installed with the package, and take a fifth of a second each.
+        if game not in ATARI_GAMES:
+            try_game(get_game(game), recipe.config.protocol)
     shards = [build_shard(recipe, shard=n) for n in range(recipe.config.replay.num_shards)]
     for index, game in enumerate(recipe.games):
         shard = shards[shard_of_rank(index, 0, len(shards))]

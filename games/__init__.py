@@ -1,6 +1,7 @@
 """The games: what they are, and how many copies of one are played at once. No torch in here."""
 
 from games.atari import ATARI_GAMES  # Importing a family also registers its games.
+from games.by_path import installed_games
 from games.env import PROTOCOLS, EnvProtocol, VectorEnv, VectorStep
 from games.gym import register_gym_game
 from games.minatar import MINATAR_GAMES
@@ -17,6 +18,7 @@ __all__ = [
     "VectorStep",
     "get_game",
     "human_normalized_score",
+    "installed_games",
     "known_games",
     "make_vector_env",
     "normalized_score",

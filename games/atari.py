@@ -270,18 +270,22 @@ def _emulator_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:
 
 
 def find_flavour(name: str) -> GameSpec | None:
-    """The game that is another flavour of one in the table; None for other names.
+    """Register a game that is another flavour of one in the table; None for other names.
 
     Raises:
         ValueError: the game has no such mode or difficulty.
     """
-    flavour = parse_flavour(name)
+    game, separator, _ = name.partition("@")
+    # Other families have options behind an `@`, too.
+    flavour = None if separator and game not in ATARI_GAMES else parse_flavour(name)
     if flavour is None or flavour.game not in ATARI_GAMES:
         return None
     check_flavour(flavour)
-    return spec_of(flavour, ATARI_GAMES[flavour.game])
+    spec = spec_of(flavour, ATARI_GAMES[flavour.game])
+    register_game(spec, AtariEnvs)
+    return spec
 
 
 for _spec in ATARI_GAMES.values():
     register_game(_spec, AtariEnvs)
-register_finder(find_flavour, AtariEnvs)
+register_finder(find_flavour)

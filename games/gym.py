@@ -42,7 +42,8 @@ def register_gym_game(
 ) -> None:
     """Register a game that is played by a Gymnasium environment.
 
-    The module that calls this has to be imported in every process that plays the game.
+    A module that calls this when it is imported makes a game that runs find by the module's path
+    (docs/games.md).
 
     Args:
         spec: the environment has either as many actions as `legal_actions`, in that order, or as

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
+
 from games.env import EnvProtocol, VectorEnv, get_protocol
 from games.spec import GameSpec
 
@@ -28,14 +30,14 @@ class MakeVectorEnv(Protocol):
 
 
 _REGISTRY: dict[str, tuple[GameSpec, MakeVectorEnv]] = {}
-_FINDERS: list[tuple[Callable[[str], GameSpec | None], MakeVectorEnv]] = []
+_FINDERS: list[Callable[[str], GameSpec | None]] = []
 
 
 def register_game(spec: GameSpec, make_env: MakeVectorEnv) -> None:
     """Make `spec` known by its name, with the function that builds its environments.
 
-    A registration lives in this process only: a module that registers games has to be imported in
-    every process that plays them.
+    A registration lives in this process only. Other processes of a run make it themselves where
+    the game is named by the path of its module (games/by_path.py).
 
     Args:
         spec: its name must be new; registering an equal spec again replaces `make_env`.
@@ -60,28 +62,28 @@ def register_game(spec: GameSpec, make_env: MakeVectorEnv) -> None:
     _REGISTRY[spec.name] = (spec, make_env)
 
 
-def register_finder(find: Callable[[str], GameSpec | None], make_env: MakeVectorEnv) -> None:
-    """Make games known that are too many to list: `find` gives the game of a name, or None.
+def register_finder(find: Callable[[str], GameSpec | None]) -> None:
+    """Make games known that are too many to list.
 
-    The game's own name may be another one than it was asked for by, but has to find it again.
+    `find` registers the game of a name and returns its spec, or returns None; the game's own name
+    may be another one than it was asked for by.
     """
-    _FINDERS.append((find, make_env))
+    _FINDERS.append(find)
 
 
 def get_game(name: str) -> GameSpec:
     """The spec registered under `name`; ValueError with the nearest known names without one."""
     if name in _REGISTRY:
         return _REGISTRY[name][0]
-    for find, make_env in _FINDERS:
+    for find in _FINDERS:
         if (spec := find(name)) is not None:
-            register_game(spec, make_env)
             return spec
-    close = difflib.get_close_matches(_snake_case(name), _REGISTRY, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(snake_case(name), _REGISTRY, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else _families_hint()
     raise ValueError(f"unknown game {name!r}; {hint}")
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
     """The name without what other libraries add: `ALE/SpaceInvaders-v5` is space_invaders."""
     bare = re.sub(r"^ALE/|-v\d+$", "", name)
     bare = re.sub(r"(-ram|NoFrameskip|Deterministic)+$", "", bare)
@@ -138,6 +140,23 @@ def make_vector_env(
     )
 
 
+def try_game(spec: GameSpec, protocol: EnvProtocol | str) -> None:
+    """Build one environment, and play the first legal action in it.
+
+    Raises:
+        ValueError: its engine is missing, or spec and environment disagree.
+    """
+    env = make_vector_env(spec, num_envs=1, protocol=protocol, seed=0)
+    try:
+        env.reset()
+        env.step(np.array([spec.legal_actions[0]]))
+    finally:
+        env.close()
+
+
 def _families_hint() -> str:
     families = sorted({spec.family for spec, _ in _REGISTRY.values()})
-    return f"known families are {', '.join(families)} (known_games() lists the games)"
+    return (
+        f"known families are {', '.join(families)} (actor-mimic games lists the games); a game of "
+        "your own is named by its path, my_package.my_module:spec, in --games or ACTOR_MIMIC_GAMES"
+    )

@@ -37,16 +37,16 @@ class GameSpec:
     frame_shape: tuple[int, int, int]
 
     # Frames in one observation: 4 for Atari, 1 for MinAtar.
-    num_stack: int
+    num_stack: int = 1
 
     # Frames that pass in one step: 4 for Atari, 1 elsewhere.
-    frames_per_step: int
+    frames_per_step: int = 1
 
     # Mean return of uniformly random play, None if unknown.
-    random_score: float | None
+    random_score: float | None = None
 
     # Mean return of a human tester, None if unknown.
-    human_score: float | None
+    human_score: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""

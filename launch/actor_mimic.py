@@ -73,12 +73,12 @@ def _help() -> str:
 
 
 def _games() -> list[str]:
-    from games import get_game, known_games
+    from games import get_game, installed_games, known_games
     from teachers.shipped import shipped_experts
 
     shipped = shipped_experts()
     rows = []
-    for name in known_games():
+    for name in sorted({*known_games(), *installed_games()}):
         spec = get_game(name)
         expert = "expert shipped" if name in shipped else ""
         rows.append(f"{name:<24} {spec.family:<8} {len(spec.legal_actions):>2} actions  {expert}")

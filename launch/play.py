@@ -83,8 +83,9 @@ def main(argv: Sequence[str], *, prog: str = "play.py") -> None:
 
     torch.set_num_threads(1)
     steps_per_second = STEPS_PER_SECOND * options.speed
-    spec = get_game(options.game)
+    # First, since a run says where games of a user's own come from.
     found = find_student(options.target)
+    spec = get_game(options.game)
     student = found.load()
     check_games([spec.name], student.games)
     networks = build_networks(

@@ -7,13 +7,15 @@ of steps are agent decisions; 1 step = 4 frames in Atari.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 
 from actors.config import ActorConfig
+from games.by_path import is_path, search_in, source_folders
 from games.env import get_protocol
 from games.registry import get_game, known_games
 from learner.config import LearnerConfig
@@ -106,13 +108,17 @@ class RunConfig:
     """
 
     games: tuple[str, ...]
-    """Names of the games."""
+    """Names of the games; a game of your own by its path, `my_package.my_module:spec`, and one of
+    Gymnasium as `gym:ID` (docs/games.md)."""
     num_steps: Annotated[int, Ge(1)]
     """Steps played while learning, all games of one network together."""
     objective: Literal["mimic", "dqn", "joint", "actor_critic"] = "mimic"
     """What is learned from: `mimic`, from teachers (Actor-Mimic); `dqn`, from rewards (n-step
     double DQN); `joint`, from both on one head of Q-values; `actor_critic`, from
     rewards with V-trace, kickstarted by teachers."""
+    game_sources: tuple[str, ...] = ()
+    """Paths by which every process of the run imports games that do not come with the package;
+    `games` adds those that it names by theirs."""
     preset: str = ""
     """Name of a preset, or path of a YAML file; its settings are overridden by other options."""
     run_dir: str = ""
@@ -179,7 +185,11 @@ class RunConfig:
         check_ranges(self)
         if not self.games:
             raise ValueError("games is empty; name at least one, for example: --games pong boxing")
+        sources = dict.fromkeys([*self.game_sources, *filter(is_path, self.games)])
         # The dataclass is frozen for everybody else: nobody sees it with another spelling.
+        object.__setattr__(self, "game_sources", tuple(sources))
+        for source in sources:
+            get_game(source)
         object.__setattr__(self, "games", tuple(get_game(game).name for game in self.games))
         if len(set(self.games)) != len(self.games):
             raise ValueError(f"games names one twice: {' '.join(self.games)}")
@@ -197,6 +207,11 @@ class RunConfig:
         _ = self.temperature_of, self.teachers_of, self.start_of
         for game, settings in self.game_settings.items():
             check_game_settings(game, settings, self.replay)
+
+    def __reduce__(self) -> tuple[Callable[..., RunConfig], tuple[object, ...]]:
+        """Whoever gets a copy in another process makes it anew, which imports the games there."""
+        settings = {item.name: getattr(self, item.name) for item in fields(self)}
+        return _make_anew, (source_folders(self.game_sources), settings)
 
     @property
     def actors_of(self) -> dict[str, int]:
@@ -293,6 +308,11 @@ class RunConfig:
             "start_from", self.start_from, self.games, default="", convert=any_text
         )
         return {game: "" if start == "none" else start for game, start in given.items()}
+
+
+def _make_anew(folders: tuple[str, ...], settings: dict[str, Any]) -> RunConfig:
+    search_in(folders)
+    return RunConfig(**settings)
 
 
 def _made_absolute(entries: tuple[str, ...]) -> tuple[str, ...]:

@@ -287,6 +287,11 @@ def _with_one_thread(test: Callable[..., Test], recipe: Recipe, *args: Any) -> T
     return test(recipe, *args)
 
 
+def _games_of(recipe: Recipe) -> tuple[str, ...]:
+    """The names of a run's games, which its recipe has imported on its way into this process."""
+    return recipe.games
+
+
 # Ray's own typing does not know concurrency groups.
 _remote: Any = ray.remote
 
@@ -297,6 +302,7 @@ RemoteShard = _remote(
 )(ShardProcess)
 # No CPU is asked for: a test that waited for a free one would wait for the end of the run.
 _remote_test = _remote(num_cpus=0)(_with_one_thread)
+remote_games = _remote(num_cpus=0)(_games_of)
 RemoteActor = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 1})(ActorProcess)
 RemoteLearner = _remote(num_cpus=1, concurrency_groups={RUN_GROUP: 1, CONTROL_GROUP: 2})(
     LearnerProcess

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from ray.util.metrics import Gauge
 
 from engines.engine import check_wanted
+from engines.on_ray.game_check import check_games
 from engines.on_ray.ray_internals import shut_down_without_grace, silence_daemons
 from engines.on_ray.room import Room, has_autoscaler, num_roles, wait_for_room
 from engines.on_ray.surroundings import (
@@ -57,6 +58,7 @@ def ray_session(
             num_gpus = recipe.config.learner.num_replicas if needs_gpu else 0
             need = Room(cpus=num_roles(recipe), gpus=num_gpus)
             wait_for_room(need, wait_s=recipe.config.cluster_wait_s, note=note)
+        check_games(recipe)
         yield
     finally:
         ray.shutdown()

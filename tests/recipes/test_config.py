@@ -111,6 +111,7 @@ def other_values() -> list[str]:
     """A command line that gives every option another value than its default, if it may have one."""
     special = {
         "games": ["breakout", "pong"],
+        "game_sources": ["gym:ALE/Boxing-v5"],
         "actors": ["2", "pong=3"],
         "teachers": ["pong=a/pong.safetensors"],
         "temperatures": ["pong=0.5"],
