@@ -29,6 +29,8 @@ from networks.weights import WeightSnapshot
 
 _WEIGHTS = "weights.safetensors"
 _CONFIG = "config.json"
+STUDENT_FILES = (_WEIGHTS, _CONFIG)
+"""Names of the files that a student's folder has."""
 
 
 def save_student(

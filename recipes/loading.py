@@ -50,7 +50,7 @@ def load_config(
     document = _read_yaml(preset_text) if preset_text else {}
     _use_current_names(document)
     _check_keys(document, RunConfig)
-    words = _as_words(document)
+    words = to_words(document)
     if not _HELP.isdisjoint(argv):
         _show_help(words, verbose=not _VERBOSE.isdisjoint(argv), prog=prog, doc=doc)
     return parse_words(
@@ -171,14 +171,14 @@ def _check_keys(document: dict[str, Any], config_class: type[Any], prefix: str =
             _check_keys(value, hints[name], f"{prefix}{key}.")
 
 
-def _as_words(node: dict[str, Any], prefix: str = "--") -> list[str]:
-    """{"replay": {"batch_size": 5}} -> ["--replay.batch-size", "5"]."""
+def to_words(node: dict[str, Any], prefix: str = "--") -> list[str]:
+    """{"replay": {"batch_size": 5}} or {"replay.batch_size": 5} as ["--replay.batch-size", "5"]."""
     words: list[str] = []
     for key, value in node.items():
         option = f"{prefix}{key}".replace("_", "-")
         if isinstance(value, dict):
-            words += _as_words(value, f"{option}.")
-        elif isinstance(value, list):
+            words += to_words(value, f"{option}.")
+        elif isinstance(value, list | tuple):
             words += [option, *map(str, value)] if value else []
         elif value not in ("", None):
             words += [option, str(value)]

@@ -1,4 +1,4 @@
-"""Finds the student that a user names: by the folder of a run, or of a student by itself."""
+"""Finds the student that a user names: a run's, one in a folder by itself, or one on the Hub."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from networks.network import MultitaskNetwork
-from networks.student_file import load_student
+from networks.student_file import STUDENT_FILES, load_student
 from recipes.config import RunConfig
 from recipes.loading import load_run_config
 from recipes.recipe import Recipe
 from records.run_dir import RunDir
 from teachers.expert import Expert, load_expert
+from teachers.hub import fetch_folder, is_hub_reference
 from teachers.shipped import shipped_experts
 
 
@@ -66,11 +67,14 @@ def check_games(wanted: Sequence[str], there: Sequence[str]) -> Sequence[str]:
 
 
 def find_student(target: str | Path) -> StudentTarget:
-    """The student in a folder.
+    """The student in a folder, or in a repository of the Hub: hf://OWNER/REPO[/PATH][@REVISION].
 
     Raises:
-        ValueError: the folder is not there, or is neither that of a run nor of a student.
+        ValueError: the folder is not there, or is neither that of a run nor of a student; or the
+            Hub has no such repository, or no student in it.
     """
+    if is_hub_reference(target):
+        return StudentTarget(fetch_folder(str(target), STUDENT_FILES), None, None)
     folder = Path(target)
     if not folder.is_dir():
         raise ValueError(f"there is no folder {target}; name that of a run or of a student")

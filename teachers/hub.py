@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -112,6 +113,20 @@ def fetch(text: str, *, game: str | None = None, files: HubFiles | None = None) 
     if path.endswith(".safetensors"):
         _fetch_card(files, reference.repo, path, commit)
     return local
+
+
+def fetch_folder(text: str, names: Sequence[str], *, files: HubFiles | None = None) -> Path:
+    """A local folder with the files `names` of a repository, or of a folder in it.
+
+    Raises:
+        ValueError: the address is not of the form, or one of the files cannot be had.
+    """
+    files = files or HuggingFace()
+    reference = parse_hub_reference(text)
+    commit = files.list(reference.repo, reference.revision).commit
+    prefix = f"{reference.path}/" if reference.path else ""
+    paths = [files.fetch(reference.repo, prefix + name, commit) for name in names]
+    return paths[0].parent
 
 
 def _fetch_card(files: HubFiles, repo: str, path: str, commit: str) -> None:

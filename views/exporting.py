@@ -21,11 +21,11 @@ from networks.programs import (
     largest_difference,
     write_program,
 )
+from networks.student_file import STUDENT_FILES
 from recipes.student import StudentTarget, find_student
 from records.run_record import read_run
 from views.export_card import build_card, card_as_json, card_as_text
 
-_STUDENT_FILES = ("weights.safetensors", "config.json")
 _STATES_PER_GAME = 32
 _SEED = 20_240
 
@@ -78,7 +78,7 @@ def _write_files(
             write_program(policy, kind, folder / name, example)
             verified[name] = largest_difference(policy, kind, folder / name, states)
     if "safetensors" in formats:
-        for name in _STUDENT_FILES:
+        for name in STUDENT_FILES:
             write_atomically(folder / name, (found.folder / name).read_bytes())
     return verified, len(states[0])
 

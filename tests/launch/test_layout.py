@@ -103,13 +103,13 @@ def help_of(tmp_path_factory):
 def test_help_works_from_another_folder(help_of, command):
     status, output, errors = help_of[command]
     assert (status, errors) == (0, "")
-    name = "actor-mimic" if command == "actor_mimic.py" else command
+    name = "actor-mimic" if command == "commands.py" else command
     assert f"usage: {name}" in output
     # Examples stand in a file's first lines, and above its options.
     assert "    python launch/" in output or "    actor-mimic " in output
 
 
-@pytest.mark.parametrize("command", ["multitask.py", "experts.py", "actor_mimic.py", "scale.py"])
+@pytest.mark.parametrize("command", ["multitask.py", "experts.py", "commands.py", "scale.py"])
 def test_help_is_shown_without_loading_what_is_slow(command, tmp_path):
     """Counted in modules and not in seconds, which belong to whatever else the machine does."""
     program = (

@@ -11,7 +11,7 @@ from runs import ROOT, clean_environment, save_random_expert
 
 from recipes.config import RunConfig
 from teachers import hub
-from teachers.hub import HubReference, Listing, fetch, parse_hub_reference, pin
+from teachers.hub import HubReference, Listing, fetch, fetch_folder, parse_hub_reference, pin
 from teachers.references import load_teacher
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -199,3 +199,21 @@ def test_a_runs_addresses_are_pinned_before_it_begins(files, monkeypatch):
         "pong": (f"hf://me/zoo/pong.safetensors@{COMMIT}",),
         "boxing": (str(Path("mine.safetensors").absolute()),),
     }
+
+
+@pytest.mark.parametrize(
+    ("address", "inner"), [("hf://me/eight", ""), ("hf://me/eight/run/a", "run/a")]
+)
+def test_a_folder_is_fetched_with_the_files_that_it_must_have(files, address, inner):
+    names = ("weights.safetensors", "config.json")
+    add(files, "me/eight", *(f"{inner}/{name}".lstrip("/") for name in names), "README.md")
+    folder = fetch_folder(address, names, files=files)
+    assert folder == files.root / "me/eight" / inner
+    asked = [(name, commit) for kind, _, name, *commit in files.asked if kind == "fetch"]
+    assert asked == [(f"{inner}/{name}".lstrip("/"), [COMMIT]) for name in names]
+
+
+def test_a_folder_without_one_of_its_files_is_refused(files):
+    add(files, "me/eight", "weights.safetensors")
+    with pytest.raises(ValueError, match=r"config\.json: there is no such file"):
+        fetch_folder("hf://me/eight", ("weights.safetensors", "config.json"), files=files)

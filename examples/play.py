@@ -1,0 +1,24 @@
+"""Play a game with a student, or with a shipped expert, in a plain Gymnasium loop.
+
+python examples/play.py pong                    the shipped expert
+python examples/play.py pong runs/latest        the student of a run; or hf://OWNER/REPO
+"""
+
+import sys
+
+from actor_mimic import GameEnv, Student, load_teacher
+from records.latest import follow_latest
+
+game = sys.argv[1]
+if len(sys.argv) > 2:
+    player = Student.load(follow_latest(sys.argv[2])).playing(game)
+else:
+    player = load_teacher(game)
+
+env = GameEnv(game)
+observation, info = env.reset(seed=1)
+score, steps, ended = 0.0, 0, False
+while not ended:
+    observation, reward, terminated, truncated, info = env.step(player.act(observation))
+    score, steps, ended = score + reward, steps + 1, terminated or truncated
+print(f"{game}: {score:g} in {steps} steps")
