@@ -40,10 +40,11 @@ from recipes.limits import choose_device
 from recipes.loading import dump_config, load_config, load_preset
 from recipes.recipe import Recipe
 from records.machine import describe_hardware, title_of
-from records.prometheus import MetricsConfig, targets_path
+from records.prometheus import targets_path
 from records.recorder import Recorder
 from records.run_dir import RunDir
 from records.run_statistics import estimate
+from records.trackers import MetricsConfig
 from views.live.process import open_page
 
 _TARGET = 0.98

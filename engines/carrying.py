@@ -6,7 +6,7 @@ check (nothing is written) -> Ray -> folder -> display, Redis, page, engine -> S
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
@@ -30,7 +30,7 @@ from games.registry import get_game
 from learner.checkpoint import list_checkpoints, load_newest
 from recipes.config import RunConfig
 from recipes.limits import check_replay_fits, choose_device
-from recipes.loading import dump_config, load_run_config
+from recipes.loading import dotted_settings, dump_config, load_run_config
 from recipes.recipe import Recipe
 from recipes.teacher_check import describe_policies
 from records.machine import available_memory_bytes
@@ -39,6 +39,7 @@ from records.run_dir import RunDir
 from records.run_record import read_document
 from records.safe_writing import SafeWriting
 from records.session_clock import SessionClock, last_wall_seconds
+from records.trackers import Tracker, build_service, check_tracker
 
 # Makes what decides which weights of a run are kept.
 KeeperOf: TypeAlias = Callable[[Recipe, RunDir], Keeper]
@@ -94,21 +95,34 @@ def carry(order: Order, *, keeper_of: KeeperOf, screens: Screens) -> RunDir:
     a checkpoint and a summary of what was reached are written.
     """
     started = time.monotonic()
-    with ExitStack() as stack:
-        if order.resumed is not None:
-            # First of all: a run that somebody else carries is refused at once.
-            stack.enter_context(order.resumed.locked())
-        else:
-            RunDir.check_new(order.folder)
-        prepared = _Preparation(order)
-        connect_to_ray(prepared.recipe, stack, device=prepared.device)
-        run_dir = _open_folder(order, prepared.recipe.config, stack)
-        _build_supervisor(
-            prepared, run_dir, keeper_of=keeper_of, screens=screens, started=started, stack=stack
-        ).run()
-    # Last, when the roles have gone and the machine is free.
-    if prepared.recipe.config.report_at_end:
-        screens.report(run_dir)
+    with ExitStack() as outer:
+        with ExitStack() as stack:
+            if order.resumed is not None:
+                # First of all: a run that somebody else carries is refused at once.
+                stack.enter_context(order.resumed.locked())
+            else:
+                RunDir.check_new(order.folder)
+            prepared = _Preparation(order)
+            config = prepared.recipe.config
+            connect_to_ray(prepared.recipe, stack, device=prepared.device)
+            run_dir = _open_folder(order, config, stack)
+            display = screens.open_display(config, stack)
+            # It gets the report as well, so it ends after it.
+            tracking = _open_tracker(config, run_dir, display, outer)
+            outlets = [*_outlets(config, run_dir, stack), *tracking]
+            _build_supervisor(
+                prepared,
+                run_dir,
+                keeper_of=keeper_of,
+                screens=screens,
+                display=display,
+                outlets=outlets,
+                started=started,
+                stack=stack,
+            ).run()
+        # When the roles have gone and the machine is free.
+        if config.report_at_end:
+            screens.report(run_dir)
     return run_dir
 
 
@@ -121,6 +135,7 @@ class _Preparation:
         self.state = _load_state(order)
         config = self.recipe.config
         self.device: torch.device = choose_device(config)
+        check_tracker(config.metrics.tracker)
         check_replay_fits(self.recipe, available_bytes=available_memory_bytes())
         check_roles(self.recipe, self.state)
         check_redis(config, run=order.resumed.redis_name if order.resumed else None)
@@ -203,12 +218,13 @@ def _build_supervisor(
     *,
     keeper_of: KeeperOf,
     screens: Screens,
+    display: Display,
+    outlets: Sequence[Callable[..., None]],
     started: float,
     stack: ExitStack,
 ) -> Supervisor:
     recipe, state, device = prepared.recipe, prepared.state, prepared.device
     config = recipe.config
-    display = screens.open_display(config, stack)
     if policies := describe_policies(recipe):
         display.note(policies)
     redis = open_redis(
@@ -244,7 +260,7 @@ def _build_supervisor(
             num_updates=config.num_updates,
             clock=session,
             writing=writing,
-            outlets=_outlets(config, run_dir, stack),
+            outlets=outlets,
             probes=[board.figures] if board else [],
         )
     )
@@ -271,3 +287,22 @@ def _outlets(config: RunConfig, run_dir: RunDir, stack: ExitStack) -> list[Calla
 
     exporter = open_exporter(config.metrics, run_dir.path, stack)
     return [exporter.take] if exporter else []
+
+
+def _open_tracker(
+    config: RunConfig, run_dir: RunDir, display: Display, stack: ExitStack
+) -> list[Callable[..., None]]:
+    """Where an experiment tracker takes metrics; when `stack` is closed, it gets the results."""
+    if config.metrics.tracker == "none":
+        return []
+    service = build_service(
+        config.metrics.tracker,
+        project=config.metrics.project,
+        run=run_dir.path.name,
+        key=run_dir.redis_name,
+        config=dotted_settings(config),
+    )
+    tracker = Tracker(service, warn=display.warn)
+    results = (run_dir.summary_path, run_dir.path / "report.html", run_dir.config_path)
+    stack.callback(tracker.finish, results)
+    return [tracker.take]

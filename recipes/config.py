@@ -36,7 +36,7 @@ from recipes.per_game import (
     positive_int,
 )
 from recipes.ranges import check_ranges
-from records.prometheus import MetricsConfig
+from records.trackers import MetricsConfig
 from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings, check_game_settings
 from replay.pace.slices import check_every_shard_is_fed

@@ -111,6 +111,22 @@ def dump_config(config: RunConfig) -> str:
     return text
 
 
+def dotted_settings(config: RunConfig) -> dict[str, Any]:
+    """What `dump_config` writes, by dotted names: {"replay.batch_size": 128, ...}."""
+    return _flatten(yaml.safe_load(dump_config(config)))
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= (
+            _flatten(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": value}
+        )
+    return found
+
+
 def _use_current_names(document: dict[str, Any]) -> None:
     """Rename, in place, what runs and presets of earlier versions call otherwise."""
     if isinstance(document.get("network"), dict):

@@ -27,15 +27,6 @@ _TOTALS = ("cpu/used", "cpu/cores")
 _POSITION = ("seconds", "steps", "updates")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsConfig:
-    """Who gets a run's figures besides its folder and TensorBoard."""
-
-    prometheus: bool = False
-    """Show them through Ray's own exporter, which answers everybody who reaches its port, and tell
-    Prometheus about it in prometheus-RUN.json beside the run's folder. Only for the Ray engine."""
-
-
 @dataclass(frozen=True, slots=True)
 class Exported:
     """A figure as Ray is given it."""

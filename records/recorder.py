@@ -193,7 +193,7 @@ class Recorder:
         with self._writing.attempt("TensorBoard's events"):
             self._tensorboard.write(row)
         for outlet in self._outlets:
-            with self._writing.attempt("the addresses for Prometheus"):
+            with self._writing.attempt("what others take of the metrics"):
                 outlet(row)
 
 

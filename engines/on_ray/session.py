@@ -30,7 +30,8 @@ from engines.signals import ENDING_SIGNALS, children_hear_no_signals
 from recipes.limits import check_memory_for_processes
 from recipes.recipe import Recipe
 from records.machine import available_memory_bytes, usable_cores
-from records.prometheus import Exporter, MetricsConfig, targets_path
+from records.prometheus import Exporter, targets_path
+from records.trackers import MetricsConfig
 
 _ray: Any = ray  # Some of its functions have no types.
 
