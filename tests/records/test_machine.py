@@ -82,7 +82,9 @@ def test_a_groups_free_memory_counts_its_cached_files_as_free(groups, membership
 def test_a_process_is_seen_with_its_title_its_children_and_its_processor_time():
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as parent:
-        assert code in title_of(parent.pid)
+        # Popen returns before the kernel has put the new program's words in their place.
+        while code not in title_of(parent.pid):
+            pass
         while len(family := family_of(parent.pid)) < 2:
             pass
         assert family[0].pid == parent.pid
