@@ -3,6 +3,7 @@
 
     python launch/export.py runs/latest --out exported
     python launch/export.py runs/latest --format onnx torch-export --out exported
+    python launch/export.py runs/latest --out exported --push OWNER/NAME
 
 The card says what goes in, what comes out, and how well it plays.
 """
@@ -31,6 +32,10 @@ class ExportOptions:
     """One or more. TorchScript is not among them: PyTorch has deprecated it for torch.export."""
     licence: str = ""
     """Licence of the weights, for the card: an SPDX identifier if there is one."""
+    push: Annotated[str, tyro.conf.arg(metavar="OWNER/NAME")] = ""
+    """Also put it on the Hugging Face Hub, with films and a model card; never done unasked."""
+    private: bool = False
+    """With push: a new repository is seen by its owner alone."""
 
     def __post_init__(self) -> None:
         """Refuse a list of formats that is empty or names one twice."""
@@ -38,6 +43,10 @@ class ExportOptions:
             raise ValueError("format names nothing; choose safetensors, torch-export or onnx")
         if len(set(self.format)) != len(self.format):
             raise ValueError(f"format names one twice: {' '.join(self.format)}")
+        if self.push and "safetensors" not in self.format:
+            raise ValueError("push needs the format safetensors, which a student is loaded from")
+        if self.private and not self.push:
+            raise ValueError("private is for push; name a repository, or leave it out")
 
 
 def main(argv: Sequence[str], *, prog: str = "export.py") -> None:
@@ -46,7 +55,14 @@ def main(argv: Sequence[str], *, prog: str = "export.py") -> None:
     # Not above: it brings torch, and help, or a mistake in the options, is told without.
     from views.exporting import export
 
-    lines = export(options.target, options.out, formats=options.format, licence=options.licence)
+    lines = export(
+        options.target,
+        options.out,
+        formats=options.format,
+        licence=options.licence,
+        repo=options.push,
+        private=options.private,
+    )
     print("\n".join(lines))
 
 

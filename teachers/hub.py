@@ -169,7 +169,7 @@ class HuggingFace:
 
     def list(self, repo: str, revision: str | None) -> Listing:
         """List a repository; from the cache when the Hub cannot be reached."""
-        hub = _import_hub()
+        hub = import_hub()
         try:
             info = hub.HfApi().repo_info(repo, revision=revision)
             return Listing(str(info.sha), tuple(s.rfilename for s in info.siblings or ()))
@@ -185,7 +185,7 @@ class HuggingFace:
 
     def fetch(self, repo: str, name: str, commit: str) -> Path:
         """Fetch one file into the cache, and give its path there."""
-        hub = _import_hub()
+        hub = import_hub()
         try:
             return Path(hub.hf_hub_download(repo, name, revision=commit))
         except Exception as error:
@@ -214,12 +214,13 @@ def _refusals() -> tuple[type[Exception], ...]:
     )
 
 
-def _import_hub() -> ModuleType:
+def import_hub() -> ModuleType:
+    """The library huggingface_hub; ValueError with what to install if it is not there."""
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError:
         raise ValueError(
-            f"{SCHEME} addresses need huggingface_hub; install it with: pip install -e '.[hub]'"
+            "the Hugging Face Hub needs huggingface_hub; install it with: pip install -e '.[hub]'"
         ) from None
 
 

@@ -23,16 +23,37 @@ from networks.programs import (
 )
 from networks.student_file import STUDENT_FILES
 from recipes.student import StudentTarget, find_student
-from records.run_record import read_run
+from records.run_record import RunRecord, read_run
 from views.export_card import build_card, card_as_json, card_as_text
+from views.pushing import check_can_push, push, write_model_card
+from views.report import FILM_STEPS
+from views.report.films import make_films
 
 _STATES_PER_GAME = 32
 _SEED = 20_240
 
 
-def export(target: str, out: str, *, formats: Sequence[str], licence: str) -> list[str]:
-    """Write and check everything; returns a line about every file."""
+def export(
+    target: str,
+    out: str,
+    *,
+    formats: Sequence[str],
+    licence: str,
+    repo: str = "",
+    private: bool = False,
+) -> list[str]:
+    """Write and check everything, and put it on the Hub as `repo` if that is named.
+
+    Returns:
+        A line about every file.
+
+    Raises:
+        ValueError: there is no such student, something cannot be written or does not give what the
+            student gives; or the Hub refuses it, with everything in its folder.
+    """
     torch.set_num_threads(1)
+    if repo:
+        check_can_push(repo)
     found = find_student(target)
     student = found.load()
     record = read_run(found.run.path) if found.run else None
@@ -54,12 +75,25 @@ def export(target: str, out: str, *, formats: Sequence[str], licence: str) -> li
         )
         write_atomically(folder / "card.json", card_as_json(card))
         write_atomically(folder / "card.md", card_as_text(card).encode())
+        if repo:
+            write_model_card(folder, card, films=_write_films(record, folder))
     lines = []
     for name in files:
         path = Path(out) / name
         note = f", within {verified[name]:.1e} of the student" if name in verified else ""
         lines.append(f"{path}: {path.stat().st_size / 1e6:.1f} MB{note}")
-    return [*lines, f"{Path(out) / 'card.md'}: how to use it"]
+    lines.append(f"{Path(out) / 'card.md'}: how to use it")
+    if repo:
+        lines.append(f"on the Hub: {push(Path(out), repo, private=private)}")
+    return lines
+
+
+def _write_films(record: RunRecord | None, folder: Path) -> list[str]:
+    """Write GAME.webp for every game that can be filmed; their names."""
+    films = make_films(record, num_steps=FILM_STEPS)[0] if record else []
+    for film in films:
+        write_atomically(folder / f"{film.game}.webp", film.webp)
+    return [f"{film.game}.webp" for film in films]
 
 
 def _write_files(
