@@ -6,7 +6,7 @@ check (nothing is written) -> Ray -> folder -> display, Redis, page, engine -> S
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
@@ -15,7 +15,9 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 
+from engines.display import Display
 from engines.keeping import Keeper
+from engines.membership import Membership
 from engines.opening import (
     check_redis,
     check_roles,
@@ -25,7 +27,8 @@ from engines.opening import (
     open_redis,
     open_tester,
 )
-from engines.supervisor import Display, Supervisor
+from engines.slices import Position, run_through
+from engines.supervisor import Supervisor
 from games.registry import get_game
 from learner.checkpoint import list_checkpoints, load_newest
 from recipes.config import RunConfig
@@ -43,6 +46,8 @@ from records.trackers import Tracker, build_service, check_tracker
 
 # Makes what decides which weights of a run are kept.
 KeeperOf: TypeAlias = Callable[[Recipe, RunDir], Keeper]
+# Makes what a run is in a population, from its checkpoint's state if it goes on.
+MemberOf: TypeAlias = Callable[[Recipe, RunDir, dict[str, Any] | None], Membership]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,13 @@ def carry(order: Order, *, keeper_of: KeeperOf, screens: Screens) -> RunDir:
     ValueError, before anything is written, for anything that the user got wrong. When interrupted,
     a checkpoint and a summary of what was reached are written.
     """
+    return run_through(carry_in_slices(order, keeper_of=keeper_of, screens=screens))
+
+
+def carry_in_slices(
+    order: Order, *, keeper_of: KeeperOf, screens: Screens, member_of: MemberOf | None = None
+) -> Generator[Position, None, RunDir]:
+    """Do the same for a member of a population; see Supervisor.slices."""
     started = time.monotonic()
     with ExitStack() as outer:
         with ExitStack() as stack:
@@ -110,16 +122,18 @@ def carry(order: Order, *, keeper_of: KeeperOf, screens: Screens) -> RunDir:
             # It gets the report as well, so it ends after it.
             tracking = _open_tracker(config, run_dir, display, outer)
             outlets = [*_outlets(config, run_dir, stack), *tracking]
-            _build_supervisor(
+            supervisor = _build_supervisor(
                 prepared,
                 run_dir,
                 keeper_of=keeper_of,
+                member_of=member_of,
                 screens=screens,
                 display=display,
                 outlets=outlets,
                 started=started,
                 stack=stack,
-            ).run()
+            )
+            yield from supervisor.slices()
         # When the roles have gone and the machine is free.
         if config.report_at_end:
             screens.report(run_dir)
@@ -217,6 +231,7 @@ def _build_supervisor(
     run_dir: RunDir,
     *,
     keeper_of: KeeperOf,
+    member_of: MemberOf | None,
     screens: Screens,
     display: Display,
     outlets: Sequence[Callable[..., None]],
@@ -275,6 +290,7 @@ def _build_supervisor(
         board=board,
         session=session,
         writing=writing,
+        member=member_of(recipe, run_dir, state) if member_of else None,
         steps_before=sum(state["steps"].values()) if state else 0,
     )
 

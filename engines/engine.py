@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Unpack, cast
 
 from networks.weights import WeightSnapshot
+from recipes.recipe import Recipe
 from records.progress import Progress
 from replay.pace.game_settings import GameSettings, SettingsChange
 from replay.pace.slices import shard_of_rank
@@ -44,8 +45,12 @@ def check_wanted(game: str, wanted: object, games: Sequence[str]) -> None:
 class Engine(Protocol):
     """Carries a recipe's actors, replay and learner until the learner has made its updates."""
 
-    def advance(self, seconds: float) -> bool:
-        """Go on for about this long; False once the run has reached its end."""
+    def advance(self, seconds: float, *, until_updates: int | None = None) -> bool:
+        """Go on for about this long; False once the run has reached its end.
+
+        With `until_updates` an engine that can stop its learner comes back as soon as that has made
+        so many updates, and not one more; the others go on.
+        """
         ...
 
     def progress(self) -> Progress:
@@ -64,6 +69,19 @@ class Engine(Protocol):
         """Change what replay keeps and gives of a game; see ReplayShard.configure.
 
         The quota is the run's. ValueError, and nothing changed, if any shard refuses.
+        """
+        ...
+
+    def change_learner(self, recipe: Recipe, *, state: dict[str, Any] | None = None) -> None:
+        """Have the learner go on by a recipe that differs in tunable settings alone.
+
+        Actors and replay stay as they are. TimeoutError, and nothing changed, if the learner does
+        not answer.
+
+        Args:
+            recipe: what to go on with.
+            state: what another run's `state` gave for its learner; the weights and the optimizer's
+                state in it are taken over. None to keep the learner's own.
         """
         ...
 

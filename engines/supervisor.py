@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 from actors.evaluator import EvaluationResult
+from engines.display import Display
 from engines.engine import Engine
 from engines.keeping import Keeper, keep_student
 from engines.live_control import Board, LiveControl, describe_restarts
+from engines.membership import Membership
+from engines.slices import Position, run_through
 from games.registry import get_game
 from learner.checkpoint import save_checkpoint
 from networks.weights import WeightSnapshot
@@ -43,26 +47,6 @@ def time_to_next_look(period_s: float, *, taken_s: float) -> float:
 _LAST_SAVE_S = 12.0
 
 
-class Display(Protocol):
-    """Shows a run to whoever started it."""
-
-    def show(self, latest: Mapping[str, float]) -> None:
-        """Show how far the run has come; `latest` is the recorder's."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show one line."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Show one line that must not be overlooked."""
-        ...
-
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """Show the result of the run."""
-        ...
-
-
 class Supervisor:
     """Drives an engine and keeps the run's record."""
 
@@ -79,6 +63,7 @@ class Supervisor:
         board: Board | None = None,
         session: SessionClock,
         writing: SafeWriting,
+        member: Membership | None = None,
         steps_before: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,6 +80,7 @@ class Supervisor:
             board: where the run is seen, and asked, from outside; None for nowhere.
             session: time of the run.
             writing: has the run go on when a file cannot be written.
+            member: what the run is in a population; None for a run by itself.
             steps_before: steps of the run, all games together, that earlier sessions have played.
             clock: seconds.
         """
@@ -108,8 +94,11 @@ class Supervisor:
         self._display = display
         self._session = session
         self._writing = writing
+        self._member = member
         self._clock = clock
         self._saved = clock()
+        # None after one that could not be written.
+        self._checkpoint: Path | None = None
         self._next_test_steps = self._config.evaluation.period_steps
         # Points of earlier sessions are over: today's weights are not those of so many steps.
         self._kept_points = sorted(
@@ -141,8 +130,17 @@ class Supervisor:
         When interrupted, a checkpoint and a summary of what was reached are written before
         KeyboardInterrupt goes on. ValueError with what could not be written by the end.
         """
+        return run_through(self.slices())
+
+    def slices(self) -> Generator[Position, None, dict[str, Any]]:
+        """Do the same in slices, between which the members of a population wait for each other.
+
+        Gives the run's position in its population, and goes on when it is asked to; a run by itself
+        is one slice. What is thrown into it, KeyboardInterrupt above all, ends it as if it came
+        from within.
+        """
         try:
-            snapshot = self._carry()
+            snapshot = yield from self._carry()
             self._engine.close()
             self._control.show("testing", self._progress)
             self._display.note("the run has reached its end; playing the last test")
@@ -171,14 +169,17 @@ class Supervisor:
             reason = " ".join(str(error).split())
             self._display.warn(f"the weights on disk could not be tested: {reason}")
 
-    def _carry(self) -> WeightSnapshot:
+    def _carry(self) -> Generator[Position, None, WeightSnapshot]:
         """Go on to the end and save; whatever ends it, what was learned is saved before."""
         try:
+            yield from self._wait_for_others()
             self._try_teachers()
+            yield from self._maybe_change()
             pause_s = self._config.report_period_s
-            while self._engine.advance(pause_s):
+            while self._engine.advance(pause_s, until_updates=self._slice_end):
                 began = self._clock()
                 self._look()
+                yield from self._maybe_change()
                 pause_s = time_to_next_look(
                     self._config.report_period_s, taken_s=self._clock() - began
                 )
@@ -192,6 +193,48 @@ class Supervisor:
             self._save_what_answers()
             raise
         return self._save()
+
+    @property
+    def _slice_end(self) -> int | None:
+        return self._member.slice_end if self._member else None
+
+    def _wait_for_others(self) -> Generator[Position, None, None]:
+        """Let the other members of a population come to where this one is."""
+        if self._member is not None:
+            with self._recorder.paused(), self._session.stands():
+                yield self._member.position
+
+    def _maybe_compare(self, progress: Progress) -> None:
+        """At the end of a slice, save and test what the members are compared by."""
+        member = self._member
+        if member is None or not member.is_due(progress.updates):
+            return
+        with self._recorder.paused():  # A test in this process stops the training meanwhile.
+            snapshot = self._save()
+            if self._checkpoint is not None:
+                member.begin_test(self._checkpoint, updates=snapshot.version.updates)
+                self._start_test(snapshot, self._config.evaluation.episodes_meanwhile)
+                self._take(self._tester.finished())
+
+    def _maybe_change(self) -> Generator[Position, None, None]:
+        """Once it is scored, compare the run with others and change it; the checkpoint commits."""
+        member = self._member
+        if member is None or not member.is_scored:
+            return
+        yield from self._wait_for_others()
+        try:
+            change = member.decide()
+            if change is not None:
+                self._engine.change_learner(change.recipe, state=change.state)
+        except TimeoutError:
+            self._display.note("the learner does not answer; it is changed later")
+            return
+        updates = self._progress.updates if self._progress else 0
+        member.adopt(change, steps=self._steps, updates=updates)
+        with suppress(TimeoutError):  # The next checkpoint commits it then.
+            self._save()
+        self._log_event(member.commit(), self._progress)
+        yield from self._wait_for_others()
 
     def _save_what_answers(self) -> None:
         """Save before an interrupted run ends, within `_LAST_SAVE_S`, whatever has died by now.
@@ -234,6 +277,7 @@ class Supervisor:
         self._control.look(progress, row)
         self._take(self._tester.finished())
         try:
+            self._maybe_compare(progress)
             self._maybe_test_and_save(progress)
         except TimeoutError:
             # A learner that is being replaced, for example; the next look tries again.
@@ -287,6 +331,8 @@ class Supervisor:
             )
             self._control.observe_test(row)
             self._keep(test)
+            if self._member is not None:
+                self._member.take(test)
 
     def _keep(self, test: StudentTest) -> None:
         with self._writing.attempt("the tested weights"):
@@ -313,8 +359,11 @@ class Supervisor:
         snapshot = self._engine.snapshot()
         state = self._engine.state()
         state["seconds"] = self._session.seconds
+        if self._member is not None:
+            state["member"] = self._member.state()
+        self._checkpoint = None
         with self._writing.attempt("the checkpoint"):
-            save_checkpoint(
+            self._checkpoint = save_checkpoint(
                 self._run_dir.checkpoints,
                 state,
                 num_updates=state["learner"]["num_updates"],

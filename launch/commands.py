@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "multitask": "teach one student network to play several games",
     "experts": "train an expert for each of several games",
     "transfer": "train a DQN on a new game, beginning with a student's weights",
+    "population": "train several runs that learn from each other",
     "study": "compare settings: arms x seeds of a command, with one report",
     "evaluate": "test a student or an expert: whole episodes, raw scores",
     "report": "write a page about one or several runs",

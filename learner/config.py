@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
+from learner.tunable import Tunable
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -16,13 +18,13 @@ class LearnerConfig:
 
     optimizer: Literal["adam", "actor_mimic_adam", "centered_rmsprop"] = "adam"
     """`adam` is PyTorch's; the other two are the papers' own."""
-    learning_rate: Annotated[float, Gt(0)] = 3e-4
+    learning_rate: Annotated[float, Gt(0), Tunable(5e-6, 5e-3)] = 3e-4
     """Step size (paper: 2.5e-4 for its own Adam)."""
     learning_rate_decay: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Last part of the run, from 0 to 1, over which the step size falls to 0 in a straight line."""
-    adam_epsilon: Annotated[float, Gt(0)] = 1e-5
+    adam_epsilon: Annotated[float, Gt(0), Tunable(1e-8, 1e-2)] = 1e-5
     """Added to the root of Adam's second moment; only for `adam`."""
-    max_gradient_norm: Annotated[float, Ge(0)] = 10.0
+    max_gradient_norm: Annotated[float, Ge(0), Tunable(0.1, 100.0)] = 10.0
     """Gradients are scaled down to this norm; 0 leaves them alone (paper: 0)."""
     precision: Precision = "auto"
     """Precision of convolutions and hidden layers; weights, heads and losses are always float32.

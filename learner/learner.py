@@ -22,6 +22,7 @@ from learner.batch import DeviceBatch, pool_weights
 from learner.config import LearnerConfig, Precision
 from learner.game_means import GameMeans
 from learner.objectives.base import Objective
+from learner.optim import set_constants
 from learner.probe import Probe
 from learner.replicas import LoneReplica, Replicas
 from learner.schedule import LearningRate
@@ -74,7 +75,7 @@ class Learner:
         self._load_batch = load_batch
         self._replay = replay
         self._weights = weights
-        self._device = device
+        self.device = device
         self._probe = probe
         self._incarnation = incarnation
         self._replicas: Replicas = LoneReplica()
@@ -237,6 +238,30 @@ class Learner:
                 f"it was started with ({' '.join(str(error).split())})"
             ) from error
 
+    def take_over(self, state: dict[str, Any]) -> None:
+        """Go on from the weights and the optimizer's state of another learner of the same shape.
+
+        This learner's own count of updates stays. It becomes a later incarnation, so that everyone
+        follows the new weights once they are published. ValueError as for `load_state`.
+        """
+        own = {"num_updates": self.num_updates, "incarnation": self._incarnation}
+        self.load_state(state | own)
+
+    def change(
+        self, config: LearnerConfig, *, objective: Objective, learning_rate: LearningRate
+    ) -> None:
+        """Learn by other settings from the next update on.
+
+        `objective` is one of the same kind for the same network, freshly built.
+        """
+        objective.load_state(self._objective.state())
+        self._config = config
+        self._objective = objective
+        self._learning_rate = learning_rate
+        set_constants(self._optimizer, config)
+        if self._probe is not None:
+            self._probe.follow(objective)
+
     def _gradients(self) -> list[Tensor]:
         """Gradients of all parameters, in order; zeros where this part of a batch has none."""
         gradients = []
@@ -250,7 +275,7 @@ class Learner:
     def _autocast(self) -> AbstractContextManager[object]:
         if self._precision == "float32":
             return nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _add_metrics(self, metrics: dict[str, Tensor]) -> None:
         # Summed on the device: reading each value at once would wait for it.
@@ -265,7 +290,7 @@ class Learner:
         Copied only when they are sent, they would queue behind the update that follows.
         """
         on_host_B = priorities_B.float().to("cpu", non_blocking=True)
-        if self._device.type != "cuda":
+        if self.device.type != "cuda":
             return _PendingPriorities(keys, on_host_B, None)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record()

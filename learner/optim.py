@@ -127,6 +127,13 @@ def build_optimizer(
     return kind(params, lr, mean_over=mean_over)
 
 
+def set_constants(optimizer: torch.optim.Optimizer, config: LearnerConfig) -> None:
+    """Have an optimizer of `build_optimizer` go on with other constants; moments stay."""
+    if config.optimizer == "adam":
+        for group in optimizer.param_groups:
+            group["eps"] = config.adam_epsilon
+
+
 def _per_mean(mean_over: int | None) -> float:
     return _EPSILON / (mean_over or 1) ** 2
 

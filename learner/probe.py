@@ -46,6 +46,10 @@ class Probe:
         self._next_update = num_updates + self._period
         self._next_s = updating_s + _TIMES_A_LOOK * (time.perf_counter() - start)
 
+    def follow(self, objective: Objective) -> None:
+        """Compare the games' gradients of another objective of the same network from now on."""
+        self._objective = objective
+
     def drain(self) -> dict[str, float]:
         """What the last look has found, once."""
         found, self._found = self._found, {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -181,16 +182,39 @@ def build_learner(
         objective=objective,
         optimizer=optimizer,
         probe=probe,
-        learning_rate=LearningRate(
-            start=config.learner.learning_rate,
-            num_updates=config.num_updates,
-            decay_share=config.learner.learning_rate_decay,
-        ),
+        learning_rate=_learning_rate(config),
         load_batch=BatchLoader(device, gamma=needs.gamma, reward_clip=needs.reward_clip),
         replay=replay,
         weights=weights,
         device=device,
         incarnation=incarnation,
+    )
+
+
+def change_learner(learner: Learner, recipe: Recipe, *, state: dict[str, Any] | None) -> None:
+    """Have a learner of `build_learner` go on by the settings of another recipe, and publish.
+
+    Args:
+        learner: learns a recipe that differs from the new one in tunable settings alone.
+        recipe: what to go on with.
+        state: of another learner, whose weights and optimizer's state are taken over; None to keep
+            this one's.
+    """
+    learner.change(
+        recipe.config.learner,
+        objective=recipe.build_objective(learner.network, learner.device),
+        learning_rate=_learning_rate(recipe.config),
+    )
+    if state is not None:
+        learner.take_over(state)
+        learner.publish()
+
+
+def _learning_rate(config: RunConfig) -> LearningRate:
+    return LearningRate(
+        start=config.learner.learning_rate,
+        num_updates=config.num_updates,
+        decay_share=config.learner.learning_rate_decay,
     )
 
 

@@ -148,16 +148,22 @@ def _meanings(kind: type[Any]) -> dict[str, str]:
 
 def short_help(groups: Sequence[Group], *, prog: str, doc: str | None) -> str:
     """Help with a line for each option: its name, the value in force, the start of its meaning."""
-    width = max(100, min(shutil.get_terminal_size().columns, 160))
     lines = [*_head(prog, doc), "Options, with the values in force (-H says more of each):"]
     unused = _of_other_objectives(groups)
-    for group in groups:
-        if group.name not in unused:
-            lines.append(f"{group.name}: {group.meaning}" if group.name else "")
-            lines += [_short(setting, width) for setting in group.settings]
+    lines += short_lines([group for group in groups if group.name not in unused])
     if unused:
         lines.append(f"Left out, as other objectives use them: {', '.join(unused)} (-H has them).")
     return "\n".join(lines)
+
+
+def short_lines(groups: Sequence[Group]) -> list[str]:
+    """A line for each option: its name, the value in force, the start of its meaning."""
+    width = max(100, min(shutil.get_terminal_size().columns, 160))
+    lines = []
+    for group in groups:
+        lines.append(f"{group.name}: {group.meaning}" if group.name else "")
+        lines += [_short(setting, width) for setting in group.settings]
+    return lines
 
 
 def _of_other_objectives(groups: Sequence[Group]) -> list[str]:
@@ -172,7 +178,12 @@ def _of_other_objectives(groups: Sequence[Group]) -> list[str]:
 
 def long_help(groups: Sequence[Group], *, prog: str, doc: str | None) -> str:
     """Help with the whole meaning of each option, what it takes, and its range."""
-    lines = [*_head(prog, doc), "Options, with the values in force:"]
+    return "\n".join([*_head(prog, doc), "Options, with the values in force:", *long_lines(groups)])
+
+
+def long_lines(groups: Sequence[Group]) -> list[str]:
+    """The whole meaning of each option, what it takes, and its range."""
+    lines = []
     for group in groups:
         lines += ["", f"{group.name}: {group.meaning}" if group.name else group.meaning]
         for setting in group.settings:
@@ -181,7 +192,7 @@ def long_help(groups: Sequence[Group], *, prog: str, doc: str | None) -> str:
             lines += textwrap.wrap(
                 setting.meaning, 92, initial_indent=" " * 6, subsequent_indent=" " * 6
             )
-    return "\n".join(lines)
+    return lines
 
 
 def _head(prog: str, doc: str | None) -> list[str]:

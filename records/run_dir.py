@@ -103,7 +103,8 @@ class RunDir:
             raise ValueError(
                 f"cannot write into the run's folder {folder}: {error.strerror}"
             ) from None
-        if not (folder.parent / _META).is_file():  # Else it is a part of another run's folder.
+        # Else it is a part of another run's folder: a game's, or a member's of a population.
+        if not any((above / _META).is_file() for above in (folder.parent, folder.parent.parent)):
             name_latest(folder)
         return run
 
@@ -224,6 +225,11 @@ class RunDir:
         if text not in meta.warnings:
             warnings = (*meta.warnings, text)
             write_meta(self._meta_path, meta.model_copy(update={"warnings": warnings}))
+
+    def read_summary(self) -> dict[str, Any]:
+        """What summary.json says; FileNotFoundError before there is one."""
+        summary: dict[str, Any] = json.loads(self.summary_path.read_bytes())
+        return summary
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, which `build_summary` has made, whole or not at all."""

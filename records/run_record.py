@@ -150,7 +150,7 @@ def read_run(path: str | Path) -> RunRecord:
     notes: list[str] = []
     config = read_config(run.config_path)
     games = config["games"]
-    rows = _read_rows(run.metrics_path, notes)
+    rows = read_rows(run.metrics_path, notes)
     return RunRecord(
         path=run.path,
         meta=read_document(run.path / "meta.json", notes) or {},
@@ -169,7 +169,7 @@ def read_tests(metrics_path: Path) -> dict[str, tuple[RecordedTest, ...]]:
 
     Damaged lines are left out. Runs of experts record their tests in the same form.
     """
-    rows = _read_rows(metrics_path, [])
+    rows = read_rows(metrics_path, [])
     games = {key.split("/")[1]: None for row in rows for key in row if key.startswith("test/")}
     return {game: tuple(_tests_of(f"test/{game}/", rows)) for game in games}
 
@@ -236,7 +236,7 @@ def read_document(path: Path, notes: list[str] | None = None) -> Document | None
     return document
 
 
-def _read_rows(path: Path, notes: list[str]) -> list[Row]:
+def read_rows(path: Path, notes: list[str]) -> list[Row]:
     """All rows of metrics.jsonl that still count, oldest first."""
     if not path.is_file():
         notes.append(f"{path.name} is missing: there are no curves")

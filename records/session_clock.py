@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,26 @@ class SessionClock:
         self._started = clock() if started is None else started
         self._counted_s = counted_s
         self._wall_s = max(wall_s, counted_s)
+        self._stood_s = 0.0
 
     @property
     def seconds(self) -> float:
         """Time of the work that counts."""
-        return self._counted_s + self._session_s
+        return self._counted_s + self._session_s - self._stood_s
 
     @property
     def wall_seconds(self) -> float:
         """Time of all sessions together, with what was lost after a checkpoint."""
         return self._wall_s + self._session_s
+
+    @contextmanager
+    def stands(self) -> Iterator[None]:
+        """Leave the time inside out of `seconds`: the run is not at work."""
+        start = self.now()
+        try:
+            yield
+        finally:
+            self._stood_s += self.now() - start
 
     @property
     def _session_s(self) -> float:

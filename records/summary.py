@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from actors.evaluator import EvaluationResult
+from games.registry import get_game
 from games.spec import GameSpec, human_normalized_score, normalized_score
 from records.documents import Document
 from records.faults import FaultCounts
@@ -157,14 +158,24 @@ def build_summary(
         frames=sum(steps[spec.name] * spec.frames_per_step for spec in games),
         updates=progress.updates if progress else 0,
         games=rows,
-        aggregate=Aggregates(
-            teacher_ratio=_aggregate([row.teacher_ratio for row in rows.values()]),
-            teacher_normalized=_aggregate([row.teacher_normalized for row in rows.values()]),
-        ),
+        aggregate=_aggregates(rows),
         throughput=Throughput(**{name: _finite(value) for name, value in throughput}),
         faults=_faults(progress),
     )
     return summary.model_dump(mode="json")
+
+
+def with_students(
+    summary: Mapping[str, Any], students: Mapping[str, EvaluationResult]
+) -> dict[str, Any]:
+    """The same document with other tests of the student, one in each of its games."""
+    document = Summary.model_validate(summary)
+    rows = {
+        name: _game(get_game(name), students[name], row.teacher, row.learning)
+        for name, row in document.games.items()
+    }
+    changed = document.model_copy(update={"games": rows, "aggregate": _aggregates(rows)})
+    return changed.model_dump(mode="json")
 
 
 def score_ratio(score: float, reference: float) -> float | None:
@@ -223,6 +234,13 @@ def _scores(figures: ScoreRecord | EvaluationResult, episodes: int) -> dict[str,
         "max": _finite(figures.max),
         "episodes": episodes,
     }
+
+
+def _aggregates(rows: Mapping[str, GameResult]) -> Aggregates:
+    return Aggregates(
+        teacher_ratio=_aggregate([row.teacher_ratio for row in rows.values()]),
+        teacher_normalized=_aggregate([row.teacher_normalized for row in rows.values()]),
+    )
 
 
 def _aggregate(figures: Sequence[float | None]) -> Aggregate:

@@ -46,10 +46,14 @@ def job_command(address: str, study_dir: Path) -> CommandLine:
 
     def command(unit: Unit, arguments: Sequence[str]) -> list[str]:
         digest = hashlib.sha256(f"{study_dir}/{unit.name}".encode()).hexdigest()[:16]
-        waiter = [sys.executable, "-m", "engines.on_ray.jobs", address, f"study-{digest}"]
-        return [*waiter, *launch_command(unit, arguments)]
+        return through_jobs(address, f"study-{digest}", launch_command(unit, arguments))
 
     return command
+
+
+def through_jobs(address: str, name: str, words: Sequence[str]) -> list[str]:
+    """The command that runs another one as a job of a Ray cluster and waits for its end."""
+    return [sys.executable, "-m", "engines.on_ray.jobs", address, name, *words]
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from engines.supervisor import Display
+from engines.display import Display
 from recipes.config import RunConfig
 from recipes.recipe import Recipe
 from records.run_dir import RunDir

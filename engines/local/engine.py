@@ -5,6 +5,7 @@ Deterministic and debuggable with a breakpoint; the reference that the Ray engin
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from recipes.roles import (
     build_learner,
     build_own_inference,
     build_shard,
+    change_learner,
     exploration_rates,
 )
 from records.machine import usable_cores
@@ -121,10 +123,13 @@ class LocalEngine:
             start_step=self._steps(game) // (num_ranks * self._recipe.config.actor.num_envs),
         )
 
-    def advance(self, seconds: float) -> bool:
+    def advance(self, seconds: float, *, until_updates: int | None = None) -> bool:
         """Play rounds for about this long; how the time is cut does not change the run."""
         deadline = time.monotonic() + seconds
         num_updates = self._recipe.config.num_updates
+        if until_updates is not None and until_updates < num_updates:
+            self.advance_to(until_updates, deadline=deadline)
+            return True
         # What advance_to may have left of a round.
         self._learn(num_updates)
         while self._learner.num_updates < num_updates or self._is_short_of_steps():
@@ -147,14 +152,16 @@ class LocalEngine:
         can_play = any(local.chunk is None for local in self._actors)
         return steps < self._recipe.config.num_steps and can_play
 
-    def advance_to(self, num_updates: int) -> None:
-        """Play until the learner has made so many updates, or all of the run.
+    def advance_to(self, num_updates: int, *, deadline: float = math.inf) -> None:
+        """Play until the learner has made so many updates, or all of the run, or time is up.
 
         Where a run is cut does not change it.
         """
         until = min(num_updates, self._recipe.config.num_updates)
         self._learn(until)
-        while self._learner.num_updates < until:
+        while self._learner.num_updates < until and time.monotonic() < deadline:
+            if not self._actors:
+                time.sleep(_IDLE_S)  # Until somebody wants actors again.
             self._act()
             self._learn(until)
             if self._archive is not None:
@@ -242,6 +249,11 @@ class LocalEngine:
     def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
         """Set the weight of distillation by the games' gaps to their teachers."""
         self._learner.follow_gaps(gaps)
+
+    def change_learner(self, recipe: Recipe, *, state: dict[str, Any] | None = None) -> None:
+        """Have the learner go on by other settings, and from another learner's state if given."""
+        change_learner(self._learner, recipe, state=state)
+        self._recipe = recipe
 
     def snapshot(self) -> WeightSnapshot:
         """The learner's acting weights as they are now, in full precision."""

@@ -105,8 +105,11 @@ class RayEngine:
         wanted |= {"shard": len(shards), "learner": self._learners.size, "inference": is_served}
         self._start_up = StartUp(redis.run, wanted, note=note)
 
-    def advance(self, seconds: float) -> bool:
-        """Watch the roles for this long, or until the learner has made its updates."""
+    def advance(self, seconds: float, *, until_updates: int | None = None) -> bool:
+        """Watch the roles for this long, or until the learner has made the updates of the run.
+
+        It goes on past `until_updates`: nobody waits for whoever comes late to a look.
+        """
         deadline = time.monotonic() + seconds
         if self._keep_redis_alive():
             self._num_redis_restarts += 1
@@ -231,6 +234,11 @@ class RayEngine:
     def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
         """Set the weight of distillation by the games' gaps to their teachers."""
         self._learners.follow_gaps(gaps)
+
+    def change_learner(self, recipe: Recipe, *, state: dict[str, Any] | None = None) -> None:
+        """Have the learner go on by other settings, and from another learner's state if given."""
+        self._learners.change(recipe, state)
+        self._recipe = recipe
 
     def snapshot(self) -> WeightSnapshot:
         """The learner's weights; once Ray has died, the newest published, in half precision."""

@@ -24,7 +24,7 @@ from learner.replicas import LOOPBACK, Host, LoneReplica, MeetingPoint, ReplicaG
 from networks.snapshots import take_snapshot
 from networks.weights import LocalWeights, WeightSnapshot
 from recipes.recipe import Recipe
-from recipes.roles import build_learner
+from recipes.roles import build_learner, change_learner
 from records.machine import usable_cores
 from records.usage import LearnerUsage, ProcessUse
 
@@ -176,6 +176,10 @@ class LearnerProcess:
     def follow_gaps(self, gaps: Mapping[str, Sequence[float]]) -> None:
         """Take in how far the student is behind its teachers, between two updates."""
         self._ask(lambda: self._learner.follow_gaps(gaps))
+
+    def change(self, recipe: Recipe, state: dict[str, Any] | None) -> None:
+        """Go on by other settings, and from another learner's state if given."""
+        self._ask(lambda: change_learner(self._learner, recipe, state=state))
 
     def stop(self) -> None:
         """Make `run` return after the update at hand."""

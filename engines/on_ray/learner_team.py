@@ -8,6 +8,7 @@ all start again from the newest checkpoint's state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -31,6 +32,7 @@ from engines.on_ray.learner_process import LearnerReport
 from engines.on_ray.ray_run import RayRun
 from learner.replicas import ReplicaLostError
 from networks.weights import WeightSnapshot
+from recipes.recipe import Recipe
 from records.usage import LearnerUsage, RoleUse
 
 # How long a learner that has lost the others waits for them to say why.
@@ -184,7 +186,16 @@ class LearnerTeam:
             raise TimeoutError("no learner has told its state yet")
         return self._state
 
-    def _ask_living(self, question: str) -> Any:
+    def change(self, recipe: Recipe, state: dict[str, Any] | None) -> None:
+        """Go on by another recipe, as later teams will; for a team of one.
+
+        TimeoutError, with nothing changed for certain, if the learner is busy.
+        """
+        assert self.size == 1, "several learners must change between the same two updates"
+        self._ask_living("change", recipe, state)
+        self._run = replace(self._run, recipe=recipe)
+
+    def _ask_living(self, question: str, *given: Any) -> Any:
         """The answer of rank 0; of the next one, if this one dies meanwhile.
 
         TimeoutError if it is busy, or the run is just starting and has nothing to tell yet.
@@ -196,7 +207,7 @@ class LearnerTeam:
                 raise TimeoutError(f"the learner has not come up within {patience_s:g} s")
             self._has_come_up = True
             try:
-                return ray.get(ask(self.handles[0], question), timeout=CALL_TIMEOUT_S)
+                return ray.get(ask(self.handles[0], question, *given), timeout=CALL_TIMEOUT_S)
             except LOSSES as error:
                 self._handle(error)
 

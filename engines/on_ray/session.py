@@ -20,7 +20,7 @@ from ray.util.metrics import Gauge
 from engines.engine import check_wanted
 from engines.on_ray.game_check import check_games
 from engines.on_ray.ray_internals import shut_down_without_grace, silence_daemons
-from engines.on_ray.room import Room, has_autoscaler, num_roles, wait_for_room
+from engines.on_ray.room import Room, find_shortage, has_autoscaler, num_roles, wait_for_room
 from engines.on_ray.surroundings import (
     find_temporary_folder,
     make_token_if_home_is_unusable,
@@ -61,6 +61,28 @@ def ray_session(
             wait_for_room(need, wait_s=recipe.config.cluster_wait_s, note=note)
         check_games(recipe)
         yield
+    finally:
+        ray.shutdown()
+
+
+def check_room_for(recipe: Recipe, copies: int) -> None:
+    """Raises ValueError if there is no room for so many runs of a recipe at once.
+
+    On a cluster that may get more nodes, they are waited for by each run itself.
+    """
+    if not joins_cluster():
+        num_processes = copies * num_roles(recipe)
+        check_memory_for_processes(num_processes, available_memory_bytes(), kind="processes")
+        return
+    try:
+        _connect(recipe)
+        need = Room(cpus=copies * num_roles(recipe))
+        shortage = find_shortage(need, _ray.nodes())
+        if shortage and not has_autoscaler() and not recipe.config.cluster_wait_s:
+            raise ValueError(
+                f"a population of {copies} members {shortage} (one CPU for each actor, replay "
+                "shard and learner of each member); use fewer --members or --actors, or more nodes"
+            )
     finally:
         ray.shutdown()
 

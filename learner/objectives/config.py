@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Interval
 
+from learner.tunable import Tunable
+
 # What distillation minimizes; learner/divergences.py has the formulas.
 Divergence: TypeAlias = Literal["forward", "reverse_kl", "jensen_shannon", "expected_entropy"]
 
@@ -21,7 +23,7 @@ class MimicConfig:
     temperature: Annotated[float, Gt(0)] = 0.05
     """tau of softmax(Q / tau), the teacher's policy, in units of clipped discounted reward
     (paper: 1)."""
-    feature_weight: Annotated[float, Ge(0)] = 0.0
+    feature_weight: Annotated[float, Ge(0), Tunable(1e-4, 1.0)] = 0.0
     """beta of the feature regression (paper: 0 in the multitask experiment, 0.01 for transfer)."""
     divergence: Divergence = "forward"
     """`forward`: cross-entropy from the teacher's policy to the student's (the paper's);
@@ -65,7 +67,7 @@ class DqnConfig:
 class DistillationConfig:
     """How much the teachers count beside rewards: lambda, for the objectives that have both."""
 
-    weight: Annotated[float, Ge(0)] = 1.0
+    weight: Annotated[float, Ge(0), Tunable(1e-3, 10.0)] = 1.0
     """Lambda at the start; 0: no teacher is asked. A game whose expert is neither named nor shipped
     learns from its rewards alone. Losses are means over transitions, so lambda does not change its
     meaning with the batch size; distillation of Q-values has gradients 1 / tau times as large as
@@ -127,9 +129,9 @@ class ActorCriticConfig:
     """Bound of the importance ratios that weigh each step."""
     c_bar: Annotated[float, Gt(0)] = 1.0
     """Bound of the importance ratios that carry later steps back; at most rho_bar."""
-    value_weight: Annotated[float, Ge(0)] = 0.5
+    value_weight: Annotated[float, Ge(0), Tunable(0.05, 5.0)] = 0.5
     """Weight of the critic's loss, half the squared distance to V-trace's target."""
-    entropy_weight: Annotated[float, Ge(0)] = 0.01
+    entropy_weight: Annotated[float, Ge(0), Tunable(5e-5, 0.1)] = 0.01
     """Weight of the policy's entropy, which is a bonus."""
     critic_warmup_steps: Annotated[int, Ge(0)] = 0
     """Environment steps, all games together, in which the critic alone is learned; for a policy

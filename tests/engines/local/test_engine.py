@@ -421,7 +421,7 @@ def interrupted(options, monkeypatch):
     """Interrupts a long run after its third look."""
     rounds = []
 
-    def interrupt(engine, seconds):
+    def interrupt(engine, seconds, *, until_updates):
         rounds.append(seconds)
         if len(rounds) == 3:
             raise KeyboardInterrupt
