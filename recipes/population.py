@@ -12,7 +12,7 @@ import yaml
 from annotated_types import Ge, Gt, Interval
 from pydantic import TypeAdapter, ValidationError
 
-from recipes.errors import parse_or_fail
+from recipes.errors import parse_words
 from records.population import PopulationFiles
 from records.run_dir import RunDir
 
@@ -102,7 +102,7 @@ def parse_population(
 ) -> tuple[PopulationConfig, list[str]]:
     """The population's own options, and all other words, which are a run's.
 
-    `base` has the values of what is not given. Leaves with status 2 and one line for a mistake.
+    `base` has the values of what is not given. ValueError for a mistake.
     """
     unknown: list[str] = []
 
@@ -118,7 +118,7 @@ def parse_population(
         unknown.extend(others)
         return config
 
-    return parse_or_fail(parse, prog=prog), unknown
+    return parse_words(parse, prog=prog), unknown
 
 
 def dump_population(config: PopulationConfig) -> str:
