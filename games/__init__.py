@@ -2,6 +2,8 @@
 
 from games.atari import ATARI_GAMES  # Importing a family also registers its games.
 from games.by_path import installed_games
+from games.dmlab import DMLAB_30
+from games.doom import DOOM_SCENARIOS
 from games.env import PROTOCOLS, EnvProtocol, VectorEnv, VectorStep
 from games.gym import register_gym_game
 from games.minatar import MINATAR_GAMES
@@ -10,6 +12,8 @@ from games.spec import GameSpec, human_normalized_score, normalized_score
 
 __all__ = [
     "ATARI_GAMES",
+    "DMLAB_30",
+    "DOOM_SCENARIOS",
     "MINATAR_GAMES",
     "PROTOCOLS",
     "EnvProtocol",

@@ -1,4 +1,6 @@
-"""Atari-57: the table of games and their vector environment on ale-py's C++ AtariVectorEnv.
+"""Atari: the 57 games with published scores, every other one of ale-py, and how they are played.
+
+All are played on ale-py's C++ AtariVectorEnv.
 
 An observation is the 84x84 gray screen (pixel-wise maximum of the last two of a step's 4 frames,
 area-interpolated), four of them, newest last. Nothing else is done to the game, unless a protocol
@@ -20,9 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorStep, local_action_table, to_local_actions
-from games.flavours import FlavouredEmulators, check_flavour, parse_flavour, spec_of
+from games.flavours import (
+    FlavouredEmulators,
+    check_flavour,
+    minimal_actions,
+    parse_flavour,
+    spec_of,
+)
 from games.openings import Openings
-from games.registry import register_finder, register_game
+from games.registry import get_game, register_finder, register_game
 from games.spec import GameSpec
 
 if TYPE_CHECKING:
@@ -33,8 +41,8 @@ NUM_ACTIONS = 18
 
 class _Row(NamedTuple):
     legal_actions: tuple[int, ...]
-    random_score: float
-    human_score: float
+    random_score: float | None = None
+    human_score: float | None = None
 
 
 _ALL = tuple(range(NUM_ACTIONS))
@@ -269,23 +277,49 @@ def _emulator_seeds(seed: int, num_envs: int) -> NDArray[np.int64]:
     return (words >> 1).astype(np.int64)
 
 
+def find_rom(name: str) -> GameSpec | None:
+    """Register another game of ale-py, by the name of its ROM; None for other names.
+
+    Raises:
+        ValueError: the game is for two players only.
+    """
+    # Not above: a command line that only names games is read without the emulator.
+    from ale_py import ALEInterface, roms
+
+    path = roms.get_rom_path(name) if name in roms.get_all_rom_ids() else None
+    if path is None:
+        return None
+    if not ALEInterface.isSupportedROM(path):
+        raise ValueError(f"{name!r} is a game for two players; ale-py does not play it alone")
+    spec = _build_spec(name, _Row(minimal_actions(name)))
+    register_game(spec, AtariEnvs)
+    return spec
+
+
 def find_flavour(name: str) -> GameSpec | None:
-    """Register a game that is another flavour of one in the table; None for other names.
+    """Register a game that is another flavour of one of ale-py's; None for other names.
 
     Raises:
         ValueError: the game has no such mode or difficulty.
     """
     game, separator, _ = name.partition("@")
     # Other families have options behind an `@`, too.
-    flavour = None if separator and game not in ATARI_GAMES else parse_flavour(name)
-    if flavour is None or flavour.game not in ATARI_GAMES:
+    if separator and not _is_here(game):
+        return None
+    flavour = parse_flavour(name)
+    if flavour is None or not _is_here(flavour.game):
         return None
     check_flavour(flavour)
-    spec = spec_of(flavour, ATARI_GAMES[flavour.game])
+    spec = spec_of(flavour, get_game(flavour.game))
     register_game(spec, AtariEnvs)
     return spec
+
+
+def _is_here(game: str) -> bool:
+    return game in ATARI_GAMES or find_rom(game) is not None
 
 
 for _spec in ATARI_GAMES.values():
     register_game(_spec, AtariEnvs)
 register_finder(find_flavour)
+register_finder(find_rom)

@@ -82,6 +82,11 @@ def check_flavour(flavour: Flavour) -> None:
             )
 
 
+def minimal_actions(game: str) -> tuple[int, ...]:
+    """Joint actions that have an effect in a game, as the emulator says."""
+    return tuple(action.value for action in _open_emulator(game).getMinimalActionSet())
+
+
 def spec_of(flavour: Flavour, base: GameSpec) -> GameSpec:
     """The flavour's game: as the default one, but nobody has published scores of it."""
     return replace(base, name=flavour.name, random_score=None, human_score=None)

@@ -77,7 +77,7 @@ def _order(config: RunConfig, game: str, run: RunDir | None) -> Order:
     """One game's part of the command, to be resumed if it was begun."""
     from engines.carrying import Order
 
-    part = config.for_game(game)
+    part = config.for_games(game)
     if run is None:
         return Order(config=part, preset="experts")
     folder = run.path / game

@@ -7,7 +7,7 @@
     python launch/zoo.py verify teachers_imported/pong.safetensors --episodes 20
     python launch/zoo.py query pong --observations obs.npy --out answers.npz
 
-Wherever a FILE or a TEACHER is asked for, hf://OWNER/REPO[/PATH][@REVISION] will do as well.
+Wherever a FILE or a TEACHER is asked for, hf://OWNER/REPO[@REVISION][/PATH] will do as well.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Import:
     """Read a checkpoint of another library and write it as a teacher of this project."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """The checkpoint, or hf://OWNER/REPO[/PATH][@REVISION]."""
+    """The checkpoint, or hf://OWNER/REPO[@REVISION][/PATH]."""
     game: str
     """Name of the game that it plays, such as pong."""
     format: str = ""

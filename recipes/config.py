@@ -40,7 +40,7 @@ from records.trackers import MetricsConfig
 from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings, check_game_settings
 from replay.pace.slices import check_every_shard_is_fed
-from teachers.hub import is_hub_reference, pin
+from teachers.hub import fill_in, is_hub_reference, is_pattern, pin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +153,10 @@ class RunConfig:
     """Seconds that a cluster without room for all roles is waited for; without, 600 if it has an
     autoscaler, which is asked for nodes, else 0."""
     teachers: tuple[str, ...] = ()
-    """`game=path/to/GAME.safetensors` or `game=hf://OWNER/REPO[/PATH][@REVISION]`; other games use
-    the expert that comes with the package. A game may be given several with objective actor_critic;
-    its student is compared with the first."""
+    """`game=path/to/GAME.safetensors` or `game=hf://OWNER/REPO[@REVISION][/PATH]`; other games use
+    the expert that comes with the package. Without `game=` it is for all games not named, with
+    their names in it: `{Name}` is SpaceInvaders, `{game}` space_invaders. A game may be given
+    several with objective actor_critic; its student is compared with the first."""
     temperatures: tuple[str, ...] = ()
     """`game=tau` where a game's tau differs from mimic.temperature."""
     shares: tuple[str, ...] = ()
@@ -224,17 +225,15 @@ class RunConfig:
         samples = self.num_steps * self.replay.samples_per_insert
         return math.ceil(samples / self.replay.batch_size)
 
-    def for_game(self, game: str) -> RunConfig:
-        """The settings of a run of its own for one of the games."""
+    def for_games(self, *games: str) -> RunConfig:
+        """The settings of a run of its own for some of the games."""
 
         def keep(entries: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(
-                entry for entry in entries if "=" not in entry or entry.startswith(f"{game}=")
-            )
+            return tuple(e for e in entries if "=" not in e or e.partition("=")[0] in games)
 
         return replace(
             self,
-            games=(game,),
+            games=games,
             actors=keep(self.actors),
             teachers=keep(self.teachers),
             temperatures=keep(self.temperatures),
@@ -250,8 +249,9 @@ class RunConfig:
         Addresses on the Hub get the commit that they mean today: all processes, and the run when it
         is resumed, have the same teacher then.
         """
+        taught = _filled_in(self.teachers, self.games)
         return replace(
-            self, teachers=_made_absolute(self.teachers), start_from=_made_absolute(self.start_from)
+            self, teachers=_made_absolute(taught), start_from=_made_absolute(self.start_from)
         )
 
     @property
@@ -299,7 +299,10 @@ class RunConfig:
         The first is the one that the student is compared with.
         """
         given = parse_lists_per_game("teachers", self.teachers, self.games, convert=any_text)
-        return {game: references or (game,) for game, references in given.items()}
+        return {
+            game: tuple(fill_in(reference, game) for reference in references) or (game,)
+            for game, references in given.items()
+        }
 
     @property
     def start_of(self) -> dict[str, str]:
@@ -313,6 +316,19 @@ class RunConfig:
 def _make_anew(folders: tuple[str, ...], settings: dict[str, Any]) -> RunConfig:
     search_in(folders)
     return RunConfig(**settings)
+
+
+def _filled_in(entries: tuple[str, ...], games: tuple[str, ...]) -> tuple[str, ...]:
+    """The same references with an entry for each game where some are patterns for all of them."""
+    for_all = [entry for entry in entries if "=" not in entry]
+    if not any(map(is_pattern, for_all)):
+        return entries
+    own = [entry for entry in entries if entry not in for_all]
+    named = {entry.rpartition("=")[0] for entry in own}
+    return (
+        *own,
+        *(f"{g}={fill_in(entry, g)}" for g in games if g not in named for entry in for_all),
+    )
 
 
 def _made_absolute(entries: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,8 @@
-"""Files on the Hugging Face Hub: `hf://OWNER/REPO[/PATH][@REVISION]`.
+"""Files on the Hugging Face Hub: `hf://OWNER/REPO[@REVISION][/PATH]`, as the Hub itself has it.
+
+`hf://OWNER/REPO/PATH@REVISION`, the form of earlier versions of this project, is read as well. An
+address may be a pattern for a collection that has a repository for each game: `{Name}` stands for
+a game's name as Gymnasium writes it, SpaceInvaders, and `{game}` for space_invaders.
 
 huggingface_hub (the extra `hub`) fetches them into its own cache, and knows about tokens, mirrors
 and being offline. Nothing that comes from there is run: a file from the Hub is read by the same
@@ -17,7 +21,18 @@ from types import ModuleType
 from typing import Protocol
 
 SCHEME = "hf://"
-_FORM = f"{SCHEME}OWNER/REPO[/PATH][@REVISION]"
+_FORM = f"{SCHEME}OWNER/REPO[@REVISION][/PATH]"
+# Other things than models that the Hub has, which are named first in an address.
+_OTHER_KINDS = ("datasets/", "spaces/", "kernels/", "buckets/")
+# Revisions that have slashes in them; in those of others a slash is written as %2F.
+_SPECIAL_REVISION = re.compile(r"refs/(?:convert/[\w.-]+|pr/\d+)")
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
+_ADDRESS = re.compile(
+    rf"{SCHEME}(?:models/)?(?P<repo>{_NAME}/{_NAME})(?:"
+    rf"@(?P<revision>{_SPECIAL_REVISION.pattern}|[^/@]+)(?:/(?P<path>[^@]+))?"
+    # As earlier versions wrote it.
+    r"|(?:/(?P<path_first>[^@]+))?(?:@(?P<revision_last>[^@]+))?)"
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHECKPOINT_SUFFIXES = (
     ".safetensors", ".zip", ".pt", ".pth", ".cleanrl_model", ".gz", ".msgpack", ".flax",
@@ -39,8 +54,10 @@ class HubReference:
 
     def __str__(self) -> str:
         path = f"/{self.path}" if self.path else ""
-        revision = f"@{self.revision}" if self.revision else ""
-        return f"{SCHEME}{self.repo}{path}{revision}"
+        revision = self.revision or ""
+        if not _SPECIAL_REVISION.fullmatch(revision):
+            revision = revision.replace("/", "%2F")
+        return f"{SCHEME}{self.repo}{revision and '@'}{revision}{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +85,32 @@ def is_hub_reference(reference: str | Path) -> bool:
     return str(reference).startswith(SCHEME)
 
 
+def fill_in(reference: str, game: str) -> str:
+    """What a pattern means for one game; anything else stays as it is."""
+    name = "".join(part.capitalize() for part in game.split("_"))
+    return reference.replace("{Name}", name).replace("{game}", game)
+
+
+def is_pattern(reference: str) -> bool:
+    """Whether it means something else for each game."""
+    return fill_in(reference, "a_game") != reference
+
+
 def parse_hub_reference(text: str) -> HubReference:
     """Take an address apart; ValueError if it is not of the form."""
-    address, separator, revision = text.removeprefix(SCHEME).partition("@")
-    owner, _, rest = address.partition("/")
-    repo, _, path = rest.partition("/")
-    is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
+    if text.removeprefix(SCHEME).startswith(_OTHER_KINDS):
+        raise ValueError(f"{text!r} is not a model's address on the Hub; write {_FORM}")
+    found = _ADDRESS.fullmatch(text)
+    path = found and (found["path"] or found["path_first"])
+    revision = found and (found["revision"] or found["revision_last"])
+    revision = revision and revision.replace("%2F", "/")
     good_path = not path or _stays_inside(path)
-    good_revision = not separator or (
+    good_revision = not revision or (
         re.fullmatch(r"[A-Za-z0-9._/-]+", revision) and _stays_inside(revision)
     )
-    if not (is_name(owner) and is_name(repo) and good_path and good_revision):
+    if not (found and good_path and good_revision):
         raise ValueError(f"{text!r} is not an address on the Hub; write {_FORM}")
-    return HubReference(f"{owner}/{repo}", path or None, revision or None)
+    return HubReference(found["repo"], path, revision)
 
 
 def _stays_inside(path: str) -> bool:
@@ -145,6 +175,8 @@ def _choose(reference: HubReference, names: tuple[str, ...], game: str | None) -
         and PurePosixPath(name).name not in _NEVER_A_CHECKPOINT
     ]
     own = [name for name in found if game and PurePosixPath(name).name == f"{game}.safetensors"]
+    # CleanRL's repositories have the same network as a TorchScript program, agent.pt, beside it.
+    own = own or [name for name in found if name.endswith(".cleanrl_model")]
     if len(own) == 1:
         return own[0]
     # Repositories of Stable-Baselines3 hold the archive, and its members in a folder.

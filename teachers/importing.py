@@ -23,10 +23,12 @@ def import_teacher(
     folder: Path,
     overwrite: bool = False,
     unsafe_pickle: bool = False,
+    origin: str = "",
 ) -> str:
     """Read a file, or an address on the Hub, and write the teacher; returns one line about it.
 
-    Nothing is written if anything is wrong. Without `format` it is found out.
+    Nothing is written if anything is wrong. Without `format` it is found out; `origin` is where a
+    file is from if its name does not say it.
     """
     get_game(game)
     weights = folder / f"{game}.safetensors"
@@ -35,7 +37,6 @@ def import_teacher(
     taken = [path for path in (weights, card_file) if os.path.exists(path)]
     if taken and not overwrite:
         raise ValueError(f"{taken[0]} is there already; choose another --out, or give --overwrite")
-    origin = ""
     path = Path(file)
     if is_hub_reference(file):
         origin = pin(file, game=game)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from teachers.expert import Expert, load_expert
 from teachers.hub import HubFiles, fetch, is_hub_reference
+from teachers.importing import import_teacher
 
 _OWN_SUFFIX = ".safetensors"
 
@@ -18,20 +20,33 @@ def load_teacher(
 
     Args:
         reference: name of a game whose expert is shipped, path of a GAME.safetensors with its card
-            beside it, or hf://OWNER/REPO[/PATH][@REVISION] of such a file.
+            beside it, or hf://OWNER/REPO[@REVISION][/PATH] of such a file or of a checkpoint of
+            another library.
         game: the game it is needed for, if that is known already.
         files: the Hub by default.
 
     Raises:
-        ValueError: as `load_expert`; or a checkpoint of another library, with the command that
-            imports it.
+        ValueError: as `load_expert`; or a checkpoint of another library that is not on the Hub, or
+            whose game is not known, with the command that imports it.
     """
     if not is_hub_reference(reference):
         _refuse_foreign(reference, Path(reference), game)
         return load_expert(reference, game)
     local = fetch(str(reference), game=game, files=files)
+    if local.suffix != _OWN_SUFFIX and game is not None:
+        return _read_foreign(local, game, origin=str(reference))
     _refuse_foreign(reference, local, game)
     return load_expert(local, game)
+
+
+def _read_foreign(local: Path, game: str, *, origin: str) -> Expert:
+    """A checkpoint of another library as if it had been imported; pickles are refused."""
+    with tempfile.TemporaryDirectory(prefix="teacher-") as folder:
+        try:
+            import_teacher(str(local), game=game, format=None, folder=Path(folder), origin=origin)
+        except ValueError as error:
+            raise ValueError(f"{origin}: {error}") from None
+        return load_expert(Path(folder, f"{game}{_OWN_SUFFIX}"), game)
 
 
 def _refuse_foreign(reference: str | Path, path: Path, game: str | None) -> None:

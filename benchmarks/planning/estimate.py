@@ -42,6 +42,8 @@ REPLICA_FACTOR = 0.9
 UNCERTAINTY = 0.25
 
 _LEARNER_BYTES = {"cpu": 1 << 30, "cuda": 3 << 30}
+# Memory of an actor in the local engine's one process: emulators, a student, a teacher, a chunk.
+_LOCAL_ACTOR_BYTES = 40 << 20
 # Memory of a shard's process without its tables.
 _SHARD_BYTES = 250 << 20
 # Memory of Ray on a node; on the head also of launcher and Redis.
@@ -120,21 +122,15 @@ class Estimate:
 
 def estimate(config: RunConfig, probe: Probe, learner: LearnerSpeed, place: Place) -> Estimate:
     """What a run of `num_steps` would come to in a place; its device is `cpu` or `cuda`."""
-    roles = num_roles(Recipe(config))
+    roles = 1 if config.engine == "local" else num_roles(Recipe(config))
     wanted = sum(config.actors_of.values())
-    has_room_for = place.cpus - (roles - wanted)
+    has_room_for = place.cpus - max(0, roles - wanted)
     playing = wanted if place.shares_cores else max(0, min(wanted, has_room_for))
     limits = _limits(config, probe, learner, place, playing=playing)
     rate = min(limits.values())
     on_gpu = config.device == "cuda"
     need = Room(cpus=roles, gpus=config.learner.num_replicas if on_gpu else 0)
-    memory = {
-        "replay": probe.replay_bytes,
-        "shards": config.replay.num_shards * _SHARD_BYTES,
-        "learner": config.learner.num_replicas * _LEARNER_BYTES[config.device],
-        "actors": playing * ACTOR_BYTES,
-        "ray": len(place.nodes) * NODE_BYTES,
-    }
+    memory = _memory(config, probe, place, playing=playing)
     pulls_per_s = min(_publications_per_step(config) * rate, _MAX_WEIGHT_PULLS_PER_S)
     traffic = {kind: rate * size for kind, size in _bytes_per_step(config, probe, place).items()}
     pulling = playing if len(place.nodes) > 1 else 0
@@ -156,6 +152,21 @@ def estimate(config: RunConfig, probe: Probe, learner: LearnerSpeed, place: Plac
         + _filling_s(config, probe, place, playing=playing)
         + (config.num_steps / rate if rate else float("inf")),
     )
+
+
+def _memory(config: RunConfig, probe: Probe, place: Place, *, playing: int) -> dict[str, int]:
+    """By what needs it; the local engine has everything in one process."""
+    learner = config.learner.num_replicas * _LEARNER_BYTES[config.device]
+    if config.engine == "local":
+        actors = playing * _LOCAL_ACTOR_BYTES
+        return {"replay": probe.replay_bytes, "learner": learner, "actors": actors}
+    return {
+        "replay": probe.replay_bytes,
+        "shards": config.replay.num_shards * _SHARD_BYTES,
+        "learner": learner,
+        "actors": playing * ACTOR_BYTES,
+        "ray": len(place.nodes) * NODE_BYTES,
+    }
 
 
 def _limits(
@@ -184,7 +195,8 @@ def _limits(
         learn_s = LEARNER_FACTOR * probe.learn_s if on_cpu else 0.0
         act_s = wanted / sum(rates.values())
         per_step = act_s + replay.samples_per_insert * learn_s + shard_s + OTHERS_S_PER_STEP
-        limits["cores"] = BUSY * place.cpus / per_step
+        cores = 1 if config.engine == "local" else place.cpus
+        limits["cores"] = BUSY * cores / per_step
     if place.network_bytes_per_s is not None and len(place.nodes) > 1:
         limits["network"] = _network_limit(config, probe, place, place.network_bytes_per_s, playing)
     return limits

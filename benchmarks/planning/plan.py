@@ -27,6 +27,8 @@ def plan(config: RunConfig, options: PlanOptions, *, preset: str) -> dict[str, A
     """Probe and estimate; ValueError for anything the user got wrong, before probing."""
     config = replace(config, num_steps=options.steps(config.num_steps))
     cluster = None if options.cluster is None else read_cluster(options.cluster)
+    if cluster is not None and config.engine == "local":
+        raise ValueError("a cluster is for --engine ray; the local engine is one process")
     here = Node(
         kind="this machine",
         cpus=usable_cores(),

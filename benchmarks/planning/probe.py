@@ -7,6 +7,7 @@ else the machine is doing. Only a learner on a GPU or with several threads is ti
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -30,6 +31,9 @@ from recipes.limits import choose_device
 from recipes.recipe import Recipe
 from teachers.shipped import shipped_experts
 
+# Games that are probed at most: others of the run, which are of one family, cost what these cost in
+# the mean, and 57 of them would take longer than anybody waits for a plan.
+_MAX_GAMES = 8
 # Transitions of a game in the probe's own replay: it fills no more, and a cluster's tables may be
 # larger than this machine.
 _MAX_CAPACITY = 50_000
@@ -39,7 +43,8 @@ _MAX_CAPACITY = 50_000
 class Probe:
     """Costs of one run on one core of this machine."""
 
-    # CPU seconds of a step by game: emulator, student, teacher, labels.
+    # CPU seconds of a step by game: emulator, student, teacher, labels. Of many games some are
+    # measured, and the others have their mean.
     act_s: Mapping[str, float]
     # CPU seconds of a transition that replay stores.
     insert_s: float
@@ -89,8 +94,9 @@ def measure(config: RunConfig, *, seconds: float) -> Probe:
 
 def _probe(recipe: Recipe, seconds: float, **known: Any) -> Probe:
     device = choose_device(recipe.config)
-    with RoleWork(_with_small_tables(without_pacing(recipe)), device) as work:
-        parts: dict[str, Part] = {game: partial(work.act, game) for game in recipe.games}
+    some = _with_some_games(_with_small_tables(without_pacing(recipe)))
+    with RoleWork(some, device) as work:
+        parts: dict[str, Part] = {game: partial(work.act, game) for game in some.games}
         # As many batches as come to a chunk of every game, so that rounds are not all acting.
         parts |= {"insert": work.insert, "gather": work.gather}
         parts["learn"] = work.learn_by_the_clock if device.type == "cuda" else work.learn
@@ -104,8 +110,9 @@ def _probe(recipe: Recipe, seconds: float, **known: Any) -> Probe:
         used = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
     chunks = work.chunks.values()
     batch_bytes = num_bytes(work.batch) - num_bytes(work.batch.keys)
+    mean_s = statistics.fmean(cost[game] for game in some.games)
     return Probe(
-        act_s={game: cost[game] for game in recipe.games},
+        act_s={game: cost.get(game, mean_s) for game in recipe.games},
         insert_s=cost["insert"],
         gather_s=cost["gather"],
         learn_s=cost["learn"],
@@ -126,6 +133,11 @@ def _probe(recipe: Recipe, seconds: float, **known: Any) -> Probe:
         core_share=min(1.0, used) if device.type == "cpu" else 1.0,
         **known,
     )
+
+
+def _with_some_games(recipe: Recipe) -> Recipe:
+    games = recipe.games
+    return Recipe(recipe.config.for_games(*games[:: -(-len(games) // _MAX_GAMES)]))
 
 
 def _with_small_tables(recipe: Recipe) -> Recipe:

@@ -88,6 +88,14 @@ def test_on_a_cluster_more_actors_help_until_the_learner_is_the_bottleneck():
     assert slow.steps_per_s == pytest.approx(BUSY * 10_000 / 4)
 
 
+def test_the_local_engine_is_one_process_on_one_core():
+    local = here(replace(WORK, engine="local"), cores=16)
+    assert set(local.memory_bytes) == {"replay", "learner", "actors"}
+    assert sum(local.memory_bytes.values()) < sum(here(cores=16).memory_bytes.values())
+    assert local.limits["cores"] == pytest.approx(here(cores=1).limits["cores"])
+    assert local.needs == {"cpus": 1, "gpus": 0}
+
+
 def test_memory_is_that_of_replay_and_of_every_process():
     estimate = here()
     assert estimate.memory_bytes["replay"] == 2 * GIB

@@ -1,8 +1,10 @@
-"""What every VectorEnv promises, checked on all three kinds with the same tests."""
+"""What every VectorEnv promises, checked on all kinds with the same tests."""
 
 import dataclasses
 import importlib.util
+import sys
 
+import fake_lab
 import gymnasium
 import numpy as np
 import pytest
@@ -49,8 +51,11 @@ def needs_minatar(name):
     return pytest.param(name, marks=pytest.mark.skipif(missing, reason="needs minatar"))
 
 
-@pytest.fixture(params=["breakout", "corridor", needs_minatar("minatar_breakout")])
+@pytest.fixture(
+    params=["breakout", "corridor", needs_minatar("minatar_breakout"), "dmlab_rooms_watermaze"]
+)
 def spec(request, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepmind_lab", fake_lab)
     monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
     register_gym_game(CORRIDOR, Corridor)
     return get_game(request.param)
@@ -144,7 +149,7 @@ def test_neighbouring_seeds_share_no_environments(spec, make):
 
 
 def test_illegal_action_is_refused_and_nothing_has_been_played(spec, make):
-    first_illegal = next(a for a in range(spec.num_actions) if a not in spec.legal_actions)
+    first_illegal = next(a for a in range(spec.num_actions + 1) if a not in spec.legal_actions)
     disturbed, calm = make(), make()
     legal = np.array([spec.legal_actions[1]] * 2)
     disturbed.reset()

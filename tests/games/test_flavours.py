@@ -68,7 +68,7 @@ def test_a_flavour_is_a_game_with_a_name_for_files_and_without_published_scores(
         ("breakout@", "names no flavour"),
         ("breakout@mode=4,mode=8", "names no flavour"),
         ("breakout@speed=2", "names no flavour.*breakout@mode=4,difficulty=1"),
-        ("tetris@mode=4", "unknown game"),
+        ("minesweeper@mode=4", "unknown game"),
     ],
 )
 def test_what_a_game_does_not_have_is_one_line(game, message):

@@ -80,7 +80,7 @@ def test_every_preset_loads(name):
     text = load_preset(name)
     config = load(*GAMES_OF.get(name, ()), preset=text)
     assert len(config.games) >= 2
-    assert Recipe(config.for_game(config.games[0])).needs
+    assert Recipe(config.for_games(config.games[0])).needs
     for key, value in yaml.safe_load(text).items():
         if not isinstance(value, dict):
             found = value_of(config, key)

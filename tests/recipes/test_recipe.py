@@ -99,7 +99,7 @@ def test_what_an_actor_sends_fits_into_its_shard(multitask, experts):
     for recipe in (
         Recipe(multitask),
         Recipe(features),
-        Recipe(experts.for_game(GAMES[0])),
+        Recipe(experts.for_games(GAMES[0])),
     ):
         shard = build_shard(recipe)
         for serial, game in enumerate(recipe.games):
@@ -153,7 +153,7 @@ def test_tests_play_other_episodes_than_actors_and_than_each_other(multitask):
 
 
 def test_the_ladder_is_spread_over_all_environments_of_a_game(experts):
-    recipe = Recipe(experts.for_game(GAMES[0]))
+    recipe = Recipe(experts.for_games(GAMES[0]))
     actors = [actor_of(recipe, GAMES[0], serial=rank, rank=rank, num_ranks=2) for rank in range(2)]
     rates = []
     for actor in actors:

@@ -7,11 +7,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from foreign_layouts import random_layers, write_cleanrl_dqn, write_sb3_of_2021
 from runs import ROOT, clean_environment, save_random_expert
 
 from recipes.config import RunConfig
+from recipes.recipe import Recipe
 from teachers import hub
-from teachers.hub import HubReference, Listing, fetch, fetch_folder, parse_hub_reference, pin
+from teachers.hub import (
+    HubReference,
+    Listing,
+    fetch,
+    fetch_folder,
+    fill_in,
+    parse_hub_reference,
+    pin,
+)
 from teachers.references import load_teacher
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -56,22 +66,41 @@ def add(files: FolderHub, repo: str, *names: str) -> None:
         ("hf://sb3/dqn-PongNoFrameskip-v4", ("sb3/dqn-PongNoFrameskip-v4", None, None)),
         ("hf://a/b/c/d.zip", ("a/b", "c/d.zip", None)),
         ("hf://a/b@v1.0", ("a/b", None, "v1.0")),
-        ("hf://a/b/c.pt@refs/pr/3", ("a/b", "c.pt", "refs/pr/3")),
+        ("hf://a/b@v1.0/c/d.pt", ("a/b", "c/d.pt", "v1.0")),
+        ("hf://a/b@refs/pr/3", ("a/b", None, "refs/pr/3")),
+        ("hf://a/b@refs/pr/3/c.pt", ("a/b", "c.pt", "refs/pr/3")),
+        ("hf://a/b@feature%2Fx/c.pt", ("a/b", "c.pt", "feature/x")),
     ],
 )
-def test_an_address_is_taken_apart_and_put_together_again(text, expected):
+def test_an_address_is_taken_apart_as_the_hub_does_and_put_together_again(text, expected):
     assert parse_hub_reference(text) == HubReference(*expected)
     assert str(parse_hub_reference(text)) == text
+    theirs = pytest.importorskip("huggingface_hub.utils").parse_hf_uri(text)
+    assert (theirs.id, theirs.path_in_repo or None, theirs.revision) == expected
+    assert parse_hub_reference(theirs.to_uri()) == HubReference(*expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "current"),
+    [
+        ("hf://a/b/c.pt@v1", "hf://a/b@v1/c.pt"),
+        ("hf://a/b/c.pt@refs/pr/3", "hf://a/b@refs/pr/3/c.pt"),
+        ("hf://a/b/c/d.pt@feature/x", "hf://a/b@feature%2Fx/c/d.pt"),
+    ],
+)
+def test_the_form_of_earlier_versions_is_still_read(text, current):
+    assert str(parse_hub_reference(text)) == current
 
 
 @pytest.mark.parametrize(
     "text",
     ["hf://", "hf://a", "hf://a/", "hf:///b", "hf://a/b/../c.zip", "hf://a/b//c.zip", "hf://a/b@",
      "hf://a b/c", "hf://a/b/c.zip@x y", "hf://-a/b", "hf://a/b@../../x", "hf://a/b@/etc/passwd",
-     "hf://a/b@x/../y", "hf://a/b/c\n.zip"],
+     "hf://a/b@x/../y", "hf://a/b/c\n.zip", "hf://a/b@%2F..", "hf://a/b@v1/", "hf://a/b@v1@v2",
+     "hf://datasets/a/b", "hf://a/b@..%2Fx/c.pt"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_with_the_form(text):
-    with pytest.raises(ValueError, match=r"write hf://OWNER/REPO\[/PATH\]\[@REVISION\]"):
+    with pytest.raises(ValueError, match=r"write hf://OWNER/REPO\[@REVISION\]\[/PATH\]"):
         parse_hub_reference(text)
 
 
@@ -86,14 +115,14 @@ def test_several_checkpoints_are_listed_and_none_is_guessed(files):
     add(files, "me/zoo", "b.safetensors", "a.zip")
     with pytest.raises(ValueError, match=r"several checkpoints: a\.zip, b\.safetensors; name one"):
         fetch("hf://me/zoo", files=files)
-    with pytest.raises(ValueError, match=r"for example hf://me/zoo/a\.zip@v2"):
+    with pytest.raises(ValueError, match=r"for example hf://me/zoo@v2/a\.zip"):
         fetch("hf://me/zoo@v2", files=files)
 
 
 def test_pinning_names_commit_and_file_once_and_for_ever(files):
     add(files, "me/zoo", "pong.safetensors", "boxing.safetensors")
     pinned = pin("hf://me/zoo@main", game="pong", files=files)
-    assert pinned == f"hf://me/zoo/pong.safetensors@{COMMIT}"
+    assert pinned == f"hf://me/zoo@{COMMIT}/pong.safetensors"
     # For all games of a run: the commit is fixed, each game still finds its own file.
     assert pin("hf://me/zoo", files=files) == f"hf://me/zoo@{COMMIT}"
     files.asked.clear()
@@ -118,8 +147,68 @@ def test_a_foreign_checkpoint_is_answered_with_the_command_that_imports_it(files
     with pytest.raises(ValueError, match=rf"zoo.py import {path} --game GAME$"):
         load_teacher(str(path))
     add(files, "sb3/dqn", "dqn.zip")
-    with pytest.raises(ValueError, match=r"zoo\.py import hf://sb3/dqn --game pong$"):
-        load_teacher("hf://sb3/dqn", "pong", files=files)
+    with pytest.raises(ValueError, match=r"zoo\.py import hf://sb3/dqn --game GAME$"):
+        load_teacher("hf://sb3/dqn", files=files)
+
+
+# Collections: a repository for each game
+
+
+COLLECTIONS = {
+    "hf://sb3/dqn-{Name}NoFrameskip-v4": (
+        "dqn-{Name}NoFrameskip-v4.zip",
+        lambda path, layers: write_sb3_of_2021(path, layers, kind="dqn"),
+        ("config.yml", "replay.mp4", "train_eval_metrics.zip"),
+    ),
+    "hf://cleanrl/{Name}NoFrameskip-v4-dqn_atari-seed1": (
+        "dqn_atari.cleanrl_model",
+        write_cleanrl_dqn,
+        ("agent.pt", "dqn_atari.py", "README.md"),
+    ),
+}
+
+
+@pytest.fixture(params=COLLECTIONS)
+def collection(request, files, monkeypatch):
+    """A pattern, and a Hub with the repositories of two games as these libraries publish them."""
+    monkeypatch.setattr(hub, "HuggingFace", lambda: files)
+    name, write, others = COLLECTIONS[request.param]
+    for seed, game in enumerate(("pong", "space_invaders")):
+        repo = parse_hub_reference(fill_in(request.param, game)).repo
+        add(files, repo, *others)
+        write(files.root / repo / fill_in(name, game), random_layers(6, seed=seed))
+    return request.param
+
+
+def test_a_pattern_is_the_address_of_each_game_pinned_and_played(collection, files):
+    config = RunConfig(
+        games=("pong", "boxing", "space_invaders"),
+        num_steps=1,
+        teachers=(collection, "boxing=boxing"),
+    ).with_absolute_paths()
+    assert config.teachers_of["boxing"] == ("boxing",)
+    for game in ("pong", "space_invaders"):
+        (reference,) = config.teachers_of[game]
+        assert reference.startswith(fill_in(collection, game) + f"@{COMMIT}/")
+        expert = load_teacher(reference, game, files=files)
+        assert (expert.spec.name, expert.card.algorithm) == (game, "DQN")
+        assert reference in expert.card.origin
+    assert config.with_absolute_paths() == config
+
+
+def test_a_game_that_a_collection_lacks_is_named(collection):
+    config = RunConfig(games=("pong", "boxing"), num_steps=1, teachers=(collection,))
+    with pytest.raises(ValueError, match="Boxing"):
+        config.with_absolute_paths()
+
+
+def test_a_pattern_is_of_folders_too(tmp_path):
+    for game in ("pong", "boxing"):
+        save_random_expert(tmp_path / game, game)
+    pattern = f"{tmp_path}/{{game}}/{{game}}.safetensors"
+    config = RunConfig(games=("pong", "boxing"), num_steps=1, teachers=(pattern,))
+    Recipe(config.with_absolute_paths()).check_teachers()
+    assert fill_in("{Name}", "up_n_down") == "UpNDown"
 
 
 # The real library, offline, with a cache as it lays it out
@@ -171,7 +260,7 @@ def test_what_is_in_the_librarys_cache_needs_no_network(cache, reference, tmp_pa
         f"print(load_teacher({reference!r}, 'pong').spec.name, pin({reference!r}, game='pong'))"
     )
     finished = run_offline(cache, code, tmp_path)
-    assert finished.stdout.split() == ["pong", f"hf://me/zoo/pong.safetensors@{COMMIT}"], (
+    assert finished.stdout.split() == ["pong", f"hf://me/zoo@{COMMIT}/pong.safetensors"], (
         finished.stderr
     )
 
@@ -196,7 +285,7 @@ def test_a_runs_addresses_are_pinned_before_it_begins(files, monkeypatch):
         teachers=("pong=hf://me/zoo", "boxing=mine.safetensors"),
     ).with_absolute_paths()
     assert config.teachers_of == {
-        "pong": (f"hf://me/zoo/pong.safetensors@{COMMIT}",),
+        "pong": (f"hf://me/zoo@{COMMIT}/pong.safetensors",),
         "boxing": (str(Path("mine.safetensors").absolute()),),
     }
 
