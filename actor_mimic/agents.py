@@ -73,7 +73,7 @@ class Agent(ABC):
         """Probabilities, float32 [A] or [B, A], exactly 0 for illegal actions.
 
         They are softmax(scores / temperature), with the temperature by which a student's scores
-        mean a policy in its run (1 for a student without its run), and 1 for teachers.
+        mean a policy, and 1 for teachers.
 
         Raises:
             ValueError: as `act`.

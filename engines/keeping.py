@@ -52,7 +52,13 @@ def keep_student(recipe: Recipe, folder: Path, snapshot: WeightSnapshot) -> None
         # A student file knows of scores alone, which are the quantiles' means.
         apply_snapshot(network, snapshot)
         snapshot = take_snapshot(network.without_quantiles(), snapshot.version, half=False)
-    save_student(folder, snapshot, network=config.network, games=config.games)
+    save_student(
+        folder,
+        snapshot,
+        network=config.network,
+        games=config.games,
+        temperatures={game: recipe.student_temperature(game) for game in config.games},
+    )
 
 
 class NewestStudent:

@@ -4,6 +4,8 @@
     python launch/transfer.py --from runs/eight --game breakout --run-dir runs/breakout
     python launch/transfer.py --from runs/eight --game breakout --start-head rescale
     python launch/transfer.py --from none --game breakout          from random weights
+    python launch/transfer.py --from runs/eight --game breakout --objective joint
+                                                                   held near the student
     python launch/transfer.py --resume runs/breakout
 
 Optimizer, exploration and the filling of replay are the same whatever the network begins with, so
@@ -14,6 +16,7 @@ test score, with its card; every option of experts.py is one of this command.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from launch.options.exit_status import run_command
 from recipes.loading import build_config, parse_invocation
@@ -27,16 +30,19 @@ def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
     config = build_config(invocation, prog=prog, doc=__doc__)
     if len(config.games) != 1:
         raise ValueError(f"transfer.py trains on one game, got {' '.join(config.games)}")
-    if config.objective != "dqn":
+    if config.objective not in ("dqn", "joint"):
         raise ValueError(
-            f"transfer.py trains by objective dqn, not {config.objective}; use launch/multitask.py "
-            f"--objective {config.objective} --start-from"
+            "transfer.py trains by objective dqn, or by joint to hold on to the source, not by "
+            f"{config.objective}; for that use launch/multitask.py with --start-from"
         )
     if not config.start_from:
         raise ValueError(
             "name what the network begins with: --from RUN, STUDENT or EXPERT, or --from none"
         )
     (game,) = config.games
+    if config.objective == "joint" and not config.teachers:
+        sources = [source for source in config.start_from if source != "none"]
+        config = replace(config, teachers=tuple(f"{game}={source}" for source in sources))
     # Not above: they bring torch, and help, or a mistake in the options, is told without.
     from engines.carrying import Order, carry
     from engines.keeping import BestExpert

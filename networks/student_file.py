@@ -2,15 +2,17 @@
 
     student/
         weights.safetensors   float32, without feature regressors
-        config.json           architecture, games in order, version
+        config.json           architecture, games in order, version, temperatures
 
 Reading one runs no code from it.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -34,15 +36,24 @@ STUDENT_FILES = (_WEIGHTS, _CONFIG)
 
 
 def save_student(
-    folder: Path, snapshot: WeightSnapshot, *, network: NetworkConfig, games: tuple[str, ...]
+    folder: Path,
+    snapshot: WeightSnapshot,
+    *,
+    network: NetworkConfig,
+    games: tuple[str, ...],
+    temperatures: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Write the acting weights in `snapshot`, of a student for `games` in this order."""
+    """Write the acting weights in `snapshot`, of a student for `games` in this order.
+
+    softmax(scores / temperature) is its policy in a game; 1 for games without a temperature.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "format": 1,
         "network": asdict(network),
         "games": list(games),
         "updates": snapshot.version.updates,
+        "temperatures": {game: temperatures.get(game, 1.0) for game in games},
     }
     write_atomically(folder / _WEIGHTS, save_safetensors(snapshot.arrays))
     write_atomically(folder / _CONFIG, (json.dumps(document, indent=2) + "\n").encode())
@@ -73,6 +84,24 @@ def load_student(folder: Path) -> MultitaskNetwork:
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{weights} does not hold this student's weights ({error})") from error
     return student
+
+
+def load_temperatures(folder: Path) -> dict[str, float]:
+    """By game, what makes a policy of a student's scores; 1 for students of earlier versions.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / _CONFIG
+    try:
+        document = json.loads(path.read_text())
+        known = document.get("temperatures", {})
+        temperatures = {str(game): float(known.get(game, 1.0)) for game in document["games"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} does not describe a student ({error})") from error
+    if not all(0 < temperature < math.inf for temperature in temperatures.values()):
+        raise ValueError(f"{path}: a temperature must be a positive number, not {temperatures}")
+    return temperatures
 
 
 def _num_quantiles(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from networks.network import MultitaskNetwork
-from networks.student_file import STUDENT_FILES, load_student
+from networks.student_file import STUDENT_FILES, load_student, load_temperatures
 from recipes.config import RunConfig
 from recipes.loading import load_run_config
 from recipes.recipe import Recipe
@@ -42,8 +42,10 @@ class StudentTarget:
         return self.config.temperature_of[game] if self.config else 1.0
 
     def student_temperature(self, game: str) -> float:
-        """Temperature that makes a policy of what the student gives; 1 where there is no run."""
-        return Recipe(self.config).student_temperature(game) if self.config else 1.0
+        """Temperature that makes a policy of what the student gives."""
+        if self.config:
+            return Recipe(self.config).student_temperature(game)
+        return load_temperatures(self.folder)[game]
 
     def load_teacher(self, game: str) -> Expert:
         """The run's teacher, or the shipped one for a student without a run.

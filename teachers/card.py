@@ -87,7 +87,7 @@ class Architecture:
     # Width of the last hidden layer: what a student's feature regressor has to guess.
     num_features: Positive
     # "q": a Q-value per action; "categorical": a distribution over returns per action;
-    # "policy": a logit per action, and a critic.
+    # "policy": a logit per action, in files with a critic.
     head: HeadKind = "q"
     # Returns in each distribution; categorical heads only.
     num_atoms: Annotated[int, Strict(), Field(ge=2, le=MAX_ATOMS)] | None = None

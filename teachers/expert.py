@@ -15,7 +15,7 @@ Shape suffixes:
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,8 @@ class Expert(nn.Module):
         """Freeze `network` and take it over."""
         super().__init__()
         _check_fits(card, spec, source=f"the card of {card.game!r}")
-        if architecture_of(network) != card.architecture:
+        # What the outputs mean, values or logits, no network tells by itself.
+        if replace(architecture_of(network), head=card.architecture.head) != card.architecture:
             raise ValueError(
                 f"the network of {card.game!r} is {architecture_of(network)}, "
                 f"its card says {card.architecture}"

@@ -1,4 +1,4 @@
-"""What a user may name a teacher by: a shipped game, a file of this project's, one on the Hub."""
+"""What a user may name a teacher by: a shipped game, a file of ours, one on the Hub, a student."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from teachers.expert import Expert, load_expert
 from teachers.hub import HubFiles, fetch, is_hub_reference
 from teachers.importing import import_teacher
+from teachers.students import find_student_folder, load_student_as_teacher
 
 _OWN_SUFFIX = ".safetensors"
 
@@ -20,8 +21,9 @@ def load_teacher(
 
     Args:
         reference: name of a game whose expert is shipped, path of a GAME.safetensors with its card
-            beside it, or hf://OWNER/REPO[@REVISION][/PATH] of such a file or of a checkpoint of
-            another library.
+            beside it, hf://OWNER/REPO[@REVISION][/PATH] of such a file or of a checkpoint of
+            another library, or the folder of a run or of a student, whose policy in `game` is then
+            the teacher's.
         game: the game it is needed for, if that is known already.
         files: the Hub by default.
 
@@ -29,6 +31,8 @@ def load_teacher(
         ValueError: as `load_expert`; or a checkpoint of another library that is not on the Hub, or
             whose game is not known, with the command that imports it.
     """
+    if game is not None and reference != game and (folder := find_student_folder(reference)):
+        return load_student_as_teacher(folder, game)
     if not is_hub_reference(reference):
         _refuse_foreign(reference, Path(reference), game)
         return load_expert(reference, game)

@@ -43,3 +43,15 @@ def test_a_mistake_is_told_before_anything_is_written(common, tmp_path, words, s
     with pytest.raises(ValueError, match=said):
         main([*words, *common, "--run-dir", "run"])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_taught_by_a_students_run_and_a_new_game_is_held_near_it(common, tmp_path):
+    save_random_expert(tmp_path, SOURCE, torso="minatar")
+    words = ["--preset", "smoke", "--games", SOURCE, *common]
+    multitask.main([*words, *teacher_options(tmp_path, [SOURCE]), "--run-dir", "first"])
+    multitask.main([*words, "--teachers", f"{SOURCE}=first", "--run-dir", "second"])
+    assert read_summary(tmp_path / "second")["games"][SOURCE]["agreement"] is not None
+    words = ["--from", "first", "--game", TARGET, "--start-head", "rescale", *common]
+    main([*words, "--objective", "joint", "--run-dir", "third"])
+    config = (tmp_path / "third" / "config.yaml").read_text()
+    assert f"{TARGET}={tmp_path / 'first'}" in config
