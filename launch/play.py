@@ -4,17 +4,17 @@
     python launch/play.py runs/latest --game pong                   writes pong.webp
     python launch/play.py runs/latest --game pong --out pong.mp4    where ffmpeg is installed
     python launch/play.py path/to/student --game pong --watch
+    python launch/play.py pong                                      the shipped expert by itself
 
 Both start the same game; Ctrl-C ends it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from annotated_types import Ge, Interval
@@ -22,19 +22,16 @@ from annotated_types import Ge, Interval
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
 
-if TYPE_CHECKING:
-    from recipes.student import StudentTarget
-    from teachers.expert import Expert
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayOptions:
     """Play one game with a student and its teacher."""
 
-    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDENT_OR_RUN")]
-    """Folder of a run, or of a student."""
-    game: str
-    """The game."""
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDENT_OR_EXPERT")]
+    """Folder of a run or of a student, or hf://OWNER/REPO of a student; or an expert, which plays
+    alone: its GAME.safetensors, or the game of a shipped one."""
+    game: str = ""
+    """The game; an expert knows its own."""
     out: str = ""
     """File of the film: .webp, .gif, .png (animated), or .mp4 where ffmpeg is installed; GAME.webp
     in this folder without."""
@@ -74,31 +71,20 @@ def main(argv: Sequence[str], *, prog: str = "play.py") -> None:
     # Not above: they bring torch, and help, or a mistake in the options, is told without.
     import torch
 
-    from games.registry import get_game
-    from recipes.student import check_games, find_student
+    from views.play.casting import find_cast
     from views.play.film import write_play
     from views.play.pictures import Painter
-    from views.play.playing import STEPS_PER_SECOND, build_networks, describe_scores, play_together
+    from views.play.playing import STEPS_PER_SECOND, describe_scores, play_together
     from views.play.terminal import watch
 
     torch.set_num_threads(1)
     steps_per_second = STEPS_PER_SECOND * options.speed
-    # First, since a run says where games of a user's own come from.
-    found = find_student(options.target)
-    spec = get_game(options.game)
-    student = found.load()
-    check_games([spec.name], student.games)
-    networks = build_networks(
-        student,
-        spec,
-        teacher=_teacher(found, options),
-        temperature=found.temperature(spec.name),
-        student_temperature=found.student_temperature(spec.name),
-    )
+    cast = find_cast(options.target, game=options.game, teacher=options.teacher)
+    spec, networks = cast.spec, cast.networks
     rounds = play_together(
         spec,
         networks,
-        protocol=options.protocol or found.protocol,
+        protocol=options.protocol or cast.protocol,
         epsilon=options.epsilon,
         seed=options.seed,
         num_episodes=options.episodes,
@@ -108,23 +94,11 @@ def main(argv: Sequence[str], *, prog: str = "play.py") -> None:
         last = watch(spec, tuple(networks), rounds, steps_per_second=steps_per_second)
         print(f"{spec.name}: {describe_scores(last)}")
         return
-    path = Path(options.out or f"{options.game}.webp")
+    path = Path(options.out or f"{spec.name}.webp")
     painter = Painter(spec, tuple(networks), scale=options.scale)
     count, last = write_play(path, painter, rounds, steps_per_second=steps_per_second)
     seconds, megabytes = count / steps_per_second, path.stat().st_size / 1e6
     print(f"{path}: {count} steps, {seconds:.0f} s, {megabytes:.1f} MB; {describe_scores(last)}")
-
-
-def _teacher(found: StudentTarget, options: PlayOptions) -> Expert | None:
-    from teachers.references import load_teacher
-
-    if options.teacher:
-        return load_teacher(options.teacher, options.game)
-    try:
-        return found.load_teacher(options.game)
-    except ValueError as error:
-        print(f"the student plays alone: {error}", file=sys.stderr)
-        return None
 
 
 if __name__ == "__main__":

@@ -144,3 +144,28 @@ def test_options_that_make_no_sense_are_refused(changed, expected):
 
 
 # The terminal
+
+
+def test_an_expert_plays_by_itself(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["pong", "--steps", "40"])
+    with Image.open(tmp_path / "pong.webp") as film:
+        assert film.n_frames == 40
+    assert "pong.webp: 40 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pong", "--game", "breakout"], "pong plays pong and nothing else"),
+        (["pong", "--teacher", "pong"], "an expert plays alone"),
+    ],
+)
+def test_an_expert_is_not_asked_for_more(words, message):
+    with pytest.raises(ValueError, match=message):
+        main(words)
+
+
+def test_a_student_is_asked_which_game(run):
+    with pytest.raises(ValueError, match=r"which game\?"):
+        main([str(run.path)])
