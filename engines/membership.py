@@ -235,10 +235,12 @@ class Membership:
 
         Args:
             change: from `decide`.
-            steps: of the run, now.
-            updates: of the learner, now.
+            steps: of the run, as far as is known of this session.
+            updates: of the learner, likewise.
         """
         own = self._record.boundaries[-1]
+        # A run that goes on from a checkpoint is changed before its first look.
+        steps, updates = max(steps, own.steps), max(updates, own.updates)
         self._num_decided = own.number
         self._phase = "playing"
         self._slice_end = self._next_end(updates)

@@ -230,14 +230,13 @@ def ancestry(records: Mapping[int, MemberRecord], member: int) -> list[Stretch]:
 
 def ancestral_rows(files: PopulationFiles, line: Sequence[Stretch]) -> Iterator[Row]:
     """Rows of metrics.jsonl along a line of ancestors, with one clock through all of them."""
-    last_s = 0.0
+    last_s, shift_s, member = 0.0, 0.0, None
     for stretch in line:
-        shift_s: float | None = None
         for row in _read_stretch(files.member(stretch.member) / "metrics.jsonl", stretch):
             seconds = row.get("seconds", 0.0)
-            if shift_s is None:
-                shift_s = 0.0 if stretch is line[0] else last_s - seconds
-            last_s = max(last_s, seconds + shift_s)
+            if member not in (None, stretch.member):
+                shift_s = last_s - seconds
+            member, last_s = stretch.member, max(last_s, seconds + shift_s)
             yield row | {"seconds": last_s}
 
 

@@ -204,6 +204,10 @@ def test_a_member_that_dies_before_it_has_changed_decides_the_same_once_more(pop
     assert population.files.read_record(0) == record
     second = again.place.decide()
     assert second.decision == first.decision
+    # Changed before its first look, it begins the next slice, not the same one.
+    again.place.adopt(second, steps=0, updates=0)
+    assert again.place.slice_end == 2 * SLICE_UPDATES
+    assert again.place.incarnation.updates == SLICE_UPDATES
     assert same(second.state["network"], first.state["network"])
 
 

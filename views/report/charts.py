@@ -69,6 +69,8 @@ class Chart:
     bars: tuple[Bar, ...] = ()
     # Whether the vertical axis begins at 0.
     is_from_zero: bool = False
+    # Whether the vertical axis is logarithmic.
+    is_log: bool = False
 
     @property
     def is_empty(self) -> bool:

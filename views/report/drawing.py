@@ -132,6 +132,8 @@ def _draw_curves(axes: Axes, chart: Chart, theme: Theme) -> None:
         )
     if all(x >= 0 for curve in chart.curves for x in curve.x):
         axes.set_xlim(left=0)
+    if chart.is_log:
+        axes.set_yscale("log")
     if chart.is_from_zero:
         axes.set_ylim(bottom=0)
 

@@ -19,6 +19,7 @@ from views.report.charts import Chart
 from views.report.films import Film
 from views.report.groups import RunGroup
 from views.report.paper import describe_tests
+from views.report.population import PopulationView
 from views.report.run_tables import run_details, runs_table, seconds_of
 from views.report.scores import headline
 from views.report.tables import aggregates_table, games_table, paper_table
@@ -50,6 +51,7 @@ def build_page(
     charts: Mapping[str, Sequence[DrawnChart]],
     films: Sequence[Film],
     notes: Sequence[str],
+    populations: Sequence[PopulationView] = (),
 ) -> str:
     """The whole document."""
     runs = [run for group in groups for run in group.runs]
@@ -79,6 +81,9 @@ def build_page(
         games=[games_table(group) for group in groups],
         tests=[(group.label, describe_tests(group)) for group in groups],
         paper=[table for group in groups if (table := paper_table(group)) is not None],
+        population=[
+            table for view in populations for table in (view.members_table(), view.lineage_table())
+        ],
         runs=runs_table(runs),
         details=[run_details(run) for run in runs],
     )

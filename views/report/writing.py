@@ -15,6 +15,7 @@ from views.report.charts import Chart
 from views.report.curves import Unit, choose_units, look_chart, weights_chart
 from views.report.groups import RunGroup, group_runs
 from views.report.paper import as_csv, build_rows
+from views.report.population import PopulationView, read_population_view
 from views.report.score_charts import learning_curve, percent_of_expert, progress_curves
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def _write(
     folder.mkdir(exist_ok=True)
     games = list(dict.fromkeys(game for group in groups for game in group.games))
     units = choose_units(groups)
+    # Of one population: figures of several would take each other's names.
+    populations = _populations(groups) if sum(len(group.runs) for group in groups) == 1 else []
     charts = {
         "percent": [percent_of_expert(groups)],
         "curves": [learning_curve(groups, game, "steps", units.steps) for game in games],
@@ -118,6 +121,7 @@ def _write(
             progress_curves(groups, "time", units.time),
         ],
         "throughput": _throughput(groups, units.time),
+        "population": [chart for view in populations for chart in view.charts()],
     }
     drawn = {place: _draw(found, folder) for place, found in charts.items()}
     for film in films:
@@ -125,7 +129,12 @@ def _write(
     for index, group in enumerate(groups):
         name = "table_1.csv" if len(groups) == 1 else f"table_1_{index + 1}.csv"
         write_atomically(folder / name, as_csv(build_rows(group)).encode())
-    write_atomically(page, build_page(groups, drawn, films, notes).encode())
+    write_atomically(page, build_page(groups, drawn, films, notes, populations).encode())
+
+
+def _populations(groups: Sequence[RunGroup]) -> list[PopulationView]:
+    found = [read_population_view(run.path) for group in groups for run in group.runs]
+    return [view for view in found if view is not None]
 
 
 def _throughput(groups: Sequence[RunGroup], unit: Unit) -> list[Chart]:
