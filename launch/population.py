@@ -24,7 +24,12 @@ from typing import TYPE_CHECKING
 from launch.options.exit_status import run_command
 from recipes.config import RunConfig
 from recipes.loading import build_config, parse_invocation
-from recipes.population import PopulationConfig, parse_population, population_of
+from recipes.population import (
+    PopulationConfig,
+    check_same_population,
+    parse_population,
+    population_of,
+)
 from recipes.settings import list_settings, long_lines, short_lines
 from records.run_dir import RunDir
 
@@ -48,6 +53,8 @@ def main(argv: Sequence[str], *, prog: str = "population.py") -> None:
     config = build_config(
         replace(invocation, options=(*options, *helps)), prog=prog, doc=_doc(population, helps)
     )
+    if base is not None:
+        check_same_population(base, population)
     if member is not None and invocation.resumed is not None:
         _carry_member(member, invocation.resumed, config, population)
         return

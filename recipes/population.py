@@ -121,6 +121,21 @@ def parse_population(
     return parse_words(parse, prog=prog), unknown
 
 
+# Settings that make members comparable.
+_FIXED = ("members", "tune", "normalize", "score_cap")
+
+
+def check_same_population(before: PopulationConfig, now: PopulationConfig) -> None:
+    """Raises ValueError for changes after which members could not be compared any more."""
+    for name in _FIXED:
+        had, wanted = getattr(before, name), getattr(now, name)
+        if had != wanted:
+            raise ValueError(
+                f"--resume cannot change {name}: the population has {had}, the options say "
+                f"{wanted}; start a new one"
+            )
+
+
 def dump_population(config: PopulationConfig) -> str:
     """The settings as YAML."""
     text: str = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)

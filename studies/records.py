@@ -106,8 +106,12 @@ class UnitFiles:
         return ["--resume", str(self.run)]
 
     def played_steps(self) -> int:
-        """Steps that the unit's metrics tell of so far; experts have a file for each game."""
-        return sum(_last_steps(path) for path in metrics_files(self.run))
+        """Steps that the unit's metrics tell of so far.
+
+        Experts have a file for each game, populations one for each member.
+        """
+        members = sorted(self.run.glob("members/*/metrics.jsonl"))
+        return sum(_last_steps(path) for path in members or metrics_files(self.run))
 
 
 def metrics_files(run: Path) -> list[Path]:

@@ -21,19 +21,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from games.registry import get_game
 from recipes.config import RunConfig
 from recipes.loading import build_config, parse_invocation
+from recipes.population import PopulationConfig, parse_population
 
 Value: TypeAlias = bool | int | float | str | list[int | float | str]
 # Options by their names on the command line, without dashes: `{"replay.sampler": "rank"}`. In a
 # study whose games are runs of their own, `{game}` within a value stands for the unit's game.
 Options: TypeAlias = dict[str, Value]
-Command: TypeAlias = Literal["multitask", "experts", "transfer"]
+Command: TypeAlias = Literal["multitask", "experts", "transfer", "population"]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
 
 # Stands for the game of a unit whose one run plays every game of its options.
 ALL_GAMES = "all"
 
 # Preset of each command where the options name none; as in launch/.
-_DEFAULT_PRESETS = {"multitask": "quickstart", "experts": "experts", "transfer": "transfer"}
+_DEFAULT_PRESETS = {
+    "multitask": "quickstart",
+    "experts": "experts",
+    "transfer": "transfer",
+    "population": "quickstart",
+}
 # Options that the runner gives to each unit itself, or that hold a password.
 _NOT_IN_A_STUDY = ("seed", "run-dir", "resume", "redis-url")
 # Folders in a study's folder that no arm may be called like.
@@ -157,17 +163,28 @@ class Unit:
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def num_steps(self) -> int:
-        """Steps of the whole unit; experts play theirs in every game."""
+        """Steps of the whole unit: of experts in every game, of a population by every member."""
         config = self.load_config()
+        if self.command == "population":
+            return config.num_steps * _population_of(self.options)[0].members
         return config.num_steps * (len(config.games) if self.command == "experts" else 1)
 
 
 @functools.cache
 def _load_config(command: Command, options: tuple[str, ...]) -> RunConfig:
     """Settings of a command with these options; ValueError with the parser's complaint."""
-    words = _transfer_settings(options) if command == "transfer" else options
+    words: Sequence[str] = options
+    if command == "transfer":
+        words = _transfer_settings(options)
+    elif command == "population":
+        words = _population_of(options)[1]
     invocation = parse_invocation(words, default_preset=_DEFAULT_PRESETS[command])
     return build_config(invocation, prog=f"{command}.py")
+
+
+def _population_of(options: Sequence[str]) -> tuple[PopulationConfig, list[str]]:
+    """The population's own settings, and the words that are its members'."""
+    return parse_population(options, prog="population.py")
 
 
 def _transfer_settings(options: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from recipes.config import RunConfig
 from recipes.population import (
     ExploitConfig,
     PopulationConfig,
+    check_same_population,
     dump_population,
     parse_population,
     read_population,
@@ -147,6 +148,14 @@ def test_a_populations_own_options_are_taken_and_the_others_handed_on():
     assert population.tune == ("distillation.weight",)
     assert population.explore.factor == 1.5
     assert handed_on == others
+
+
+@pytest.mark.parametrize("change", [{"members": 3}, {"tune": ("x",)}, {"normalize": "none"}])
+def test_members_stay_comparable_when_a_population_goes_on(change):
+    before = PopulationConfig()
+    check_same_population(before, PopulationConfig(slice_steps=9, burn_in_steps=3))
+    with pytest.raises(ValueError, match=f"cannot change {next(iter(change))}"):
+        check_same_population(before, PopulationConfig(**change))
 
 
 def test_settings_come_back_from_their_file_and_a_damaged_one_is_one_line():

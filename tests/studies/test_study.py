@@ -35,6 +35,19 @@ def test_units_come_seed_by_seed_with_the_arms_options_over_the_shared_ones(tmp_
     assert len(units) == 8
 
 
+def test_a_population_is_a_unit_whose_members_all_play_the_units_steps() -> None:
+    study = Study(
+        command="population",
+        options={"preset": "smoke", "num-steps": 100, "objective": "joint", "members": 3},
+        arms={"tuned": {"tune": ["distillation.weight"]}, "still": {"explore.enabled": "False"}},
+        seeds=[1],
+    )
+    tuned, still = study.units()
+    assert tuned.num_steps() == still.num_steps() == 300
+    assert tuned.load_config().objective == "joint"
+    assert tuned.fingerprint() != still.fingerprint()
+
+
 def test_a_value_names_the_game_of_its_unit() -> None:
     study = Study(
         options={"teachers": ["{game}=runs/{game}.safetensors"]},

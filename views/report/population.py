@@ -107,8 +107,8 @@ class PopulationView:
         """Steps that a member is known to have reached."""
         record = self.records[member]
         ending = self.outcome.members.get(str(member)) if self.outcome else None
-        known = [*record.incarnations, *record.boundaries, *([ending] if ending else [])]
-        return max(part.steps for part in known)
+        known = [i.steps for i in record.incarnations] + [b.steps for b in record.boundaries]
+        return max([*known, ending.steps if ending else 0])
 
     def _end_score(self, member: int) -> list[tuple[float, float]]:
         score = self._last_score(member)
