@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from launch.options.exit_status import run_command
+from launch.options.exit_status import run_command, say_it_starts
 from recipes.config import RunConfig
 from recipes.loading import build_config, dump_config, parse_invocation
 from records.run_dir import RunDir
@@ -36,6 +36,7 @@ def main(argv: Sequence[str], *, prog: str = "experts.py") -> None:
             f"experts learn from rewards alone, not by objective {config.objective}; use "
             f"launch/multitask.py --objective {config.objective}"
         )
+    say_it_starts()
     # Not above, here and below: it brings torch, and help is shown without.
     from engines.carrying import check_order
 

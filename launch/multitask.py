@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launch.options.exit_status import run_command
+from launch.options.exit_status import run_command, say_it_starts
 from recipes.loading import build_config, parse_invocation
 
 
@@ -21,6 +21,7 @@ def main(argv: Sequence[str], *, prog: str = "multitask.py") -> None:
     """Run to the end; ValueError for anything the user got wrong, before anything is written."""
     invocation = parse_invocation(_spell_out(argv), default_preset="quickstart")
     config = build_config(invocation, prog=prog, doc=__doc__)
+    say_it_starts()
     # Not above: they bring torch, and help, or a mistake in the options, is told without.
     from engines.carrying import Order, carry
     from engines.keeping import NewestStudent

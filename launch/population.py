@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.options.exit_status import run_command
+from launch.options.exit_status import run_command, say_it_starts
 from recipes.config import RunConfig
 from recipes.loading import build_config, parse_invocation
 from recipes.population import (
@@ -58,6 +58,7 @@ def main(argv: Sequence[str], *, prog: str = "population.py") -> None:
     if member is not None and invocation.resumed is not None:
         _carry_member(member, invocation.resumed, config, population)
         return
+    say_it_starts()
     # Not above, here and below: they bring torch, and help, or a mistake in the options, is told
     # without.
     from engines.carrying import Order

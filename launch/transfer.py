@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launch.options.exit_status import run_command
+from launch.options.exit_status import run_command, say_it_starts
 from recipes.loading import build_config, parse_invocation
 
 _SHORT_FORMS = {"--from": "--start-from", "--game": "--games"}
@@ -43,6 +43,7 @@ def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
     if config.objective == "joint" and not config.teachers:
         sources = [source for source in config.start_from if source != "none"]
         config = replace(config, teachers=tuple(f"{game}={source}" for source in sources))
+    say_it_starts()
     # Not above: they bring torch, and help, or a mistake in the options, is told without.
     from engines.carrying import Order, carry
     from engines.keeping import BestExpert

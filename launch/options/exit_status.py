@@ -45,6 +45,12 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     sys.exit(0)
 
 
+def say_it_starts() -> None:
+    """Tell who sits before a terminal that loading PyTorch and the games takes some seconds."""
+    if sys.stdout.isatty():
+        print("starting ...", flush=True)
+
+
 def _fail(reason: str) -> NoReturn:
     print(f"error: {reason}", file=sys.stderr)
     sys.exit(2)
