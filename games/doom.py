@@ -31,17 +31,19 @@ _TURNING = (0, 4, 5)
 
 # Scenario: joint actions, score of random play.
 #
-# Random scores: mean return of uniformly random legal actions, 4 tics each, protocol `classic`.
-_SCENARIOS: Mapping[str, tuple[tuple[int, ...], float | None]] = MappingProxyType(
+# Random scores were measured with this module: mean return of uniformly random legal actions under
+# the protocol `classic`, 4 tics each, 100 episodes; standard errors 18 in basic, 4 in the corridor,
+# 13 in take_cover, 11 in health_gathering, 0.3 in defend_the_line and below 0.1 elsewhere.
+_SCENARIOS: Mapping[str, tuple[tuple[int, ...], float]] = MappingProxyType(
     {
-        "basic": ((0, 1, 2, 3), None),
-        "deadly_corridor": (tuple(range(8)), None),
-        "defend_the_center": ((0, 1, 4, 5), None),
-        "defend_the_line": ((0, 1, 4, 5), None),
-        "health_gathering": ((*_TURNING, 6), None),
-        "my_way_home": ((0, 2, 3, 4, 5, 6), None),
-        "predict_position": ((0, 1, 4, 5), None),
-        "take_cover": ((0, 2, 3), None),
+        "basic": ((0, 1, 2, 3), -157.0),
+        "deadly_corridor": (tuple(range(8)), -86.2),
+        "defend_the_center": ((0, 1, 4, 5), 0.1),
+        "defend_the_line": ((0, 1, 4, 5), 7.6),
+        "health_gathering": ((*_TURNING, 6), 382.0),
+        "my_way_home": ((0, 2, 3, 4, 5, 6), -0.12),
+        "predict_position": ((0, 1, 4, 5), -0.02),
+        "take_cover": ((0, 2, 3), 280.0),
     }
 )
 DOOM_SCENARIOS = tuple(_SCENARIOS)

@@ -34,10 +34,7 @@ def parse_per_game(
         if not separator:
             default = _converted(option, entry, text, convert)
             continue
-        if game not in games:
-            raise ValueError(
-                f"{option}: {entry!r} names a game that is not in this run ({', '.join(games)})"
-            )
+        _check_game(option, entry, game, games)
         if game in values:
             raise ValueError(f"{option}: {game!r} is given twice")
         values[game] = _converted(option, entry, text, convert)
@@ -60,13 +57,20 @@ def parse_lists_per_game(
     """
     if twice := [entry for number, entry in enumerate(entries) if entry in entries[:number]]:
         raise ValueError(f"{option}: {twice[0]!r} is given twice")
+    values: dict[str, list[Value]] = {}
     for entry in entries:
-        parse_per_game(option, [entry], games, default=None, convert=convert)
-    texts: dict[str, list[Value]] = {}
-    for entry in entries:
-        game, _, text = entry.rpartition("=")
-        texts.setdefault(game, []).append(convert(text))
-    return {game: tuple(texts.get(game, texts.get("", ()))) for game in games}
+        game, separator, text = entry.rpartition("=")
+        if separator:
+            _check_game(option, entry, game, games)
+        values.setdefault(game, []).append(_converted(option, entry, text, convert))
+    return {game: tuple(values.get(game, values.get("", ()))) for game in games}
+
+
+def _check_game(option: str, entry: str, game: str, games: Sequence[str]) -> None:
+    if game not in games:
+        raise ValueError(
+            f"{option}: {entry!r} names a game that is not in this run ({', '.join(games)})"
+        )
 
 
 def _converted(option: str, entry: str, text: str, convert: Callable[[str], Value]) -> Value:

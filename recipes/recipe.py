@@ -118,7 +118,8 @@ class Recipe:
     @property
     def max_teachers(self) -> int:
         """Teachers of the game that has most; labels of all games have room for as many."""
-        return max(self.num_teachers(game) for game in self.games)
+        references = self.config.teachers_of
+        return max(len(references[game]) if self.is_taught(game) else 0 for game in self.games)
 
     def is_taught(self, game: str) -> bool:
         """Whether the game has a teacher in this run, or lacks one that it must have."""

@@ -69,7 +69,7 @@ def check_games(wanted: Sequence[str], there: Sequence[str]) -> Sequence[str]:
 
 
 def find_student(target: str | Path) -> StudentTarget:
-    """The student in a folder, or in a repository of the Hub: hf://OWNER/REPO[/PATH][@REVISION].
+    """The student in a folder, or in a repository of the Hub: hf://OWNER/REPO[@REVISION][/PATH].
 
     Raises:
         ValueError: the folder is not there, or is neither that of a run nor of a student; or the

@@ -46,15 +46,22 @@ class Corridor(gymnasium.Env):
         return np.full((4, 6), 100 + self.field, dtype=np.uint8)
 
 
-def needs_minatar(name):
-    missing = importlib.util.find_spec("minatar") is None
-    return pytest.param(name, marks=pytest.mark.skipif(missing, reason="needs minatar"))
+def needs(package, name):
+    missing = importlib.util.find_spec(package) is None
+    return pytest.param(name, marks=pytest.mark.skipif(missing, reason=f"needs {package}"))
 
 
 @pytest.fixture(
-    params=["breakout", "corridor", needs_minatar("minatar_breakout"), "dmlab_rooms_watermaze"]
+    params=[
+        "breakout",
+        "corridor",
+        "dmlab_rooms_watermaze",
+        needs("minatar", "minatar_breakout"),
+        needs("vizdoom", "doom_take_cover@size=42,stack=2"),
+    ]
 )
-def spec(request, monkeypatch):
+def spec(request, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "deepmind_lab", fake_lab)
     monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
     register_gym_game(CORRIDOR, Corridor)

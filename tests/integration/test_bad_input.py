@@ -51,6 +51,32 @@ def refused(tmp_path, monkeypatch, capsys):
     return run
 
 
+# Games
+
+
+@pytest.mark.parametrize(
+    ("games", "expected"),
+    [
+        (["nowhere:spec"], "'nowhere:spec' cannot be imported: No module named 'nowhere'"),
+        (["gym:CartPole-v1"], "shows float32 [4], but torsos see uint8 images"),
+        (["pong", "gym:ALE/Pong-v5"], "games names one twice: pong pong"),
+        (["dmlab_no_such_level"], "DMLab-30 has no task 'dmlab_no_such_level'"),
+        (["dmlab_rooms_watermaze"], "DMLab games need the engine deepmind_lab"),
+        (["combat"], "'combat' is a game for two players"),
+        (["breakout@mode=7"], "breakout has no mode 7"),
+    ],
+)
+def test_a_game_that_cannot_be_played_is_refused_with_the_reason(refused, games, expected):
+    assert expected in refused("multitask.py", "--objective", "dqn", "--games", *games)
+
+
+def test_games_of_different_shapes_are_no_games_of_one_student(refused):
+    pytest.importorskip("minatar")
+    words = ("--objective", "dqn", "--network.torso", "nature", "--games", "pong")
+    said = refused("multitask.py", *words, "minatar_breakout")
+    assert said.startswith("pong and minatar_breakout do not fit into one batch: observation_shape")
+
+
 # The command line
 
 
