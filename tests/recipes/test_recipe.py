@@ -1,6 +1,8 @@
 """What is built from a configuration: the same parts for every engine."""
 
+import cProfile
 import dataclasses
+import pstats
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from runs import save_random_expert
 from actors.config import ActorConfig
 from engines.on_ray.room import num_roles
 from engines.opening import check_roles
+from games import ATARI_GAMES
 from learner.objectives.config import MimicConfig
 from networks.config import NetworkConfig
 from networks.weights import LocalWeights
@@ -276,3 +279,14 @@ def test_a_checkpoint_of_something_else_is_refused(multitask, changes):
     state = {"learner": learner_of(recipe).state()}
     with pytest.raises(ValueError, match="the checkpoint does not fit this run"):
         check_roles(changed(recipe, **changes), state)
+
+
+def test_what_57_games_need_is_found_in_few_calls():
+    # What is asked of each game for each game of all games would be asked millions of times.
+    games = tuple(ATARI_GAMES)
+    teachers = tuple(f"{game}={game}.safetensors" for game in games)
+    recipe = Recipe(RunConfig(games=games, num_steps=1, teachers=teachers))
+    profile = cProfile.Profile()
+    profile.runcall(recipe.table_spec, "pong", 1)
+    calls = pstats.Stats(profile).total_calls
+    assert calls < 5_000
