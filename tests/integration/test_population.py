@@ -110,19 +110,21 @@ def test_an_interrupted_launcher_interrupts_its_members_which_keep_checkpoints(t
 @pytest.mark.slow
 def test_members_on_ray_learn_from_each_other_while_they_run(tmp_path):
     run = tmp_path / "run"
-    words = [*WORDS, "--engine", "ray", "--slice-steps", "500", "--exploit.margin", "0"]
-    words += ["--explore.probability", "1"]
+    words = [*WORDS, "--engine", "ray", "--slice-steps", "500", "--num-steps", "10000"]
+    words += ["--explore.probability", "1", "--exploit.margin", "0"]
     with command("population.py", *words, "--run-dir", run, cwd=tmp_path) as running:
         ended = running.wait(580)
         logs = "\n".join((run / "members" / f"{n}.log").read_text() for n in range(2))
         assert ended.status == 0, ended.errors + logs
     Summary.model_validate(read_summary(run))
     records = PopulationFiles(run).read_records()
+    changes = 0
     for record in records.values():
-        assert len(record.boundaries) >= 1
-        assert len(record.incarnations) == len(record.boundaries) + 1, logs
+        # Training does not wait for a test, so the last one may come when the run has ended.
+        undecided = len(record.boundaries) - (len(record.incarnations) - 1)
+        assert undecided in (0, 1), logs
+        changes += len(record.incarnations) - 1
         rate = record.incarnations[-1].settings["learner.learning_rate"]
-        assert (
-            f"learning_rate: {rate}"
-            in (run / "members" / str(record.member) / "config.yaml").read_text()
-        )
+        config = (run / "members" / str(record.member) / "config.yaml").read_text()
+        assert f"learning_rate: {rate}" in config
+    assert changes > 0, logs

@@ -20,6 +20,7 @@ from engines.on_redis.link import RedisLink
 from records.run_dir import RunDir
 from records.run_record import as_row, read_config, read_document
 from views.live.history import History
+from views.live.population import describe_population, find_population, members_silent_s
 
 REDIS_URL_VARIABLE = "ACTOR_MIMIC_REDIS_URL"
 # A run without Redis counts as going on if it has written within this time, or within three of
@@ -45,8 +46,10 @@ class Seen:
     summary: Mapping[str, Any] | None = None
     # The newest events, the oldest of them first.
     events: list[dict[str, Any]] = field(default_factory=list)
-    # Seconds since metrics.jsonl was written; None without one.
+    # Seconds since metrics.jsonl was written; None without one. Of a population, those of members.
     silent_s: float | None = None
+    # The population that the run is or belongs to; None for a run by itself.
+    population: Mapping[str, Any] | None = None
 
     @property
     def period_s(self) -> float:
@@ -79,6 +82,7 @@ class RunSource:
         self._bus: RedisBus | None = None
         self._bus_url = ""
         self._num_fetched = _MAX_RECORDS
+        self._population = find_population(run.path)
 
     @property
     def games(self) -> tuple[str, ...]:
@@ -101,8 +105,15 @@ class RunSource:
             redis=redis,
             summary=read_document(self.run.summary_path),
             events=events,
-            silent_s=_silent_s(self.run.metrics_path),
+            silent_s=self._silent_s(),
+            population=describe_population(self._population) if self._population else None,
         )
+
+    def _silent_s(self) -> float | None:
+        own = _silent_s(self.run.metrics_path)
+        if own is not None or self._population is None:
+            return own
+        return members_silent_s(self._population, now=time.time())
 
     @property
     def bus(self) -> RedisBus | None:

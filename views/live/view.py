@@ -58,6 +58,7 @@ def describe(seen: Seen) -> dict[str, Any]:
         },
         "games": [_game(game, seen, state) for game in map(str, seen.config["games"])],
         "verdict": _verdict(seen),
+        "population": seen.population,
         "events": [_event(event) for event in seen.events[-100:]],
     }
 

@@ -6,6 +6,7 @@ import { byId, draw, make, say } from "./dom.js";
 import { bytes, clock, count, figure, percent, short, span, title } from "./format.js";
 import { accessChanged, showGames } from "./games.js";
 import { offerGames, startPlayer } from "./player.js";
+import { showPopulation } from "./population.js";
 
 const WORDS = {
   starting: "Starting", training: "Training", testing: "Testing",
@@ -70,6 +71,7 @@ function show(state) {
   showTop(state, isOver);
   showVerdict(state.verdict, isOver);
   showGames(state.games, isOver);
+  showPopulation(state.population);
   showEvents(state.events);
   takePoint(state.point);
   showTiles(state, isOver);
