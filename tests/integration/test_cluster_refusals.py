@@ -22,7 +22,7 @@ from runs import wait_until
 
 from engines.chaos.processes import joined
 from engines.on_ray.room import has_autoscaler
-from engines.on_ray.session import address_for_others, ray_session
+from engines.on_ray.session import address_for_others, check_room_for, ray_session
 
 pytestmark = [pytest.mark.ray, pytest.mark.redis, pytest.mark.slow]
 
@@ -54,6 +54,16 @@ def test_no_head_is_killed(small_cluster):
 def test_a_ray_that_is_not_there_is_told():
     with pytest.raises(ValueError, match="no Ray cluster answers"), joined("127.0.0.1:1", "run"):
         pass
+
+
+def test_a_population_with_more_members_than_there_is_room_for_is_refused(
+    config, small_cluster, monkeypatch
+):
+    monkeypatch.setenv("RAY_ADDRESS", small_cluster.address)
+    with pytest.raises(ValueError, match="3 members needs 12 CPUs, but the cluster has 2") as said:
+        check_room_for(MadeUpRecipe(config), 3)
+    assert "\n" not in str(said.value)
+    assert not ray.is_initialized()
 
 
 def test_a_cluster_without_an_autoscaler_is_refused_at_once_and_waited_for_if_asked_to(
