@@ -8,6 +8,7 @@ they share this process; engines/side_by_side.py gives each processes of its own
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
@@ -80,6 +81,9 @@ class Population:
         """A member's run: a new one, or one to go on with as what it had become."""
         folder = self.files.member(number)
         if not (folder / "meta.json").is_file():
+            if folder.exists():
+                # It died before its folder was complete, so there is nothing to go on with.
+                shutil.rmtree(folder)
             settings: Mapping[str, float] = initial_settings(self.plan, number)
             config = self.member_config(number, settings)
             return Order(config=config, preset=self.run.preset, folder=folder)
@@ -94,9 +98,11 @@ class Population:
         return Order(config=config, preset=run.preset, folder=folder, resumed=run)
 
     def has_ended(self, number: int) -> bool:
-        """Whether a member has made all of its updates."""
+        """Whether a member has made all of its updates, and played its last test."""
         summary = read_document(self.files.member(number) / "summary.json")
-        return summary is not None and summary.get("updates", 0) >= self.config.num_updates
+        if summary is None or summary.get("updates", 0) < self.config.num_updates:
+            return False
+        return all(row["student"]["mean"] is not None for row in summary["games"].values())
 
     def carry_member(self, number: int, screens: Screens) -> Generator[Position, None, RunDir]:
         """A member's run in slices; see engines.carrying.carry_in_slices."""

@@ -78,7 +78,9 @@ class PopulationConfig:
     explore: ExploreConfig = field(default_factory=ExploreConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what a single member cannot do."""
+        """Refuse what a single member cannot do, and jobs that would take turns."""
+        if self.address and self.side_by_side is False:
+            raise ValueError("members that are jobs run side by side; leave out one of the two")
         for name in ("exploit", "explore"):
             if self.members == 1 and getattr(self, name).enabled:
                 raise ValueError(

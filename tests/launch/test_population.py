@@ -124,6 +124,22 @@ def test_an_interrupted_population_goes_on_with_the_lineage_it_had(
     assert (tmp_path / "run" / "student").is_dir()
 
 
+def test_members_without_a_whole_folder_or_a_last_test_are_brought_to_their_end(words, tmp_path):
+    main([*words, "--run-dir", "run"])
+    run = tmp_path / "run"
+    (run / "members" / "0" / "meta.json").unlink()  # As if it had died while it was made.
+    path = run / "members" / "1" / "summary.json"
+    summary = json.loads(path.read_text())
+    for row in summary["games"].values():
+        row["student"]["mean"] = None
+    path.write_text(json.dumps(summary))
+    (run / "summary.json").unlink()
+    main(["--resume", "run"])
+    outcome = PopulationFiles(run).read_summary()
+    assert all(ending.score is not None for ending in outcome.members.values())
+    Summary.model_validate(read_summary(run))
+
+
 def test_a_member_that_diverges_is_lost_and_the_others_go_on(words, tmp_path):
     apart = ["--tune", "learner.learning-rate", "--exploit.enabled", "False"]
     wide = ["--bounds", "learner.learning-rate=1e-6,1e30", "--explore.enabled", "False"]
