@@ -84,9 +84,15 @@ def test_a_setting_changes_once_in_three_times_up_as_often_as_down():
     assert set(np.round(factors, 9)) == {1.0, 1.2, round(1 / 1.2, 9)}
     changed = np.mean(np.asarray(factors) != 1.0)
     assert abs(changed - 1 / 3) < 4 * math.sqrt(2 / 9 / DRAWS)
-    # No drift: the mean step in the logarithm is 0 within four standard errors.
+
+
+def test_settings_have_no_drift():
+    rng = np.random.default_rng(0)
+    wide = {"a": Range(low=1e-9, high=1e9)}
+    # More draws than for the rate, so that 55 % of rises would be seen for certain.
+    steps = [math.log(explore({"a": 1.0}, wide, ExploreConfig(), rng)["a"]) for _ in range(100_000)]
     spread = math.log(1.2) * math.sqrt(1 / 3)
-    assert abs(np.mean(np.log(factors))) < 4 * spread / math.sqrt(DRAWS)
+    assert abs(np.mean(steps)) < 4 * spread / math.sqrt(len(steps))
 
 
 def test_settings_change_independently_of_each_other():
