@@ -58,7 +58,7 @@ class PopulationConfig:
     the bounds."""
     slice_steps: Annotated[int, Ge(0)] = 0
     """Steps of a member, all games together, between two comparisons; 0: a tenth of its run,
-    and at least 500."""
+    and at least 750."""
     burn_in_steps: Annotated[int, Ge(0)] = 0
     """Steps of a member before its first copy, and before its first change of settings."""
     normalize: Literal["auto", "teacher", "human", "none"] = "auto"

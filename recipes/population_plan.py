@@ -15,7 +15,7 @@ from recipes.tuning import check_tunable, spell, tunable_settings, with_settings
 
 # Slices of a member's run where nobody says how long they are, and the least that is worth a test.
 _NUM_SLICES = 10
-_MIN_SLICE_STEPS = 500
+_MIN_SLICE_STEPS = 750
 
 # Score that counts as 0 and score that counts as 1.
 Ends = tuple[float, float]
