@@ -12,6 +12,14 @@ _NAMES = {
         "up left fire", "down right fire", "down left fire",
     ),
     "minatar": ("nothing", "left", "up", "right", "down", "fire"),
+    "doom": (
+        "nothing", "attack", "step left", "step right", "turn left", "turn right", "forward",
+        "backward",
+    ),
+    "dmlab": (
+        "forward", "backward", "step left", "step right", "look left", "look right",
+        "forward left", "forward right", "fire",
+    ),
 }  # fmt: skip
 
 
