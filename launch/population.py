@@ -34,7 +34,7 @@ from recipes.settings import list_settings, long_lines, short_lines
 from records.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from engines.population import Population
+    from engines.population.carrying import Population
 
 _LONG_HELP = ("-H", "--help-verbose")
 _HELP = ("-h", "--help", *_LONG_HELP)
@@ -62,8 +62,8 @@ def main(argv: Sequence[str], *, prog: str = "population.py") -> None:
     # Not above, here and below: they bring torch, and help, or a mistake in the options, is told
     # without.
     from engines.carrying import Order
-    from engines.population import prepare_population, write_settings
-    from engines.population_end import conclude
+    from engines.population.carrying import prepare_population, write_settings
+    from engines.population.conclusion import conclude
     from views.screens import TerminalAndPage
 
     order = Order(
@@ -89,8 +89,8 @@ def main(argv: Sequence[str], *, prog: str = "population.py") -> None:
 
 def _carry(population: Population) -> dict[int, str]:
     """Carry all members to their ends; returns why some were lost."""
-    from engines.population import carry_in_turns
-    from engines.side_by_side import SideBySide
+    from engines.population.carrying import carry_in_turns
+    from engines.population.side_by_side import SideBySide
     from studies.runner import through_jobs
     from views.members import MemberScreens
 
@@ -112,7 +112,7 @@ def _carry_member(
     number: int, run: RunDir, config: RunConfig, population: PopulationConfig
 ) -> None:
     """Carry one member to its end, for a launcher that carries the population."""
-    from engines.population import open_population
+    from engines.population.carrying import open_population
     from engines.slices import run_through
     from views.members import MemberScreens
 

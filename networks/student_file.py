@@ -87,7 +87,7 @@ def load_student(folder: Path) -> MultitaskNetwork:
 
 
 def load_temperatures(folder: Path) -> dict[str, float]:
-    """By game, what makes a policy of a student's scores; 1 for students of earlier versions.
+    """The temperature of each game, by its name; 1 for students of earlier versions.
 
     Raises:
         ValueError: the file is damaged.

@@ -13,7 +13,7 @@ from typing import Any
 
 from actors.evaluator import EvaluationResult
 from engines.keeping import keep_student
-from engines.population import Population
+from engines.population.carrying import Population
 from games.registry import get_game
 from learner.checkpoint import load_newest
 from networks.snapshots import take_snapshot

@@ -1,9 +1,9 @@
 """Carries the members of a population, in turn, a slice each.
 
-    prepare (nothing is written) -> folder -> members' runs -> engines/population_end.py
+    prepare (nothing is written) -> folder -> members' runs -> engines/population/conclusion.py
 
 A member is an ordinary run in RUN/members/K, which engines/membership.py lets compare itself. Here
-they share this process; engines/side_by_side.py gives each processes of its own.
+they share this process; engines/population/side_by_side.py gives each processes of its own.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from engines.population import Population
+from engines.population.carrying import Population
 
 # Words of the command that goes on with one member.
 MemberCommand = Callable[[int], Sequence[str]]
