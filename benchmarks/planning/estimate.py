@@ -155,7 +155,7 @@ def estimate(config: RunConfig, probe: Probe, learner: LearnerSpeed, place: Plac
 
 
 def _memory(config: RunConfig, probe: Probe, place: Place, *, playing: int) -> dict[str, int]:
-    """Each need by what has it; the local engine has everything in one process."""
+    """Bytes of each kind of process; the local engine has everything in one."""
     learner = config.learner.num_replicas * _LEARNER_BYTES[config.device]
     if config.engine == "local":
         actors = playing * _LOCAL_ACTOR_BYTES
