@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from games.registry import get_game
+from games.registry import get_game, known_games
 from games.spec import GameSpec
 from learner.objectives.config import MimicConfig
 from recipes.student import StudentTarget, check_games, find_student
 from teachers.expert import Expert
-from teachers.hub import is_hub_reference
 from teachers.references import load_teacher
 from views.play.playing import TEACHER, PlayingNetwork, PlayingTeacher, build_networks
 
@@ -39,7 +38,8 @@ def find_cast(target: str, *, game: str, teacher: str) -> Cast:
     Raises:
         ValueError: they are not there, are damaged, or do not play the game.
     """
-    if Path(target).is_dir() or is_hub_reference(target):
+    names_expert = target.endswith(".safetensors") or target in known_games()
+    if Path(target).is_dir() or not names_expert:
         return _student_and_teacher(find_student(target), game, teacher)
     expert = load_teacher(target)
     if game not in ("", expert.spec.name):
