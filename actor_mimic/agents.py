@@ -22,6 +22,7 @@ from games.spec import GameSpec
 from networks.masking import masked_argmax, masked_softmax
 from networks.network import MultitaskNetwork
 from recipes.student import find_student
+from records.latest import follow_latest
 from teachers.expert import Expert
 from teachers.references import load_teacher as load_expert
 
@@ -121,7 +122,7 @@ class Agent(ABC):
         name = self._game if game is None else game
         if name is None:
             raise ValueError(f"which game? Name one of {', '.join(self._specs)}")
-        if name not in self._specs:
+        if name not in self.games:
             raise ValueError(f"it does not play {name!r}; it has {', '.join(self._specs)}")
         return name
 
@@ -136,12 +137,14 @@ class Student(Agent):
 
     @classmethod
     def load(cls, source: str | Path) -> Student:
-        """The student of a run's folder, of a student's own or exported one, or hf://OWNER/REPO.
+        """The student of a run's folder, a student's own, an export, or hf://OWNER/REPO.
+
+        `runs/latest` stands for the newest run there, as on the command line.
 
         Raises:
             ValueError: there is none, or it is damaged.
         """
-        found = find_student(source)
+        found = find_student(follow_latest(str(source)))
         network = found.load()
         return cls(network, {game: found.student_temperature(game) for game in network.games})
 
@@ -189,4 +192,5 @@ def _as_batch(observation: NDArray[np.uint8], spec: GameSpec) -> tuple[Tensor, b
             f"an observation of {spec.name!r} is uint8 {list(spec.observation_shape)}, or several "
             f"of them, not {array.dtype} {list(array.shape)}"
         )
-    return torch.from_numpy(np.ascontiguousarray(batch)), is_single
+    # PyTorch warns of arrays that cannot be written to, as views and other libraries' may be.
+    return torch.from_numpy(np.require(batch, requirements=["C", "W"])), is_single

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from recipes.ranges import check_ranges
+from records.latest import follow_latest
 from views.evaluation import EvaluationPlan, Row, play_tests
 
 
 def evaluate(
     target: str | Path,
     *,
-    games: Sequence[str] = (),
+    games: str | Sequence[str] = (),
     episodes: int = 30,
     epsilon: float = 0.05,
     protocol: str | None = None,
@@ -22,7 +25,7 @@ def evaluate(
 
     Args:
         target: folder of a run or a student, a GAME.safetensors file, or a shipped expert's game.
-        games: of a student; all of its games if empty.
+        games: of a student, one or several; all of its games if empty.
         episodes: of each game.
         epsilon: share of random actions.
         protocol: rules (games.env.PROTOCOLS); None for those that the network was trained by.
@@ -34,17 +37,19 @@ def evaluate(
         teacher_normalized, agreement, ...
 
     Raises:
-        ValueError: the target is not there or damaged, or does not play a game that is asked for.
+        ValueError: the target is not there or damaged, or does not play a game that is asked for;
+            or a number is out of its range.
     """
     plan = EvaluationPlan(
-        target=str(target),
-        games=tuple(games),
+        target=follow_latest(str(target)),
+        games=(games,) if isinstance(games, str) else tuple(games),
         num_episodes=episodes,
         test_steps=None,
         epsilon=epsilon,
         protocol=protocol,
-        num_envs=min(num_envs, episodes),
+        num_envs=num_envs,
         seed=seed,
         num_threads=1,
     )
-    return dict(play_tests(plan))
+    check_ranges(plan)
+    return dict(play_tests(replace(plan, num_envs=min(num_envs, episodes))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ from actor_mimic.agents import Student
 from engines.carrying import Order, carry
 from engines.keeping import NewestStudent
 from recipes.config import RunConfig
-from recipes.loading import load_config, load_preset, to_words
+from recipes.loading import (
+    HELP_WORDS,
+    dump_config,
+    load_config,
+    load_preset,
+    load_run_config,
+    to_words,
+)
 from records.run_dir import RunDir
 from views.screens import NoScreens, TerminalAndPage
 
@@ -41,12 +48,13 @@ def configure(preset: str = "quickstart", settings: Mapping[str, Any] | None = N
     Args:
         preset: name of one that comes with the package, or path of a YAML file; "" for none.
         settings: by the names of docs/configuration.md, dotted ("replay.batch_size") or nested.
+            None, an empty string and an empty list leave what was there before.
 
     Raises:
         ValueError: anything that cannot be used; one line.
     """
     text = load_preset(preset) if preset else ""
-    return load_config(to_words(dict(settings or {})), preset_text=text)
+    return load_config(_as_words(settings, refused=("preset", "resume")), preset_text=text)
 
 
 def train(config: RunConfig, *, quiet: bool = False) -> Run:
@@ -79,9 +87,22 @@ def resume(
         KeyboardInterrupt: as `train`.
     """
     resumed = RunDir.open_existing(Path(run))
-    text = resumed.config_path.read_text()
-    config = load_config(to_words(dict(settings or {})), preset_text=text)
+    text = dump_config(load_run_config(resumed))
+    words = _as_words(settings, refused=("preset", "resume", "run_dir"))
+    config = load_config(words, preset_text=text)
     return _carry(Order(config=config, preset=resumed.preset, resumed=resumed), quiet)
+
+
+def _as_words(settings: Mapping[str, Any] | None, *, refused: Sequence[str]) -> list[str]:
+    """Settings as options; ValueError for what is an argument, or asks a command for its help."""
+    given = dict(settings or {})
+    for name in given:
+        if str(name).replace("-", "_") in refused:
+            raise ValueError(f"{name} is not among the settings that can be given here")
+    words = to_words(given)
+    if asked := HELP_WORDS.intersection(words):
+        raise ValueError(f"{min(asked)} is for commands; docs/configuration.md has all settings")
+    return words
 
 
 def _carry(order: Order, quiet: bool) -> Run:

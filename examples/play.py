@@ -7,13 +7,9 @@ python examples/play.py pong runs/latest        the student of a run; or hf://OW
 import sys
 
 from actor_mimic import GameEnv, Student, load_teacher
-from records.latest import follow_latest
 
 game = sys.argv[1]
-if len(sys.argv) > 2:
-    player = Student.load(follow_latest(sys.argv[2])).playing(game)
-else:
-    player = load_teacher(game)
+player = Student.load(sys.argv[2]).playing(game) if len(sys.argv) > 2 else load_teacher(game)
 
 env = GameEnv(game)
 observation, info = env.reset(seed=1)

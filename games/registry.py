@@ -73,6 +73,9 @@ def register_finder(find: Callable[[str], GameSpec | None]) -> None:
 
 def get_game(name: str) -> GameSpec:
     """The spec registered under `name`; ValueError with the nearest known names without one."""
+    # Games may come from JSON, or from a program that no type checker has seen.
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a game is a string, not {name!r}")
     if name in _REGISTRY:
         return _REGISTRY[name][0]
     for find in _FINDERS:

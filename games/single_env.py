@@ -6,6 +6,7 @@ tests steps vectors (games/env.py).
 
 from __future__ import annotations
 
+import operator
 import secrets
 from typing import Any
 
@@ -69,7 +70,11 @@ class GameEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         """Play one step; ValueError for an action that is not legal in this game."""
         if self._env is None:
             raise RuntimeError("call reset() before step()")
-        step = self._step(self._env, int(action))
+        try:
+            number = operator.index(action)
+        except TypeError:
+            raise ValueError(f"an action is one whole number, not {action!r}") from None
+        step = self._step(self._env, number)
         return (
             step.observations[0],
             float(step.rewards[0]),

@@ -55,7 +55,9 @@ def main(argv: Sequence[str], *, prog: str = "population.py") -> None:
     )
     if base is not None:
         check_same_population(base, population)
-    if member is not None and invocation.resumed is not None:
+    if member is not None:
+        if invocation.resumed is None:
+            raise ValueError(f"{_ONLY_MEMBER} goes on with a population; name it with --resume")
         _carry_member(member, invocation.resumed, config, population)
         return
     say_it_starts()
@@ -117,6 +119,8 @@ def _carry_member(
     from views.members import MemberScreens
 
     members = open_population(run, config, population)
+    if number not in members.members:
+        raise ValueError(f"the population has {len(members.members)} members, from 0; not {number}")
     run_through(members.carry_member(number, MemberScreens(number)))
 
 
@@ -126,7 +130,10 @@ def _take_member(argv: Sequence[str]) -> tuple[int | None, list[str]]:
     if _ONLY_MEMBER not in words:
         return None, words
     place = words.index(_ONLY_MEMBER)
-    number = int(words[place + 1])
+    value = words[place + 1] if place + 1 < len(words) else ""
+    if not value.isdecimal():
+        raise ValueError(f"{_ONLY_MEMBER} needs the number of a member, not {value!r}")
+    number = int(value)
     del words[place : place + 2]
     return number, words
 

@@ -41,8 +41,12 @@ def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
         )
     (game,) = config.games
     if config.objective == "joint" and not config.teachers:
-        sources = [source for source in config.start_from if source != "none"]
-        config = replace(config, teachers=tuple(f"{game}={source}" for source in sources))
+        if not (source := config.start_of[game]):
+            raise ValueError(
+                "objective joint holds on to what the network begins with, and --from none has "
+                f"nothing: leave --objective out, or name a teacher, --teachers {game}=TEACHER"
+            )
+        config = replace(config, teachers=(f"{game}={source}",))
     say_it_starts()
     # Not above: they bring torch, and help, or a mistake in the options, is told without.
     from engines.carrying import Order, carry

@@ -51,7 +51,7 @@ def load_config(
     _use_current_names(document)
     _check_keys(document, RunConfig)
     words = to_words(document)
-    if not _HELP.isdisjoint(argv):
+    if not HELP_WORDS.isdisjoint(argv):
         _show_help(words, verbose=not _VERBOSE.isdisjoint(argv), prog=prog, doc=doc)
     return parse_words(
         lambda: tyro.cli(RunConfig, args=[*words, *argv], prog=prog or None, config=_STYLE),
@@ -61,7 +61,7 @@ def load_config(
 
 _STYLE = (tyro.conf.FlagConversionOff,)
 _VERBOSE = frozenset({"-H", "--help-verbose"})
-_HELP = _VERBOSE | {"-h", "--help"}
+HELP_WORDS = _VERBOSE | {"-h", "--help"}
 _SOME_GAMES = ("--games", "pong")
 
 
@@ -234,10 +234,13 @@ def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
     Raises:
         ValueError: unknown preset, both options at once, or a folder that is not a run.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset")
     parser.add_argument("--resume")
-    known, options = parser.parse_known_args(list(argv))
+    try:
+        known, options = parser.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{error.argument_name}: {error.message}") from None
     if known.resume is None:
         preset = known.preset or default_preset
         text = load_preset(preset) if preset else ""
@@ -250,6 +253,8 @@ def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
     if any(option.split("=")[0] in ("--run-dir", "--run_dir") for option in options):
         raise ValueError("--resume writes into the run it resumes; leave --run-dir out")
     run = RunDir.open_existing(Path(known.resume))
+    # Damaged settings are said to be the run's, not a mistake in the options.
+    load_run_config(run)
     return Invocation(run.preset, run.config_path.read_text(), tuple(options), run)
 
 

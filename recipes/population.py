@@ -152,14 +152,18 @@ def population_of(run: RunDir) -> PopulationConfig:
             f"{run.path} is not a population's folder: it has no {path.name}; a run by itself goes "
             "on with launch/multitask.py --resume"
         )
-    return read_population(path.read_text(encoding="utf-8"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    return read_population(text)
 
 
 def read_population(text: str) -> PopulationConfig:
     """What `dump_population` wrote; ValueError for anything else."""
     try:
         return TypeAdapter(PopulationConfig).validate_python(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
+    except (yaml.YAMLError, ValidationError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"population.yaml is damaged: {reason}") from None
 

@@ -76,7 +76,7 @@ class MemberRecord(Document):
     """What a member has been and scored, oldest first."""
 
     member: NonNegativeInt
-    incarnations: tuple[Incarnation, ...]
+    incarnations: tuple[Incarnation, ...] = Field(min_length=1)
     boundaries: tuple[Boundary, ...] = ()
 
 
@@ -212,9 +212,11 @@ class Stretch:
 def ancestry(records: Mapping[int, MemberRecord], member: int) -> list[Stretch]:
     """The line of ancestors of a member's newest incarnation, oldest first.
 
-    It ends early at an ancestor whose record is missing.
+    It ends early at an ancestor whose record is missing, and is empty if the member's own is.
     """
     line: list[Stretch] = []
+    if member not in records:
+        return line
     end: int | None
     number, end = records[member].incarnations[-1].number, None
     while member in records:

@@ -153,7 +153,11 @@ _SERVICES: Mapping[str, Callable[[str, str, str, Mapping[str, Any]], Service]] =
 
 def check_tracker(name: TrackerName) -> None:
     """ValueError with what to install if the tracker's package is not there."""
-    if name != "none" and importlib.util.find_spec(name) is None:
+    if name == "none":
+        return
+    found = importlib.util.find_spec(name)
+    # A folder of that name, as wandb makes one where it runs, can be imported as an empty package.
+    if found is None or found.origin is None:
         raise ValueError(f"metrics.tracker {name} needs a package: pip install {name}")
 
 

@@ -59,7 +59,22 @@ def _refuse_foreign(reference: str | Path, path: Path, game: str | None) -> None
     # A folder of that name does not hide a shipped expert.
     if path.is_dir() and path.name == str(reference):
         return
+    if path.is_dir():
+        raise ValueError(_of_folder(reference, path))
     raise ValueError(
         f"{reference} is not in this project's own format; import it first: "
         f"python launch/zoo.py import {reference} --game {game or 'GAME'}"
+    )
+
+
+def _of_folder(reference: str | Path, path: Path) -> str:
+    """Why a folder is no teacher here."""
+    if find_student_folder(path):
+        return (
+            f"{reference} is a student, which teaches the game that it is named for: "
+            f"--teachers GAME={reference}"
+        )
+    return (
+        f"the folder {reference} holds no student, which a run saves with a checkpoint; name the "
+        "folder of a run or of a student, or a GAME.safetensors"
     )

@@ -53,7 +53,7 @@ def load_student_as_teacher(folder: Path, game: str) -> Expert:
         protocol="classic",
         scores=(),
         sha256=hashlib.sha256((folder / weights).read_bytes()).hexdigest(),
-        origin=f"a student in {folder.name}",
+        origin=f"the student in {folder}",
         licence="not stated",
     )
     return Expert(spec, card, student)

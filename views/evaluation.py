@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
+from annotated_types import Ge, Interval
 from torch import nn
 
 from actors.evaluator import EvaluationResult, evaluate, evaluate_epoch
@@ -37,13 +38,13 @@ class EvaluationPlan:
     target: str
     # Games of a student that are played; all of its games if empty.
     games: tuple[str, ...]
-    num_episodes: int
+    num_episodes: Annotated[int, Ge(1)]
     # Steps of each game that are played instead of `num_episodes`; None for whole episodes.
     test_steps: int | None
-    epsilon: float
+    epsilon: Annotated[float, Interval(ge=0, le=1)]
     # None for the rules by which the network was trained.
     protocol: str | None
-    num_envs: int
+    num_envs: Annotated[int, Ge(1)]
     seed: int
     # Threads of the emulators.
     num_threads: int

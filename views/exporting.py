@@ -76,7 +76,7 @@ def export(
         write_atomically(folder / "card.json", card_as_json(card))
         write_atomically(folder / "card.md", card_as_text(card).encode())
         if repo:
-            write_model_card(folder, card, films=_write_films(record, folder))
+            write_model_card(folder, card, repo=repo, films=_write_films(record, folder))
     lines = []
     for name in files:
         path = Path(out) / name

@@ -28,12 +28,13 @@ def check_can_push(repo: str) -> None:
         raise ValueError("no key for the Hub: run 'hf auth login', or set HF_TOKEN")
 
 
-def write_model_card(folder: Path, card: Document, *, films: list[str]) -> None:
+def write_model_card(folder: Path, card: Document, *, repo: str, films: list[str]) -> None:
     """Write README.md, the model card, into an exported folder.
 
     Args:
         folder: the exported student.
         card: views.export_card.build_card's.
+        repo: OWNER/NAME, of which the model has its name.
         films: paths in the folder, shown below the text.
     """
     hub = import_hub()
@@ -41,7 +42,7 @@ def write_model_card(folder: Path, card: Document, *, films: list[str]) -> None:
     data = hub.ModelCardData(
         library_name=_LIBRARY,
         license=licence,
-        model_name=folder.name,
+        model_name=repo.partition("/")[2],
         pipeline_tag="reinforcement-learning",
         tags=["reinforcement-learning", "actor-mimic", "policy-distillation", *card["games"]],
         eval_results=list(_eval_results(hub, card)) or None,
@@ -87,5 +88,8 @@ def push(folder: Path, repo: str, *, private: bool) -> str:
     # Refusals, and whatever the network between comes up with.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{folder} was not put on the Hub as {repo}: {reason}") from None
+        raise ValueError(
+            f"{folder} was not put on the Hub as {repo}: {reason} (the folder is whole: "
+            f"hf upload {repo} {folder} sends it)"
+        ) from None
     return str(commit.commit_url)

@@ -93,6 +93,20 @@ def test_what_cannot_be_played_is_refused(network, observation, game, message):
         Student(network, dict.fromkeys(GAMES, 1.0)).act(observation, game)
 
 
+def test_a_view_that_cannot_be_written_to_is_played_without_a_warning(network, recwarn):
+    observation = np.broadcast_to(np.uint8(3), (4, 84, 84))
+    Student(network, dict.fromkeys(GAMES, 1.0)).act(observation, "pong")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("game", [3, ["pong"]])
+def test_a_game_that_is_no_name_is_refused(network, game):
+    with pytest.raises(ValueError, match="it does not play"):
+        Student(network, dict.fromkeys(GAMES, 1.0)).playing(game)
+    with pytest.raises(ValueError, match="the name of a game is a string"):
+        GameEnv(game)
+
+
 def test_binding_a_game_leaves_the_agent_as_it_was(network):
     student = Student(network, dict.fromkeys(GAMES, 1.0))
     student.playing("pong")

@@ -63,7 +63,7 @@ def test_distil_checkpoints(tmp_path):
 def test_the_loop_of_the_docs(trained, tmp_path):
     text = (ROOT / "docs/api.md").read_text()
     program = re.search(r"## Play\n\n```python\n(.*?)```", text, re.DOTALL)[1]
-    program = program.replace("runs/latest-or-exported-folder", str(trained.folder))
+    program = program.replace("runs/latest", str(trained.folder.parent / "latest"))
     assert "score" in program
     path = tmp_path / "loop.py"
     path.write_text(program + "print(score)\n")

@@ -37,6 +37,9 @@ def test_settings_mean_what_they_mean_on_the_command_line():
         ("smoke", {"num_steps": "many"}, "num-steps"),
         ("smoke", {"learner.learning_rate": -1}, "learner.learning_rate must be"),
         ("", {}, "games is missing"),
+        ("smoke", {"help": True}, "--help is for commands"),
+        ("smoke", {"games": ["-h"]}, "-h is for commands"),
+        ("smoke", {"resume": "runs/a"}, "resume is not among"),
     ],
 )
 def test_what_cannot_be_used_is_a_value_error_of_one_line(preset, settings, message, capsys):
@@ -57,7 +60,7 @@ def test_a_run_is_carried_resumed_played_and_tested_in_silence(tmp_path, capsys)
     assert capsys.readouterr().out == ""
     assert not (folder / "report.html").exists()
 
-    env, student = GameEnv("boxing"), Student.load(folder)
+    env, student = GameEnv("boxing"), Student.load(tmp_path / "latest")
     assert student.games == run.student.games == ("pong", "boxing")
     observation, info = env.reset(seed=1)
     for _ in range(20):
@@ -65,7 +68,7 @@ def test_a_run_is_carried_resumed_played_and_tested_in_silence(tmp_path, capsys)
         assert info["action_mask"][action] == 1
         observation, *_, info = env.step(action)
 
-    (row,) = evaluate(folder, games=["pong"], episodes=2, num_envs=2).values()
+    (row,) = evaluate(tmp_path / "latest", games="pong", episodes=2, num_envs=2).values()
     assert (row["episodes"], row["protocol"]) == (2, "classic")
     assert -21 <= row["mean"] <= 21
 
@@ -76,4 +79,23 @@ def test_settings_that_may_not_differ_are_refused_before_anything_is_written(tmp
     before = contents(folder)
     with pytest.raises(ValueError, match="games"):
         resume(folder, {"games": ["pong", "breakout"]}, quiet=True)
+    with pytest.raises(ValueError, match="run_dir is not among"):
+        resume(folder, {"run_dir": "elsewhere"}, quiet=True)
     assert contents(folder) == before
+    (folder / "config.yaml").write_bytes(b"games: [")
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged"):
+        resume(folder, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"episodes": 0}, "num_episodes must"),
+        ({"num_envs": 0}, "num_envs must"),
+        ({"epsilon": 1.5}, "epsilon must lie between 0 and 1"),
+        ({"epsilon": float("nan")}, "epsilon must be a finite number"),
+    ],
+)
+def test_a_test_that_cannot_be_played_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate("pong", **options)

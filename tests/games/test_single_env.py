@@ -48,6 +48,10 @@ def test_it_keeps_to_its_spaces_and_its_mask():
         assert observation in env.observation_space
     with pytest.raises(ValueError, match="action 2 of environment 0 is not legal in 'pong'"):
         env.step(2)
+    for action in (1.7, "1", None, np.array([1, 3])):
+        with pytest.raises(ValueError, match="an action is one whole number"):
+            env.step(action)
+    env.step(np.array(3))
 
 
 def test_a_reset_without_a_seed_goes_on_with_the_random_streams():

@@ -161,6 +161,9 @@ def test_a_member_that_diverges_is_lost_and_the_others_go_on(words, tmp_path):
         (["--objective", "mimic", "--tune", "distillation.weight"], "objective mimic"),
         (["--learner.num-replicas", "2", "--engine", "ray"], "num-replicas"),
         (["--run-dir", "taken"], "has something in it"),
+        (["--only-member", "0"], "goes on with a population"),
+        (["--only-member", "first"], "needs the number of a member, not 'first'"),
+        (["--only-member"], "needs the number of a member"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(words, tmp_path, more, said):

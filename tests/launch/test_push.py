@@ -71,6 +71,7 @@ def test_a_student_is_pushed_with_its_scores_and_loads_back(run, hub, call, tmp_
     _, head, text = files["README.md"].decode().split("---\n", 2)
     about = yaml.safe_load(head)
     assert (about["license"], about["pipeline_tag"]) == ("mit", "reinforcement-learning")
+    assert about["model-index"][0]["name"] == "two"
     results = about["model-index"][0]["results"]
     assert [row["dataset"]["name"] for row in results] == ["pong", "breakout"]
     assert all(" +/- " in row["metrics"][0]["value"] for row in results)
@@ -104,6 +105,7 @@ def test_what_cannot_be_pushed_is_one_line(run, hub, call, tmp_path, words, toke
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert message in line
+    assert ("hf upload me/two" in line) == (token == "hf_wrong")
     assert hub.repos == {}
     # A refusal of the Hub's comes after the export, which is not lost.
     assert (tmp_path / "out" / "card.json").exists() == (token == "hf_wrong")

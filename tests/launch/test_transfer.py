@@ -36,6 +36,7 @@ def test_a_new_game_is_learned_from_a_student_of_any_time_and_ends_with_an_exper
     [
         (["--game", TARGET], "name what the network begins with"),
         (["--from", "none", "--games", SOURCE, TARGET], "transfer.py trains on one game"),
+        (["--from", "none", "--game", TARGET, "--objective", "joint"], "--from none has nothing"),
         (["--from", "nothing/here", "--game", TARGET], "nothing/here"),
     ],
 )
@@ -51,7 +52,7 @@ def test_a_run_is_taught_by_a_students_run_and_a_new_game_is_held_near_it(common
     multitask.main([*words, *teacher_options(tmp_path, [SOURCE]), "--run-dir", "first"])
     multitask.main([*words, "--teachers", f"{SOURCE}=first", "--run-dir", "second"])
     assert read_summary(tmp_path / "second")["games"][SOURCE]["agreement"] is not None
-    words = ["--from", "first", "--game", TARGET, "--start-head", "rescale", *common]
+    words = ["--from", f"{TARGET}=first", "--game", TARGET, "--start-head", "rescale", *common]
     main([*words, "--objective", "joint", "--run-dir", "third"])
     config = (tmp_path / "third" / "config.yaml").read_text()
     assert f"{TARGET}={tmp_path / 'first'}" in config

@@ -64,3 +64,10 @@ def test_an_abbreviated_option_is_not_taken_for_another():
 
 
 # How a command ends
+
+
+@pytest.mark.parametrize("option", ["--resume", "--preset"])
+def test_an_option_without_its_value_is_one_line(option, capsys):
+    with pytest.raises(ValueError, match=f"{option}: expected one argument"):
+        parse_invocation([option], default_preset="smoke")
+    assert capsys.readouterr() == ("", "")

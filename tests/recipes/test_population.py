@@ -166,7 +166,7 @@ def test_settings_come_back_from_their_file_and_a_damaged_one_is_one_line():
         exploit=ExploitConfig(margin=0.2, enabled=False),
     )
     assert read_population(dump_population(config)) == config
-    for damaged in ("members: many", "[", "members: 0"):
+    for damaged in ("members: many", "[", "members: 0", "[" * 20_000):
         with pytest.raises(ValueError, match=r"population\.yaml is damaged") as refusal:
             read_population(damaged)
         assert "\n" not in str(refusal.value)

@@ -114,3 +114,16 @@ def test_a_file_that_is_kept_stays_as_it_was_when_the_original_is_replaced(tmp_p
     replace_by_link(source, kept)
     assert kept.read_text() == "new"
     assert {path.name for path in tmp_path.iterdir()} == {"source", "kept"}
+
+
+def test_a_member_without_a_record_has_no_ancestors():
+    assert ancestry({}, 0) == []
+
+
+def test_a_record_of_nothing_is_damaged(tmp_path):
+    files = PopulationFiles(tmp_path)
+    files.record(0).parent.mkdir()
+    files.record(0).write_text('{"member": 0, "incarnations": []}')
+    with pytest.raises(ValueError, match=r"0\.json"):
+        files.read_record(0)
+    assert files.read_records() == {}

@@ -1,6 +1,7 @@
 """Experiment trackers get a run's settings, figures and results, and never stop a run."""
 
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -121,3 +122,11 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_is_written(tmp
         train(configure("smoke", settings(tmp_path, "wandb")), quiet=True)
     assert not (tmp_path / "run").exists()
     check_tracker("none")
+
+
+def test_a_folder_of_a_trackers_name_is_not_its_package(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "wandb").mkdir()
+    with pytest.raises(ValueError, match="pip install wandb"):
+        check_tracker("wandb")

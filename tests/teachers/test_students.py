@@ -1,5 +1,6 @@
 """A student teaches the policy that it plays."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,27 @@ def test_a_game_that_it_cannot_play_is_refused(tmp_path, options, game, message)
         pytest.importorskip("minatar")
     with pytest.raises(ValueError, match=message):
         load_teacher(saved(tmp_path / "a", **options), game)
+
+
+def test_a_folder_that_teaches_nothing_is_said_to_be_one(tmp_path):
+    with pytest.raises(ValueError, match="holds no student, which a run saves"):
+        load_teacher(tmp_path, "pong")
+    folder = saved(tmp_path / "a")
+    with pytest.raises(ValueError, match=f"--teachers GAME={folder}"):
+        load_teacher(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="holds no student"):
+        load_teacher(folder, "pong")
+
+
+def test_games_that_are_no_names_are_refused(tmp_path):
+    folder = saved(tmp_path / "a")
+    path = folder / "config.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"games": [["pong"], "breakout"]}))
+    with pytest.raises(ValueError, match="the name of a game is a string"):
+        Student.load(folder)
 
 
 @pytest.mark.parametrize("value", ['"warm"', "0", "-1", "Infinity", "[]"])
