@@ -33,7 +33,7 @@ from games.registry import get_game
 from learner.checkpoint import list_checkpoints, load_newest
 from recipes.config import RunConfig
 from recipes.limits import check_replay_fits, choose_device
-from recipes.loading import dotted_settings, dump_config, load_run_config
+from recipes.loading import Invocation, dotted_settings, dump_config, load_run_config
 from recipes.recipe import Recipe
 from recipes.teacher_check import describe_policies
 from records.machine import available_memory_bytes
@@ -61,6 +61,16 @@ class Order:
     folder: str | Path = ""
     # Run to go on with; None for a new one.
     resumed: RunDir | None = None
+
+    @classmethod
+    def of(cls, invocation: Invocation, config: RunConfig) -> Order:
+        """What a command line asks for, as `config` says in full."""
+        return cls(
+            config=config,
+            preset=invocation.preset,
+            folder=config.run_dir,
+            resumed=invocation.resumed,
+        )
 
     @property
     def recipe(self) -> Recipe:

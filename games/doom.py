@@ -18,6 +18,7 @@ from functools import partial
 from types import MappingProxyType
 
 from games.gym import GymEnv, register_gym_game
+from games.options import parse_options, suffix_of
 from games.registry import register_finder
 from games.spec import GameSpec
 
@@ -64,13 +65,12 @@ def find_doom(name: str) -> GameSpec | None:
     if scenario not in _SCENARIOS:
         known = ", ".join(PREFIX + known for known in _SCENARIOS)
         raise ValueError(f"there is no game {name!r}; ViZDoom's are {known}")
-    given = dict(re.findall(r"(\w+)=(\d{1,3})", settings))
-    if settings != ",".join(map("=".join, given.items())) or not given.keys() <= _DEFAULTS.keys():
+    options = parse_options(settings, _DEFAULTS, max_digits=3)
+    if options is None:
         raise ValueError(f"{name!r} has options that are not known; write @skip=4,size=84,stack=4")
-    options = {**_DEFAULTS, **{option: int(value) for option, value in given.items()}}
     legal, random_score = _SCENARIOS[scenario]
     spec = GameSpec(
-        name=PREFIX + scenario + _suffix(options),
+        name=PREFIX + scenario + suffix_of(options, _DEFAULTS),
         family="doom",
         num_actions=len(BUTTONS) + 1,
         legal_actions=legal,
@@ -81,10 +81,6 @@ def find_doom(name: str) -> GameSpec | None:
     )
     register_gym_game(spec, partial(_make, scenario, spec))
     return spec
-
-
-def _suffix(options: Mapping[str, int]) -> str:
-    return "".join(f"_{k}{v}" for k, v in options.items() if v != _DEFAULTS[k])
 
 
 def _taken_apart(text: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from games.gym import GymEnv, register_gym_game
+from games.options import parse_options, suffix_of
 from games.registry import get_game, snake_case
 from games.spec import GameSpec
 
@@ -47,22 +48,20 @@ def register_gym_id(text: str, id_and_options: str) -> GameSpec:
 
 
 def _parse_options(text: str, settings: str) -> dict[str, int]:
-    pairs = dict(re.findall(r"(\w+)=(\d{1,4})", settings))
-    if settings != ",".join(f"{name}={value}" for name, value in pairs.items()) or (
-        not pairs.keys() <= _OPTIONS.keys()
-    ):
+    options = parse_options(settings, _OPTIONS, max_digits=4)
+    if options is None:
         raise ValueError(
             f"{text!r} has options that are not known; write them like @skip=4,gray=1,size=84,"
             "stack=4"
         )
-    return {**_OPTIONS, **{name: int(value) for name, value in pairs.items()}}
+    return options
 
 
 def _name_of(gym_id: str, options: Mapping[str, int]) -> str:
     """The game in files and metrics: gym_car_racing_v3_skip4."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", gym_id)
-    suffix = "".join(f"_{k}{v}" for k, v in options.items() if v != _OPTIONS[k])
-    return "gym_" + re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_") + suffix
+    bare = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    return f"gym_{bare}{suffix_of(options, _OPTIONS)}"
 
 
 def _make(text: str, gym_id: str, options: Mapping[str, int]) -> GymEnv:

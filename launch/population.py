@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from launch.options.exit_status import run_command, say_it_starts
 from recipes.config import RunConfig
-from recipes.loading import build_config, parse_invocation
+from recipes.loading import HELP_WORDS, LONG_HELP_WORDS, build_config, parse_invocation
 from recipes.population import (
     PopulationConfig,
     check_same_population,
@@ -36,8 +36,6 @@ from records.run_dir import RunDir
 if TYPE_CHECKING:
     from engines.population.carrying import Population
 
-_LONG_HELP = ("-H", "--help-verbose")
-_HELP = ("-h", "--help", *_LONG_HELP)
 # Only for launchers of populations: go on with one member of the population that is resumed.
 _ONLY_MEMBER = "--only-member"
 
@@ -47,8 +45,8 @@ def main(argv: Sequence[str], *, prog: str = "population.py") -> None:
     member, words = _take_member(argv)
     invocation = parse_invocation(words, default_preset="quickstart")
     base = population_of(invocation.resumed) if invocation.resumed else None
-    helps = [word for word in invocation.options if word in _HELP]
-    own = [word for word in invocation.options if word not in _HELP]
+    helps = [word for word in invocation.options if word in HELP_WORDS]
+    own = [word for word in invocation.options if word not in HELP_WORDS]
     population, options = parse_population(own, prog=prog, base=base)
     config = build_config(
         replace(invocation, options=(*options, *helps)), prog=prog, doc=_doc(population, helps)
@@ -68,12 +66,7 @@ def main(argv: Sequence[str], *, prog: str = "population.py") -> None:
     from engines.population.conclusion import conclude
     from views.screens import TerminalAndPage
 
-    order = Order(
-        config=config,
-        preset=invocation.preset,
-        folder=config.run_dir,
-        resumed=invocation.resumed,
-    )
+    order = Order.of(invocation, config)
     with ExitStack() as stack:
         if order.resumed is not None:
             stack.enter_context(order.resumed.locked())
@@ -141,7 +134,7 @@ def _take_member(argv: Sequence[str]) -> tuple[int | None, list[str]]:
 def _doc(population: PopulationConfig, helps: Sequence[str]) -> str:
     """What stands above the options of a run in the help."""
     groups = list_settings(PopulationConfig, population)
-    lines = (long_lines if set(helps) & set(_LONG_HELP) else short_lines)(groups)
+    lines = (long_lines if LONG_HELP_WORDS.intersection(helps) else short_lines)(groups)
     return "\n".join([__doc__ or "", "Options of the population:", *lines])
 
 

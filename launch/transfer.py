@@ -53,12 +53,7 @@ def main(argv: Sequence[str], *, prog: str = "transfer.py") -> None:
     from engines.keeping import BestExpert
     from views.screens import TerminalAndPage
 
-    order = Order(
-        config=config,
-        preset=invocation.preset,
-        folder=config.run_dir,
-        resumed=invocation.resumed,
-    )
+    order = Order.of(invocation, config)
     carry(
         order,
         keeper_of=lambda recipe, run_dir: BestExpert(

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -52,7 +52,7 @@ def load_config(
     _check_keys(document, RunConfig)
     words = to_words(document)
     if not HELP_WORDS.isdisjoint(argv):
-        _show_help(words, verbose=not _VERBOSE.isdisjoint(argv), prog=prog, doc=doc)
+        _show_help(words, verbose=not LONG_HELP_WORDS.isdisjoint(argv), prog=prog, doc=doc)
     return parse_words(
         lambda: tyro.cli(RunConfig, args=[*words, *argv], prog=prog or None, config=_STYLE),
         prog=prog,
@@ -60,8 +60,8 @@ def load_config(
 
 
 _STYLE = (tyro.conf.FlagConversionOff,)
-_VERBOSE = frozenset({"-H", "--help-verbose"})
-HELP_WORDS = _VERBOSE | {"-h", "--help"}
+LONG_HELP_WORDS = frozenset({"-H", "--help-verbose"})
+HELP_WORDS = LONG_HELP_WORDS | {"-h", "--help"}
 _SOME_GAMES = ("--games", "pong")
 
 
@@ -107,21 +107,22 @@ def dump_config(config: RunConfig) -> str:
     document = asdict(config)
     for name in _NOT_IN_PRESETS:
         document.pop(name, None)
-    text: str = yaml.safe_dump(_plain(document), sort_keys=False)
+    text: str = yaml.safe_dump(plain(document), sort_keys=False)
     return text
 
 
 def dotted_settings(config: RunConfig) -> dict[str, Any]:
     """What `dump_config` writes, by dotted names: {"replay.batch_size": 128, ...}."""
-    return _flatten(yaml.safe_load(dump_config(config)))
+    return flatten(yaml.safe_load(dump_config(config)))
 
 
-def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"replay": {"batch_size": 128}} as {"replay.batch_size": 128}."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         found |= (
-            _flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
             else {f"{prefix}{key}": value}
         )
     return found
@@ -201,12 +202,12 @@ def to_words(node: dict[str, Any], prefix: str = "--") -> list[str]:
     return words
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
     """Tuples as lists, which is all that YAML knows."""
     if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
+        return {key: plain(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
+        return [plain(value) for value in node]
     return node
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 import yaml
@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import TypeAdapter, ValidationError
 
 from recipes.errors import parse_words
+from recipes.loading import plain
 from records.population import PopulationFiles
 from records.run_dir import RunDir
 
@@ -140,7 +141,7 @@ def check_same_population(before: PopulationConfig, now: PopulationConfig) -> No
 
 def dump_population(config: PopulationConfig) -> str:
     """The settings as YAML."""
-    text: str = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+    text: str = yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)
     return text
 
 
@@ -166,9 +167,3 @@ def read_population(text: str) -> PopulationConfig:
     except (yaml.YAMLError, ValidationError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"population.yaml is damaged: {reason}") from None
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    return list(node) if isinstance(node, tuple) else node

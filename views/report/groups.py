@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+from recipes.loading import flatten
 from records.run_record import RunRecord
 
 # Settings, or groups of them, that change nothing of what is learned. A setting that is not
@@ -103,15 +104,10 @@ def _describe(own: Mapping[str, str], names: Sequence[str]) -> str:
     return ", ".join(f"{name} {own.get(name, 'not set')}" for name in names)
 
 
-def _learning_settings(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _learning_settings(config: Mapping[str, Any]) -> dict[str, str]:
     """Names in full and values of all settings that change what is learned."""
-    flat: dict[str, str] = {}
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        if name in _NOT_LEARNING:
-            continue
-        if isinstance(value, Mapping):
-            flat |= _learning_settings(value, f"{name}.")
-        else:
-            flat[name] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return flat
+    return {
+        name: " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in flatten(config).items()
+        if _NOT_LEARNING.isdisjoint((name, name.partition(".")[0]))
+    }
