@@ -254,14 +254,19 @@ def parse_invocation(argv: Sequence[str], *, default_preset: str) -> Invocation:
     if any(option.split("=")[0] in ("--run-dir", "--run_dir") for option in options):
         raise ValueError("--resume writes into the run it resumes; leave --run-dir out")
     run = RunDir.open_existing(Path(known.resume))
-    # Damaged settings are said to be the run's, not a mistake in the options.
-    load_run_config(run)
     return Invocation(run.preset, run.config_path.read_text(), tuple(options), run)
 
 
 def build_config(invocation: Invocation, *, prog: str, doc: str | None = None) -> RunConfig:
     """Defaults, then the preset, then the options; ValueError if they are wrong."""
-    return load_config(invocation.options, preset_text=invocation.preset_text, prog=prog, doc=doc)
+    text = invocation.preset_text
+    try:
+        return load_config(invocation.options, preset_text=text, prog=prog, doc=doc)
+    except ValueError:
+        if invocation.resumed is not None:
+            # Damaged settings are said to be the run's, not a mistake in the options.
+            load_run_config(invocation.resumed)
+        raise
 
 
 def load_run_config(run: RunDir) -> RunConfig:

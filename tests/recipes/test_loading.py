@@ -71,3 +71,20 @@ def test_an_option_without_its_value_is_one_line(option, capsys):
     with pytest.raises(ValueError, match=f"{option}: expected one argument"):
         parse_invocation([option], default_preset="smoke")
     assert capsys.readouterr() == ("", "")
+
+
+def test_damaged_settings_of_a_run_that_is_resumed_are_said_to_be_the_runs(tmp_path):
+    text = "games: [pong]\nnum_steps: many\n"
+    RunDir.create(tmp_path / "run", preset="smoke", config_text=text, seed=1)
+    invocation = parse_invocation(["--resume", str(tmp_path / "run")], default_preset="smoke")
+    with pytest.raises(ValueError, match=r"run/config\.yaml is damaged: .*num-steps"):
+        build_config(invocation, prog="multitask.py")
+
+
+def test_a_mistake_in_the_options_of_a_run_that_is_resumed_is_not_said_to_be_the_runs(tmp_path):
+    text = "games: [pong]\nnum_steps: 500\n"
+    RunDir.create(tmp_path / "run", preset="smoke", config_text=text, seed=1)
+    words = ["--resume", str(tmp_path / "run"), "--num-steps", "many"]
+    invocation = parse_invocation(words, default_preset="smoke")
+    with pytest.raises(ValueError, match=r"num-steps.*; see multitask\.py --help"):
+        build_config(invocation, prog="multitask.py")
