@@ -130,6 +130,10 @@ def prepare_population(
         RunDir.check_new(order.folder)
     config = order.recipe.config
     plan = plan_population(population, config)
+    if population.address:
+        from engines.on_ray.jobs import connect
+
+        connect(population.address)  # Refused now rather than by every member.
     if config.engine == "ray":
         # Ray takes a second to import, which a local run can do without.
         from engines.on_ray.session import check_room_for

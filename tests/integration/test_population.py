@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
+from ray_clusters import cluster_with_jobs
 from runs import command, kill, read_summary, wait_until
 
 from records.population import PopulationFiles
@@ -138,3 +140,25 @@ def test_members_on_ray_learn_from_each_other_while_they_run(tmp_path):
         config = (run / "members" / str(record.member) / "config.yaml").read_text()
         assert f"learning_rate: {rate}" in config
     assert changes > 0, logs
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_members_that_are_jobs_of_a_cluster_outlive_the_launcher_and_the_next_one_joins_them(
+    tmp_path,
+):
+    run = tmp_path / "run"
+    with cluster_with_jobs(num_cpus=4) as address:
+        words = [*LOCAL, "--address", address, "--run-dir", run]
+        with command("population.py", *words, cwd=tmp_path) as running:
+            running.wait_for(lambda: has_compared(run, 0), timeout_s=400, what="a comparison")
+            kill(running.process.pid)
+            running.process.wait(30)
+        with command("population.py", "--resume", run, cwd=tmp_path) as again:
+            ended = again.wait(500)
+        assert ended.status == 0, ended.errors
+        jobs = JobSubmissionClient(address).list_jobs()
+    assert [job.status for job in jobs] == [JobStatus.SUCCEEDED] * 2
+    assert {job.entrypoint[-1] for job in jobs} == {"0", "1"}
+    assert set(PopulationFiles(run).read_summary().members) == {"0", "1"}
+    assert Summary.model_validate(read_summary(run)).steps["pong"] >= 1500

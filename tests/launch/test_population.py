@@ -161,6 +161,7 @@ def test_a_member_that_diverges_is_lost_and_the_others_go_on(words, tmp_path):
         (["--objective", "mimic", "--tune", "distillation.weight"], "objective mimic"),
         (["--learner.num-replicas", "2", "--engine", "ray"], "num-replicas"),
         (["--run-dir", "taken"], "has something in it"),
+        (["--address", "http://127.0.0.1:9"], "no Ray cluster takes jobs"),
         (["--only-member", "0"], "goes on with a population"),
         (["--only-member", "first"], "needs the number of a member, not 'first'"),
         (["--only-member"], "needs the number of a member"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -49,33 +48,48 @@ def growing_cluster(*, head_cpus: int, worker_cpus: int, max_workers: int) -> It
         config.write_text(
             json.dumps(_autoscaler_config(address, head_cpus, worker_cpus, max_workers))
         )
-        command = [
-            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
-            f"--port={address.rpartition(':')[2]}", f"--num-cpus={head_cpus}",
-            "--include-dashboard=false", f"--object-store-memory={100 << 20}",
-            f"--autoscaling-config={config}",
-        ]  # fmt: skip
-        environment = {
-            **os.environ,
-            "RAY_FAKE_CLUSTER": "1",
-            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-            # The newer one needs more settings of Ray's own tests to know this provider.
-            "RAY_enable_autoscaler_v2": "0",
-        }
-        with (scratch / "head.log").open("w") as log:
-            head = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
         patch.setenv("RAY_ADDRESS", address)
+        # The newer one needs more settings of Ray's own tests to know this provider.
         patch.setenv("RAY_enable_autoscaler_v2", "0")
-        try:
-            wait_until(lambda: _answers(address), timeout_s=120.0, what="the head answers")
+        patch.setenv("RAY_FAKE_CLUSTER", "1")
+        patch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
+        options = ["--include-dashboard=false", f"--autoscaling-config={config}"]
+        with _head(scratch, address, num_cpus=head_cpus, options=options):
             yield
-        finally:
-            ray.shutdown()
-            head.terminate()
-            _end_all(scratch)
-            head.wait(30.0)
+
+
+@contextmanager
+def cluster_with_jobs(*, num_cpus: int) -> Iterator[str]:
+    """The address at which a cluster of one node takes jobs."""
+    with _private_environment() as scratch:
+        dashboard = _free_port()
+        options = ["--include-dashboard=true", f"--dashboard-port={dashboard}"]
+        with _head(scratch, f"127.0.0.1:{_free_port()}", num_cpus=num_cpus, options=options):
+            wait_until(
+                lambda: _answers(f"127.0.0.1:{dashboard}"),
+                timeout_s=120.0,
+                what="the job server answers",
+            )
+            yield f"http://127.0.0.1:{dashboard}"
+
+
+@contextmanager
+def _head(scratch: Path, address: str, *, num_cpus: int, options: list[str]) -> Iterator[None]:
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+        f"--port={address.rpartition(':')[2]}", f"--num-cpus={num_cpus}",
+        f"--object-store-memory={100 << 20}", *options,
+    ]  # fmt: skip
+    with (scratch / "head.log").open("w") as log:
+        head = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: _answers(address), timeout_s=120.0, what="the head answers")
+        yield
+    finally:
+        ray.shutdown()
+        head.terminate()
+        _end_all(scratch)
+        head.wait(30.0)
 
 
 def _autoscaler_config(

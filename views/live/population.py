@@ -22,7 +22,14 @@ def describe_population(files: PopulationFiles) -> dict[str, Any] | None:
     records = files.read_records()
     if not records:
         return None
-    best = max(records, key=lambda n: (_score(records[n]) is not None, _score(records[n]) or 0.0))
+    outcome = files.read_summary()
+    scores = {number: _score(record) for number, record in records.items()}
+    if outcome is not None:
+        # The last tests come after the last comparison.
+        scores |= {int(number): ending.score for number, ending in outcome.members.items()}
+        best = outcome.student_of
+    else:
+        best = max(records, key=lambda n: (scores[n] is not None, scores[n] or 0.0))
     line = ancestry(records, best)
     return {
         "name": files.run.name,
@@ -31,7 +38,7 @@ def describe_population(files: PopulationFiles) -> dict[str, Any] | None:
             {
                 "member": number,
                 "comparisons": len(record.boundaries),
-                "score": _score(record),
+                "score": scores[number],
                 "copies": sum(
                     i.parent is not None and i.parent.member != number for i in record.incarnations
                 ),

@@ -3,7 +3,15 @@
 import pytest
 from recorded_runs import make_run
 
-from records.population import Boundary, Incarnation, MemberRecord, Parent, PopulationFiles
+from records.population import (
+    Boundary,
+    Ending,
+    Incarnation,
+    MemberRecord,
+    Parent,
+    PopulationFiles,
+    PopulationSummary,
+)
 from records.run_dir import RunDir
 from views.live.source import RunSource
 from views.live.view import describe
@@ -48,6 +56,22 @@ def test_a_population_is_seen_from_its_folder_and_from_its_members(files):
         assert [m["is_best"] for m in population["members"]] == [False, True]
         assert population["members"][1]["settings"] == {RATE: 0.2}
         assert population["line"] == [{"member": 0, "steps": 0}, {"member": 1, "steps": 90}]
+
+
+def test_an_ended_population_is_shown_as_it_ended(files):
+    files.write_record(member(0, 0.25))
+    files.write_record(member(1, 0.5))
+    ends = {"0": Ending(score=0.75, steps=90), "1": Ending(score=None, steps=90, lost="diverged")}
+    files.write_summary(
+        PopulationSummary(
+            members=ends, normalize="teacher", student_of=0, picked="best", picked_score=0.75,
+            confirmed_score=0.7, ancestry=(), steps=180, wall_seconds=1.0, tuned=(RATE,),
+        )
+    )  # fmt: skip
+    population = seen(files.run)["population"]
+    assert [m["score"] for m in population["members"]] == [0.75, None]
+    assert [m["is_best"] for m in population["members"]] == [True, False]
+    assert population["line"] == [{"member": 0, "steps": 0}]
 
 
 def test_a_population_goes_on_while_its_members_write(files):

@@ -1,7 +1,7 @@
 // The members of a population: how they score, what they are tuned to, where the best one comes from.
 
 import { byId, make, say } from "./dom.js";
-import { count } from "./format.js";
+import { count, figure } from "./format.js";
 
 let shown = "";
 
@@ -13,7 +13,7 @@ export function showPopulation(population) {
   if (!population || text === shown) return;
   shown = text;
   say(byId("population-name"), `of ${population.name}`);
-  const names = population.tuned.map((name) => name.split(".").pop().replaceAll("_", " "));
+  const names = population.tuned.map(settingName);
   const head = ["member", "score", "compared", "copies", ...names];
   byId("members").replaceChildren(
     make("thead", "", {}, make("tr", "", {}, ...head.map((name) => make("th", "", { scope: "col" }, name)))),
@@ -24,8 +24,19 @@ export function showPopulation(population) {
 }
 
 function row(member, tuned) {
-  const values = tuned.map((name) => member.settings[name]?.toPrecision(3) ?? "-");
-  const cells = [member.score?.toPrecision(3) ?? "-", member.comparisons, member.copies, ...values];
+  const values = tuned.map((name) => settingValue(member.settings[name]));
+  const cells = [member.score === null ? "-" : figure(member.score), member.comparisons, member.copies, ...values];
   const name = `${member.member}${member.is_best ? " (best)" : ""}`;
   return make("tr", "", {}, make("th", "", { scope: "row" }, name), ...cells.map((cell) => make("td", "", {}, String(cell))));
+}
+
+/** "learning rate" of learner.learning_rate; "distillation weight", as many settings are a weight. */
+function settingName(path) {
+  const [group, last] = path.split(".").slice(-2);
+  return (last.includes("_") ? last : `${group} ${last}`).replaceAll("_", " ");
+}
+
+function settingValue(value) {
+  if (value === undefined) return "-";
+  return Math.abs(value) < 0.001 ? value.toExponential(1) : value.toPrecision(3);
 }
