@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from games.registry import get_game
-from games.spec import GameSpec
+from games.spec import GameSpec, Observations
 from networks.masking import masked_argmax, masked_softmax
 from networks.network import MultitaskNetwork
 from recipes.student import find_student
@@ -30,7 +30,8 @@ from teachers.references import load_teacher as load_expert
 class Agent(ABC):
     """A frozen network that plays one game or several, on the CPU.
 
-    Observations are those of `GameEnv`: uint8 [S*C, H, W], or [B, S*C, H, W] for several at once.
+    Observations are those of `GameEnv`: uint8 [S*C, H, W], or float32 [S*C] of vectors; with an
+    axis B before for several at once.
     The actions that it gives are joint action ids, legal in the game.
     """
 
@@ -52,7 +53,7 @@ class Agent(ABC):
         bound._game = self._name(game)
         return bound
 
-    def act(self, observation: NDArray[np.uint8], game: str | None = None) -> Any:
+    def act(self, observation: Observations, game: str | None = None) -> Any:
         """The best legal action: int for one observation, int64 [B] for a batch.
 
         Args:
@@ -68,9 +69,7 @@ class Agent(ABC):
         actions: NDArray[np.int64] = masked_argmax(self._scores(batch_BCHW, spec), legal_A).numpy()
         return int(actions[0]) if is_single else actions
 
-    def policy(
-        self, observation: NDArray[np.uint8], game: str | None = None
-    ) -> NDArray[np.float32]:
+    def policy(self, observation: Observations, game: str | None = None) -> NDArray[np.float32]:
         """Probabilities, float32 [A] or [B, A], exactly 0 for illegal actions.
 
         They are softmax(scores / temperature), with the temperature by which a student's scores
@@ -88,7 +87,7 @@ class Agent(ABC):
 
     def predict(
         self,
-        observation: NDArray[np.uint8],
+        observation: Observations,
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = True,
@@ -182,14 +181,17 @@ def load_teacher(reference: str | Path) -> Teacher:
     return Teacher.load(reference)
 
 
-def _as_batch(observation: NDArray[np.uint8], spec: GameSpec) -> tuple[Tensor, bool]:
-    """(uint8 [B, S*C, H, W], whether it was a single one)."""
+def _as_batch(observation: Observations, spec: GameSpec) -> tuple[Tensor, bool]:
+    """(observations [B, ...], whether it was a single one)."""
     array = np.asarray(observation)
+    if spec.is_vector and array.dtype.kind in "fiu":
+        array = array.astype(np.float32)  # Environments give theirs in other types, too.
     is_single = array.ndim == len(spec.observation_shape)
     batch = array[None] if is_single else array
-    if batch.dtype != np.uint8 or batch.shape[1:] != spec.observation_shape or not len(batch):
+    dtype, shape = spec.frame_dtype, spec.observation_shape
+    if batch.dtype != dtype or batch.shape[1:] != shape or not len(batch):
         raise ValueError(
-            f"an observation of {spec.name!r} is uint8 {list(spec.observation_shape)}, or several "
+            f"an observation of {spec.name!r} is {dtype.__name__} {list(shape)}, or several "
             f"of them, not {array.dtype} {list(array.shape)}"
         )
     # PyTorch warns of arrays that cannot be written to, as views and other libraries' may be.

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from games.spec import Observations
 from networks.snapshots import apply_snapshot
 from networks.weights import WeightSource, WeightsVersion
 
@@ -35,7 +36,7 @@ class Inference(Protocol):
         """Called between two chunks: use the newest weights from now on."""
         ...
 
-    def begin(self, observations: NDArray[np.uint8]) -> None:
+    def begin(self, observations: Observations) -> None:
         """Ask for the logits of observations [N, C, H, W], which stay as they are until `finish`.
 
         What the actor does meanwhile does not hold them up.
@@ -64,7 +65,7 @@ class OwnInference:
             apply_snapshot(self._network, snapshot)
             self.version = snapshot.version
 
-    def begin(self, observations: NDArray[np.uint8]) -> None:
+    def begin(self, observations: Observations) -> None:
         """Compute the logits at once."""
         with torch.inference_mode():
             self._logits = self._network(torch.from_numpy(observations)).numpy()
@@ -86,7 +87,7 @@ class Inferred:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    observations: NDArray[np.uint8]
+    observations: Observations
     game_index: int
     answer: Future[Inferred] = field(default_factory=Future)
     asked: float = field(default_factory=time.monotonic)
@@ -133,9 +134,7 @@ class InferenceServer:
         self._version: WeightsVersion | None = None
         self.counts = InferenceCounts()
 
-    def infer(
-        self, observations: NDArray[np.uint8], game_index: int, *, timeout_s: float
-    ) -> Inferred:
+    def infer(self, observations: Observations, game_index: int, *, timeout_s: float) -> Inferred:
         """Logits of observations [N, C, H, W] of one game; ended by the batch they get into.
 
         Raises:

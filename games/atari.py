@@ -31,7 +31,7 @@ from games.flavours import (
 )
 from games.openings import Openings
 from games.registry import get_game, register_finder, register_game
-from games.spec import GameSpec
+from games.spec import GameSpec, Observations
 
 if TYPE_CHECKING:
     from ale_py.vector_env import AtariVectorEnv
@@ -175,11 +175,11 @@ class AtariEnvs:
         """Number of emulators."""
         return self._num_envs
 
-    def reset(self) -> NDArray[np.uint8]:
+    def reset(self) -> Observations:
         """Start N new episodes; the first call begins the random streams from the seed."""
         if self._emulators is None:
             raise RuntimeError(f"the environments of {self._spec.name!r} are closed")
-        observations: NDArray[np.uint8]
+        observations: Observations
         # Without seeds the emulators go on with the random streams they have.
         observations, info = self._emulators.reset(seed=self._first_seeds)
         self._first_seeds = None

@@ -2,7 +2,8 @@
 
 What networks see of an Atari game is small and gray. The camera is a second emulator that gets the
 same seed and the same actions, so that it goes through the same states; that it does is checked
-at every step by reward and end. Other games show the newest frame of the observation.
+at every step by reward and end. Other games show the newest frame of the observation, or what their
+Gymnasium environment draws of numbers.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from games.atari import ATARI_GAMES, AtariEnvs
 from games.env import EnvProtocol, VectorEnv, VectorStep
+from games.gym import GymEnvs
 from games.registry import make_vector_env
-from games.spec import GameSpec
+from games.spec import GameSpec, Observations
 
 # Colours, height and width of an Atari screen.
 _SCREEN = (3, 210, 160)
@@ -51,8 +53,8 @@ class FilmedEnv:
         """The game."""
         return self._spec
 
-    def reset(self) -> NDArray[np.uint8]:
-        """Start an episode; returns [1, S*C, H, W]."""
+    def reset(self) -> Observations:
+        """Start an episode; returns [1, S*C, H, W], or [1, S*C] of a vector."""
         observations = self._env.reset()
         filmed = self._camera.reset() if self._camera else observations
         self._look(filmed)
@@ -75,21 +77,39 @@ class FilmedEnv:
         if self._camera:
             self._camera.close()
 
-    def _look(self, observations: NDArray[np.uint8]) -> None:
+    def _look(self, observations: Observations) -> None:
+        channels = self._spec.frame_shape[0]
+        newest = observations[0, -channels:]
         if self._camera:
-            self.screen = observations.reshape(*_SCREEN[1:], _SCREEN[0]).copy()
+            self.screen = observations.reshape(*_SCREEN[1:], _SCREEN[0]).astype(np.uint8)
+        elif self._spec.is_vector:
+            drawn = self._env.screen() if isinstance(self._env, GymEnvs) else None
+            self.screen = vector_to_picture(newest) if drawn is None else drawn
         else:
-            channels = self._spec.frame_shape[0]
-            self.screen = frame_to_picture(observations[0, -channels:])
+            self.screen = frame_to_picture(newest)
 
 
-def frame_to_picture(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def vector_to_picture(numbers: Observations) -> NDArray[np.uint8]:
+    """[H, W, 3], where nothing better is there: a bar for each number, upwards if it is positive.
+
+    A bar has its full length at about 2 and more.
+    """
+    half = 20
+    picture = np.zeros((2 * half, 8 * len(numbers), 3), np.uint8)
+    for index, height in enumerate(np.rint(half * np.tanh(numbers)).astype(int).tolist()):
+        rows = slice(half - max(height, 0), half - min(height, 0))
+        picture[rows, 8 * index + 1 : 8 * index + 7] = _PALETTE[index % len(_PALETTE)]
+    picture[half] = 100
+    return picture
+
+
+def frame_to_picture(frame: Observations) -> NDArray[np.uint8]:
     """[H, W, 3] from a frame [C, H, W]: gray, in colour, or one colour for each channel."""
     channels, height, width = frame.shape
     if channels == 1:
-        return np.repeat(frame[0][:, :, None], 3, axis=2)
+        return np.repeat(frame[0][:, :, None], 3, axis=2).astype(np.uint8)
     if channels == 3:
-        return frame.transpose(1, 2, 0).copy()
+        return frame.transpose(1, 2, 0).astype(np.uint8)
     picture = np.zeros((height, width, 3), np.uint8)
     for channel in range(channels):
         shown = frame[channel] > 0

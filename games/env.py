@@ -15,15 +15,16 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from games.spec import GameSpec
+from games.spec import GameSpec, Observations
 
 
 @dataclass(frozen=True, slots=True)
 class VectorStep:
     """What N environments answered to N actions. The arrays are fresh; the caller may keep them."""
 
-    # [N, S*C, H, W] after the step, newest frame last; zeros before an episode's first frame.
-    observations: NDArray[np.uint8]
+    # [N, S*C, H, W], or [N, S*C] of vectors, after the step, newest frame last; zeros before an
+    # episode's first frame.
+    observations: Observations
 
     # [N] as the game gives them: never clipped or scaled.
     rewards: NDArray[np.float32]
@@ -56,7 +57,7 @@ class VectorEnv(Protocol):
         """N."""
         ...
 
-    def reset(self) -> NDArray[np.uint8]:
+    def reset(self) -> Observations:
         """Start N new episodes; returns their observations [N, S*C, H, W].
 
         The first call starts the random streams from the seed, later ones go on with them.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorEnv, VectorStep, local_action_table, to_local_actions
 from games.registry import register_game
-from games.spec import GameSpec
+from games.spec import GameSpec, Observations
 
 if TYPE_CHECKING:
     import gymnasium
@@ -34,11 +34,22 @@ def image_to_frame(observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
+def vector_to_frame(observation: Any) -> NDArray[np.float32]:
+    """Numbers in one dimension as a frame [C]; ValueError for anything else, or for no numbers."""
+    vector = np.asarray(observation)
+    if vector.ndim != 1 or vector.dtype.kind not in "fiu":
+        raise ValueError(f"expected numbers in one dimension, not {vector.dtype} {vector.shape}")
+    frame = vector.astype(np.float32)
+    if not np.isfinite(frame).all():
+        raise ValueError("an observation is not finite; wrap the environment")
+    return frame
+
+
 def register_gym_game(
     spec: GameSpec,
     make_gym_env: Callable[[], GymEnv],
     *,
-    to_frame: Callable[[Any], NDArray[np.uint8]] = image_to_frame,
+    to_frame: Callable[[Any], Observations] | None = None,
 ) -> None:
     """Register a game that is played by a Gymnasium environment.
 
@@ -52,11 +63,15 @@ def register_gym_game(
         make_gym_env: makes one environment, such as `lambda: gymnasium.make("CartPole-v1")`.
             A limit on its length is kept and reported as truncation; a reward wrapper is not
             undone.
-        to_frame: turns one observation into one uint8 frame of `spec.frame_shape`.
+        to_frame: turns one observation into one frame of `spec.frame_shape`, uint8 if that is an
+            image's and float32 if it is a vector's; without it, `image_to_frame` or
+            `vector_to_frame`.
 
     Raises:
         ValueError: another game has the name, or the family another joint action set.
     """
+    if to_frame is None:
+        to_frame = vector_to_frame if spec.is_vector else image_to_frame
 
     def make_env(
         spec: GameSpec, *, num_envs: int, protocol: EnvProtocol, seed: int, num_threads: int
@@ -80,7 +95,7 @@ class GymEnvs:
         self,
         spec: GameSpec,
         make_gym_env: Callable[[], GymEnv],
-        to_frame: Callable[[Any], NDArray[np.uint8]],
+        to_frame: Callable[[Any], Observations],
         *,
         num_envs: int,
         protocol: EnvProtocol,
@@ -102,7 +117,7 @@ class GymEnvs:
         self._envs: list[GymEnv] = [make_gym_env() for _ in range(num_envs)]
         self._env_actions = _env_actions(spec, self._envs[0])
 
-        self._stacks = np.zeros((num_envs, *spec.observation_shape), dtype=np.uint8)
+        self._stacks = np.zeros((num_envs, *spec.observation_shape), dtype=spec.frame_dtype)
         self._previous_actions: list[int | None] = [None] * num_envs
         self._lives: list[int | None] = [None] * num_envs
         self._episode_steps = np.zeros(num_envs, dtype=np.int64)
@@ -119,7 +134,7 @@ class GymEnvs:
         """Number of environments."""
         return self._num_envs
 
-    def reset(self) -> NDArray[np.uint8]:
+    def reset(self) -> Observations:
         """Start N new episodes; the first call begins the random streams from the seed."""
         if not self._envs:
             raise RuntimeError(f"the environments of {self._spec.name!r} are closed")
@@ -160,6 +175,18 @@ class GymEnvs:
             restarted=restarted,
         )
 
+    def screen(self) -> NDArray[np.uint8] | None:
+        """The first environment as a picture [H, W, 3]; None where it draws none."""
+        import gymnasium
+
+        if not self._envs or self._envs[0].render_mode != "rgb_array":
+            return None
+        try:
+            picture: Any = self._envs[0].render()
+        except gymnasium.error.DependencyNotInstalled:
+            return None
+        return np.asarray(picture, np.uint8)
+
     def close(self) -> None:
         """Close the environments."""
         for env in self._envs:
@@ -197,10 +224,12 @@ class GymEnvs:
     def _push(self, index: int, observation: Any) -> None:
         """Shift the stack of one environment and put the new frame last."""
         frame = self._to_frame(observation)
-        if frame.shape != self._spec.frame_shape or frame.dtype != np.uint8:
+        wanted = self._spec.frame_dtype
+        if frame.shape != self._spec.frame_shape or frame.dtype != wanted:
             raise ValueError(
                 f"a frame of {self._spec.name!r} is {frame.dtype} {list(frame.shape)}, but its "
-                f"spec says uint8 {list(self._spec.frame_shape)}; correct frame_shape or to_frame"
+                f"spec says {wanted.__name__} {list(self._spec.frame_shape)}; correct frame_shape "
+                "or to_frame"
             )
         channels = self._spec.frame_shape[0]
         stack = self._stacks[index]

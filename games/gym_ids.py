@@ -3,12 +3,14 @@
     gym:ID@skip=4,gray=1,size=84,stack=4
 
 plays every action for four frames and keeps the brighter pixels of the last two, turns pictures
-gray and into 84x84, and stacks four of them. Without an option nothing of that is done.
+gray and into 84x84, and stacks four of them. Without an option nothing of that is done. Of these,
+vectors of numbers can only be stacked.
 `gym:ALE/Pong-v5` is the game that comes with this project, which says how it is played.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -37,13 +39,15 @@ def register_gym_id(text: str, id_and_options: str) -> GameSpec:
     if gym_id.startswith("ALE/") and not settings:
         return get_game(snake_case(gym_id))
     options = _parse_options(text, settings)
-    make = partial(_make, text, gym_id, options)
-    env = make()
+    env = _make(text, gym_id, options)
     try:
         spec = _spec_of(text, env, name=_name_of(gym_id, options), options=options)
     finally:
         env.close()
-    register_gym_game(spec, make)
+    # People see a game of pictures as its networks do; numbers need a drawing.
+    draws = spec.is_vector and "rgb_array" in env.metadata.get("render_modes", ())
+    drawing = {"render_mode": "rgb_array"} if draws else {}
+    register_gym_game(spec, partial(_make, text, gym_id, options, **drawing))
     return spec
 
 
@@ -64,13 +68,16 @@ def _name_of(gym_id: str, options: Mapping[str, int]) -> str:
     return f"gym_{bare}{suffix_of(options, _OPTIONS)}"
 
 
-def _make(text: str, gym_id: str, options: Mapping[str, int]) -> GymEnv:
+def _make(text: str, gym_id: str, options: Mapping[str, int], **settings: Any) -> GymEnv:
+    if settings and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        # Pictures are drawn in memory; SDL would complain that there is no screen.
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     # Not above: a command line that only names games is read without Gymnasium.
     import gymnasium
     from gymnasium import wrappers
 
     try:
-        env: GymEnv = gymnasium.make(gym_id)
+        env: GymEnv = gymnasium.make(gym_id, **settings)
         if options["skip"] > 1:
             env = wrappers.MaxAndSkipObservation(env, skip=options["skip"])
         if options["gray"]:
@@ -90,14 +97,6 @@ def _spec_of(text: str, env: GymEnv, *, name: str, options: Mapping[str, int]) -
     actions: Any = env.action_space
     if not isinstance(actions, gymnasium.spaces.Discrete):
         raise ValueError(f"{text!r} has the actions {actions}, but only Discrete ones are played")
-    seen = env.observation_space
-    if seen.dtype != np.uint8 or seen.shape is None or len(seen.shape) not in (2, 3):
-        raise ValueError(
-            f"{text!r} shows {seen.dtype} {list(seen.shape or ())}, but torsos see uint8 images "
-            "[H, W] or [H, W, C]; register the game in a module of your own with a to_frame "
-            "function (docs/games.md)"
-        )
-    height, width, channels = (*seen.shape, 1)[:3]
     num_actions = int(actions.n)
     return GameSpec(
         name=name,
@@ -105,9 +104,31 @@ def _spec_of(text: str, env: GymEnv, *, name: str, options: Mapping[str, int]) -
         family=f"gym_{num_actions}_actions",
         num_actions=num_actions,
         legal_actions=tuple(range(num_actions)),
-        frame_shape=(channels, height, width),
+        frame_shape=_frame_shape_of(text, env, options),
         num_stack=options["stack"],
         frames_per_step=options["skip"],
         random_score=None,
         human_score=None,
     )
+
+
+def _frame_shape_of(text: str, env: GymEnv, options: Mapping[str, int]) -> tuple[int, ...]:
+    """[C, H, W] of an image, or the length of a vector; ValueError for anything else."""
+    import gymnasium
+
+    seen = env.observation_space
+    shape = seen.shape or ()
+    if seen.dtype == np.uint8 and len(shape) in (2, 3):
+        height, width, channels = (*shape, 1)[:3]
+        return (channels, height, width)
+    if not isinstance(seen, gymnasium.spaces.Box) or len(shape) != 1:
+        raise ValueError(
+            f"{text!r} shows {seen.dtype} {list(shape)}, but torsos see uint8 images [H, W] or "
+            "[H, W, C], or numbers in one dimension; register the game in a module of your own "
+            "with a to_frame function (docs/games.md)"
+        )
+    if options["skip"] > 1:
+        raise ValueError(
+            f"{text!r} shows numbers, of which skip cannot keep the brighter ones; leave it out"
+        )
+    return (shape[0],)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from games.env import EnvProtocol, VectorStep
-from games.spec import GameSpec
+from games.spec import GameSpec, Observations
 
 # Indices into the legal actions; index 1 is FIRE wherever a game has it.
 _NOOP, _FIRE, _THIRD = 0, 1, 2
@@ -92,7 +92,7 @@ class Openings:
         for index in np.flatnonzero(ended):
             self._scripts[index] = ()
 
-    def pad(self, observations: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def pad(self, observations: Observations) -> Observations:
         """Fill the frames before the first one, in place."""
         for index in np.flatnonzero(self._stack_ages < self._num_stack):
             stack = observations[index].reshape(self._num_stack, -1)

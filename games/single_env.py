@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from games.camera import FilmedEnv
 from games.env import VectorEnv, VectorStep, get_protocol
 from games.registry import get_game, make_vector_env
+from games.spec import Observations
 
 
-class GameEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
+class GameEnv(gymnasium.Env[Observations, np.int64]):
     """One copy of a game.
 
-    Observations are uint8 [S*C, H, W], newest frame last. Actions are joint action ids; the int8
-    `info["action_mask"]` has 1 for those that are legal in the game, and fits
-    `env.action_space.sample(mask)`. Rewards are raw. `info["life_lost"]` is True at a step that
-    cost a life; the episode goes on.
+    Observations are uint8 [S*C, H, W], newest frame last, or float32 [S*C] of a vector. Actions are
+    joint action ids; the int8 `info["action_mask"]` has 1 for those that are legal in the game, and
+    fits `env.action_space.sample(mask)`. Rewards are raw. `info["life_lost"]` is True at a step
+    that cost a life; the episode goes on.
     """
 
     def __init__(
@@ -48,15 +49,16 @@ class GameEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         self._game = get_game(game)
         self._protocol = get_protocol(protocol)
         self.render_mode = render_mode
+        low, high = (-np.inf, np.inf) if self._game.is_vector else (0, 255)
         self.observation_space = gymnasium.spaces.Box(
-            0, 255, self._game.observation_shape, np.uint8
+            low, high, self._game.observation_shape, self._game.frame_dtype
         )
         self.action_space = gymnasium.spaces.Discrete(self._game.num_actions)
         self._env: VectorEnv | FilmedEnv | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Start an episode; with a seed, all random streams of the game begin anew from it."""
         super().reset(seed=seed)
         if seed is not None or self._env is None:
@@ -66,7 +68,7 @@ class GameEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
 
     def step(
         self, action: int | np.int64
-    ) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+    ) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         """Play one step; ValueError for an action that is not legal in this game."""
         if self._env is None:
             raise RuntimeError("call reset() before step()")

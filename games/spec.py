@@ -12,9 +12,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Observations of any number of environments, or frames: images of bytes, or vectors of floats.
+Observations: TypeAlias = NDArray[np.uint8 | np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +37,8 @@ class GameSpec:
     # Joint action ids that this game accepts, ascending.
     legal_actions: tuple[int, ...]
 
-    # One stored frame, uint8 [C, H, W]: (1, 84, 84) for Atari.
-    frame_shape: tuple[int, int, int]
+    # One stored frame: uint8 [C, H, W], (1, 84, 84) for Atari; or float32 [C], a vector.
+    frame_shape: tuple[int, ...]
 
     # Frames in one observation: 4 for Atari, 1 for MinAtar.
     num_stack: int = 1
@@ -65,10 +69,10 @@ class GameSpec:
                 f"legal_actions of {self.name!r} must lie in 0..{self.num_actions - 1} "
                 f"(num_actions is {self.num_actions}), not {legal}"
             )
-        if len(self.frame_shape) != 3 or min(self.frame_shape) < 1:
+        if len(self.frame_shape) not in (1, 3) or min(self.frame_shape) < 1:
             raise ValueError(
-                f"frame_shape of {self.name!r} must be three positive sizes (C, H, W), "
-                f"not {self.frame_shape}"
+                f"frame_shape of {self.name!r} must be three positive sizes (C, H, W), or the one "
+                f"of a vector (C,), not {self.frame_shape}"
             )
         if self.num_stack < 1 or self.frames_per_step < 1:
             raise ValueError(
@@ -77,10 +81,20 @@ class GameSpec:
             )
 
     @property
-    def observation_shape(self) -> tuple[int, int, int]:
-        """One observation, uint8 [num_stack * C, H, W], newest frame last along channels."""
-        channels, height, width = self.frame_shape
-        return (self.num_stack * channels, height, width)
+    def is_vector(self) -> bool:
+        """Whether it shows numbers instead of images."""
+        return len(self.frame_shape) == 1
+
+    @property
+    def frame_dtype(self) -> type[np.uint8 | np.float32]:
+        """Type of its frames and observations."""
+        return np.float32 if self.is_vector else np.uint8
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """One observation, [num_stack * C, H, W] or [num_stack * C], newest frame last."""
+        channels, *sides = self.frame_shape
+        return (self.num_stack * channels, *sides)
 
     def legal_mask(self) -> NDArray[np.bool_]:
         """Bool [num_actions], True for the legal joint actions; a fresh array at every call."""

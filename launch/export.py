@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Export a student: as weights, as a PyTorch program, as ONNX; with a card on how to use it.
+"""Export a student or an expert: as weights, as a PyTorch program, as ONNX; with a card.
 
     python launch/export.py runs/latest --out exported
     python launch/export.py runs/latest --format onnx torch-export --out exported
     python launch/export.py runs/latest --out exported --push OWNER/NAME
+    python launch/export.py pong --out exported          the shipped expert by itself
 
-The card says what goes in, what comes out, and how well it plays.
+The card says how to use it, what goes in, what comes out, and how well it plays.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from launch.options.exit_status import run_command
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """Export a student."""
+    """Export a student or an expert."""
 
-    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_STUDENT")]
-    """Folder of a run, or of a student."""
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_STUDENT_OR_EXPERT")]
+    """Folder of a run, or of a student; or an expert: its GAME.safetensors, or a shipped one's
+    game."""
     out: str
     """Folder to write into; made if it is missing, refused if there is something in it."""
     format: tuple[Literal["safetensors", "torch-export", "onnx"], ...] = ("safetensors",)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from learner.replicas import Replicas
 from replay.n_step import n_step_returns
-from replay.types import Int64Array, ItemKeys, SampleBatch
+from replay.types import FrameArray, Int64Array, ItemKeys, SampleBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ class BatchLoader:
             games=batch.games,
             keys=batch.keys,
             game_counts=tuple(counts.tolist()),
-            observations_BCHW=self._images(batch.observations),
+            observations_BCHW=self._observations(batch.observations),
             actions_B=self._tensor(batch["actions"]),
             game_index_B=self._tensor(batch.game_index),
             teacher_logits_BA=self._floats(batch["teacher_logits"]),
@@ -175,7 +175,7 @@ class BatchLoader:
             length=sequences.length,
             is_step_B=self._tensor(sequences.is_step.reshape(-1)),
             can_bootstrap_Q=self._tensor(sequences.can_bootstrap),
-            bootstrap_observations_QCHW=self._images(sequences.bootstrap_observations),
+            bootstrap_observations_QCHW=self._observations(sequences.bootstrap_observations),
         )
 
     def _temporal_difference(self, batch: SampleBatch) -> TemporalDifferenceBatch | None:
@@ -191,10 +191,12 @@ class BatchLoader:
         return TemporalDifferenceBatch(
             returns_B=self._tensor(returns),
             bootstrap_discounts_B=self._tensor(discounts),
-            bootstrap_observations_BCHW=self._images(successors.bootstrap_observations),
+            bootstrap_observations_BCHW=self._observations(successors.bootstrap_observations),
         )
 
-    def _images(self, array: NDArray[np.uint8]) -> Tensor:
+    def _observations(self, array: FrameArray) -> Tensor:
+        if array.ndim != 4:
+            return self._tensor(array)
         # Convolutions read channels last faster, and the bytes are a quarter of the floats.
         if self._device.type == "cuda":
             return self._tensor(array).contiguous(memory_format=torch.channels_last)
@@ -216,7 +218,7 @@ class BatchLoader:
         return pinned.to(self._device, non_blocking=True)
 
 
-def _copy_channels_last(array: NDArray[np.uint8]) -> Tensor:
+def _copy_channels_last(array: FrameArray) -> Tensor:
     """Images [B, C, H, W], with the channels of a pixel side by side."""
     array = np.ascontiguousarray(array)
     # torch.from_numpy warns of read-only arrays, which nothing but another copy would silence.

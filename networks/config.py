@@ -21,6 +21,7 @@ TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "nature_same": "nature as Dopamine pads it; for its teachers",
         "nature_quarter_norm": "nature_quarter with a layer normalisation before every ReLU",
         "minatar_norm": "minatar with a layer normalisation before every ReLU",
+        "mlp": "for vectors of numbers instead of images: two dense layers, 256 features",
     }
 )
 
@@ -41,8 +42,8 @@ class NetworkConfig:
     """Architecture of one network."""
 
     torso: str = "nature"
-    """One of nature, nature_quarter, nature_quarter_norm, large, impala, minatar (and nature_valid
-    and nature_same, the torsos of teachers from other libraries)."""
+    """One of nature, nature_quarter, nature_quarter_norm, large, impala, minatar, and mlp for
+    vectors (also nature_valid and nature_same, the torsos of teachers from other libraries)."""
 
     heads: HeadSharing = "joint"
     """`joint`: one head for all games; `per_game`: a last layer for each; `per_game_dense`: the
@@ -60,7 +61,15 @@ class NetworkConfig:
 
 
 def check_torso_fits(config: NetworkConfig, spec: GameSpec) -> None:
-    """Raises ValueError for the torso of small frames with a game of large ones."""
+    """Raises ValueError for a torso of other frames than the game's: images or vectors, sizes."""
+    if spec.is_vector != (config.torso == "mlp"):
+        seen, other = ("numbers", "mlp") if spec.is_vector else ("images", "nature")
+        raise ValueError(
+            f"network.torso {config.torso} does not fit {spec.name}, which shows {seen}; use "
+            f"--network.torso {other}"
+        )
+    if spec.is_vector:
+        return
     _, height, width = spec.frame_shape
     if config.torso.startswith("minatar") and max(height, width) > _MAX_MINATAR_SIDE:
         raise ValueError(

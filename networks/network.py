@@ -59,7 +59,7 @@ class MultitaskNetwork(nn.Module):
 
         Args:
             torso: a name in `networks.torso.TORSOS`.
-            observation_shape: (C, H, W), the same for all games.
+            observation_shape: (C, H, W), or (C,) of vectors, the same for all games.
             num_actions: size of the joint action set.
             games: in the order that `game_index_B` counts; a single game needs no name.
             heads: which layers belong to single games.
@@ -118,7 +118,7 @@ class MultitaskNetwork(nn.Module):
         return self
 
     def forward(self, observations_BCHW: Tensor, game_index_B: Tensor | None = None) -> Tensor:
-        """scores_BA, float32 and unmasked, from uint8 observations."""
+        """scores_BA, float32 and unmasked, from observations as the torso takes them."""
         return self.forward_with_features(observations_BCHW, game_index_B)[0]
 
     def forward_with_features(
@@ -127,7 +127,7 @@ class MultitaskNetwork(nn.Module):
         """(scores_BA, features_BF), both float32; the features are those after the last ReLU.
 
         Args:
-            observations_BCHW: uint8.
+            observations_BCHW: uint8, or float32 [B, C] of vectors.
             game_index_B: int64, position of each row's game in `games`; read only where games have
                 layers of their own, and there needed unless `act_as` has named the game.
 

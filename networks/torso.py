@@ -1,4 +1,4 @@
-"""Convolutional torsos: from stacked uint8 frames to the last hidden layer.
+"""Torsos: from stacked uint8 frames, or a vector of floats, to the last hidden layer.
 
 A torso ends after its last hidden layer's ReLU, because that vector is what Actor-Mimic calls the
 features of a network. network.py puts heads on top. Weights keep PyTorch's
@@ -6,7 +6,7 @@ default initialisation.
 
 Shape suffixes:
     B  observations in the batch
-    C  channels of one observation: stacked frames times channels of a frame
+    C  channels of one observation: stacked frames times channels of a frame, or numbers
     H, W  height and width of a frame
     F  features: width of the torso's last hidden layer
 """
@@ -20,12 +20,15 @@ from torch import Tensor, nn
 
 from networks.config import TORSO_DESCRIPTIONS
 
-# (C, H, W) of one observation.
-ObservationShape = tuple[int, int, int]
+# (C, H, W) of one observation, or (C,) of a vector.
+ObservationShape = tuple[int, ...]
 
 
 class Torso(nn.Module):
-    """Convolutions, then dense layers; the input is uint8 and is divided by 255 inside."""
+    """Convolutions, then dense layers; uint8 images are divided by 255 inside.
+
+    Vectors are float32 and go into the dense layers as they are.
+    """
 
     def __init__(
         self,
@@ -40,13 +43,14 @@ class Torso(nn.Module):
         self.convolutions = convolutions
         self.dense = dense
         self.observation_shape = observation_shape
+        self.is_vector = len(observation_shape) == 1
         self.num_features = num_features
 
     def forward(self, observations_BCHW: Tensor) -> Tensor:
         """Features after the last ReLU.
 
         Args:
-            observations_BCHW: uint8, 0 to 255.
+            observations_BCHW: uint8, 0 to 255; or float32 [B, C].
 
         Returns:
             features_BF, float32, or the autocast type where autocast is on.
@@ -55,16 +59,21 @@ class Torso(nn.Module):
             ValueError: another dtype (an observation that is divided by 255 already would silently
                 become black) or another shape.
         """
-        if observations_BCHW.dtype != torch.uint8:
-            raise ValueError(
-                f"observations have dtype {observations_BCHW.dtype}; pass the uint8 frames, "
-                "the network divides them by 255 itself"
-            )
-        if observations_BCHW.ndim != 4 or observations_BCHW.shape[1:] != self.observation_shape:
+        if self.is_vector:
+            wanted, hint = torch.float32, "this network sees float32 vectors"
+        else:
+            wanted = torch.uint8
+            hint = "pass the uint8 frames, the network divides them by 255 itself"
+        if observations_BCHW.dtype != wanted:
+            raise ValueError(f"observations have dtype {observations_BCHW.dtype}; {hint}")
+        if observations_BCHW.shape[1:] != self.observation_shape:
             raise ValueError(
                 f"observations have shape {tuple(observations_BCHW.shape)}; this network was built "
                 f"for [B, {', '.join(map(str, self.observation_shape))}]"
             )
+        if self.is_vector:
+            vector_features_BF: Tensor = self.dense(observations_BCHW)
+            return vector_features_BF
         # In place: the conversion has made a new tensor already.
         dtype = self._compute_dtype(observations_BCHW.device)
         pixels_BCHW = observations_BCHW.to(dtype).div_(255)
@@ -82,16 +91,16 @@ def build_torso(name: str, observation_shape: ObservationShape) -> Torso:
     """Build the torso called `name` for observations of this shape."""
     if name not in TORSOS:
         raise ValueError(f"unknown torso {name!r}; known torsos: {', '.join(TORSOS)}")
-    if len(observation_shape) != 3 or min(observation_shape) < 1:
+    num_axes, wanted = (1, "(numbers,)") if name == "mlp" else (3, "(channels, height, width)")
+    if len(observation_shape) != num_axes or min(observation_shape) < 1:
         raise ValueError(
-            f"observation_shape is {observation_shape}; it must be (channels, height, width), "
-            "all positive"
+            f"observation_shape is {observation_shape}; torso {name!r} needs {wanted}, all positive"
         )
-    # A list would compare unequal to the shape of a tensor, and cards store lists.
-    channels, height, width = observation_shape
     try:
-        return TORSOS[name]((channels, height, width))
+        # A list would compare unequal to the shape of a tensor, and cards store lists.
+        return TORSOS[name](tuple(observation_shape))
     except _FramesTooSmall:
+        _, height, width = observation_shape
         raise ValueError(
             f"torso {name!r} does not fit frames of {height}x{width}; choose a torso with fewer "
             "strides, for example 'minatar'"
@@ -230,6 +239,16 @@ def _impala(observation_shape: ObservationShape) -> Torso:
     )
 
 
+def _mlp(observation_shape: ObservationShape) -> Torso:
+    """Two dense layers on a vector, which should be of the order of 1: nothing scales it."""
+    return Torso(
+        nn.Sequential(),
+        _dense(observation_shape[0], [256, 256]),
+        observation_shape=observation_shape,
+        num_features=256,
+    )
+
+
 # Every torso by the name used in configurations and on teachers' cards.
 TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
     # Mnih et al. 2015 (https://doi.org/10.1038/nature14236), also the small AMN. The padding of 1
@@ -261,6 +280,7 @@ TORSOS: dict[str, Callable[[ObservationShape], Torso]] = {
     "minatar_norm": partial(
         _build_plain, convolutions=_MINATAR, dense_widths=[128], normalized=True
     ),
+    "mlp": _mlp,
 }
 
 assert TORSOS.keys() == TORSO_DESCRIPTIONS.keys(), "networks/config.py describes other torsos"

@@ -5,7 +5,7 @@ reads it. Everything between follows from the table: chunks and their checks, th
 single steps and of sequences, shared memory, snapshots.
 
 Axes of one row of a column:
-    C, H, W  one frame
+    F  a frame's own: C, H, W of an image, C of a vector
     A  joint actions
     K  A for each teacher of the game that has most, one after the other; 0 without teachers
     D  teacher features; 0 when they are not stored
@@ -13,7 +13,7 @@ Axes of one row of a column:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -54,8 +54,9 @@ class Column:
 
 # All columns that replay can store.
 COLUMNS: tuple[Column, ...] = (
-    # The newest frame of each observation; older ones are earlier entries.
-    Column(name="frames", dtype=np.uint8, axes="CHW", kept_by="frames"),
+    # The newest frame of each observation; older ones are earlier entries. Vectors are
+    # float32, and finite.
+    Column(name="frames", dtype=np.uint8, axes="F", kept_by="frames"),
     # First observation of an episode: frames before it are zeros.
     Column(name="is_first", dtype=np.bool_, kept_by="links"),
     # False for the last observation of a truncated episode, which is never sampled.
@@ -101,8 +102,8 @@ COLUMNS: tuple[Column, ...] = (
 class EntryShape:
     """Sizes of the axes of one game's entries, and the optional columns that are stored."""
 
-    # One frame [C, H, W].
-    frame_shape: tuple[int, int, int]
+    # One frame: [C, H, W] of an image, [C] of a vector.
+    frame_shape: tuple[int, ...]
     # A.
     num_actions: int
     # K.
@@ -124,7 +125,13 @@ class EntryShape:
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns that are stored of an entry."""
-        return tuple(c for c in COLUMNS if not c.optional or c.name in self.extra_columns)
+        stored = tuple(c for c in COLUMNS if not c.optional or c.name in self.extra_columns)
+        if self.frame_dtype is np.uint8:
+            return stored
+        return tuple(
+            replace(c, dtype=self.frame_dtype, values="finite") if c.kept_by == "frames" else c
+            for c in stored
+        )
 
     @property
     def sent_columns(self) -> tuple[Column, ...]:
@@ -133,16 +140,24 @@ class EntryShape:
 
     def row_shape(self, column: Column) -> tuple[int, ...]:
         """Shape of one row of a column."""
-        channels, height, width = self.frame_shape
+        if column.kept_by == "frames":
+            return self.frame_shape
         sizes = {
-            "C": channels,
-            "H": height,
-            "W": width,
             "A": self.num_actions,
             "K": self.num_teacher_actions,
             "D": self.num_teacher_features,
         }
         return tuple(sizes[letter] for letter in column.axes)
+
+    @property
+    def frame_dtype(self) -> type[np.uint8 | np.float32]:
+        """Bytes for images, floats for vectors."""
+        return np.float32 if len(self.frame_shape) == 1 else np.uint8
+
+    @property
+    def frame_bytes(self) -> int:
+        """Memory of one frame."""
+        return int(np.prod(self.frame_shape)) * np.dtype(self.frame_dtype).itemsize
 
     @property
     def row_bytes(self) -> int:

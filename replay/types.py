@@ -14,7 +14,7 @@ Shape letters:
     B  transitions of a batch, ordered by game
     N  steps of an n-step return (0 when the objective needs no successors)
     Q  sequences of a batch;  T  steps of each
-    C, H, W  one frame;  S  frames per observation
+    C, H, W  one frame, of a vector C alone;  S  frames per observation
 
 The columns of a transition are declared in replay/columns.py.
 """
@@ -29,6 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 UInt8Array: TypeAlias = NDArray[np.uint8]
+# Frames or observations: images of bytes, or vectors of floats.
+FrameArray: TypeAlias = NDArray[np.uint8 | np.float32]
 Int32Array: TypeAlias = NDArray[np.int32]
 Int64Array: TypeAlias = NDArray[np.int64]
 Float32Array: TypeAlias = NDArray[np.float32]
@@ -109,7 +111,7 @@ class Successors:
     # [B] Steps until the bootstrap observation: N, or fewer before a truncation.
     lengths: Int64Array
     # [B, S*C, H, W] Observation after `lengths` steps; zeros where the return ended before.
-    bootstrap_observations: UInt8Array
+    bootstrap_observations: FrameArray
 
     def rows(self, rows: slice) -> Successors:
         """Some of the transitions, as views."""
@@ -145,7 +147,7 @@ class Sequences:
     # [Q] Steps of each sequence, 1 to T; the rows behind them are repetitions.
     num_steps: Int64Array
     # [Q, S*C, H, W] Observation after the last step; zeros where there is none.
-    bootstrap_observations: UInt8Array
+    bootstrap_observations: FrameArray
     # [Q] Whether the observation after the last step is here. If not, and the last discount is
     # not 0, what became of the last step is not known.
     can_bootstrap: BoolArray
@@ -177,7 +179,7 @@ class SampleBatch:
     games: tuple[str, ...]
     keys: ItemKeys
     # [B, S*C, H, W] Oldest frame first.
-    observations: UInt8Array
+    observations: FrameArray
     # [B, ...] What was stored of each, by the names in replay.columns. An axis of the widest game;
     # zeros lie behind a narrower game's values.
     columns: Columns

@@ -42,6 +42,12 @@ def _check_text(text: str) -> str:
     return text
 
 
+def _check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) not in (1, 3):
+        raise ValueError("must have three sizes, or the one of a vector")
+    return shape
+
+
 # Strict: 0 is not false, "18" is not 18, and true is not 1.
 Text = Annotated[str, Strict(), AfterValidator(_check_text)]
 Boolean = Annotated[bool, Strict()]
@@ -51,6 +57,7 @@ Number = Annotated[float, Strict()]
 NotNegative = Annotated[float, Strict(), Field(ge=0)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Sha256 = Annotated[str, Strict(), Field(pattern="^[0-9a-f]{64}$")]
+ObservationShape = Annotated[tuple[Positive, ...], AfterValidator(_check_shape)]
 Date = Annotated[str, Strict(), Field(pattern=r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}[0-9:.Z+-]*)?$")]
 
 
@@ -82,8 +89,8 @@ class Architecture:
     torso: Text
     dueling: Boolean
     num_actions: Positive
-    # Channels, height, width.
-    observation_shape: tuple[Positive, Positive, Positive]
+    # Channels, height, width; or the length of a vector.
+    observation_shape: ObservationShape
     # Width of the last hidden layer: what a student's feature regressor has to guess.
     num_features: Positive
     # "q": a Q-value per action; "categorical": a distribution over returns per action;

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from games.spec import GameSpec
+from games.spec import GameSpec, Observations
 from networks.atomic_file import write_atomically
 from teachers.expert import Expert
 from teachers.references import load_teacher
@@ -46,12 +46,13 @@ def answer(
     return f"{out}: {teacher.spec.name}, temperature {tau:g}: {arrays}"
 
 
-def read_observations(path: Path, spec: GameSpec) -> NDArray[np.uint8]:
-    """Uint8 [N, S*C, H, W] from a .npy file, which cannot run code."""
+def read_observations(path: Path, spec: GameSpec) -> Observations:
+    """Observations [N, ...] of the game from a .npy file, which cannot run code."""
     # Not Path.is_file: it raises for a name that is too long.
     if not os.path.isfile(path):
         raise ValueError(f"{path} does not exist or is not a file")
-    wanted = f"uint8 [N, {', '.join(map(str, spec.observation_shape))}] in a .npy file"
+    dtype, shape = spec.frame_dtype, spec.observation_shape
+    wanted = f"{dtype.__name__} [N, {', '.join(map(str, shape))}] in a .npy file"
     try:
         loaded = np.load(path, allow_pickle=False)
     # A header may claim more than any memory holds, or than any size can be.
@@ -59,14 +60,14 @@ def read_observations(path: Path, spec: GameSpec) -> NDArray[np.uint8]:
         raise ValueError(f"{path} is not {wanted}: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, np.ndarray):
         raise ValueError(f"{path} is not {wanted}, but an archive of several arrays")
-    if loaded.dtype != np.uint8 or loaded.shape[1:] != spec.observation_shape or not len(loaded):
+    if loaded.dtype != dtype or loaded.shape[1:] != shape or not len(loaded):
         raise ValueError(f"{path} holds {loaded.dtype} {list(loaded.shape)}, not {wanted}")
-    observations: NDArray[np.uint8] = loaded
+    observations: Observations = loaded
     return observations
 
 
 def ask(
-    teacher: Expert, observations: NDArray[np.uint8], *, tau: float
+    teacher: Expert, observations: Observations, *, tau: float
 ) -> dict[str, NDArray[np.generic]]:
     """The teacher's answers.
 

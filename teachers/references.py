@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from games.registry import known_games
 from teachers.expert import Expert, load_expert
 from teachers.hub import HubFiles, fetch, is_hub_reference
 from teachers.importing import import_teacher
@@ -41,6 +42,12 @@ def load_teacher(
         return _read_foreign(local, game, origin=str(reference))
     _refuse_foreign(reference, local, game)
     return load_expert(local, game)
+
+
+def names_expert(reference: str) -> bool:
+    """Whether it is an expert's file, or the game of one, rather than a run or a student."""
+    is_expert = reference.endswith(_OWN_SUFFIX) or reference in known_games()
+    return is_expert and not os.path.isdir(reference)
 
 
 def _read_foreign(local: Path, game: str, *, origin: str) -> Expert:

@@ -19,6 +19,7 @@ from games.spec import GameSpec
 from networks.network import MultitaskNetwork
 from recipes.student import StudentTarget
 from records.run_record import RunRecord
+from teachers.card import TeacherCard, card_document
 from views.templates import render
 
 Document = dict[str, Any]
@@ -31,21 +32,29 @@ def build_card(
     found: StudentTarget,
     record: RunRecord | None,
     *,
+    expert: TeacherCard | None,
     files: Mapping[str, str],
     verified: Mapping[str, float],
     num_states: int,
     licence: str,
 ) -> Document:
-    """Everything that somebody who has only the exported files must know."""
+    """Everything that somebody who has only the exported files must know.
+
+    `expert` is the card of the expert that is exported, None for a student.
+    """
     specs = [get_game(game) for game in student.games]
+    is_value = expert is not None and expert.architecture.head == "q"
+    protocol = expert.protocol if expert else found.protocol if record else None
     return {
         "format": 1,
-        "kind": "Actor-Mimic student: one network for several games",
+        "kind": "Expert of one game"
+        if expert
+        else "Actor-Mimic student: one network for several games",
         "games": list(student.games),
         "files": dict(files),
         "input": {
             "observations": {
-                "dtype": "uint8",
+                "dtype": specs[0].frame_dtype.__name__,
                 "shape": ["batch", *student.observation_shape],
                 "meaning": describe_preprocessing(specs[0]),
             },
@@ -62,13 +71,14 @@ def build_card(
             "logits": {
                 "dtype": "float32",
                 "shape": ["batch", student.num_actions],
-                "meaning": "softmax gives the policy, argmax the action; actions that are illegal "
-                "in the game are -inf in the programs, and not masked in the safetensors file",
+                "meaning": ("Q-values" if is_value else "softmax gives the policy")
+                + ", argmax the action; actions that are illegal in the game are -inf in "
+                "the programs, and not masked in the safetensors file",
             }
         },
         "actions": list(action_names(specs[0])),
         "legal_actions": {spec.name: list(spec.legal_actions) for spec in specs},
-        "protocol": asdict(get_protocol(found.protocol)) if record else None,
+        "protocol": asdict(get_protocol(protocol)) if protocol else None,
         "network": {
             "torso": student.torso_name,
             "heads": student.heads,
@@ -78,8 +88,9 @@ def build_card(
         "measured_with": record
         and {"epsilon": record.setting("evaluation", "epsilon"), "whole_episodes": True},
         "training": _training(record),
-        "teachers": {game: _teacher(found, game) for game in student.games},
-        "licence": licence or _NOT_STATED,
+        "teachers": {} if expert else {game: _teacher(found, game) for game in student.games},
+        "expert": expert and card_document(expert),
+        "licence": licence or (expert.licence if expert else _NOT_STATED),
         "verified": {
             name: {"states": num_states, "largest_difference": difference}
             for name, difference in verified.items()
@@ -93,12 +104,14 @@ def build_card(
 
 def describe_preprocessing(spec: GameSpec) -> str:
     """From the emulator to an observation, in words."""
-    channels, height, width = spec.frame_shape
     stack = (
         f"the newest {spec.num_stack} of them, newest last, zeros before an episode's first"
         if spec.num_stack > 1
         else "the newest of them"
     )
+    if spec.is_vector:
+        return f"{spec.frame_shape[0]} numbers as the environment gives them; {stack}"
+    channels, height, width = spec.frame_shape
     scale = "values 0 to 255: the network divides by 255 itself"
     if spec.family == "atari":
         return (

@@ -1,4 +1,4 @@
-"""Exports a student into a folder: its files, programs that are checked against it, and a card."""
+"""Exports a student or an expert into a folder: files, checked programs, and a card."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import contextlib
 import hashlib
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
+from learner.objectives.config import MimicConfig
 from networks.atomic_file import write_atomically
+from networks.config import NetworkConfig
 from networks.network import MultitaskNetwork
 from networks.programs import (
     FILE_NAMES,
@@ -21,9 +24,13 @@ from networks.programs import (
     largest_difference,
     write_program,
 )
-from networks.student_file import STUDENT_FILES
+from networks.snapshots import take_snapshot
+from networks.student_file import STUDENT_FILES, save_student
+from networks.weights import WeightsVersion
 from recipes.student import StudentTarget, find_student
 from records.run_record import RunRecord, read_run
+from teachers.card import TeacherCard
+from teachers.references import load_teacher, names_expert
 from views.export_card import build_card, card_as_json, card_as_text
 from views.pushing import check_can_push, push, write_model_card
 from views.report import FILM_STEPS
@@ -54,11 +61,10 @@ def export(
     torch.set_num_threads(1)
     if repo:
         check_can_push(repo)
-    found = find_student(target)
-    student = found.load()
-    record = read_run(found.run.path) if found.run else None
     check_can_write(formats)
-    with _new_folder(out) as folder:
+    with _source_of(target) as (found, expert), _new_folder(out) as folder:
+        student = found.load()
+        record = read_run(found.run.path) if found.run else None
         verified, num_states = _write_files(found, student, formats, folder)
         files = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -68,6 +74,7 @@ def export(
             student,
             found,
             record,
+            expert=expert,
             files=files,
             verified=verified,
             num_states=num_states,
@@ -86,6 +93,32 @@ def export(
     if repo:
         lines.append(f"on the Hub: {push(Path(out), repo, private=private)}")
     return lines
+
+
+@contextlib.contextmanager
+def _source_of(target: str) -> Iterator[tuple[StudentTarget, TeacherCard | None]]:
+    """The student to export; of an expert, one in the form of a student, and its card."""
+    if not names_expert(target):
+        yield find_student(target), None
+        return
+    expert = load_teacher(target)
+    network, card = expert.network, expert.card
+    if not isinstance(network, MultitaskNetwork):
+        raise ValueError(
+            f"{target} has a distribution over fixed returns, which the files of a student have no "
+            "place for; it can teach one (--teachers), and the student be exported"
+        )
+    is_policy = card.architecture.head == "policy"
+    game = expert.spec.name
+    with tempfile.TemporaryDirectory(prefix="expert-") as folder:
+        save_student(
+            Path(folder),
+            take_snapshot(network, WeightsVersion(0, 0), half=False),
+            network=NetworkConfig(torso=network.torso_name, dueling=network.dueling),
+            games=(game,),
+            temperatures={game: 1.0 if is_policy else MimicConfig().temperature},
+        )
+        yield StudentTarget(Path(folder), None, None), card
 
 
 def _write_films(record: RunRecord | None, folder: Path) -> list[str]:

@@ -166,9 +166,10 @@ def count_flops(network: nn.Module, observation_shape: tuple[int, ...]) -> float
 
     hooks = [module.register_forward_hook(count) for module in network.modules()]
     device = next(network.parameters()).device
+    dtype = torch.float32 if len(observation_shape) == 1 else torch.uint8
     try:
         with torch.inference_mode():
-            network(torch.zeros(1, *observation_shape, dtype=torch.uint8, device=device))
+            network(torch.zeros(1, *observation_shape, dtype=dtype, device=device))
     except (TypeError, ValueError, RuntimeError):
         return 0.0
     finally:

@@ -23,6 +23,7 @@ from engines.on_ray.calls import (
 )
 from engines.on_redis.bus import RedisAddress
 from engines.on_redis.weights import RedisWeightSource
+from games.spec import Observations
 from networks.weights import WeightsVersion
 from recipes.recipe import Recipe
 from recipes.roles import build_inference_server
@@ -61,7 +62,7 @@ class InferenceProcess:
         )
         threading.Thread(target=self._server.run, name="inference", daemon=True).start()
 
-    def infer(self, observations: NDArray[np.uint8], game_index: int) -> Inferred:
+    def infer(self, observations: Observations, game_index: int) -> Inferred:
         """Compute the logits of one actor's observations, in a batch with those of others."""
         return self._server.infer(observations, game_index, timeout_s=INFERENCE_PATIENCE_S)
 
@@ -89,14 +90,14 @@ class RayInference:
         self._server = server
         self._game_index = game_index
         self._patience_s = patience_s
-        self._observations: NDArray[np.uint8] | None = None
+        self._observations: Observations | None = None
         self._reply: Any = None
         self.version: WeightsVersion | None = None
 
     def follow_weights(self) -> None:
         """The server does that."""
 
-    def begin(self, observations: NDArray[np.uint8]) -> None:
+    def begin(self, observations: Observations) -> None:
         """Send the observations; Ray has copied them when this returns."""
         self._observations = observations
         self._send()

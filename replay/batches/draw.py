@@ -109,9 +109,10 @@ def _arrays_of_batch(
 ) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
     """Type and shape of every array of a SampleBatch; those of its parts as PART/NAME."""
     spec = specs[0]
+    frames = spec.entry.frame_dtype
     rows = (batch_size,)
     arrays: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
-        "observations": (np.uint8, (*rows, *spec.observation_shape)),
+        "observations": (frames, (*rows, *spec.observation_shape)),
         "keys/game_index": (np.int64, rows),
         "keys/generations": (np.int64, rows),
         "inverse_probabilities": (np.float32, rows),
@@ -131,14 +132,14 @@ def _arrays_of_batch(
             "successors/rewards": (np.float32, steps),
             "successors/discounts": (np.float32, steps),
             "successors/lengths": (np.int64, rows),
-            "successors/bootstrap_observations": (np.uint8, (*rows, *spec.observation_shape)),
+            "successors/bootstrap_observations": (frames, (*rows, *spec.observation_shape)),
         }
     if spec.sequence_length > 1:
         each = (batch_size // spec.sequence_length,)
         arrays |= {
             "sequences/num_steps": (np.int64, each),
             "sequences/can_bootstrap": (np.bool_, each),
-            "sequences/bootstrap_observations": (np.uint8, (*each, *spec.observation_shape)),
+            "sequences/bootstrap_observations": (frames, (*each, *spec.observation_shape)),
         }
     return arrays
 

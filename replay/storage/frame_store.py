@@ -6,7 +6,7 @@ read in whichever order stacks of them are drawn, straight into the arrays of a 
 Shape letters:
     E  frames that are written
     B  observations;  S  frames per observation
-    C, H, W  one frame
+    C, H, W  one frame, of a vector C alone
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.types import Columns, Int64Array, UInt8Array
+from replay.columns import EntryShape
+from replay.types import Columns, FrameArray, Int64Array
 
 Compression: TypeAlias = Literal["none", "lz4"]
 
@@ -30,10 +31,11 @@ BLOB_OVERHEAD_BYTES = 56
 class RawFrames:
     """Frames in one array; its pages are touched only as they fill."""
 
-    def __init__(self, capacity: int, frame_shape: tuple[int, int, int]) -> None:
-        """Room for `capacity` frames [C, H, W]."""
-        self._frames = np.zeros((capacity, *frame_shape), np.uint8)
+    def __init__(self, capacity: int, entry: EntryShape) -> None:
+        """Room for the frames of `capacity` entries."""
+        self._frames = np.zeros((capacity, *entry.frame_shape), entry.frame_dtype)
         self._first_bytes = self._frames.reshape(capacity, -1)[:, 0]
+        self._entry = entry
         self._num_held = 0
 
     @property
@@ -41,14 +43,14 @@ class RawFrames:
         """Memory of the frames held; places that were never written take none."""
         return self._num_held * (self._frames.nbytes // len(self._frames))
 
-    def write(self, first_slot: int, frames: UInt8Array) -> None:
+    def write(self, first_slot: int, frames: FrameArray) -> None:
         """Copy frames [E, C, H, W] into as many slots from `first_slot` on, wrapping at the end."""
         room = len(self._frames) - first_slot
         self._frames[first_slot : first_slot + len(frames)] = frames[:room]
         self._frames[: max(0, len(frames) - room)] = frames[room:]
         self._num_held = min(len(self._frames), self._num_held + len(frames))
 
-    def read(self, slots: Int64Array, out: UInt8Array) -> None:
+    def read(self, slots: Int64Array, out: FrameArray) -> None:
         """Copy frames of slots [B, S] to `out` [B, S, C, H, W]; zeros for a negative slot."""
         # Copying waits for the first bytes of every stack; asked for all at once, they come sooner.
         self._first_bytes[slots[:, 0]]
@@ -64,14 +66,14 @@ class RawFrames:
 
     def load(self, first_slot: int, columns: Columns) -> None:
         """Write what this or another kind of store gave; ValueError for what cannot be frames."""
-        shape = self._frames.shape[1:]
+        entry = self._entry
         if "frames" in columns:
-            self.write(first_slot, _check_frames(columns["frames"], shape))
+            self.write(first_slot, _check_frames(columns["frames"], entry))
             return
-        blobs = list(_split_blobs(columns, int(np.prod(shape))))
-        frames = [np.frombuffer(_decompress(b, int(np.prod(shape))), np.uint8) for b in blobs]
-        if frames:
-            self.write(first_slot, np.stack(frames).reshape(-1, *shape))
+        size = entry.frame_bytes
+        raw = b"".join(_decompress(blob, size) for blob in _split_blobs(columns, size))
+        frames: FrameArray = np.frombuffer(raw, entry.frame_dtype)
+        self.write(first_slot, frames.reshape(-1, *entry.frame_shape))
 
     def check_valid(self, held: Int64Array) -> None:
         """Raises ValueError unless so many frames are held; which ones, raw frames do not tell."""
@@ -85,11 +87,11 @@ class Lz4Frames:
     that does not become smaller is kept as it is, which bounds it.
     """
 
-    def __init__(self, capacity: int, frame_shape: tuple[int, int, int]) -> None:
-        """Room for `capacity` frames [C, H, W]."""
+    def __init__(self, capacity: int, entry: EntryShape) -> None:
+        """Room for the frames of `capacity` entries."""
         self._blobs: list[bytes] = [b""] * capacity
-        self._frame_shape = frame_shape
-        self._frame_bytes = int(np.prod(frame_shape))
+        self._entry = entry
+        self._frame_bytes = entry.frame_bytes
         self._blob_bytes = 0
         self._num_held = 0
 
@@ -98,11 +100,11 @@ class Lz4Frames:
         """Memory of the blobs held, with what Python adds to every one."""
         return self._blob_bytes + self._num_held * BLOB_OVERHEAD_BYTES
 
-    def write(self, first_slot: int, frames: UInt8Array) -> None:
+    def write(self, first_slot: int, frames: FrameArray) -> None:
         """Compress frames into as many slots from `first_slot` on, wrapping at the end."""
         self._put(first_slot, [self._compress(frame) for frame in frames])
 
-    def _compress(self, frame: UInt8Array) -> bytes:
+    def _compress(self, frame: FrameArray) -> bytes:
         blob: bytes = lz4.block.compress(np.ascontiguousarray(frame), store_size=False)
         return blob if len(blob) < self._frame_bytes else frame.tobytes()
 
@@ -114,7 +116,7 @@ class Lz4Frames:
             self._blobs[start:stop] = part
         self._num_held = min(len(self._blobs), self._num_held + len(blobs))
 
-    def read(self, slots: Int64Array, out: UInt8Array) -> None:
+    def read(self, slots: Int64Array, out: FrameArray) -> None:
         """Decompress frames to `out`, which must be contiguous; zeros for a negative slot."""
         if not slots.size:
             return
@@ -139,7 +141,7 @@ class Lz4Frames:
     def load(self, first_slot: int, columns: Columns) -> None:
         """Take blobs as they are, and compress raw frames; ValueError for what cannot be frames."""
         if "frames" in columns:
-            self.write(first_slot, _check_frames(columns["frames"], self._frame_shape))
+            self.write(first_slot, _check_frames(columns["frames"], self._entry))
             return
         self._put(first_slot, list(_split_blobs(columns, self._frame_bytes)))
 
@@ -161,12 +163,10 @@ class Lz4Frames:
 FrameStore: TypeAlias = RawFrames | Lz4Frames
 
 
-def build_frame_store(
-    compression: Compression, capacity: int, frame_shape: tuple[int, int, int]
-) -> FrameStore:
+def build_frame_store(compression: Compression, capacity: int, entry: EntryShape) -> FrameStore:
     """An empty store of the kind that is asked for."""
     kind = Lz4Frames if compression == "lz4" else RawFrames
-    return kind(capacity, frame_shape)
+    return kind(capacity, entry)
 
 
 def _check_num_held(num_held: int, held: Int64Array) -> None:
@@ -201,11 +201,12 @@ def _split_blobs(columns: Columns, frame_bytes: int) -> Iterator[bytes]:
         yield blob
 
 
-def _check_frames(frames: NDArray[np.generic], shape: tuple[int, ...]) -> UInt8Array:
+def _check_frames(frames: NDArray[np.generic], entry: EntryShape) -> FrameArray:
     """The frames; ValueError for those of another shape or type."""
-    if frames.dtype != np.uint8 or frames.shape[1:] != shape:
+    dtype, shape = entry.frame_dtype, entry.frame_shape
+    if frames.dtype != dtype or frames.shape[1:] != shape:
         raise ValueError(
             f"stored frames have shape {frames.shape[1:]} and type {frames.dtype}, expected "
-            f"{shape} and uint8"
+            f"{shape} and {dtype.__name__}"
         )
-    return frames.astype(np.uint8, copy=False)
+    return frames.astype(dtype, copy=False)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from replay.columns import EntryShape, check_columns, select_rows, wrong_values
 from replay.storage.frame_store import Compression, build_frame_store
 from replay.storage.links import NO_SLOT, StreamLinks
-from replay.types import BoolArray, Chunk, Columns, Int64Array, Successors, UInt8Array
+from replay.types import BoolArray, Chunk, Columns, FrameArray, Int64Array, Successors
 
 _MAX_ACTIONS = 256  # An action is stored in one byte.
 _COPIED_AT_ONCE = 4_096  # Entries; bounds what a change of capacity needs besides both rings.
@@ -54,10 +54,10 @@ class TableSpec:
         return max(self.num_successors, after_sequence)
 
     @property
-    def observation_shape(self) -> tuple[int, int, int]:
-        """[S*C, H, W]."""
-        channels, height, width = self.entry.frame_shape
-        return (self.num_stack * channels, height, width)
+    def observation_shape(self) -> tuple[int, ...]:
+        """[S*C, H, W], or [S*C] of vectors."""
+        channels, *sides = self.entry.frame_shape
+        return (self.num_stack * channels, *sides)
 
     @property
     def label_bytes(self) -> int:
@@ -67,14 +67,14 @@ class TableSpec:
     @property
     def raw_bytes_per_entry(self) -> int:
         """Memory of one slot, were its frame not compressed."""
-        return int(np.prod(self.entry.frame_shape)) + self.label_bytes
+        return self.entry.frame_bytes + self.label_bytes
 
     @property
     def bytes_per_entry(self) -> int:
         """Memory of one slot; of compressed frames a guess, and on the safe side for Atari."""
         if self.compression == "none":
             return self.raw_bytes_per_entry
-        return int(np.prod(self.entry.frame_shape)) // _SAFE_COMPRESSION + self.label_bytes
+        return self.entry.frame_bytes // _SAFE_COMPRESSION + self.label_bytes
 
     @property
     def nbytes(self) -> int:
@@ -123,7 +123,7 @@ class TransitionRing:
             )
         self.spec = spec
         size = spec.capacity
-        self.frames = build_frame_store(spec.compression, size, spec.entry.frame_shape)
+        self.frames = build_frame_store(spec.compression, size, spec.entry)
         self.links = StreamLinks(size)
         self._stored: dict[str, NDArray[Any]] = {}
         for column in spec.entry.columns:
@@ -333,8 +333,8 @@ class TransitionRing:
             current = np.where(pending, after, current)
         return ready
 
-    def gather_observations(self, slots: Int64Array, out: UInt8Array) -> None:
-        """Write the frame stacks of `slots` into `out` [B, S*C, H, W], which is contiguous."""
+    def gather_observations(self, slots: Int64Array, out: FrameArray) -> None:
+        """Write the frame stacks of `slots` into `out` [B, S*C, ...], which is contiguous."""
         stack = self.links.stacks(slots, self.spec.num_stack)
         shape = (len(slots), self.spec.num_stack, *self.spec.entry.frame_shape)
         self.frames.read(stack, out.reshape(shape))

@@ -8,7 +8,9 @@ import pytest
 
 from games import PROTOCOLS, make_vector_env
 from games import registry as registry_module
+from games.camera import vector_to_picture
 from games.gym import image_to_frame, register_gym_game
+from games.single_env import GameEnv
 from games.spec import GameSpec
 
 SPEC = GameSpec(
@@ -184,3 +186,54 @@ def test_environment_of_gymnasium_itself_is_played_through_to_frame():
     ended = [env.step(np.array([0, 1])).terminated.any() for _ in range(30)]
     assert any(ended)
     env.close()
+
+
+VECTORS = dataclasses.replace(SPEC, frame_shape=(3,))
+
+
+class Numbers(Counter):
+    """Shows three numbers that are larger with every step, in double precision."""
+
+    def image(self):
+        return np.array([self.count, -0.5, np.nan if self.count == 3 else 0.25])
+
+
+def test_vectors_are_stacked_floats():
+    env = make(Numbers(), Numbers(), spec=VECTORS)
+    first = env.reset()
+    assert (first.dtype, first.shape) == (np.float32, (2, 6))
+    assert first[0].tolist() == [0, 0, 0, 0, -0.5, 0.25]
+    step = env.step(np.array([1, 1]))
+    assert step.observations[1].tolist() == [0, -0.5, 0.25, 1, -0.5, 0.25]
+
+
+def test_a_vector_that_is_not_finite_is_told():
+    env = make(Numbers(), spec=VECTORS)
+    env.reset()
+    env.step(np.array([1]))
+    env.step(np.array([1]))
+    with pytest.raises(ValueError, match="an observation is not finite"):
+        env.step(np.array([1]))
+
+
+def test_vectors_of_gymnasium_are_what_it_gives_and_have_a_picture():
+    game = GameEnv("gym:CartPole-v1", protocol="classic", render_mode="rgb_array")
+    observation, _ = game.reset(seed=0)
+    assert observation in game.observation_space
+    bare = gymnasium.make("CartPole-v1")
+    seed = int(np.random.SeedSequence(0).spawn(1)[0].generate_state(1)[0] >> 1)
+    np.testing.assert_array_equal(observation, bare.reset(seed=seed)[0])
+    for action in (0, 1, 1):
+        np.testing.assert_array_equal(game.step(action)[0], bare.step(action)[0])
+    height, width, colours = game.render().shape
+    assert (colours, min(height, width) > 10) == (3, True)
+    game.close()
+
+
+def test_numbers_without_a_drawing_of_their_own_are_bars():
+    picture = vector_to_picture(np.array([5.0, -5.0, 0.0], np.float32))
+    half = len(picture) // 2
+    # Upwards from the middle, downwards from it, and none.
+    coloured = (picture[:, :, 0] != picture[:, :, 1]) | (picture[:, :, 1] != picture[:, :, 2])
+    assert [int(coloured[:half, 8 * i + 3].sum()) for i in range(3)] == [half, 0, 0]
+    assert [int(coloured[half + 1 :, 8 * i + 3].sum()) for i in range(3)] == [0, half - 1, 0]

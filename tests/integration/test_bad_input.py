@@ -58,7 +58,9 @@ def refused(tmp_path, monkeypatch, capsys):
     ("games", "expected"),
     [
         (["nowhere:spec"], "'nowhere:spec' cannot be imported: No module named 'nowhere'"),
-        (["gym:CartPole-v1"], "shows float32 [4], but torsos see uint8 images"),
+        (["gym:CartPole-v1"], "nature does not fit gym_cart_pole_v1, which shows numbers; use"),
+        (["pong", "--network.torso", "mlp"], "mlp does not fit pong, which shows images; use"),
+        (["gym:FrozenLake-v1"], "shows int64 [], but torsos see uint8 images"),
         (["pong", "gym:ALE/Pong-v5"], "games names one twice: pong pong"),
         (["dmlab_no_such_level"], "DMLab-30 has no task 'dmlab_no_such_level'"),
         (["dmlab_rooms_watermaze"], "DMLab games need the engine deepmind_lab"),

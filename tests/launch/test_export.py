@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from recorded_runs import make_run
-from runs import clean_environment
+from runs import clean_environment, save_network
 
+from actor_mimic import Student, load_teacher
 from games.registry import get_game
 from launch.export import main
 from networks.network import MultitaskNetwork
@@ -26,6 +27,7 @@ from networks.programs import (
     write_program,
 )
 from networks.student_file import load_student
+from networks.teacher_network import CategoricalNetwork
 
 GAMES = ["pong", "breakout"]
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
@@ -179,3 +181,27 @@ def test_an_export_that_fails_leaves_nothing_behind(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="differs from the student"):
         main([str(run.path), "--format", "torch-export", "--out", str(tmp_path / "out")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_expert_is_exported_by_itself_and_plays_as_before(tmp_path):
+    main(["pong", "--format", "safetensors", "torch-export", "--out", str(tmp_path / "out")])
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert (card["kind"], card["licence"]) == ("Expert of one game", "MIT")
+    assert card["expert"]["scores"][0]["mean"] > 10
+    assert "| classic | 0.05 |" in (tmp_path / "out" / "card.md").read_text()
+    observations, _ = collect_states(["pong"], protocol="classic", per_game=20, seed=5)
+    exported, expert = Student.load(tmp_path / "out"), load_teacher("pong")
+    actions = [agent.predict(observations.numpy())[0] for agent in (exported, expert)]
+    np.testing.assert_array_equal(*actions)
+
+
+def test_an_expert_with_a_distribution_is_not_exported_as_a_student(tmp_path):
+    torch.manual_seed(0)
+    network = CategoricalNetwork(
+        torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18, num_atoms=5
+    )
+    network.atoms_Z.copy_(torch.arange(5.0))
+    path = save_network(tmp_path, "pong", network)
+    with pytest.raises(ValueError, match="distribution over fixed returns"):
+        main([str(path), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from games.registry import get_game, known_games
+from games.registry import get_game
 from games.spec import GameSpec
 from learner.objectives.config import MimicConfig
 from recipes.student import StudentTarget, check_games, find_student
 from teachers.expert import Expert
-from teachers.references import load_teacher
+from teachers.references import load_teacher, names_expert
 from views.play.playing import TEACHER, PlayingNetwork, PlayingTeacher, build_networks
 
 
@@ -38,8 +37,7 @@ def find_cast(target: str, *, game: str, teacher: str) -> Cast:
     Raises:
         ValueError: they are not there, are damaged, or do not play the game.
     """
-    names_expert = target.endswith(".safetensors") or target in known_games()
-    if Path(target).is_dir() or not names_expert:
+    if not names_expert(target):
         return _student_and_teacher(find_student(target), game, teacher)
     expert = load_teacher(target)
     if game not in ("", expert.spec.name):

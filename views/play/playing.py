@@ -19,7 +19,7 @@ from torch import Tensor
 from actors.policy import EpsilonGreedy
 from games.camera import FilmedEnv
 from games.env import get_protocol
-from games.spec import GameSpec
+from games.spec import GameSpec, Observations
 from networks.masking import masked_softmax
 from networks.network import MultitaskNetwork
 from teachers.expert import Expert
@@ -45,7 +45,7 @@ class PlayingNetwork(Protocol):
     """A network that can play one game and say what it thinks of a state."""
 
     def think(self, observations: Tensor) -> Opinion:
-        """The network's opinion of one observation, uint8 [1, S*C, H, W]."""
+        """The network's opinion of one observation [1, S*C, H, W], or [1, S*C]."""
         ...
 
 
@@ -162,9 +162,7 @@ def play(
         env.close()
 
 
-def _ask(
-    networks: Mapping[str, PlayingNetwork], observations: NDArray[np.uint8]
-) -> dict[str, Opinion]:
+def _ask(networks: Mapping[str, PlayingNetwork], observations: Observations) -> dict[str, Opinion]:
     tensor = torch.from_numpy(observations)
     return {name: network.think(tensor) for name, network in networks.items()}
 

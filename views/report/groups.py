@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
@@ -38,7 +38,12 @@ class RunGroup:
     label: str
     runs: tuple[RunRecord, ...]
     # The settings in which it differs from the other groups; empty where there is no other.
-    differences: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> str:
+        """The same in words."""
+        return ", ".join(f"{name} {value}" for name, value in self.settings.items())
 
     def scores(self, game: str) -> list[float]:
         """Mean score of the last test, for every run that has one."""
@@ -67,7 +72,7 @@ def group_runs(records: Sequence[RunRecord]) -> list[RunGroup]:
     differing = _differing([dict(key) for key in groups])
     labels = _labels(list(groups.values()))
     return [
-        RunGroup(label, tuple(runs), _describe(dict(own), differing))
+        RunGroup(label, tuple(runs), {n: dict(own).get(n, "not set") for n in differing})
         for label, own, runs in zip(labels, groups, groups.values(), strict=True)
     ]
 
@@ -98,10 +103,6 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """Names of the settings that are not the same in all groups."""
     names = {name for own in settings for name in own}
     return sorted(name for name in names if len({own.get(name) for own in settings}) > 1)
-
-
-def _describe(own: Mapping[str, str], names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {own.get(name, 'not set')}" for name in names)
 
 
 def _learning_settings(config: Mapping[str, Any]) -> dict[str, str]:

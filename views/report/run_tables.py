@@ -14,7 +14,7 @@ from records.verdict import LIMITS, Limit, typical_verdict
 from views.report.tables import Table
 from views.words import NONE, duration, number, percent
 
-_RATES = ("steps_per_second", "samples_per_second", "updates_per_second")
+RATES = ("steps_per_second", "samples_per_second", "updates_per_second")
 _SECRET_PATH = re.compile(r"^(\s*\w*token\w*: ).+$", re.MULTILINE)
 
 
@@ -41,13 +41,13 @@ def _run_cells(run: RunRecord) -> list[str]:
         number(last.get("steps")),
         number(last.get("updates")),
         duration(seconds_of(run)),
-        *(number(_rate(run, name), 1) for name in _RATES),
+        *(number(rate_of(run, name), 1) for name in RATES),
         _limited_by(run),
         number(faults),
     ]
 
 
-def _rate(run: RunRecord, name: str) -> float | None:
+def rate_of(run: RunRecord, name: str) -> float | None:
     """The summary's figure; while there is none, the mean of the looks."""
     throughput = (run.summary or {}).get("throughput")
     known = as_number(throughput.get(name)) if isinstance(throughput, Mapping) else None

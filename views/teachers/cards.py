@@ -107,7 +107,10 @@ def print_card(expert: Expert, *, as_json: bool) -> None:
         ("game", card.game),
         ("algorithm", card.algorithm),
         ("architecture", f"{architecture_text(card)}, {parameters:,} parameters"),
-        ("observations", f"uint8 {list(card.architecture.observation_shape)}"),
+        (
+            "observations",
+            f"{spec.frame_dtype.__name__} {list(card.architecture.observation_shape)}",
+        ),
         ("features", str(card.architecture.num_features)),
         ("protocol", card.protocol),
         ("trained", "unknown" if card.trained_steps is None else f"{card.trained_steps:,} steps"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from replay.columns import EntryShape
 from replay.storage.frame_store import BLOB_OVERHEAD_BYTES, Lz4Frames, RawFrames, build_frame_store
 
 SHAPE = (2, 20, 20)
+ENTRY = EntryShape(frame_shape=SHAPE, num_actions=1)
 CAPACITY = 10
 
 
@@ -23,7 +25,7 @@ def make_frames(rng: np.random.Generator, count: int) -> np.ndarray:
 @pytest.mark.parametrize("compression", ["none", "lz4"])
 def test_frames_come_back_as_they_were_over_many_rounds_of_the_ring(compression):
     rng = np.random.default_rng(0)
-    store = build_frame_store(compression, CAPACITY, SHAPE)
+    store = build_frame_store(compression, CAPACITY, ENTRY)
     kept: dict[int, np.ndarray] = {}
     slot = 0
     for _ in range(40):
@@ -42,7 +44,7 @@ def test_frames_come_back_as_they_were_over_many_rounds_of_the_ring(compression)
 def test_a_round_of_the_ring_can_be_written_at_once():
     frames = make_frames(np.random.default_rng(1), CAPACITY)
     for compression in ("none", "lz4"):
-        store = build_frame_store(compression, CAPACITY, SHAPE)
+        store = build_frame_store(compression, CAPACITY, ENTRY)
         store.write(4, frames)
         out = np.empty((CAPACITY, 1, *SHAPE), np.uint8)
         store.read((4 + np.arange(CAPACITY)[:, None]) % CAPACITY, out)
@@ -51,7 +53,7 @@ def test_a_round_of_the_ring_can_be_written_at_once():
 
 def test_compressed_bytes_are_those_of_the_frames_held_now():
     rng = np.random.default_rng(2)
-    store = Lz4Frames(CAPACITY, SHAPE)
+    store = Lz4Frames(CAPACITY, ENTRY)
     assert store.num_bytes == 0
     for first in range(0, 35, 5):
         store.write(first % CAPACITY, make_frames(rng, 5))
@@ -64,7 +66,7 @@ def test_compressed_bytes_are_those_of_the_frames_held_now():
 
 
 def test_frames_that_cannot_be_compressed_take_no_more_than_themselves():
-    store = Lz4Frames(CAPACITY, SHAPE)
+    store = Lz4Frames(CAPACITY, ENTRY)
     noise = np.random.default_rng(3).integers(0, 256, (CAPACITY, *SHAPE), np.uint8)
     store.write(0, noise)
     assert store.num_bytes == noise.nbytes + CAPACITY * BLOB_OVERHEAD_BYTES
@@ -74,7 +76,7 @@ def test_frames_that_cannot_be_compressed_take_no_more_than_themselves():
 
 
 def test_observations_that_are_not_in_one_piece_are_refused_rather_than_lost():
-    store = Lz4Frames(CAPACITY, SHAPE)
+    store = Lz4Frames(CAPACITY, ENTRY)
     store.write(0, make_frames(np.random.default_rng(4), 2))
     out = np.empty((2, 2, *SHAPE), np.uint8)[:, :1]
     with pytest.raises(TypeError, match="contiguous"):
@@ -106,11 +108,11 @@ def empty_one(columns):
 @pytest.mark.parametrize("damage", [cut, scramble, shift, empty_one])
 @pytest.mark.parametrize("kind", [RawFrames, Lz4Frames])
 def test_damaged_blobs_are_refused_and_leave_the_store_as_it_was(damage, kind):
-    source = Lz4Frames(CAPACITY, SHAPE)
+    source = Lz4Frames(CAPACITY, ENTRY)
     source.write(0, np.zeros((3, *SHAPE), np.uint8))
     columns = dict(source.columns(np.arange(3)))
     damage(columns)
-    store = kind(CAPACITY, SHAPE)
+    store = kind(CAPACITY, ENTRY)
     with pytest.raises(ValueError, match="compressed frames"):
         store.load(0, columns)
     assert store.num_bytes == 0
