@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: check test test-all smoke
+.PHONY: check docs test test-all smoke
 
 check:  ## What a reader would complain about: format, lint, types, import direction, spelling.
 	$(PYTHON) -m ruff format --check .
@@ -9,6 +9,9 @@ check:  ## What a reader would complain about: format, lint, types, import direc
 	lint-imports
 	codespell
 	hadolint docker/Dockerfile
+
+docs:  ## The site of the documents, with the Python API's reference: build/site/site/index.html.
+	$(PYTHON) docs/make_site.py
 
 test:  ## A few minutes on two cores: no processes, no network, no accelerator.
 	$(PYTHON) -m pytest -n auto

@@ -10,6 +10,7 @@ from runs import ROOT, clean_environment
 
 from actor_mimic import configure, train
 from games.registry import get_game
+from records.run_record import read_config
 
 EXAMPLES = ROOT / "examples"
 
@@ -68,3 +69,31 @@ def test_the_loop_of_the_docs(trained, tmp_path):
     path = tmp_path / "loop.py"
     path.write_text(program + "print(score)\n")
     assert re.fullmatch(r"-?\d+\.0\n", run(path, cwd=tmp_path))
+
+
+@pytest.mark.slow
+def test_sweep_goes_on_with_the_run_that_was_under_way(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    command = (EXAMPLES / "sweep.py", tmp_path / "out")
+    options = (
+        "smoke", "num_steps=300", "engine=local", "games=pong", "evaluation.check_teachers=0",
+        "evaluation.num_episodes=1",
+    )  # fmt: skip
+    run(*command, 1, *options, cwd=tmp_path)
+    # As a call leaves it that is stopped in its second trial.
+    study = optuna.load_study(
+        study_name="sweep", storage=f"sqlite:///{tmp_path / 'out' / 'sweep.db'}"
+    )
+    stopped = study.ask()
+    stopped.suggest_float("learner.learning_rate", 1e-4, 3e-3, log=True)
+    stopped.suggest_float("mimic.temperature", 0.01, 1.0, log=True)
+    stopped.set_user_attr("folder", "stopped")
+    said = run(*command, 2, *options, cwd=tmp_path)
+    assert re.findall(r"^(\w+): -?\d+\.\d+ with learner", said, re.MULTILINE) == [
+        "trial_0",
+        "stopped",
+    ]
+    written = read_config(tmp_path / "out" / "stopped" / "config.yaml")
+    assert written["mimic"]["temperature"] == pytest.approx(stopped.params["mimic.temperature"])
+    # Enough trials are there: nothing is trained.
+    assert run(*command, 2, *options, cwd=tmp_path) == said
