@@ -14,17 +14,22 @@ MAX_FILE_BYTES = 512 * 2**20
 # Largest list of tensors in a safetensors file: a network has dozens, of 100 bytes each.
 MAX_HEADER_BYTES = 2**20
 
+_BLOCK_BYTES = 2**20
+
 
 def read_at_most(file: Path | Traversable, max_bytes: int) -> bytes:
     """The whole content; ValueError if it cannot be read, or is larger."""
     try:
         with file.open("rb") as stream:
-            data: bytes = stream.read(max_bytes + 1)
+            # In blocks: a reader makes room for as many bytes as it is asked for.
+            data = bytearray()
+            while len(data) <= max_bytes and (block := stream.read(_BLOCK_BYTES)):
+                data += block
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
     if len(data) > max_bytes:
         raise ValueError(f"{file} is larger than {max_bytes} bytes; at most that many are read")
-    return data
+    return bytes(data)
 
 
 def check_header(data: bytes, *, source: str) -> None:

@@ -26,6 +26,7 @@ from engines.on_ray.surroundings import (
     make_token_if_home_is_unusable,
     started_from_source,
 )
+from engines.shell_limits import check_limits_for_ray
 from engines.signals import ENDING_SIGNALS, children_hear_no_signals
 from recipes.limits import check_memory_for_processes
 from recipes.recipe import Recipe
@@ -128,6 +129,7 @@ def _start_own_ray(recipe: Recipe) -> None:
     available = available_memory_bytes()
     check_memory_for_processes(sum(recipe.num_actors.values()), available)
     check_memory_for_processes(recipe.config.learner.num_replicas, available, kind="learners")
+    check_limits_for_ray(num_roles(recipe))
     # Ray would keep a record of the last 100,000 calls, for a dashboard that is not there: memory
     # that grows for hours.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1000")

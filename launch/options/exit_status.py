@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from engines.shell_limits import check_limits_of_one_process
 from engines.signals import ENDING_SIGNALS
 from records.latest import follow_latest
 
@@ -28,6 +29,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
     _Interrupter().listen()
     # The roles take one thread each; a library that spins up its own would fight them for cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _open_closed_streams()
     outputs = _outlive_readers()
     try:
         main([expand(word) for word in sys.argv[1:]])
@@ -40,13 +42,19 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
         if not _is_of_files(error):
             raise
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+    except MemoryError:
+        _fail("out of memory, or above a limit of the address space (ulimit -v)")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
 
 
 def say_it_starts() -> None:
-    """Tell who sits before a terminal that loading PyTorch and the games takes some seconds."""
+    """Tell who sits before a terminal that loading PyTorch and the games takes some seconds.
+
+    ValueError where it would crash.
+    """
+    check_limits_of_one_process()
     if sys.stdout.isatty():
         print("starting ...", flush=True)
 
@@ -125,6 +133,18 @@ class _OutputFile(io.FileIO):
         """ValueError if somebody may miss what was dropped."""
         if self._failure is not None:
             raise ValueError(f"not all of the output was written: {self._failure.strerror}")
+
+
+def _open_closed_streams() -> None:
+    """Have standard streams that were closed (`>&-`) read and write nothing.
+
+    Else a file that is opened later would get their number, and what a library prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            if os.open(os.devnull, os.O_RDWR) != number:
+                continue  # Something else has the number by now.
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 def _outlive_readers() -> list[_OutputFile]:

@@ -1,6 +1,7 @@
 """How commands end: exit statuses, and the signals that ask for an end."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -143,3 +144,27 @@ def test_a_command_ends_well_although_nobody_reads_it_any_more(stream):
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **{stream: -1})
     getattr(process, stream).close()
     assert process.wait(60) == 0
+
+
+def test_a_command_whose_standard_streams_were_closed_ends_with_its_own_status(tmp_path):
+    code = """
+import sys
+from launch.options.exit_status import run_command
+def main(argv):
+    print("nobody reads this")
+    with open("file", "w") as file:
+        assert file.fileno() > 2
+        print("nor this", file=sys.stderr)
+        file.write("kept")
+run_command(main)
+"""
+    words = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(words, cwd=tmp_path, env=environment, timeout=60).returncode == 0
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_memory_that_is_refused_is_one_line(capsys):
+    assert status_of(lambda argv: bytearray(1 << 62)) == 2
+    assert capsys.readouterr().err.startswith("error: out of memory")
