@@ -40,6 +40,8 @@ class Agent(ABC):
         self._specs = specs
         self._temperatures = temperatures
         self._game = next(iter(specs)) if len(specs) == 1 else None
+        # What a network with an LSTM remembers of the episodes under way, by game.
+        self._memories: dict[str, Tensor] = {}
         self._random = np.random.default_rng()
 
     @property
@@ -51,10 +53,18 @@ class Agent(ABC):
         """The same agent, for calls that do not name the game; ValueError if it has no such one."""
         bound = copy.copy(self)
         bound._game = self._name(game)
+        bound._memories = {}
         return bound
+
+    def forget(self) -> None:
+        """Tell a network with an LSTM that episodes begin, before their first observation."""
+        self._memories.clear()
 
     def act(self, observation: Observations, game: str | None = None) -> Any:
         """The best legal action: int for one observation, int64 [B] for a batch.
+
+        A student with an LSTM takes each call for the next step of the same episodes, until
+        `forget`.
 
         Args:
             observation: as GameEnv gives it.
@@ -65,57 +75,88 @@ class Agent(ABC):
         """
         spec = self._specs[self._name(game)]
         batch_BCHW, is_single = _as_batch(observation, spec)
-        legal_A = torch.from_numpy(spec.legal_mask())
-        actions: NDArray[np.int64] = masked_argmax(self._scores(batch_BCHW, spec), legal_A).numpy()
+        memory_BM = self._memories.get(spec.name)
+        scores_BA, self._memories[spec.name] = self._look(batch_BCHW, spec, memory_BM)
+        actions: NDArray[np.int64] = masked_argmax(scores_BA, _legal(spec)).numpy()
         return int(actions[0]) if is_single else actions
 
     def policy(self, observation: Observations, game: str | None = None) -> NDArray[np.float32]:
         """Probabilities, float32 [A] or [B, A], exactly 0 for illegal actions.
 
         They are softmax(scores / temperature), with the temperature by which a student's scores
-        mean a policy, and 1 for teachers.
+        mean a policy, and 1 for teachers. Nothing is remembered of the call: `act` may follow for
+        the same observation.
 
         Raises:
             ValueError: as `act`.
         """
         spec = self._specs[self._name(game)]
         batch_BCHW, is_single = _as_batch(observation, spec)
-        scores_BA = self._scores(batch_BCHW, spec) / self._temperatures[spec.name]
-        legal_A = torch.from_numpy(spec.legal_mask())
-        probabilities: NDArray[np.float32] = masked_softmax(scores_BA, legal_A).numpy()
+        scores_BA, _ = self._look(batch_BCHW, spec, self._memories.get(spec.name))
+        probabilities = self._policy(scores_BA, spec)
         return probabilities[0] if is_single else probabilities
+
+    def _policy(self, scores_BA: Tensor, spec: GameSpec) -> NDArray[np.float32]:
+        policy_BA = masked_softmax(scores_BA / self._temperatures[spec.name], _legal(spec))
+        probabilities: NDArray[np.float32] = policy_BA.numpy()
+        return probabilities
 
     def predict(
         self,
         observation: Observations,
-        state: Any = None,
-        episode_start: Any = None,
+        state: tuple[NDArray[np.float32], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
-    ) -> tuple[NDArray[np.int64], None]:
+    ) -> tuple[NDArray[np.int64], tuple[NDArray[np.float32], ...] | None]:
         """The signature of Stable-Baselines3, so that its `evaluate_policy` can play an agent.
 
         Args:
             observation: as for `act`.
-            state: ignored: the network has no memory.
-            episode_start: ignored as well.
+            state: what the call before has returned, for networks that remember: a tuple of one
+                float32 [B, M]; None at first. `act`'s memory is another one.
+            episode_start: bool [B], where an episode begins and the state is not to be read.
             deterministic: False draws the action from `policy`.
 
         Returns:
-            int64 [] or [B], and no state.
+            int64 [] or [B], and the state; None without an LSTM.
         """
-        del state, episode_start
+        spec = self._specs[self._name(None)]
+        batch_BCHW, is_single = _as_batch(observation, spec)
+        memory_BM = None if state is None else torch.from_numpy(state[0])
+        if memory_BM is not None and episode_start is not None:
+            starts_B1 = torch.from_numpy(np.reshape(episode_start, (-1, 1)))
+            memory_BM = memory_BM.masked_fill(starts_B1, 0.0)
+        scores_BA, memory_BM = self._look(batch_BCHW, spec, memory_BM)
         if deterministic:
-            return np.asarray(self.act(observation), np.int64), None
-        probabilities = self.policy(observation)
-        # The first action whose cumulated probability passes a uniform number.
-        thresholds = self._random.random((*probabilities.shape[:-1], 1))
-        cumulated = probabilities.cumsum(-1, dtype=np.float64)
-        passed = thresholds * cumulated[..., -1:] < cumulated
-        return passed.argmax(-1).astype(np.int64), None
+            actions: NDArray[np.int64] = masked_argmax(scores_BA, _legal(spec)).numpy()
+        else:
+            cumulated = self._policy(scores_BA, spec).cumsum(-1, dtype=np.float64)
+            # The first action whose cumulated probability passes a uniform number.
+            thresholds = self._random.random((len(cumulated), 1)) * cumulated[:, -1:]
+            actions = (thresholds < cumulated).argmax(-1).astype(np.int64)
+        after = (memory_BM.numpy(),) if memory_BM.shape[1] else None
+        return np.asarray(actions[0]) if is_single else actions, after
+
+    def _look(
+        self, observations_BCHW: Tensor, spec: GameSpec, memory_BM: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if memory_BM is None or not memory_BM.shape[1]:
+            return self._scores(observations_BCHW, spec, None)
+        if len(memory_BM) != len(observations_BCHW):
+            raise ValueError(
+                f"{len(observations_BCHW)} observations follow {len(memory_BM)} in the same "
+                "episodes; call forget() where episodes begin"
+            )
+        return self._scores(observations_BCHW, spec, memory_BM)
 
     @abstractmethod
-    def _scores(self, observations_BCHW: Tensor, spec: GameSpec) -> Tensor:
-        """scores_BA, float32, in one game; those of illegal actions have no meaning."""
+    def _scores(
+        self, observations_BCHW: Tensor, spec: GameSpec, memory_BM: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(scores_BA, float32, in one game, and memory_BM after them).
+
+        Scores of illegal actions have no meaning.
+        """
 
     def _name(self, game: str | None) -> str:
         name = self._game if game is None else game
@@ -147,11 +188,12 @@ class Student(Agent):
         network = found.load()
         return cls(network, {game: found.student_temperature(game) for game in network.games})
 
-    def _scores(self, observations_BCHW: Tensor, spec: GameSpec) -> Tensor:
+    def _scores(
+        self, observations_BCHW: Tensor, spec: GameSpec, memory_BM: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         index_B = torch.full((len(observations_BCHW),), self.network.games.index(spec.name))
         with torch.inference_mode():
-            scores_BA: Tensor = self.network(observations_BCHW, index_B)
-        return scores_BA
+            return self.network.look(observations_BCHW, memory_BM, index_B)
 
 
 class Teacher(Agent):
@@ -172,13 +214,19 @@ class Teacher(Agent):
         """
         return cls(load_expert(reference))
 
-    def _scores(self, observations_BCHW: Tensor, spec: GameSpec) -> Tensor:
-        return self.expert.q_values(observations_BCHW)
+    def _scores(
+        self, observations_BCHW: Tensor, spec: GameSpec, memory_BM: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return self.expert.q_values(observations_BCHW), torch.zeros(len(observations_BCHW), 0)
 
 
 def load_teacher(reference: str | Path) -> Teacher:
     """The same as `Teacher.load`."""
     return Teacher.load(reference)
+
+
+def _legal(spec: GameSpec) -> Tensor:
+    return torch.from_numpy(spec.legal_mask())
 
 
 def _as_batch(observation: Observations, spec: GameSpec) -> tuple[Tensor, bool]:

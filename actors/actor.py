@@ -93,6 +93,7 @@ class Actor:
         extra_columns: tuple[str, ...] = (),
         draws_actions: bool = False,
         label_room: int = 0,
+        memory_size: int = 0,
     ) -> None:
         """Reset the environments, which `close` closes; nothing is played yet.
 
@@ -103,6 +104,7 @@ class Actor:
         rates are `epsilons` [num_envs]. `serial` is never used twice in a run, `start_step` counts
         what every environment of the game has played in earlier sessions. `draws_actions` draws
         from the softmax of the logits, with exploration folded in, instead of playing the best.
+        `memory_size` is M, of what a network with an LSTM remembers.
         """
         if config.act_with == "teacher" and not teachers:
             raise ValueError(
@@ -134,6 +136,7 @@ class Actor:
                 num_teacher_features=(
                     teachers[0].num_features if teachers and store_features else 0
                 ),
+                memory_size=memory_size,
                 extra_columns=extra_columns,
             ),
             num_envs=env.num_envs,
@@ -288,7 +291,7 @@ class Actor:
 
     def _label(self, row: int) -> None:
         """Both networks' view of the current observations."""
-        self._inference.begin(self._observations)
+        self._inference.begin(self._observations, self._is_first)
         width = self._env.spec.num_actions
         # A server computes the student's logits meanwhile.
         for number, teacher in enumerate(self._teachers):
@@ -301,3 +304,5 @@ class Actor:
             if self._rows["teacher_features"].shape[-1]:
                 self._rows["teacher_features"][row] = labels.features_BF.numpy()
         self._rows["student_logits"][row] = self._inference.finish()
+        if "memories" in self._extra_columns:
+            self._rows["memories"][row] = self._inference.memory

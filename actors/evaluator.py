@@ -18,6 +18,7 @@ from torch import nn
 
 from actors.policy import EpsilonGreedy
 from games.env import VectorEnv
+from networks.acting import Acting
 from networks.masking import masked_argmax
 from teachers.expert import Expert
 from teachers.targets import mimic_distance
@@ -191,7 +192,7 @@ class _Play:
         seed: int,
         comparison: _TeacherComparison | None,
     ) -> None:
-        self._network = network
+        self._act = Acting(network)
         self._env = env
         self._policy = EpsilonGreedy(env.spec.legal_mask(), np.random.default_rng(seed))
         self._epsilons = np.full(env.num_envs, epsilon, np.float32)
@@ -199,6 +200,7 @@ class _Play:
         self._running = np.zeros(env.num_envs)
         self._steps = 0
         self._observations = env.reset()
+        self._is_first = np.ones(env.num_envs, np.bool_)
         self.returns: list[float] = []
 
     @property
@@ -215,7 +217,7 @@ class _Play:
         """
         tensor = torch.from_numpy(self._observations)
         with torch.inference_mode():
-            scores_BA = self._network(tensor)
+            scores_BA = self._act(tensor, self._is_first)
         step = self._env.step(self._policy(scores_BA.numpy(), self._epsilons).actions)
         # Not known before: a protocol may act in the agent's place, too.
         seen = counted & ~step.restarted
@@ -228,6 +230,7 @@ class _Play:
         self.returns.extend(self._running[ended].tolist())
         self._running[over] = 0.0
         self._observations = step.observations
+        self._is_first = step.restarted
         return seen, ended
 
     def result(self, returns: Sequence[float], *, finished: bool = True) -> EvaluationResult:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from games.spec import Observations
+from networks.acting import Acting
 from networks.snapshots import apply_snapshot
 from networks.weights import WeightSource, WeightsVersion
 
@@ -36,15 +37,21 @@ class Inference(Protocol):
         """Called between two chunks: use the newest weights from now on."""
         ...
 
-    def begin(self, observations: Observations) -> None:
+    def begin(self, observations: Observations, is_first: NDArray[np.bool_]) -> None:
         """Ask for the logits of observations [N, C, H, W], which stay as they are until `finish`.
 
-        What the actor does meanwhile does not hold them up.
+        `is_first` [N] says where an episode begins. What the actor does meanwhile does not hold
+        them up.
         """
         ...
 
     def finish(self) -> NDArray[np.float32]:
         """The logits [N, A] that `begin` asked for."""
+        ...
+
+    @property
+    def memory(self) -> NDArray[np.float32]:
+        """[N, M] What the network remembered before these observations; M is 0 without an LSTM."""
         ...
 
 
@@ -54,6 +61,7 @@ class OwnInference:
     def __init__(self, network: nn.Module, weights: WeightSource) -> None:
         """Act with `network`, which gets its weights from `weights`."""
         self._network = network.eval()
+        self._act = Acting(self._network)
         self._weights = weights
         self._logits: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self.version: WeightsVersion | None = None
@@ -65,14 +73,19 @@ class OwnInference:
             apply_snapshot(self._network, snapshot)
             self.version = snapshot.version
 
-    def begin(self, observations: Observations) -> None:
+    def begin(self, observations: Observations, is_first: NDArray[np.bool_]) -> None:
         """Compute the logits at once."""
         with torch.inference_mode():
-            self._logits = self._network(torch.from_numpy(observations)).numpy()
+            self._logits = self._act(torch.from_numpy(observations), is_first).numpy()
 
     def finish(self) -> NDArray[np.float32]:
         """The logits that `begin` has computed."""
         return self._logits
+
+    @property
+    def memory(self) -> NDArray[np.float32]:
+        """What the network remembered before the observations of `begin`."""
+        return self._act.memory_BM.numpy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from actors.policy import EpsilonGreedy
 from benchmarks.setup import BenchSetup, lone_actor
 from benchmarks.timing import Part, Result, Window, measure_rounds, medians, timed
 from games.env import VectorEnv
+from networks.acting import Acting
 from networks.snapshots import take_snapshot
 from networks.weights import LocalWeights, WeightsVersion
 from recipes.recipe import Recipe
@@ -75,7 +76,9 @@ class _Acting:
         )
         self._epsilons = np.full(config.actor.num_envs, config.actor.epsilon, np.float32)
         self._chunk_steps = config.actor.chunk_steps
+        self._act = Acting(self._student)
         self._next = self._env.reset()
+        self._is_first = np.ones(config.actor.num_envs, np.bool_)
         self._observations: list[Tensor] = []
 
     def collect(self) -> Window:
@@ -93,13 +96,14 @@ class _Acting:
             observations = torch.from_numpy(self._next)
             self._observations.append(observations)
             with torch.inference_mode():
-                logits = self._student(observations).numpy()
+                logits = self._act(observations, self._is_first).numpy()
             actions = self._policy(logits, self._epsilons).actions
             start = time.perf_counter()
             step = self._env.step(actions)
             seconds += time.perf_counter() - start
             steps += int(np.count_nonzero(~step.restarted))
             self._next = step.observations
+            self._is_first = step.restarted
         return Window(seconds, steps)
 
     def student(self) -> Window:
@@ -112,8 +116,9 @@ class _Acting:
 
     def _forward(self, network: nn.Module) -> Window:
         def forward() -> None:
+            act = Acting(network)
             for batch in self._observations:
-                network(batch)
+                act(batch, np.zeros(len(batch), np.bool_))
 
         with torch.inference_mode():
             return timed(forward, sum(map(len, self._observations)))

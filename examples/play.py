@@ -13,6 +13,7 @@ player = Student.load(sys.argv[2]).playing(game) if len(sys.argv) > 2 else load_
 
 env = GameEnv(game)
 observation, info = env.reset(seed=1)
+player.forget()  # An episode begins, for students that remember.
 score, steps, ended = 0.0, 0, False
 while not ended:
     observation, reward, terminated, truncated, info = env.step(player.act(observation))

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from learner.replicas import Replicas
 from replay.n_step import n_step_returns
-from replay.types import FrameArray, Int64Array, ItemKeys, SampleBatch
+from replay.types import Columns, FrameArray, Int64Array, ItemKeys, SampleBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,23 @@ class SequenceTensors:
     can_bootstrap_Q: Tensor
     # Zeros where there is nothing to bootstrap from.
     bootstrap_observations_QCHW: Tensor
+    # What was stored of each first step alone, by the names in replay/columns.py.
+    starts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def num_steps_Q(self) -> Tensor:
+        """int64, the steps of each sequence."""
+        return self.is_step_B.view(-1, self.length).sum(1)
+
+    def take(self, places: Tensor, rows: Tensor) -> SequenceTensors:
+        """The sequences at some places, which have these rows."""
+        return SequenceTensors(
+            length=self.length,
+            is_step_B=self.is_step_B[rows],
+            can_bootstrap_Q=self.can_bootstrap_Q[places],
+            bootstrap_observations_QCHW=self.bootstrap_observations_QCHW[places],
+            starts={name: values[places] for name, values in self.starts.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +116,7 @@ class DeviceBatch:
             game_counts=tuple(counts.tolist()),
             acting_versions=self.acting_versions[rows.cpu().numpy()],
             temporal_difference=successors and _take_fields(successors, rows),
-            sequences=sequences
-            and replace(
-                sequences,
-                is_step_B=sequences.is_step_B[rows],
-                can_bootstrap_Q=sequences.can_bootstrap_Q[places],
-                bootstrap_observations_QCHW=sequences.bootstrap_observations_QCHW[places],
-            ),
+            sequences=sequences and sequences.take(places, rows),
             columns={name: column[rows] for name, column in self.columns.items()},
         )
 
@@ -158,13 +169,13 @@ class BatchLoader:
             acting_versions=batch["weights_versions"].copy(),
             temporal_difference=self._temporal_difference(batch),
             sequences=self._sequences(batch),
-            columns=self._columns(batch) if batch.sequences is not None else {},
+            columns=self._columns(batch.columns) if batch.sequences is not None else {},
         )
 
-    def _columns(self, batch: SampleBatch) -> dict[str, Tensor]:
+    def _columns(self, columns: Columns) -> dict[str, Tensor]:
         return {
             name: self._floats(array) if array.dtype == np.float16 else self._tensor(array)
-            for name, array in batch.columns.items()
+            for name, array in columns.items()
         }
 
     def _sequences(self, batch: SampleBatch) -> SequenceTensors | None:
@@ -176,6 +187,7 @@ class BatchLoader:
             is_step_B=self._tensor(sequences.is_step.reshape(-1)),
             can_bootstrap_Q=self._tensor(sequences.can_bootstrap),
             bootstrap_observations_QCHW=self._observations(sequences.bootstrap_observations),
+            starts=self._columns(sequences.starts),
         )
 
     def _temporal_difference(self, batch: SampleBatch) -> TemporalDifferenceBatch | None:

@@ -57,9 +57,8 @@ class Probe:
 
     def _look(self, batch: DeviceBatch) -> dict[str, float]:
         with torch.no_grad():
-            _, features_BF = self._network.forward_with_features(
-                batch.observations_BCHW, batch.game_index_B
-            )
+            # Of the torso: what an LSTM makes of them depends on more than a state.
+            features_BF = self._network.encode(batch.observations_BCHW, batch.game_index_B).float()
         found = {
             "effective_rank": effective_rank(features_BF),
             "dead_units": dead_share(features_BF),

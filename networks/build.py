@@ -43,6 +43,7 @@ def build_network(
         games=[spec.name for spec in specs],
         heads=config.heads,
         dueling=config.dueling,
+        lstm_width=config.lstm_width,
         num_quantiles=num_quantiles,
         has_critic=has_critic,
         teacher_feature_sizes=teacher_feature_sizes or {},

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
+
+from annotated_types import Ge
 
 from games.spec import GameSpec
 
@@ -15,7 +17,7 @@ TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "nature": "the network of Nature DQN: 32/64/64 maps, 512 features, 1.7 M parameters",
         "nature_quarter": "a quarter of its parameters: 16/32/32 maps, 256 features",
         "large": "Actor-Mimic's transfer network: 256/512/512/512 maps, 2048 and 1024 wide, 35 M",
-        "impala": "IMPALA's residual network without its LSTM: 16/32/32 maps, 256 features",
+        "impala": "IMPALA's residual network, whose LSTM is network.lstm_width: 16/32/32 maps, 256 features",
         "minatar": "the MinAtar paper's, for 10x10 frames: 16 maps, 128 features",
         "nature_valid": "nature as most other libraries pad it; for their teachers",
         "nature_same": "nature as Dopamine pads it; for its teachers",
@@ -51,6 +53,10 @@ class NetworkConfig:
 
     dueling: bool = False
     """Q = V + A - mean(A). Only where the network learns Q-values."""
+
+    lstm_width: Annotated[int, Ge(0)] = 0
+    """Width of an LSTM between torso and heads, with which the network remembers its episode
+    (IMPALA: 256); 0 for none. Only with objective actor_critic, which learns from sequences."""
 
     def __post_init__(self) -> None:
         """Refuse an unknown torso."""

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from networks.config import HeadSharing
 from networks.heads import combine_streams, in_full_precision
+from networks.memory import Memory
 from networks.torso import ObservationShape, build_torso
 
 _NO_TEACHERS: Mapping[str, int] = MappingProxyType({})
@@ -51,6 +52,7 @@ class MultitaskNetwork(nn.Module):
         games: Sequence[str] = _UNNAMED,
         heads: HeadSharing = "joint",
         dueling: bool = False,
+        lstm_width: int = 0,
         num_quantiles: int = 0,
         has_critic: bool = False,
         teacher_feature_sizes: Mapping[str, int] = _NO_TEACHERS,
@@ -64,6 +66,7 @@ class MultitaskNetwork(nn.Module):
             games: in the order that `game_index_B` counts; a single game needs no name.
             heads: which layers belong to single games.
             dueling: scores are Q = V + A - mean(A), from one linear layer each.
+            lstm_width: of an LSTM between torso and heads; 0 for a network that remembers nothing.
             num_quantiles: quantiles of every action's return (QR-DQN, Dabney et al. 2018,
                 https://arxiv.org/abs/1710.10044), whose mean is the score; 0 for a network that
                 knows the mean alone. A dueling network has them in both streams.
@@ -97,6 +100,10 @@ class MultitaskNetwork(nn.Module):
                 build_torso(torso, observation_shape).dense for _ in self.games
             )
             self.torso.dense = nn.Sequential()
+        self.memory: Memory | None = None
+        if lstm_width:
+            self.memory = Memory(self.num_features, lstm_width)
+            self.num_features = lstm_width
         # All heads in one matrix: even for dozens of games a small fraction of the torso's work.
         # The layers lie beside the torso because files of experts and students know these names.
         for name, rows in self._head_rows(num_quantiles).items():
@@ -132,10 +139,39 @@ class MultitaskNetwork(nn.Module):
                 layers of their own, and there needed unless `act_as` has named the game.
 
         Raises:
-            ValueError: the game is needed, and none is given.
+            ValueError: the game is needed, and none is given; or the network has an LSTM, and must
+                be told what it remembers (`look`).
         """
-        features_BF = self._features(observations_BCHW, game_index_B)
-        return self._quantiles(features_BF, game_index_B).mean(2), features_BF.float()
+        self._refuse_without_memory()
+        features_BF = self.encode(observations_BCHW, game_index_B)
+        return self.scores(features_BF, game_index_B), features_BF.float()
+
+    def look(
+        self,
+        observations_BCHW: Tensor,
+        memory_BM: Tensor | None = None,
+        game_index_B: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(scores_BA of one step, memory_BM after it), for who plays step by step.
+
+        `memory_BM` is what the call for the step before gave, M = 0 numbers without an LSTM; None
+        where all episodes begin.
+        """
+        if self.memory is None:
+            scores_BA = self(observations_BCHW, game_index_B)
+            return scores_BA, scores_BA.new_zeros(len(scores_BA), 0)
+        features_BF = self.encode(observations_BCHW, game_index_B)
+        if memory_BM is None:
+            memory_BM = self.memory.begin(len(features_BF))
+        outputs_B1F, memory_BM = self.memory(features_BF.unsqueeze(1), memory_BM)
+        return self.scores(outputs_B1F[:, 0], game_index_B), memory_BM
+
+    def _refuse_without_memory(self) -> None:
+        if self.memory is not None:
+            raise ValueError(
+                "this network has an LSTM (network.lstm_width) and needs what it remembers: call "
+                "look, or play it by networks.acting.Acting"
+            )
 
     def forward_quantiles(
         self, observations_BCHW: Tensor, game_index_B: Tensor | None = None
@@ -143,7 +179,8 @@ class MultitaskNetwork(nn.Module):
         """quantiles_BAZ, float32, in no particular order; ValueError for a network without them."""
         if not self.num_quantiles:
             raise ValueError("this network was built without quantiles")
-        return self._quantiles(self._features(observations_BCHW, game_index_B), game_index_B)
+        self._refuse_without_memory()
+        return self._quantiles(self.encode(observations_BCHW, game_index_B), game_index_B)
 
     def values(self, features_BF: Tensor, game_index_B: Tensor | None = None) -> Tensor:
         """The critic's values_B, float32, from `forward_with_features`' features."""
@@ -207,7 +244,11 @@ class MultitaskNetwork(nn.Module):
             return {"value": per_action, "advantage": per_action * self.num_actions}
         return {"head": per_action * self.num_actions}
 
-    def _features(self, observations_BCHW: Tensor, game_index_B: Tensor | None) -> Tensor:
+    def encode(self, observations_BCHW: Tensor, game_index_B: Tensor | None = None) -> Tensor:
+        """features_BF of single observations, of the layers below an LSTM and the heads.
+
+        In the autocast type where autocast is on.
+        """
         features_BF: Tensor = self.torso(observations_BCHW)
         if self.heads != "per_game_dense":
             return features_BF
@@ -218,6 +259,10 @@ class MultitaskNetwork(nn.Module):
         # shapes do not depend on the data, so that no GPU waits and programs can be exported.
         features_BGF = torch.stack([dense(features_BF) for dense in self.game_dense], 1)
         return self._pick_game(features_BGF, game_index_B)
+
+    def scores(self, features_BF: Tensor, game_index_B: Tensor | None = None) -> Tensor:
+        """scores_BA, float32 and unmasked, from the features below the heads."""
+        return self._quantiles(features_BF, game_index_B).mean(2)
 
     def _quantiles(self, features_BF: Tensor, game_index_B: Tensor | None) -> Tensor:
         """[B, A, Z]."""

@@ -47,6 +47,10 @@ class MaskedPolicy(nn.Module):
     def __init__(self, student: MultitaskNetwork) -> None:
         """Take the student over."""
         super().__init__()
+        if student.memory is not None:
+            raise ValueError(
+                "a student with an LSTM is no program of one observation; export it as safetensors"
+            )
         self.student = student
         legal_GA = legal_matrix([get_game(game) for game in student.games])
         self.register_buffer("legal_GA", legal_GA, persistent=False)

@@ -218,7 +218,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _impala(observation_shape: ObservationShape) -> Torso:
-    """Residual network of IMPALA (Espeholt et al. 2018, arXiv:1802.01561, figure 3), no LSTM."""
+    """Residual network of IMPALA (Espeholt et al. 2018, arXiv:1802.01561, figure 3)."""
     channels, height, width = observation_shape
     layers: list[nn.Module] = []
     for stage_channels in (16, 32, 32):

@@ -52,6 +52,8 @@ class Needs:
     num_successors: int = 0
     # Consecutive steps of each sequence that replay delivers; 1 for single steps.
     sequence_length: int = 1
+    # Numbers that a network with an LSTM remembers, which actors store; 0 without one.
+    memory_size: int = 0
     # Names of the optional columns of replay/columns.py that actors store.
     extra_columns: tuple[str, ...] = ()
     # Discount of n-step returns, per step; without meaning where nothing bootstraps.
@@ -95,6 +97,7 @@ class _Mimic:
     """Distillation of one teacher a game (Actor-Mimic)."""
 
     def needs(self, config: RunConfig) -> Needs:
+        _refuse_lstm(config)
         if config.network.dueling:
             raise ValueError(
                 "network.dueling separates a value from advantages, and objective mimic learns "
@@ -134,6 +137,7 @@ class _Dqn:
     """n-step double DQN, from rewards alone."""
 
     def needs(self, config: RunConfig) -> Needs:
+        _refuse_lstm(config)
         if config.teachers:
             raise ValueError(
                 "objective dqn learns from rewards alone and asks no teacher; leave --teachers "
@@ -157,6 +161,7 @@ class _Joint:
     """n-step double DQN and distillation on the same Q-values."""
 
     def needs(self, config: RunConfig) -> Needs:
+        _refuse_lstm(config)
         _refuse_features(config)
         if config.mimic.divergence == "expected_entropy":
             raise ValueError(
@@ -213,13 +218,20 @@ class _ActorCritic:
             )
         taught = _asks_teachers(config)
         _refuse_partitions(config, taught=taught)
+        remembers = config.network.lstm_width > 0
+        if remembers and config.actor.inference == "server":
+            raise ValueError(
+                "actor.inference server plays networks without memory, and network.lstm_width is "
+                f"{config.network.lstm_width}; use --actor.inference actor"
+            )
         return Needs(
             head="policy_and_value",
             labels=taught,
             several_teachers=True,
             draws_actions=True,
             sequence_length=length,
-            extra_columns=("behaviour_probabilities",),
+            memory_size=2 * config.network.lstm_width,
+            extra_columns=("behaviour_probabilities", *(("memories",) if remembers else ())),
         )
 
     def build(
@@ -247,6 +259,16 @@ OBJECTIVES: Mapping[str, ObjectiveKind] = {
     "joint": _Joint(),
     "actor_critic": _ActorCritic(),
 }
+
+
+def _refuse_lstm(config: RunConfig) -> None:
+    """Raise ValueError for a network that remembers, where single steps are learned from."""
+    if config.network.lstm_width:
+        raise ValueError(
+            f"network.lstm_width {config.network.lstm_width} needs sequences to learn from, and "
+            f"objective {config.objective} learns from single steps; use --objective actor_critic, "
+            "or --network.lstm-width 0"
+        )
 
 
 def _refuse_features(config: RunConfig) -> None:

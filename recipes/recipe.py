@@ -187,6 +187,7 @@ class Recipe:
                 num_actions=spec.num_actions,
                 num_teacher_actions=spec.num_actions * self.max_teachers,
                 num_teacher_features=self.load_teacher(game).num_features if needs.features else 0,
+                memory_size=needs.memory_size,
                 extra_columns=needs.extra_columns,
             ),
             num_stack=spec.num_stack,

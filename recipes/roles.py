@@ -111,6 +111,7 @@ def build_actor(
         extra_columns=recipe.needs.extra_columns,
         draws_actions=recipe.needs.draws_actions,
         label_room=recipe.max_teachers,
+        memory_size=recipe.needs.memory_size,
         priority_rule=recipe.build_priority_rule(game),
         epsilons=exploration_rates(config, rank, num_ranks),
         life_loss_ends_return=get_protocol(config.protocol).life_loss_ends_return,

@@ -81,6 +81,13 @@ def _check_fits(network: MultitaskNetwork, start: Start, *, reference: str, head
         )
     if head == "fresh":
         return
+    widths = [part.memory.width if part.memory else 0 for part in (source, network)]
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f"start_from: the LSTM of {reference} is {widths[0]} wide and this network's "
+            f"{widths[1]} (0: none); use --network.lstm-width {widths[0]}, or --start-head fresh, "
+            "which begins with the torso alone"
+        )
     if (source.heads, source.dueling, source.num_actions) != (
         network.heads,
         network.dueling,

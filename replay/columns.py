@@ -9,6 +9,7 @@ Axes of one row of a column:
     A  joint actions
     K  A for each teacher of the game that has most, one after the other; 0 without teachers
     D  teacher features; 0 when they are not stored
+    M  what a network with an LSTM remembers
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from replay.types import BoolArray, Columns
 
 Source: TypeAlias = Literal["entry", "chunk", "ring"]
 Values: TypeAlias = Literal["any", "finite", "fraction", "priority"]
-Travels: TypeAlias = Literal["nowhere", "sequences", "batches"]
+Travels: TypeAlias = Literal["nowhere", "starts", "sequences", "batches"]
 Keeper: TypeAlias = Literal["ring", "links", "frames"]
 
 
@@ -42,7 +43,8 @@ class Column:
     # `finite`: no nan or infinity, `fraction`: from 0 to 1, `priority`: finite and from 0 on.
     values: Values = "any"
     # The batches that bring it to the learner: none, those of sequences, or all. N-step returns
-    # have their own rewards and discounts, so batches of single steps need none.
+    # have their own rewards and discounts, so batches of single steps need none. `starts`: those of
+    # sequences bring it of each one's first step alone.
     travels: Travels = "nowhere"
     # Type in the ring and in snapshots, where it is narrower than `dtype`.
     stored_dtype: type[np.generic] | None = None
@@ -86,6 +88,16 @@ COLUMNS: tuple[Column, ...] = (
         travels="batches",
         optional=True,
     ),
+    # What the network that acted remembered of the episode before this observation
+    # (networks.memory); a sequence is unrolled from its first step's.
+    Column(
+        name="memories",
+        dtype=np.float16,
+        axes="M",
+        values="finite",
+        travels="starts",
+        optional=True,
+    ),
     # Initial priority, as the actor sees it; the newest one, once replay has it.
     Column(name="priorities", dtype=np.float32, values="priority"),
     # Encoded version of the weights that acted (networks.weights.WeightsVersion.encode).
@@ -110,6 +122,8 @@ class EntryShape:
     num_teacher_actions: int = 0
     # D.
     num_teacher_features: int = 0
+    # M.
+    memory_size: int = 0
     # Names of the optional columns that are stored.
     extra_columns: tuple[str, ...] = ()
 
@@ -146,6 +160,7 @@ class EntryShape:
             "A": self.num_actions,
             "K": self.num_teacher_actions,
             "D": self.num_teacher_features,
+            "M": self.memory_size,
         }
         return tuple(sizes[letter] for letter in column.axes)
 

@@ -22,7 +22,7 @@ The columns of a transition are declared in replay/columns.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -151,6 +151,8 @@ class Sequences:
     # [Q] Whether the observation after the last step is here. If not, and the last discount is
     # not 0, what became of the last step is not known.
     can_bootstrap: BoolArray
+    # [Q, ...] What was stored of each first step alone, by the names in replay.columns.
+    starts: Columns = field(default_factory=dict)
 
     @property
     def is_step(self) -> BoolArray:
@@ -165,6 +167,7 @@ class Sequences:
             num_steps=self.num_steps[part],
             bootstrap_observations=self.bootstrap_observations[part],
             can_bootstrap=self.can_bootstrap[part],
+            starts={name: values[part] for name, values in self.starts.items()},
         )
 
 

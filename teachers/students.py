@@ -69,6 +69,11 @@ def _check_plays(student: MultitaskNetwork, spec: GameSpec, folder: Path) -> Non
             f"{student.num_actions} actions; {spec.name!r} has {spec.observation_shape} and "
             f"{spec.num_actions}"
         )
+    if student.memory is not None:
+        raise ValueError(
+            f"the student in {folder} has an LSTM, and a teacher is asked for single states; name "
+            "a teacher that was trained with network.lstm_width 0"
+        )
     if student.heads != "joint" and spec.name not in student.games:
         raise ValueError(
             f"the student in {folder} has a head for each of {', '.join(student.games)}, and none "

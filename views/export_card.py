@@ -82,6 +82,7 @@ def build_card(
         "network": {
             "torso": student.torso_name,
             "heads": student.heads,
+            "lstm_width": student.memory.width if student.memory else 0,
             "parameters": sum(parameter.numel() for parameter in student.parameters()),
         },
         "scores": {game: _scores(record, game) for game in student.games} if record else None,

@@ -19,6 +19,7 @@ from networks.network import MultitaskNetwork
 from networks.programs import (
     FILE_NAMES,
     MaskedPolicy,
+    ProgramFormat,
     check_can_write,
     collect_states,
     largest_difference,
@@ -133,20 +134,23 @@ def _write_files(
     found: StudentTarget, student: MultitaskNetwork, formats: Sequence[str], folder: Path
 ) -> tuple[dict[str, float], int]:
     """Write everything but the card; returns each file's largest difference, and the states."""
-    states = collect_states(
-        student.games, protocol=found.protocol, per_game=_STATES_PER_GAME, seed=_SEED
-    )
-    policy = MaskedPolicy(student)
-    # Copies: the program keeps its example, and with a slice all that it is a slice of.
-    example = states[0][:2].clone(), states[1][:2].clone()
-    verified = {}
-    for kind, name in FILE_NAMES.items():
-        if kind in formats:
-            write_program(policy, kind, folder / name, example)
-            verified[name] = largest_difference(policy, kind, folder / name, states)
     if "safetensors" in formats:
         for name in STUDENT_FILES:
             write_atomically(folder / name, (found.folder / name).read_bytes())
+    programs: list[ProgramFormat] = [kind for kind in FILE_NAMES if kind in formats]
+    if not programs:
+        return {}, 0
+    policy = MaskedPolicy(student)
+    states = collect_states(
+        student.games, protocol=found.protocol, per_game=_STATES_PER_GAME, seed=_SEED
+    )
+    # Copies: the program keeps its example, and with a slice all that it is a slice of.
+    example = states[0][:2].clone(), states[1][:2].clone()
+    verified = {}
+    for kind in programs:
+        name = FILE_NAMES[kind]
+        write_program(policy, kind, folder / name, example)
+        verified[name] = largest_difference(policy, kind, folder / name, states)
     return verified, len(states[0])
 
 

@@ -97,7 +97,7 @@ class RayInference:
     def follow_weights(self) -> None:
         """The server does that."""
 
-    def begin(self, observations: Observations) -> None:
+    def begin(self, observations: Observations, is_first: NDArray[np.bool_]) -> None:
         """Send the observations; Ray has copied them when this returns."""
         self._observations = observations
         self._send()
@@ -128,6 +128,11 @@ class RayInference:
             self.version = answer.version
             # Ray's arrays are views of its memory, which may be wanted for other things.
             return np.array(answer.logits)
+
+    @property
+    def memory(self) -> NDArray[np.float32]:
+        """Nothing: the server plays networks without an LSTM."""
+        return np.zeros((0, 0), np.float32)
 
     def _given_up(self) -> RuntimeError:
         return RuntimeError(

@@ -77,9 +77,8 @@ class ActorCriticObjective:
         if sequences is None:
             raise ValueError("objective actor_critic needs batches of sequences")
         legal_BA = self._legal_GA[batch.game_index_B]
-        logits_BA, features_BF = self._network.forward_with_features(
-            batch.observations_BCHW, batch.game_index_B
-        )
+        features_BF, after_QF = self._features(batch, sequences)
+        logits_BA = self._network.scores(features_BF, batch.game_index_B)
         warming_up = self.teachers.steps < self._config.critic_warmup_steps
         # While it warms up, the critic learns alone and must not change what the policy sees.
         seen_BF = features_BF.detach() if warming_up else features_BF
@@ -89,7 +88,7 @@ class ActorCriticObjective:
         # What was taken had a probability; only underflow to 0 must not become infinite.
         behaviour_B = batch.columns["behaviour_probabilities"].clamp(min=1e-30)
         ratios_B = (log_taken_B.detach() - behaviour_B.log()).exp()
-        trace = self._trace(batch, sequences, values_B, ratios_B)
+        trace = self._trace(batch, sequences, values_B, after_QF, ratios_B)
         weights_B = batch.loss_weights_B * trace.counts_QT.flatten()
         entropy_B = -(log_policy_BA.exp() * legal_BA * log_policy_BA).sum(1)
         distances_BK = self._distances(batch, logits_BA, legal_BA)
@@ -127,15 +126,38 @@ class ActorCriticObjective:
             + means["distillation_loss"]
         )
 
-    def _trace(
-        self, batch: DeviceBatch, sequences: SequenceTensors, values_B: Tensor, ratios_B: Tensor
-    ) -> VTrace:
-        games_Q = batch.game_index_B[:: sequences.length]
+    def _features(self, batch: DeviceBatch, sequences: SequenceTensors) -> tuple[Tensor, Tensor]:
+        """float32 [B, F] below the heads, and [Q, F] of the observations after the last steps.
+
+        A network with an LSTM is unrolled from what the actor remembered at the first step. A
+        sequence lies in one episode, so nothing is forgotten on the way.
+        """
+        network = self._network
+        features_BF = network.encode(batch.observations_BCHW, batch.game_index_B).float()
         with torch.no_grad():
-            _, features_QF = self._network.forward_with_features(
-                sequences.bootstrap_observations_QCHW, games_Q
-            )
-            bootstrap_Q = self._network.values(features_QF, games_Q)
+            after_QF = network.encode(
+                sequences.bootstrap_observations_QCHW, batch.game_index_B[:: sequences.length]
+            ).float()
+        if network.memory is None:
+            return features_BF, after_QF
+        outputs_QTF, after_QF = network.memory.unroll(
+            features_BF.view(-1, sequences.length, features_BF.shape[1]),
+            after_QF,
+            sequences.starts["memories"],
+            sequences.num_steps_Q,
+        )
+        return outputs_QTF.flatten(0, 1), after_QF.detach()
+
+    def _trace(
+        self,
+        batch: DeviceBatch,
+        sequences: SequenceTensors,
+        values_B: Tensor,
+        after_QF: Tensor,
+        ratios_B: Tensor,
+    ) -> VTrace:
+        with torch.no_grad():
+            bootstrap_Q = self._network.values(after_QF, batch.game_index_B[:: sequences.length])
         shape = (-1, sequences.length)
         return v_trace(
             values_B.detach().view(shape),

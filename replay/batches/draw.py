@@ -93,13 +93,15 @@ class BatchLayout:
         for name, array in self.views(block).items():
             part, _, name = name.rpartition("/")
             parts.setdefault(part, {})[name] = array
-        sequences = parts.get("sequences")
+        sequences: dict[str, Any] = {**parts.get("sequences", {})}
+        if sequences:
+            sequences |= {"length": self.sequence_length, "starts": parts.get("starts", {})}
         return SampleBatch(
             games=self.games,
             keys=ItemKeys(shard=shard, **parts["keys"]),
             columns=parts["columns"],
             successors=Successors(**parts["successors"]) if "successors" in parts else None,
-            sequences=Sequences(length=self.sequence_length, **sequences) if sequences else None,
+            sequences=Sequences(**sequences) if sequences else None,
             **parts[""],
         )
 
@@ -119,13 +121,16 @@ def _arrays_of_batch(
         "loss_weights": (np.float32, rows),
         "ages": (np.int64, rows),
     }
+    each = (batch_size // spec.sequence_length,)
     for column in spec.entry.columns:
+        shapes = [other.entry.row_shape(column) for other in specs]
+        widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
         if column.travels == "batches" or (
             column.travels == "sequences" and spec.sequence_length > 1
         ):
-            shapes = [other.entry.row_shape(column) for other in specs]
-            widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
             arrays[f"columns/{column.name}"] = (column.dtype, (*rows, *widest))
+        elif column.travels == "starts" and spec.sequence_length > 1:
+            arrays[f"starts/{column.name}"] = (column.dtype, (*each, *widest))
     if spec.num_successors:
         steps = (batch_size, spec.num_successors)
         arrays |= {
@@ -135,7 +140,6 @@ def _arrays_of_batch(
             "successors/bootstrap_observations": (frames, (*rows, *spec.observation_shape)),
         }
     if spec.sequence_length > 1:
-        each = (batch_size // spec.sequence_length,)
         arrays |= {
             "sequences/num_steps": (np.int64, each),
             "sequences/can_bootstrap": (np.bool_, each),
@@ -258,5 +262,7 @@ def _fill_sequences(
     """Copy what is known of sequences as a whole to those of a batch that are in some rows."""
     part = out.part(slice(rows.start // out.length, rows.stop // out.length))
     part.num_steps[:] = found.num_steps
+    for name, values in part.starts.items():
+        _gather(ring[name], found.slots[:, 0], values)
     part.can_bootstrap[:] = found.bootstrap_slots != NO_SLOT
     ring.gather_observations(found.bootstrap_slots, part.bootstrap_observations)

@@ -164,7 +164,7 @@ class Served:
     def follow_weights(self):
         pass
 
-    def begin(self, observations):
+    def begin(self, observations, is_first):
         self.observations = observations
 
     def finish(self):

@@ -87,11 +87,12 @@ def test_served_logits_are_an_own_networks_also_after_a_kill_and_a_mute_server_i
         served = RayInference(server, 1)
         rng = np.random.default_rng(0)
         shape = recipe.build_acting_network(COUNTING[1]).observation_shape
+        is_first = np.zeros(40, np.bool_)
         for attempt in range(2):
             observations = rng.integers(256, size=(40, *shape), dtype=np.uint8)
             own.follow_weights()
-            own.begin(observations)
-            served.begin(observations)
+            own.begin(observations, is_first)
+            served.begin(observations, is_first)
             ours, theirs = own.finish(), served.finish()
             np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
             np.testing.assert_array_equal(theirs.argmax(1), ours.argmax(1))
@@ -103,7 +104,7 @@ def test_served_logits_are_an_own_networks_also_after_a_kill_and_a_mute_server_i
         assert pid != killed
         os.kill(pid, signal.SIGSTOP)
         impatient = RayInference(server, 0, patience_s=0.5)
-        impatient.begin(observations[:1])
+        impatient.begin(observations[:1], is_first[:1])
         with pytest.raises(RuntimeError, match=r"has not answered for 0.5 s"):
             impatient.finish()
         os.kill(pid, signal.SIGCONT)

@@ -24,7 +24,7 @@ class Always:
         self.action = action
         self.seen = 0
 
-    def think(self, observations):
+    def think(self, observations, before):
         self.seen += 1
         policy = np.zeros(SPEC.num_actions, np.float32)
         policy[self.action] = 1.0

@@ -94,7 +94,7 @@ class OpenShard(ShardProcess):
         return TableDump(
             game=table.spec.game,
             shard=self._number,
-            columns={name: stored[name] for name in _COLUMNS},
+            columns={name: stored[name] for name in (*_COLUMNS, *table.spec.entry.extra_columns)},
             streams=stored["streams"],
             steps=stored["steps"],
             versions=stored["weights_versions"],

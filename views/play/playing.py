@@ -39,13 +39,18 @@ class Opinion:
     scores: NDArray[np.float32]
     # Probabilities; exactly 0 where an action is illegal.
     policy: NDArray[np.float32]
+    # What a network with an LSTM remembers after this state, [1, M].
+    memory: Tensor | None = None
 
 
 class PlayingNetwork(Protocol):
     """A network that can play one game and say what it thinks of a state."""
 
-    def think(self, observations: Tensor) -> Opinion:
-        """The network's opinion of one observation [1, S*C, H, W], or [1, S*C]."""
+    def think(self, observations: Tensor, before: Opinion | None) -> Opinion:
+        """The network's opinion of one observation [1, S*C, H, W], or [1, S*C].
+
+        `before` is its opinion of the state before; None where an episode begins.
+        """
         ...
 
 
@@ -58,12 +63,13 @@ class PlayingStudent:
         self._temperature = temperature
         self._legal_A = torch.from_numpy(spec.legal_mask())
 
-    def think(self, observations: Tensor) -> Opinion:
+    def think(self, observations: Tensor, before: Opinion | None) -> Opinion:
         """The scores of the student and the policy that they mean."""
         with torch.inference_mode():
-            scores_BA = self._student(observations)
+            remembered = None if before is None else before.memory
+            scores_BA, memory = self._student.look(observations, remembered)
             policy_BA = masked_softmax(scores_BA / self._temperature, self._legal_A)
-        return Opinion(scores_BA[0].numpy(), policy_BA[0].numpy())
+        return Opinion(scores_BA[0].numpy(), policy_BA[0].numpy(), memory)
 
 
 class PlayingTeacher:
@@ -74,7 +80,7 @@ class PlayingTeacher:
         self._teacher = teacher
         self._temperature = temperature
 
-    def think(self, observations: Tensor) -> Opinion:
+    def think(self, observations: Tensor, before: Opinion | None) -> Opinion:
         """The values of the teacher and the policy at the temperature."""
         logits_BA = self._teacher.label(observations).logits_BA
         policy_BA = teacher_policy(logits_BA, self._teacher.legal_A, self._temperature)
@@ -135,16 +141,19 @@ def play(
     choose = EpsilonGreedy(spec.legal_mask(), np.random.default_rng(seed))
     try:
         observations = env.reset()
+        opinions: Mapping[str, Opinion] = {}
         step_count = episode = step = 0
         score = 0.0
         while step_count < num_steps and episode < num_episodes:
-            opinions = _ask(networks, observations)
+            opinions = _ask(networks, observations, opinions)
             drawn = choose(opinions[player].scores[None], np.array([epsilon], np.float32))
             action = int(drawn.actions[0])
             screen, result = env.screen, env.step(action)
             observations = result.observations
             if result.restarted[0]:
-                continue  # Nobody has played: the emulator only began an episode.
+                # Nobody has played: the emulator only began an episode.
+                opinions = {}
+                continue
             policies = {name: opinion.policy for name, opinion in opinions.items()}
             yield Moment(
                 screen=screen, policies=policies, action=action, score=score, step=step,
@@ -162,9 +171,13 @@ def play(
         env.close()
 
 
-def _ask(networks: Mapping[str, PlayingNetwork], observations: Observations) -> dict[str, Opinion]:
+def _ask(
+    networks: Mapping[str, PlayingNetwork],
+    observations: Observations,
+    before: Mapping[str, Opinion],
+) -> dict[str, Opinion]:
     tensor = torch.from_numpy(observations)
-    return {name: network.think(tensor) for name, network in networks.items()}
+    return {name: network.think(tensor, before.get(name)) for name, network in networks.items()}
 
 
 def play_together(

@@ -64,8 +64,15 @@ LINEAR = ("--distillation.schedule", "linear", "--distillation.steps", "10000")
         (["--objective", "dqn", "--network.heads", "per_game"], 0),
         (["--objective", "joint", *LINEAR], 1),
         (["--objective", "actor_critic", "--actor-critic.sequence-length", "4", *LINEAR], 2),
+        (
+            [
+                *("--network.lstm-width", "8", "--objective", "actor_critic"),
+                *("--actor-critic.sequence-length", "4"),
+            ],
+            0,
+        ),
     ],
-    ids=lambda value: value[1] if isinstance(value, list) else "",
+    ids=["dqn", "joint", "actor_critic", "lstm"],
 )
 def test_every_objective_goes_on_from_where_it_was(common, teachers, tmp_path, words, num_teachers):
     if num_teachers:

@@ -17,6 +17,7 @@ from recipes.distillation import schedules_of
 from replay.types import Sequences
 
 LENGTH = 3
+LSTM_WIDTH = 6
 GAMMA = 0.9
 TAU = (0.3, 1.7)
 LEGAL = legal_matrix(SPECS)
@@ -44,13 +45,14 @@ def sequence_batch(seed=0, counts=(9, 6)):
             256, size=(size // LENGTH, *SPECS[0].observation_shape), dtype=np.uint8
         ),
         can_bootstrap=np.array([True, False, True, True, False][: size // LENGTH]),
+        starts={"memories": rng.normal(size=(size // LENGTH, 2 * LSTM_WIDTH)).astype(np.float16)},
     )
     weights = batch.loss_weights.copy()
     weights[~sequences.is_step.reshape(-1)] = 0.0
     return replace(batch, columns=columns, sequences=sequences, loss_weights=weights)
 
 
-def build_network(seed=0):
+def build_network(seed=0, *, lstm_width=0):
     torch.manual_seed(seed)
     return MultitaskNetwork(
         torso="minatar",
@@ -58,6 +60,7 @@ def build_network(seed=0):
         num_actions=NUM_ACTIONS,
         games=GAMES,
         has_critic=True,
+        lstm_width=lstm_width,
     )
 
 
@@ -84,15 +87,33 @@ def softmax(values):
     return powers / powers.sum()
 
 
+def see(network, batch):
+    """Logits and values of all rows, and values after the sequences, a step at a time."""
+    states, after = (
+        torch.from_numpy(array)
+        for array in (batch.observations, batch.sequences.bootstrap_observations)
+    )
+    if network.memory is None:
+        logits, features = network.forward_with_features(states)
+        last = network.forward_with_features(after)[1]
+        return logits, network.values(features), network.values(last)
+    logits, values = torch.zeros(len(states), NUM_ACTIONS), torch.zeros(len(states))
+    bootstrap = torch.zeros(len(after))
+    for q, count in enumerate(batch.sequences.num_steps.tolist()):
+        memory = torch.from_numpy(batch.sequences.starts["memories"][q]).float()[None]
+        for row in range(q * LENGTH, q * LENGTH + count):
+            scores, memory = network.look(states[row][None], memory)
+            logits[row], values[row] = scores[0], network.values(memory[:, :LSTM_WIDTH])[0]
+        _, memory = network.look(after[q][None], memory)
+        bootstrap[q] = network.values(memory[:, :LSTM_WIDTH])[0]
+    return logits, values, bootstrap
+
+
 def slow_terms(batch, network, lambdas):
     """(policy gradient, value, entropy, distillation) losses of the steps that count."""
     with torch.no_grad():
-        logits, features = network.forward_with_features(torch.from_numpy(batch.observations))
-        values = network.values(features).double().numpy()
-        _, after = network.forward_with_features(
-            torch.from_numpy(batch.sequences.bootstrap_observations)
-        )
-        bootstrap = network.values(after).double().numpy()
+        logits, values, bootstrap = see(network, batch)
+    values, bootstrap = values.double().numpy(), bootstrap.double().numpy()
     rows, weights = [], []
     for q, count in enumerate(batch.sequences.num_steps.tolist()):
         first = q * LENGTH
@@ -130,8 +151,9 @@ def slow_terms(batch, network, lambdas):
     return np.average(rows, axis=0, weights=weights)
 
 
-def test_the_loss_equals_a_slow_loop_over_sequences():
-    batch, network = sequence_batch(), build_network()
+@pytest.mark.parametrize("lstm_width", [0, LSTM_WIDTH])
+def test_the_loss_equals_a_slow_loop_over_sequences(lstm_width):
+    batch, network = sequence_batch(), build_network(lstm_width=lstm_width)
     objective = build(network, value_weight=0.5, entropy_weight=0.02, distillation={"weight": 0.3})
     result = objective(load(batch))
     policy, value, entropy, distillation = slow_terms(batch, network, (0.3, 0.3))
@@ -144,8 +166,9 @@ def test_the_loss_equals_a_slow_loop_over_sequences():
     assert result.loss.item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_some_sequences_of_a_batch_are_a_batch_of_their_own():
-    objective = build(build_network())
+@pytest.mark.parametrize("lstm_width", [0, LSTM_WIDTH])
+def test_some_sequences_of_a_batch_are_a_batch_of_their_own(lstm_width):
+    objective = build(build_network(lstm_width=lstm_width))
     batch = load(sequence_batch())
     batch.loss_weights_B.fill_(1.0)
     part = batch.take(torch.tensor([0, 3]))
