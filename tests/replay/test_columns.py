@@ -17,7 +17,7 @@ from replay.columns import COLUMNS, Column, EntryShape, wrong_values
 from replay.shard import ReplayShard
 from replay.snapshots.keeper import ShardKeeper
 from replay.storage.ring import TableSpec
-from replay.types import Chunk
+from replay.types import Chunk, SampleBatch
 
 CURIOSITY = Column(
     name="curiosity", dtype=np.float32, axes="D", values="finite", travels="batches", optional=True
@@ -36,7 +36,8 @@ def entry() -> EntryShape:
         num_actions=3,
         num_teacher_actions=3,
         num_teacher_features=2,
-        extra_columns=("curiosity",),
+        memory_size=2,
+        extra_columns=("curiosity", "memories"),
     )
 
 
@@ -52,6 +53,7 @@ def chunk_of_rows(value: float = 0.0) -> Chunk:
     rows["discounts"][:] = 1.0
     rows["teacher_values"][:, 0] = np.arange(8)
     rows["curiosity"][:, 0] = value + np.arange(8)[:, None] + [0.0, 0.5]
+    rows["memories"][:, 0] = np.arange(8)[:, None] + [0.0, 0.5]
     ones = np.ones((8, 1), np.float32)
     return rows.take_chunk(game="pong", actor_serial=0, priorities=ones, weights_version=0)
 
@@ -75,15 +77,23 @@ def test_a_declared_column_travels_from_rows_to_batches_and_through_a_snapshot(
     reader.ask(timeout_s=10.0)
     batch = reader.receive()
     assert batch is not None
-    np.testing.assert_array_equal(batch["curiosity"], curiosity_of(batch["teacher_values"]))
+    check(batch, length)
     reader.close()
     assert keeper.save()
     again = ReplayShard(config, [spec(sequence_length=length)])
     ShardKeeper(again, tmp_path, write=write_atomically)
     batch = again.sample()
     assert batch is not None
-    np.testing.assert_array_equal(batch["curiosity"], curiosity_of(batch["teacher_values"]))
+    check(batch, length)
     again.check_valid()
+
+
+def check(batch: SampleBatch, length: int) -> None:
+    expected = curiosity_of(batch["teacher_values"])
+    np.testing.assert_array_equal(batch["curiosity"], expected)
+    assert "memories" not in batch.columns
+    if length > 1:
+        np.testing.assert_array_equal(batch.sequences.starts["memories"], expected[::length])
 
 
 def test_its_values_are_checked_as_declared(declared):
@@ -94,10 +104,10 @@ def test_its_values_are_checked_as_declared(declared):
 
 def test_a_run_that_does_not_store_it_refuses_it_and_one_that_does_misses_it(declared):
     plain = ReplayShard(make_config(), [make_spec(num_stack=1)])
-    with pytest.raises(ValueError, match="curiosity is sent or stored, but not both"):
+    with pytest.raises(ValueError, match="curiosity, memories is sent or stored, but not both"):
         plain.add(chunk_of_rows())
     chunk = chunk_of(EpisodeWriter().play(0, "...."))
-    with pytest.raises(ValueError, match="curiosity is sent or stored, but not both"):
+    with pytest.raises(ValueError, match="curiosity, memories is sent or stored, but not both"):
         ReplayShard(make_config(), [spec()]).add(chunk)
 
 
@@ -111,7 +121,7 @@ def test_a_snapshot_without_it_is_not_used_and_says_why(declared, tmp_path):
         .stats()
         .notes
     )
-    assert "extra_columns of pong is None there and ['curiosity'] in this run" in notes[0]
+    assert "extra_columns of pong is None there and ['curiosity', 'memories'] in this run" in notes[0]
 
 
 @pytest.mark.parametrize(
