@@ -17,7 +17,7 @@ TORSO_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "nature": "the network of Nature DQN: 32/64/64 maps, 512 features, 1.7 M parameters",
         "nature_quarter": "a quarter of its parameters: 16/32/32 maps, 256 features",
         "large": "Actor-Mimic's transfer network: 256/512/512/512 maps, 2048 and 1024 wide, 35 M",
-        "impala": "IMPALA's residual network, whose LSTM is network.lstm_width: 16/32/32 maps, 256 features",
+        "impala": "IMPALA's residual network, LSTM apart: 16/32/32 maps, 256 features",
         "minatar": "the MinAtar paper's, for 10x10 frames: 16 maps, 128 features",
         "nature_valid": "nature as most other libraries pad it; for their teachers",
         "nature_same": "nature as Dopamine pads it; for its teachers",

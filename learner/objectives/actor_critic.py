@@ -81,7 +81,7 @@ class ActorCriticObjective:
         logits_BA = self._network.scores(features_BF, batch.game_index_B)
         warming_up = self.teachers.steps < self._config.critic_warmup_steps
         # While it warms up, the critic learns alone and must not change what the policy sees.
-        seen_BF = features_BF.detach() if warming_up else features_BF
+        seen_BF = (features_BF.detach() if warming_up else features_BF).float()
         values_B = self._network.values(seen_BF, batch.game_index_B)
         log_policy_BA = masked_log_softmax(logits_BA, legal_BA).masked_fill(~legal_BA, 0.0)
         log_taken_B = log_policy_BA.gather(1, batch.actions_B.unsqueeze(1)).squeeze(1)
@@ -127,17 +127,17 @@ class ActorCriticObjective:
         )
 
     def _features(self, batch: DeviceBatch, sequences: SequenceTensors) -> tuple[Tensor, Tensor]:
-        """float32 [B, F] below the heads, and [Q, F] of the observations after the last steps.
+        """[B, F] below the heads, and [Q, F] of the observations after the last steps.
 
         A network with an LSTM is unrolled from what the actor remembered at the first step. A
         sequence lies in one episode, so nothing is forgotten on the way.
         """
         network = self._network
-        features_BF = network.encode(batch.observations_BCHW, batch.game_index_B).float()
+        features_BF = network.encode(batch.observations_BCHW, batch.game_index_B)
         with torch.no_grad():
             after_QF = network.encode(
                 sequences.bootstrap_observations_QCHW, batch.game_index_B[:: sequences.length]
-            ).float()
+            )
         if network.memory is None:
             return features_BF, after_QF
         outputs_QTF, after_QF = network.memory.unroll(

@@ -121,7 +121,9 @@ def test_a_snapshot_without_it_is_not_used_and_says_why(declared, tmp_path):
         .stats()
         .notes
     )
-    assert "extra_columns of pong is None there and ['curiosity', 'memories'] in this run" in notes[0]
+    assert (
+        "extra_columns of pong is None there and ['curiosity', 'memories'] in this run" in notes[0]
+    )
 
 
 @pytest.mark.parametrize(
