@@ -6,6 +6,7 @@
     python launch/zoo.py show teachers_imported/pong.safetensors
     python launch/zoo.py verify teachers_imported/pong.safetensors --episodes 20
     python launch/zoo.py query pong --observations obs.npy --out answers.npz
+    python launch/zoo.py nearest breakout               which sources see it as its own teacher does
 
 Wherever a FILE or a TEACHER is asked for, hf://OWNER/REPO[@REVISION][/PATH] will do as well.
 """
@@ -23,7 +24,7 @@ import tyro
 from launch.options.command_line import parse_options
 from launch.options.exit_status import run_command
 from teachers.printable import one_line
-from views.teachers.options import VerifyOptions
+from views.teachers.options import NearestOptions, VerifyOptions
 
 _Teacher: TypeAlias = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEACHER")]
 
@@ -148,18 +149,30 @@ class Query:
         return 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest(NearestOptions):
+    """Order sources by how alike they and a game's own teacher see its states."""
+
+    def run(self) -> int:
+        """Play, compare and print; returns the exit status."""
+        from views.teachers.nearest import nearest
+
+        return nearest(self)
+
+
 _Command: TypeAlias = (
     Annotated[Import, tyro.conf.subcommand("import", prefix_name=False)]
     | Annotated[List, tyro.conf.subcommand("list", prefix_name=False)]
     | Annotated[Show, tyro.conf.subcommand("show", prefix_name=False)]
     | Annotated[Verify, tyro.conf.subcommand("verify", prefix_name=False)]
     | Annotated[Query, tyro.conf.subcommand("query", prefix_name=False)]
+    | Annotated[Nearest, tyro.conf.subcommand("nearest", prefix_name=False)]
 )
 
 
 def main(argv: Sequence[str], *, prog: str = "zoo.py") -> None:
     """Run one command; SystemExit with status 1 for a teacher that fails its verification."""
-    command: Import | List | Show | Verify | Query = parse_options(
+    command: Import | List | Show | Verify | Query | Nearest = parse_options(
         _Command, argv, prog=prog, doc=__doc__
     )
     try:

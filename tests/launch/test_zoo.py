@@ -262,3 +262,28 @@ def test_the_shipped_pong_expert_passes_and_an_empty_one_fails(tmp_path):
     )
     assert finished.status == 1, finished.errors
     assert finished.output.splitlines()[-1] == "FAILED: near random under classic"
+
+
+def test_sources_are_ordered_by_how_alike_they_see_a_game(good, bad, tmp_path, capsys):
+    other = save_network(
+        tmp_path / "other", signals.GAMES[1].name, signals.fit_best_policy(signals.GAMES[1], seed=1)
+    )
+    words = ["nearest", str(good), "--sources", str(bad), str(good), str(other)]
+    zoo.main([*words, "--states", "200", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["game"] == SPEC.name
+    values = [row["cka"] for row in found["sources"]]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == pytest.approx(1)  # The teacher itself.
+    assert found["floor"] < 0.99
+    zoo.main([*words, "--states", "200", "--num", "1"])
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["source", "CKA"]
+    assert shown[-2].startswith("(untrained)")
+    assert shown[-1] == f"nearest to {SPEC.name}: {found['sources'][0]['source']}"
+
+
+def test_a_source_of_other_observations_cannot_be_compared(good):
+    with pytest.raises(ValueError, match=r"pong sees \[4, 84, 84\].*cannot be compared") as refusal:
+        zoo.main(["nearest", str(good), "--sources", "pong"])
+    assert "\n" not in str(refusal.value)

@@ -2,32 +2,16 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from games.registry import get_game, make_vector_env
 from teachers.expert import Expert, load_expert
-
-NUM_STATES = 1_000
+from teachers.similarity import play_states
 
 
 def played_states(game: str) -> Tensor:
     """1,000 states as the shipped expert plays, one action in ten at random; uint8."""
-    expert, num_envs = load_expert(game), 8
-    spec = get_game(game)
-    env = make_vector_env(spec, num_envs=num_envs, protocol="classic", seed=3)
-    random = np.random.default_rng(3)
-    observations, seen = env.reset(), []
-    for step in range(NUM_STATES // num_envs * 4):
-        frames = torch.from_numpy(observations)
-        # Every fourth state: neighbours are nearly the same picture.
-        seen += [frames] if step % 4 == 3 else []
-        best = expert.label(frames).logits_BA.masked_fill(~expert.legal_A, -1).argmax(1).numpy()
-        drawn = random.choice(spec.legal_actions, num_envs)
-        observations = env.step(np.where(random.random(num_envs) < 0.1, drawn, best)).observations
-    env.close()
-    return torch.cat(seen)
+    return play_states(load_expert(game), 1_000, seed=3)
 
 
 @torch.no_grad()

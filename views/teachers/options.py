@@ -1,4 +1,4 @@
-"""How a teacher is verified; imports nothing that is slow."""
+"""How teachers are verified and compared; imports nothing that is slow."""
 
 from __future__ import annotations
 
@@ -39,3 +39,22 @@ class VerifyOptions:
             from games.env import get_protocol
 
             get_protocol(self.protocol)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearestOptions:
+    """Order sources by how alike they and a game's own teacher see its states."""
+
+    teacher: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TEACHER")]
+    """The game's own teacher: name of a game whose expert is shipped, a GAME.safetensors file, or
+    hf://..."""
+    sources: tuple[str, ...] = ()
+    """Teachers of other games, in the same forms; without, all shipped experts."""
+    num: Annotated[int, Ge(1)] = 3
+    """How many are named as the nearest."""
+    states: Annotated[int, Interval(ge=8, le=20_000)] = 2_000
+    """States of the game that are compared, as its teacher plays it."""
+    seed: Annotated[int, Ge(0)] = 1
+    """Seed of the environments and of random actions."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
