@@ -30,8 +30,8 @@ from teachers.references import load_teacher as load_expert
 class Agent(ABC):
     """A frozen network that plays one game or several, on the CPU.
 
-    Observations are those of `GameEnv`: uint8 [S*C, H, W], or float32 [S*C] of vectors; with an
-    axis B before for several at once.
+    Observations are those of `GameEnv`: uint8 `[S*C, H, W]`, or float32 `[S*C]` of vectors; with
+    an axis B before for several at once.
     The actions that it gives are joint action ids, legal in the game.
     """
 

@@ -23,9 +23,9 @@ from games.spec import Observations
 class GameEnv(gymnasium.Env[Observations, np.int64]):
     """One copy of a game.
 
-    Observations are uint8 [S*C, H, W], newest frame last, or float32 [S*C] of a vector. Actions are
-    joint action ids; the int8 `info["action_mask"]` has 1 for those that are legal in the game, and
-    fits `env.action_space.sample(mask)`. Rewards are raw. `info["life_lost"]` is True at a step
+    Observations are uint8 `[S*C, H, W]`, newest frame last, or float32 `[S*C]` of a vector. Actions
+    are joint action ids; the int8 `info["action_mask"]` has 1 for those that are legal in the game,
+    and fits `env.action_space.sample(mask)`. Rewards are raw. `info["life_lost"]` is True at a step
     that cost a life; the episode goes on.
     """
 

@@ -75,6 +75,11 @@ def check_torso_fits(config: NetworkConfig, spec: GameSpec) -> None:
             f"--network.torso {other}"
         )
     if spec.is_vector:
+        if config.heads == "per_game_dense":
+            raise ValueError(
+                "network.heads per_game_dense shares the convolutions alone, and mlp has none; use "
+                "per_game"
+            )
         return
     _, height, width = spec.frame_shape
     if config.torso.startswith("minatar") and max(height, width) > _MAX_MINATAR_SIDE:

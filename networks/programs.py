@@ -34,7 +34,8 @@ from networks.quiet_logs import errors_only
 ProgramFormat: TypeAlias = Literal["torch-export", "onnx"]
 
 FILE_NAMES: dict[ProgramFormat, str] = {"torch-export": "student.pt2", "onnx": "student.onnx"}
-# Largest difference of a logit between an exported program and the student.
+# Largest difference of a logit between an exported program and the student; of Q-values that are
+# larger than 1, as a share of the largest.
 TOLERANCE = 1e-5
 _ADVICE = "pip install -c constraints.txt -e '.[export]'"
 
@@ -118,7 +119,7 @@ def largest_difference(
     """Between the logits of the program in a file and the student's own.
 
     Raises:
-        ValueError: it is above TOLERANCE, or the program allows other actions.
+        ValueError: it is above the tolerance, or the program allows other actions.
     """
     with torch.inference_mode():
         expected_BA = policy(*states).numpy()
@@ -127,9 +128,10 @@ def largest_difference(
     if not np.array_equal(legal_BA, np.isfinite(found_BA)):
         raise ValueError(f"{path.name} allows other actions than the student; it is not usable")
     difference = float(np.abs(found_BA[legal_BA] - expected_BA[legal_BA]).max())
-    if not difference <= TOLERANCE:
+    tolerance = TOLERANCE * max(1.0, float(np.abs(expected_BA[legal_BA]).max()))
+    if not difference <= tolerance:
         raise ValueError(
-            f"{path.name} differs from the student by {difference:.1e}, more than {TOLERANCE:.0e}"
+            f"{path.name} differs from the student by {difference:.1e}, more than {tolerance:.0e}"
         )
     return difference
 

@@ -60,6 +60,10 @@ def refused(tmp_path, monkeypatch, capsys):
         (["nowhere:spec"], "'nowhere:spec' cannot be imported: No module named 'nowhere'"),
         (["gym:CartPole-v1"], "nature does not fit gym_cart_pole_v1, which shows numbers; use"),
         (["pong", "--network.torso", "mlp"], "mlp does not fit pong, which shows images; use"),
+        (
+            ["gym:CartPole-v1", "--network.torso", "mlp", "--network.heads", "per_game_dense"],
+            "shares the convolutions alone, and mlp has none; use per_game",
+        ),
         (["gym:FrozenLake-v1"], "shows int64 [], but torsos see uint8 images"),
         (["pong", "gym:ALE/Pong-v5"], "games names one twice: pong pong"),
         (["dmlab_no_such_level"], "DMLab-30 has no task 'dmlab_no_such_level'"),

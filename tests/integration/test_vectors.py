@@ -97,5 +97,7 @@ def test_every_objective_learns_from_vectors(folder, objective, compression):
     )  # fmt: skip
     finished = run_command("multitask.py", *options, cwd=folder, timeout_s=300)
     assert finished.status == 0, finished.errors
-    losses = [json.loads(line).get("loss") for line in (folder / name / "metrics.jsonl").open("rb")]
-    assert np.isfinite([loss for loss in losses if loss is not None]).all()
+    lines = (folder / name / "metrics.jsonl").read_text().splitlines()
+    losses = [x for row in map(json.loads, lines) for key, x in row.items() if "loss" in key]
+    assert losses
+    assert np.isfinite(losses).all()

@@ -131,7 +131,7 @@ def test_a_head_that_cannot_be_is_refused(change: dict[str, object], message: st
         (
             "architecture.observation_shape",
             [4, 84],
-            r"'architecture.observation_shape\[2\]' is missing",
+            "'architecture.observation_shape' must have three sizes",
         ),
         (
             "architecture.observation_shape",

@@ -1,17 +1,13 @@
-"""Several runs side by side at the terminal: what differs in their settings, and what came of it.
-
-Runs that differ in nothing but their seed are one column, as in a report.
-"""
+"""Several runs side by side at the terminal: settings that differ, and what came of them."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from records.run_record import RunRecord, read_runs
+from records.run_record import read_runs
 from records.run_statistics import Estimate, estimate
 from views.columns import table_lines
 from views.report.groups import RunGroup, group_runs
@@ -20,9 +16,11 @@ from views.words import NONE, duration, estimated, number, score, spread
 
 Document = dict[str, Any]
 
+_SCORES = ("mean", "low", "high", "std_over_episodes", "episodes", "expert")
 
-def compare_runs(paths: Sequence[str | Path]) -> list[Document]:
-    """A document for each group of runs that learn by the same settings.
+
+def compare_runs(paths: Sequence[str]) -> list[Document]:
+    """The figures of each group of runs that differ in nothing but their seed, as in a report.
 
     Raises:
         ValueError: a folder without a run, or nothing to compare with.
@@ -36,10 +34,9 @@ def compare_runs(paths: Sequence[str | Path]) -> list[Document]:
 def _describe(group: RunGroup) -> Document:
     runs = group.runs
     return {
-        "name": group.label,
+        "name": group.label + ("" if all(r.is_finished for r in runs) else " (not finished)"),
         "runs": [str(run.path) for run in runs],
         "seeds": [run.seed for run in runs],
-        "finished": all(run.is_finished for run in runs),
         "settings": dict(group.settings),
         "games": {game: _scores(group, game) for game in group.games},
         "steps": _mean([run.last.get("steps") for run in runs]),
@@ -51,76 +48,54 @@ def _describe(group: RunGroup) -> Document:
 def _scores(group: RunGroup, game: str) -> Document:
     """The last test: mean over runs and its interval over seeds; of one run, over its episodes."""
     found = estimate({game: group.scores(game)}, "mean")
-    alone: RunRecord | None = group.runs[0] if len(group.runs) == 1 else None
-    return {
-        "mean": found and found.value,
-        "low": found and found.low,
-        "high": found and found.high,
-        "std_over_episodes": alone and alone.student(game).std,
-        "episodes": sum(run.student(game).episodes for run in group.runs),
-        "expert": group.runs[0].teacher(game).mean,
-    }
+    tests = [run.student(game) for run in group.runs]
+    std = tests[0].std if len(tests) == 1 else None
+    interval = (found.value, found.low, found.high) if found else (None, None, None)
+    episodes, expert = sum(test.episodes for test in tests), group.runs[0].teacher(game).mean
+    return dict(zip(_SCORES, (*interval, std, episodes, expert), strict=True))
 
 
 def as_lines(documents: Sequence[Document]) -> list[str]:
     """A table with a column for each group, and what its figures are."""
-    rows: list[list[str]] = [
-        ["runs", *(f"{len(found['runs'])}" for found in documents)],
-        *_setting_rows(documents),
-        *([game, *(_words(found, game) for found in documents)] for game in _games(documents)),
+    rows = [
+        ["runs", *(str(len(found["runs"])) for found in documents)],
+        *([name, *(d["settings"][name] for d in documents)] for name in documents[0]["settings"]),
+        *([game, *(_words(d["games"].get(game)) for d in documents)] for game in _games(documents)),
         ["steps", *(number(found["steps"]) for found in documents)],
         ["wall-clock", *(duration(found["wall_seconds"]) for found in documents)],
-        *(
-            [name.replace("_per_second", "/s"), *(number(found[name], 1) for found in documents)]
-            for name in RATES
-        ),
+        *([f"{n[:-11]}/s", *(number(found[n], 1) for found in documents)] for n in RATES),
     ]
-    names = [f"{d['name']}{'' if d['finished'] else ' (not finished)'}" for d in documents]
     return [
-        *table_lines(["", *names], rows),
+        *table_lines(["", *(found["name"] for found in documents)], rows),
         "Scores: raw, of the last test; in brackets the 95% interval over seeds, +- the standard "
         "deviation over episodes of a single run. Other figures: means over runs.",
     ]
-
-
-def _setting_rows(documents: Sequence[Document]) -> list[list[str]]:
-    names = dict.fromkeys(name for found in documents for name in found["settings"])
-    return [[name, *(str(d["settings"].get(name, NONE)) for d in documents)] for name in names]
 
 
 def _games(documents: Sequence[Document]) -> list[str]:
     return list(dict.fromkeys(game for found in documents for game in found["games"]))
 
 
-def _words(document: Document, game: str) -> str:
-    found: Mapping[str, Any] | None = document["games"].get(game)
+def _words(found: Document | None) -> str:
     if found is None or found["mean"] is None:
         return NONE
     if found["low"] is None:
         return spread(found["mean"], found["std_over_episodes"])
-    return estimated(
-        Estimate(found["mean"], found["low"], found["high"], len(document["runs"])), score
-    )
+    return estimated(Estimate(found["mean"], found["low"], found["high"], 0), score)
 
 
 def as_csv(documents: Sequence[Document]) -> str:
-    """A row for each group and game, with every figure; settings in columns of their own."""
-    settings = list(dict.fromkeys(name for found in documents for name in found["settings"]))
-    head = ["name", "seeds", *settings, "game", *_SCORE_COLUMNS, "steps", "wall_seconds", *RATES]
+    """A row for each group and game, with a column for each setting that differs."""
+    settings, figures = list(documents[0]["settings"]), ("steps", "wall_seconds", *RATES)
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
-    write.writerow(head)
+    write.writerow(["name", "seeds", *settings, "game", *_SCORES, *figures])
     for found in documents:
-        seeds = " ".join(map(str, found["seeds"]))
-        own = [found["settings"].get(name) for name in settings]
-        rest = [found[name] for name in ("steps", "wall_seconds", *RATES)]
+        own = [" ".join(map(str, found["seeds"])), *found["settings"].values()]
+        rest = [found[name] for name in figures]
         for game, scores in found["games"].items():
-            figures = [scores[name] for name in _SCORE_COLUMNS]
-            write.writerow([found["name"], seeds, *own, game, *figures, *rest])
+            write.writerow([found["name"], *own, game, *scores.values(), *rest])
     return out.getvalue()
-
-
-_SCORE_COLUMNS = ("mean", "low", "high", "std_over_episodes", "episodes", "expert")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
