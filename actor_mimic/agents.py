@@ -184,7 +184,7 @@ class Student(Agent):
         Raises:
             ValueError: there is none, or it is damaged.
         """
-        found = find_student(follow_latest(str(source)))
+        found = find_student(follow_latest(source))
         network = found.load()
         return cls(network, {game: found.student_temperature(game) for game in network.games})
 
@@ -212,7 +212,7 @@ class Teacher(Agent):
             ValueError: there is none, it is damaged, or it is another library's checkpoint, with
                 the command that imports it.
         """
-        return cls(load_expert(reference))
+        return cls(load_expert(follow_latest(reference)))
 
     def _scores(
         self, observations_BCHW: Tensor, spec: GameSpec, memory_BM: Tensor | None

@@ -41,7 +41,7 @@ def evaluate(
             or a number is out of its range.
     """
     plan = EvaluationPlan(
-        target=follow_latest(str(target)),
+        target=follow_latest(target),
         games=(games,) if isinstance(games, str) else tuple(games),
         num_episodes=episodes,
         test_steps=None,

@@ -20,6 +20,7 @@ from recipes.loading import (
     load_run_config,
     to_words,
 )
+from records.latest import follow_latest
 from records.run_dir import RunDir
 from views.screens import NoScreens, TerminalAndPage
 
@@ -86,7 +87,7 @@ def resume(
         ValueError: there is no such run, somebody else carries it, or a setting may not differ.
         KeyboardInterrupt: as `train`.
     """
-    resumed = RunDir.open_existing(Path(run))
+    resumed = RunDir.open_existing(Path(follow_latest(run)))
     text = dump_config(load_run_config(resumed))
     words = _as_words(settings, refused=("preset", "resume", "run_dir"))
     config = load_config(words, preset_text=text)

@@ -12,6 +12,7 @@ Four tasks tell what to do in words. No network here reads words, so they are re
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -106,8 +107,10 @@ def find_dmlab(name: str) -> GameSpec | None:
     task = found[1] if found else ""
     num_actions = int(found[3] or 9) if found else 0
     if task not in _SCORES:
+        near = difflib.get_close_matches(task, DMLAB_30, n=3) or DMLAB_30
         raise ValueError(
-            f"DMLab-30 has no task {name!r}; it has {', '.join(PREFIX + t for t in DMLAB_30)}"
+            f"DMLab-30 has no task {name!r}; it has {', '.join(PREFIX + t for t in near)}"
+            f"{', ...' if len(near) < len(DMLAB_30) else ''}"
         )
     if num_actions not in ACTION_SETS:
         raise ValueError(f"{name!r}: DMLab has sets of 9 and of 15 actions, not of {num_actions}")

@@ -39,8 +39,8 @@ class EvaluateOptions:
     """Test a run's student or an expert."""
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
-    """Folder of a run or of a student, a GAME.safetensors file, or the name of a game whose expert
-    is shipped; with --recorded, folders of one or several runs (seeds)."""
+    """Folder of a run or of a student, a GAME.safetensors file, hf://OWNER/REPO of either, or the
+    name of a game whose expert is shipped; with --recorded, folders of runs (seeds)."""
     games: tuple[str, ...] = ()
     """Games of a student that are played; without, all."""
     episodes: Annotated[int, Ge(1)] | None = None

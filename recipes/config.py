@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Interval
 from actors.config import ActorConfig
 from games.by_path import is_path, search_in, source_folders
 from games.env import get_protocol
-from games.registry import get_game, known_games
+from games.registry import get_game
 from learner.config import LearnerConfig
 from learner.objectives.config import (
     ActorCriticConfig,
@@ -41,6 +41,7 @@ from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings, check_game_settings
 from replay.pace.slices import check_every_shard_is_fed
 from teachers.hub import fill_in, is_hub_reference, is_pattern, pin
+from teachers.shipped import shipped_experts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +154,11 @@ class RunConfig:
     """Seconds that a cluster without room for all roles is waited for; without, 600 if it has an
     autoscaler, which is asked for nodes, else 0."""
     teachers: tuple[str, ...] = ()
-    """`game=path/to/GAME.safetensors` or `game=hf://OWNER/REPO[@REVISION][/PATH]`; other games use
-    the expert that comes with the package. Without `game=` it is for all games not named, with
-    their names in it: `{Name}` is SpaceInvaders, `{game}` space_invaders. A game may be given
-    several with objective actor_critic; its student is compared with the first."""
+    """`game=path/to/GAME.safetensors`, the folder of a run or of a student, or
+    `game=hf://OWNER/REPO[@REVISION][/PATH]` of an expert or a student; other games use the expert
+    that comes with the package. Without `game=` it is for all games not named, with their names in
+    it: `{Name}` is SpaceInvaders, `{game}` space_invaders. A game may be given several with
+    objective actor_critic; its student is compared with the first."""
     temperatures: tuple[str, ...] = ()
     """`game=tau` where a game's tau differs from mimic.temperature."""
     shares: tuple[str, ...] = ()
@@ -168,8 +170,8 @@ class RunConfig:
     when every game is pinned."""
     start_from: tuple[str, ...] = ()
     """Weights that the network begins with: the folder of a run or of a student, an expert's
-    GAME.safetensors, the name of a shipped expert, or `none`; `game=...` where each game is a run
-    of its own."""
+    GAME.safetensors, the name of a shipped expert, `hf://OWNER/REPO` of either, or `none`;
+    `game=...` where each game is a run of its own."""
     start_head: Literal["keep", "rescale", "fresh"] = "keep"
     """What becomes of the head in `start_from`: `keep` it as it is; `rescale` a student's logits
     by its temperature, so that they are Q-values; `fresh`, begin with the torso alone."""
@@ -340,7 +342,7 @@ def _made_absolute(entries: tuple[str, ...]) -> tuple[str, ...]:
             reference = pin(reference, game=game or None)
         elif reference.endswith(".safetensors") or (
             # A folder that bears a game's name does not hide the shipped expert.
-            reference not in known_games() and Path(reference).is_dir()
+            reference not in shipped_experts() and Path(reference).is_dir()
         ):
             reference = str(Path(reference).absolute())
         made.append(f"{game}{separator}{reference}")

@@ -8,15 +8,13 @@ negative transfer for a reason of units alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from games.registry import known_games
 from networks.network import MultitaskNetwork
 from recipes.config import RunConfig
-from recipes.student import find_student
-from teachers.references import load_teacher
+from recipes.student import find_trained
+from teachers.expert import Expert
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +47,15 @@ def begin(network: MultitaskNetwork, config: RunConfig) -> None:
 
 
 def _find(reference: str) -> Start:
-    if reference in known_games() or not Path(reference).is_dir():
-        expert = load_teacher(reference)
-        if not isinstance(expert.network, MultitaskNetwork) or expert.network.critic is not None:
+    found = find_trained(reference)
+    if isinstance(found, Expert):
+        network = found.network
+        if not isinstance(network, MultitaskNetwork) or network.critic is not None:
             raise ValueError(
                 f"start_from: {reference} is an expert of another kind than those trained here; "
                 "its layers have no place in this network"
             )
-        return Start(expert.network, None)
-    found = find_student(reference)
+        return Start(network, None)
     temperature = found.config.mimic.temperature if found.config else None
     return Start(found.load(), temperature)
 

@@ -1,11 +1,13 @@
-"""Finds the student that a user names: a run's, one in a folder by itself, or one on the Hub."""
+"""Finds what a user names: a run's student, one in a folder by itself or on the Hub, an expert."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from games.registry import known_games
 from networks.network import MultitaskNetwork
 from networks.student_file import STUDENT_FILES, load_student, load_temperatures
 from recipes.config import RunConfig
@@ -14,7 +16,9 @@ from recipes.recipe import Recipe
 from records.run_dir import RunDir
 from teachers.expert import Expert, load_expert
 from teachers.hub import fetch_folder, is_hub_reference
+from teachers.references import load_teacher
 from teachers.shipped import shipped_experts
+from teachers.students import find_student_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,26 @@ def check_games(wanted: Sequence[str], there: Sequence[str]) -> Sequence[str]:
     return wanted or there
 
 
+def find_trained(target: str) -> StudentTarget | Expert:
+    """The student or the expert of a name; the one place that tells them apart.
+
+    Folders are runs or students; GAME.safetensors and other libraries' files are experts; the Hub
+    has both. The name of a shipped expert is that expert, also beside a folder that is called so.
+
+    Raises:
+        ValueError: there is neither, or it is damaged.
+    """
+    if target in shipped_experts():
+        return load_teacher(target)
+    if is_hub_reference(target):
+        folder = find_student_folder(target)
+        return load_teacher(target) if folder is None else StudentTarget(folder, None, None)
+    is_expert = target.endswith(".safetensors") or target in known_games() or os.path.isfile(target)
+    if is_expert and not os.path.isdir(target):
+        return load_teacher(target)
+    return find_student(target)
+
+
 def find_student(target: str | Path) -> StudentTarget:
     """The student in a folder, or in a repository of the Hub: hf://OWNER/REPO[@REVISION][/PATH].
 
@@ -79,7 +103,10 @@ def find_student(target: str | Path) -> StudentTarget:
         return StudentTarget(fetch_folder(str(target), STUDENT_FILES), None, None)
     folder = Path(target)
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {target}; name that of a run or of a student")
+        raise ValueError(
+            f"there is no folder {target}; name that of a run or of a student (or an expert: "
+            f"GAME.safetensors, or one of {', '.join(shipped_experts())})"
+        )
     if (folder / "weights.safetensors").is_file():
         return _with_its_run(folder)
     if not (folder / "meta.json").is_file():

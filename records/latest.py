@@ -24,9 +24,14 @@ def name_latest(folder: Path) -> None:
         os.replace(temporary, file)
 
 
-def follow_latest(path: str) -> str:
-    """`runs/latest` as the folder that is meant; every other path as it is."""
-    file = Path(path)
+def follow_latest(path: str | Path) -> str:
+    """`runs/latest` as the folder that is meant; every other path as it is.
+
+    ValueError for what is no path, which a program may have been given.
+    """
+    if not isinstance(path, str | Path):
+        raise ValueError(f"a run, a student or an expert is named by its path, not by {path!r}")
+    path, file = str(path), Path(path)
     if file.name != LATEST or not file.is_file():
         return path
     with contextlib.suppress(OSError, UnicodeDecodeError):

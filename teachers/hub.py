@@ -154,9 +154,41 @@ def fetch_folder(text: str, names: Sequence[str], *, files: HubFiles | None = No
     files = files or HuggingFace()
     reference = parse_hub_reference(text)
     commit = files.list(reference.repo, reference.revision).commit
-    prefix = f"{reference.path}/" if reference.path else ""
-    paths = [files.fetch(reference.repo, prefix + name, commit) for name in names]
+    return _fetch_all(reference, names, commit, files=files)
+
+
+def find_folder(text: str, names: Sequence[str], *, files: HubFiles | None = None) -> Path | None:
+    """The same where an address leads to a folder with the files `names`; None if it does not.
+
+    It may also be the address of the first of them, as `pin` gives it. ValueError if the Hub does
+    not answer.
+    """
+    files = files or HuggingFace()
+    reference = parse_hub_reference(text)
+    path = PurePosixPath(reference.path or "")
+    if path.suffix in _CHECKPOINT_SUFFIXES:
+        if path.name != names[0]:
+            return None
+        folder = "" if path.parent == PurePosixPath() else str(path.parent)
+        reference = HubReference(reference.repo, folder or None, reference.revision)
+    commit = reference.revision
+    if commit is None or not _COMMIT.fullmatch(commit) or not path.suffix:
+        listing = files.list(reference.repo, reference.revision)
+        commit = listing.commit
+        if not all(_inside(reference, name) in listing.names for name in names):
+            return None
+    return _fetch_all(reference, names, commit, files=files)
+
+
+def _fetch_all(
+    reference: HubReference, names: Sequence[str], commit: str, *, files: HubFiles
+) -> Path:
+    paths = [files.fetch(reference.repo, _inside(reference, name), commit) for name in names]
     return paths[0].parent
+
+
+def _inside(reference: HubReference, name: str) -> str:
+    return f"{reference.path}/{name}" if reference.path else name
 
 
 def _fetch_card(files: HubFiles, repo: str, path: str, commit: str) -> None:

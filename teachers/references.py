@@ -6,10 +6,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from games.registry import known_games
 from teachers.expert import Expert, load_expert
 from teachers.hub import HubFiles, fetch, is_hub_reference
 from teachers.importing import import_teacher
+from teachers.shipped import shipped_experts
 from teachers.students import find_student_folder, load_student_as_teacher
 
 _OWN_SUFFIX = ".safetensors"
@@ -23,8 +23,8 @@ def load_teacher(
     Args:
         reference: name of a game whose expert is shipped, path of a GAME.safetensors with its card
             beside it, hf://OWNER/REPO[@REVISION][/PATH] of such a file or of a checkpoint of
-            another library, or the folder of a run or of a student, whose policy in `game` is then
-            the teacher's.
+            another library, or of a student, or the folder of a run or of a student; a student's
+            policy in `game` is then the teacher's.
         game: the game it is needed for, if that is known already.
         files: the Hub by default.
 
@@ -32,7 +32,15 @@ def load_teacher(
         ValueError: as `load_expert`; or a checkpoint of another library that is not on the Hub, or
             whose game is not known, with the command that imports it.
     """
-    if game is not None and reference != game and (folder := find_student_folder(reference)):
+    # A folder of that name does not hide a shipped expert.
+    if str(reference) in shipped_experts():
+        return load_expert(reference, game)
+    if folder := find_student_folder(reference, files=files):
+        if game is None:
+            raise ValueError(
+                f"{reference} is a student, which teaches the game that it is named for: "
+                f"--teachers GAME={reference}"
+            )
         return load_student_as_teacher(folder, game)
     if not is_hub_reference(reference):
         _refuse_foreign(reference, Path(reference), game)
@@ -42,12 +50,6 @@ def load_teacher(
         return _read_foreign(local, game, origin=str(reference))
     _refuse_foreign(reference, local, game)
     return load_expert(local, game)
-
-
-def names_expert(reference: str) -> bool:
-    """Whether it is an expert's file, or the game of one, rather than a run or a student."""
-    is_expert = reference.endswith(_OWN_SUFFIX) or reference in known_games()
-    return is_expert and not os.path.isdir(reference)
 
 
 def _read_foreign(local: Path, game: str, *, origin: str) -> Expert:
@@ -63,25 +65,12 @@ def _read_foreign(local: Path, game: str, *, origin: str) -> Expert:
 def _refuse_foreign(reference: str | Path, path: Path, game: str | None) -> None:
     if path.suffix == _OWN_SUFFIX or not os.path.exists(path):
         return
-    # A folder of that name does not hide a shipped expert.
-    if path.is_dir() and path.name == str(reference):
-        return
     if path.is_dir():
-        raise ValueError(_of_folder(reference, path))
+        raise ValueError(
+            f"the folder {reference} holds no student, which a run saves with a checkpoint; name "
+            "the folder of a run or of a student, or a GAME.safetensors"
+        )
     raise ValueError(
         f"{reference} is not in this project's own format; import it first: "
         f"python launch/zoo.py import {reference} --game {game or 'GAME'}"
-    )
-
-
-def _of_folder(reference: str | Path, path: Path) -> str:
-    """Why a folder is no teacher here."""
-    if find_student_folder(path):
-        return (
-            f"{reference} is a student, which teaches the game that it is named for: "
-            f"--teachers GAME={reference}"
-        )
-    return (
-        f"the folder {reference} holds no student, which a run saves with a checkpoint; name the "
-        "folder of a run or of a student, or a GAME.safetensors"
     )

@@ -18,10 +18,16 @@ from networks.network import MultitaskNetwork
 from networks.student_file import STUDENT_FILES, load_student, load_temperatures
 from teachers.card import TeacherCard
 from teachers.expert import Expert, architecture_of
+from teachers.hub import HubFiles, find_folder, is_hub_reference
 
 
-def find_student_folder(reference: str | Path) -> Path | None:
-    """The folder with a student's files, of a run or a student; None if it is something else."""
+def find_student_folder(reference: str | Path, *, files: HubFiles | None = None) -> Path | None:
+    """The folder with a student's files, of a run, a student or a repository of the Hub.
+
+    None if it is something else; ValueError if the Hub does not answer.
+    """
+    if is_hub_reference(reference):
+        return find_folder(str(reference), STUDENT_FILES, files=files)
     for folder in (Path(reference), Path(reference) / "student"):
         if all((folder / name).is_file() for name in STUDENT_FILES):
             return folder

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from annotated_types import Ge, Interval
@@ -18,11 +17,9 @@ from actors.evaluator import EvaluationResult, evaluate, evaluate_epoch
 from games.env import get_protocol
 from games.registry import get_game, make_vector_env
 from games.spec import human_normalized_score, normalized_score
-from recipes.student import StudentTarget, check_games, find_student
+from recipes.student import StudentTarget, check_games, find_trained
 from records.recorded_tests import PAPER_TEST_STEPS, describe_rules, expert_ratio
 from teachers.expert import Expert
-from teachers.hub import is_hub_reference
-from teachers.references import load_teacher
 from views.columns import Columns
 from views.words import number, percent, score, spread
 
@@ -34,7 +31,7 @@ Row: TypeAlias = dict[str, Any]
 class EvaluationPlan:
     """How a test is played."""
 
-    # Folder of a run or a student, a GAME.safetensors file, or the name of a shipped expert.
+    # A run or a student, a GAME.safetensors file, a shipped expert's name: find_trained.
     target: str
     # Games of a student that are played; all of its games if empty.
     games: tuple[str, ...]
@@ -77,20 +74,12 @@ def play_tests(plan: EvaluationPlan) -> Iterator[tuple[str, Row]]:
 
 
 def _contestants(plan: EvaluationPlan) -> list[_Contestant]:
-    if Path(plan.target).is_dir():
-        return _student_contestants(find_student(plan.target), plan)
-    _check_is_no_folder(plan.target)
-    expert = load_teacher(plan.target)
-    if plan.games and plan.games != (expert.spec.name,):
-        raise ValueError(f"{plan.target} plays {expert.spec.name} and nothing else")
-    return [_Contestant(expert.spec.name, expert, plan.protocol or expert.card.protocol)]
-
-
-def _check_is_no_folder(target: str) -> None:
-    """Refuse a path that can only be meant as a folder, which an expert's loader would not say."""
-    is_path = "/" in target and not target.endswith(".safetensors")
-    if is_path and not is_hub_reference(target) and not Path(target).exists():
-        raise ValueError(f"there is no folder {target}; name that of a run or of a student")
+    found = find_trained(plan.target)
+    if not isinstance(found, Expert):
+        return _student_contestants(found, plan)
+    if plan.games and plan.games != (found.spec.name,):
+        raise ValueError(f"{plan.target} plays {found.spec.name} and nothing else")
+    return [_Contestant(found.spec.name, found, plan.protocol or found.card.protocol)]
 
 
 def _student_contestants(found: StudentTarget, plan: EvaluationPlan) -> list[_Contestant]:

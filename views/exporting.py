@@ -28,10 +28,10 @@ from networks.programs import (
 from networks.snapshots import take_snapshot
 from networks.student_file import STUDENT_FILES, save_student
 from networks.weights import WeightsVersion
-from recipes.student import StudentTarget, find_student
+from recipes.student import StudentTarget, find_trained
 from records.run_record import RunRecord, read_run
 from teachers.card import TeacherCard
-from teachers.references import load_teacher, names_expert
+from teachers.expert import Expert
 from views.export_card import build_card, card_as_json, card_as_text
 from views.pushing import check_can_push, push, write_model_card
 from views.report import FILM_STEPS
@@ -99,10 +99,10 @@ def export(
 @contextlib.contextmanager
 def _source_of(target: str) -> Iterator[tuple[StudentTarget, TeacherCard | None]]:
     """The student to export; of an expert, one in the form of a student, and its card."""
-    if not names_expert(target):
-        yield find_student(target), None
+    expert = find_trained(target)
+    if not isinstance(expert, Expert):
+        yield expert, None
         return
-    expert = load_teacher(target)
     network, card = expert.network, expert.card
     if not isinstance(network, MultitaskNetwork):
         raise ValueError(

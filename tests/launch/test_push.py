@@ -3,6 +3,7 @@
 In processes of their own: huggingface_hub reads its address when it is imported.
 """
 
+import json
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import yaml
 from hub_server import HubServer
 from recorded_runs import make_run
 from runs import ROOT, clean_environment
+
+from networks.student_file import load_student
 
 pytest.importorskip("huggingface_hub")
 
@@ -86,6 +89,32 @@ def test_a_student_is_pushed_with_its_scores_and_loads_back(run, hub, call, tmp_
     )
     loaded = call("-c", program)
     assert loaded.stdout == "('pong', 'breakout')\n", loaded.stderr
+
+
+def test_a_student_of_the_hub_is_played_teaches_and_is_gone_on_from(run, hub, call, tmp_path):
+    folder = run.path / "student"
+    hub.repos["me/two"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    hub.private["me/two"] = False
+    launch, address = ROOT / "launch", "hf://me/two"
+    tested = call(
+        launch / "evaluate.py", address, "--games", "pong", "--test-steps", "20", "--json"
+    )
+    assert tested.returncode == 0, tested.stderr
+    assert list(json.loads(tested.stdout)["games"]) == ["pong"]
+    filmed = call(launch / "play.py", address, "--game", "pong", "--steps", "2")
+    assert filmed.returncode == 0, filmed.stderr
+    carried = call(
+        launch / "multitask.py", "--preset", "smoke", "--engine", "local", "--games", "pong",
+        "--teachers", f"pong={address}", "--start-from", address, "--num-steps", "60",
+        "--replay.min-size-per-game", "40", "--evaluation.num-episodes", "1",
+        "--evaluation.check-teachers", "0", "--report-at-end", "False", "--run-dir", "run",
+        *("--network.torso", load_student(folder).torso_name),
+    )  # fmt: skip
+    assert carried.returncode == 0, carried.stderr
+    commit = hub.commit_of("me/two")
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["teachers"] == [f"pong=hf://me/two@{commit}/weights.safetensors"]
+    assert config["start_from"] == [f"hf://me/two@{commit}"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,11 @@ import pytest
 from foreign_layouts import random_layers, write_cleanrl_dqn, write_sb3_of_2021
 from runs import ROOT, clean_environment, save_random_expert
 
+from networks.config import NetworkConfig
+from networks.network import MultitaskNetwork
+from networks.snapshots import take_snapshot
+from networks.student_file import save_student as write_student
+from networks.weights import WeightsVersion
 from recipes.config import RunConfig
 from recipes.recipe import Recipe
 from teachers import hub
@@ -51,6 +56,33 @@ class FolderHub:
 @pytest.fixture
 def files(tmp_path):
     return FolderHub(tmp_path / "hub")
+
+
+def save_student(files: FolderHub, repo: str, folder: str = "") -> None:
+    path = files.root / repo / folder
+    network = MultitaskNetwork(
+        torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18, games=("pong",)
+    )
+    write_student(
+        path, take_snapshot(network, WeightsVersion(0, 1)),
+        network=NetworkConfig(torso="nature_quarter"), games=("pong",),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["", "students/one"])
+def test_a_student_on_the_hub_teaches_what_it_is_named_for(files, folder):
+    save_student(files, "me/two", folder)
+    address = f"hf://me/two/{folder}" if folder else "hf://me/two"
+    teacher = load_teacher(address, "pong", files=files)
+    assert teacher.card.algorithm == "student of pong"
+    assert load_teacher(address, "boxing", files=files).spec.name == "boxing"
+    with pytest.raises(ValueError, match=f"--teachers GAME={address}"):
+        load_teacher(address, files=files)
+    if not folder:
+        pinned = pin(address, game="pong", files=files)
+        files.asked.clear()
+        assert load_teacher(pinned, "pong", files=files).card.algorithm == "student of pong"
+        assert {kind for kind, *_ in files.asked} == {"fetch"}
 
 
 def add(files: FolderHub, repo: str, *names: str) -> None:

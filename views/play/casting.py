@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from games.registry import get_game
 from games.spec import GameSpec
 from learner.objectives.config import MimicConfig
-from recipes.student import StudentTarget, check_games, find_student
+from recipes.student import StudentTarget, check_games, find_trained
 from teachers.expert import Expert
-from teachers.references import load_teacher, names_expert
+from teachers.references import load_teacher
 from views.play.playing import TEACHER, PlayingNetwork, PlayingTeacher, build_networks
 
 
@@ -37,9 +37,9 @@ def find_cast(target: str, *, game: str, teacher: str) -> Cast:
     Raises:
         ValueError: they are not there, are damaged, or do not play the game.
     """
-    if not names_expert(target):
-        return _student_and_teacher(find_student(target), game, teacher)
-    expert = load_teacher(target)
+    expert = find_trained(target)
+    if not isinstance(expert, Expert):
+        return _student_and_teacher(expert, game, teacher)
     if game not in ("", expert.spec.name):
         raise ValueError(f"{target} plays {expert.spec.name} and nothing else")
     if teacher:
