@@ -135,11 +135,11 @@ def play_the_student(folder):
 @pytest.mark.slow
 def test_a_run_on_ray_goes_on_with_its_lstm(tmp_path):
     options = ("--engine", "ray", "--num-steps", "200", "--network.lstm-width", str(WIDTH))
-    begun = run_command("multitask.py", *OPTIONS, *options, cwd=tmp_path, timeout_s=200.0)
+    begun = run_command("multitask.py", *OPTIONS, *options, cwd=tmp_path, timeout_s=300.0)
     assert begun.status == 0, begun.errors
     before = read_summary(tmp_path / "run")["updates"]
     resumed = run_command(
-        "multitask.py", "--resume", "run", "--num-steps", "300", cwd=tmp_path, timeout_s=200.0
+        "multitask.py", "--resume", "run", "--num-steps", "300", cwd=tmp_path, timeout_s=300.0
     )
     assert resumed.status == 0, resumed.errors
     assert read_summary(tmp_path / "run")["updates"] > before
