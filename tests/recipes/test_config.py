@@ -204,6 +204,8 @@ def test_the_options_are_the_ones_that_files_of_users_may_contain():
 
 # Refusals
 
+LSTM = ("--network.lstm-width", "8")
+
 
 @pytest.mark.parametrize(
     ("preset", "said"),
@@ -280,6 +282,16 @@ def test_what_needs_more_than_one_process_is_refused_by_the_local_engine(capsys,
     [
         (["--replay.sampler", "hierarchical"], "replay.sampler hierarchical goes by a teacher's"),
         (["--objective", "mimic", "--network.dueling", "True"], "network.dueling separates"),
+        (["--objective", "mimic", *LSTM], "objective mimic learns from single steps"),
+        (["--objective", "dqn", *LSTM], "objective dqn learns from single steps"),
+        (
+            ["--objective", "joint", *LSTM],
+            "use --objective actor_critic, or --network.lstm-width 0",
+        ),
+        (
+            ["--objective", "actor_critic", *LSTM, "--actor.inference", "server"],
+            "use --actor.inference actor",
+        ),
         (["--objective", "mimic", "--mimic.divergence", "expected_entropy"], "needs rewards"),
         (["--objective", "joint", "--mimic.divergence", "expected_entropy"], "acts by Q-values"),
         (["--objective", "joint", "--mimic.feature-weight", "0.1"], "only with objective mimic"),
