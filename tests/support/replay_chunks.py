@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -171,7 +170,8 @@ class EpisodeWriter:
 
     def __init__(self, *, actor: int = 0) -> None:
         self._first_stream = actor << STREAMS_PER_ACTOR_BITS
-        self._serials = itertools.count()
+        # No itertools.count: from Python 3.14 on it cannot be copied, as writers are.
+        self._num_written = 0
         self._steps: dict[int, int] = {}
         self._is_first: dict[int, bool] = {}
 
@@ -198,8 +198,9 @@ class EpisodeWriter:
         self._steps[env] = step + 1
         is_first = self._is_first.get(env, True)
         self._is_first[env] = False
+        self._num_written += 1
         return Entry(
-            serial=next(self._serials),
+            serial=self._num_written - 1,
             stream=self._first_stream + env,
             step=step,
             is_first=is_first,
