@@ -119,13 +119,13 @@ class Agent(ABC):
 
         Returns:
             int64 [] or [B], and the state; None without an LSTM.
+
+        Raises:
+            ValueError: as `act`, and for a state or an `episode_start` of another form.
         """
         spec = self._specs[self._name(None)]
         batch_BCHW, is_single = _as_batch(observation, spec)
-        memory_BM = None if state is None else torch.from_numpy(state[0])
-        if memory_BM is not None and episode_start is not None:
-            starts_B1 = torch.from_numpy(np.reshape(episode_start, (-1, 1)))
-            memory_BM = memory_BM.masked_fill(starts_B1, 0.0)
+        memory_BM = self._as_memory(state, episode_start, len(batch_BCHW))
         scores_BA, memory_BM = self._look(batch_BCHW, spec, memory_BM)
         if deterministic:
             actions: NDArray[np.int64] = masked_argmax(scores_BA, _legal(spec)).numpy()
@@ -136,6 +136,34 @@ class Agent(ABC):
             actions = (thresholds < cumulated).argmax(-1).astype(np.int64)
         after = (memory_BM.numpy(),) if memory_BM.shape[1] else None
         return np.asarray(actions[0]) if is_single else actions, after
+
+    # Numbers that the network remembers; 0 without an LSTM.
+    _memory_size = 0
+
+    def _as_memory(
+        self,
+        state: tuple[NDArray[np.float32], ...] | None,
+        episode_start: NDArray[np.bool_] | None,
+        num: int,
+    ) -> Tensor | None:
+        """memory_BM that a state stands for, empty where episodes begin."""
+        if state is None or not self._memory_size:
+            return None
+        parts = [np.asarray(part) for part in state] if isinstance(state, tuple) else []
+        if [(part.dtype, part.shape) for part in parts] != [
+            (np.dtype(np.float32), (num, self._memory_size))
+        ]:
+            raise ValueError(
+                f"a state is what the call before has returned, a tuple of one float32 "
+                f"{[num, self._memory_size]}; None begins episodes"
+            )
+        memory_BM = torch.from_numpy(parts[0])
+        if episode_start is None:
+            return memory_BM
+        starts = np.asarray(episode_start, np.bool_).reshape(-1)
+        if len(starts) != num:
+            raise ValueError(f"episode_start says {len(starts)} times where {num} episodes begin")
+        return memory_BM.masked_fill(torch.from_numpy(starts)[:, None], 0.0)
 
     def _look(
         self, observations_BCHW: Tensor, spec: GameSpec, memory_BM: Tensor | None
@@ -174,6 +202,8 @@ class Student(Agent):
         """Take over a network; it must not be trained meanwhile."""
         super().__init__({game: get_game(game) for game in network.games}, temperatures)
         self.network = network.eval()
+        if network.memory is not None:
+            self._memory_size = network.memory.begin(0).shape[1]
 
     @classmethod
     def load(cls, source: str | Path) -> Student:
@@ -242,5 +272,7 @@ def _as_batch(observation: Observations, spec: GameSpec) -> tuple[Tensor, bool]:
             f"an observation of {spec.name!r} is {dtype.__name__} {list(shape)}, or several "
             f"of them, not {array.dtype} {list(array.shape)}"
         )
+    if spec.is_vector and not np.isfinite(batch).all():
+        raise ValueError(f"an observation of {spec.name!r} has numbers that are not finite")
     # PyTorch warns of arrays that cannot be written to, as views and other libraries' may be.
     return torch.from_numpy(np.require(batch, requirements=["C", "W"])), is_single

@@ -20,13 +20,18 @@ except ModuleNotFoundError:
     sys.exit("Optuna is missing: pip install -c constraints.txt -e '.[examples]'")
 from optuna.trial import TrialState
 
+if len(sys.argv) < 3 or not sys.argv[2].isdecimal() or int(sys.argv[2]) < 1:
+    sys.exit(f"{sys.argv[0]} OUT TRIALS [PRESET] [SETTING=VALUE ...], with one trial at least")
 out, num_trials = Path(sys.argv[1]), int(sys.argv[2])
 preset = sys.argv[3] if len(sys.argv) > 3 else "quickstart"
 settings = dict(word.split("=", 1) for word in sys.argv[4:])
 
 
 def run_trial(trial: optuna.Trial) -> float:
-    """Train with what Optuna suggests; the student's way from random play to its experts."""
+    """Train with what Optuna suggests; the student's way from random play to its experts.
+
+    Where there are none, its mean score.
+    """
     suggested = {
         "learner.learning_rate": trial.suggest_float("learner.learning_rate", 1e-4, 3e-3, log=True),
         "mimic.temperature": trial.suggest_float("mimic.temperature", 0.01, 1.0, log=True),
@@ -39,7 +44,10 @@ def run_trial(trial: optuna.Trial) -> float:
         run = train(
             configure(preset, {**settings, **suggested, "run_dir": str(folder)}), quiet=True
         )
-    score: float = run.summary["aggregate"]["teacher_normalized"]["capped_mean"]
+    score: float | None = run.summary["aggregate"]["teacher_normalized"]["capped_mean"]
+    if score is None:  # No teacher says how far that is.
+        means = [row["student"]["mean"] for row in run.summary["games"].values()]
+        score = sum(means) / len(means)
     return score
 
 

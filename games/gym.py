@@ -41,7 +41,7 @@ def vector_to_frame(observation: Any) -> NDArray[np.float32]:
         raise ValueError(f"expected numbers in one dimension, not {vector.dtype} {vector.shape}")
     frame = vector.astype(np.float32)
     if not np.isfinite(frame).all():
-        raise ValueError("an observation is not finite; wrap the environment")
+        raise ValueError("it has numbers that are not finite; wrap the environment")
     return frame
 
 
@@ -223,7 +223,10 @@ class GymEnvs:
 
     def _push(self, index: int, observation: Any) -> None:
         """Shift the stack of one environment and put the new frame last."""
-        frame = self._to_frame(observation)
+        try:
+            frame = self._to_frame(observation)
+        except ValueError as error:
+            raise ValueError(f"an observation of {self._spec.name!r}: {error}") from error
         wanted = self._spec.frame_dtype
         if frame.shape != self._spec.frame_shape or frame.dtype != wanted:
             raise ValueError(

@@ -36,7 +36,8 @@ def register_gym_id(text: str, id_and_options: str) -> GameSpec:
         id_and_options: `ID` or `ID@option=number,...`.
     """
     gym_id, _, settings = id_and_options.partition("@")
-    if gym_id.startswith("ALE/") and not settings:
+    # Those that show the emulator's memory, where there are any, are games of numbers.
+    if gym_id.startswith("ALE/") and not settings and "-ram-" not in gym_id:
         return get_game(snake_case(gym_id))
     options = _parse_options(text, settings)
     env = _make(text, gym_id, options)

@@ -127,7 +127,7 @@ class Query:
     teacher: _Teacher
     """Name of a game whose expert is shipped, a GAME.safetensors file, or hf://..."""
     observations: str
-    """A .npy file of uint8 [N, 4, 84, 84], newest frame last."""
+    """A .npy file of the game's observations: uint8 [N, 4, 84, 84] of Atari, newest frame last."""
     out: str
     """The .npz file to write."""
     temperature: float | None = None

@@ -81,6 +81,8 @@ def find_trained(target: str) -> StudentTarget | Expert:
     Raises:
         ValueError: there is neither, or it is damaged.
     """
+    if not target.strip():
+        raise ValueError("the name of a run, a student or an expert is empty")
     if target in shipped_experts():
         return load_teacher(target)
     if is_hub_reference(target):

@@ -171,13 +171,14 @@ def find_folder(text: str, names: Sequence[str], *, files: HubFiles | None = Non
             return None
         folder = "" if path.parent == PurePosixPath() else str(path.parent)
         reference = HubReference(reference.repo, folder or None, reference.revision)
-    commit = reference.revision
-    if commit is None or not _COMMIT.fullmatch(commit) or not path.suffix:
-        listing = files.list(reference.repo, reference.revision)
-        commit = listing.commit
-        if not all(_inside(reference, name) in listing.names for name in names):
-            return None
-    return _fetch_all(reference, names, commit, files=files)
+    if reference.revision and _COMMIT.fullmatch(reference.revision):
+        # What has been fetched before is there without the Hub.
+        with suppress(ValueError):
+            return _fetch_all(reference, names, reference.revision, files=files)
+    listing = files.list(reference.repo, reference.revision)
+    if not all(_inside(reference, name) in listing.names for name in names):
+        return None
+    return _fetch_all(reference, names, listing.commit, files=files)
 
 
 def _fetch_all(

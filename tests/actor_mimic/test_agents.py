@@ -67,6 +67,29 @@ def test_predict_has_the_signature_that_stable_baselines_calls(network, states):
     assert single.shape == ()
 
 
+@pytest.mark.parametrize(
+    ("state", "starts", "said"),
+    [
+        (np.zeros((1, 8), np.float32), None, "a state is what the call before has returned"),
+        ((np.zeros((1, 4), np.float32),), None, r"one float32 \[1, 8\]"),
+        ((np.zeros((1, 8)),), None, "one float32"),
+        ((np.zeros((2, 8), np.float32),), None, "one float32"),
+        ((np.zeros((1, 8), np.float32),), [0, 1], "episode_start says 2 times"),
+    ],
+)
+def test_a_state_of_another_form_is_told(states, state, starts, said):
+    network = MultitaskNetwork(
+        torso="nature_quarter", observation_shape=(4, 84, 84), num_actions=18, games=["pong"],
+        lstm_width=4, has_critic=True,
+    )  # fmt: skip
+    student = Student(network, {"pong": 1.0})
+    with pytest.raises(ValueError, match=said):
+        student.predict(states[0], state, starts)
+    _, after = student.predict(states[0], None, [1])
+    actions, _ = student.predict(states[1], after, [0])  # Numbers stand for truths, too.
+    assert actions.shape == ()
+
+
 def test_drawn_actions_follow_the_policy(network, states):
     agent = Student(network, dict.fromkeys(GAMES, 0.5)).playing("pong")
     same = np.repeat(states[:1], 4_000, axis=0)

@@ -97,3 +97,15 @@ def test_sweep_goes_on_with_the_run_that_was_under_way(tmp_path):
     assert written["mimic"]["temperature"] == pytest.approx(stopped.params["mimic.temperature"])
     # Enough trials are there: nothing is trained.
     assert run(*command, 2, *options, cwd=tmp_path) == said
+
+
+def test_sweep_says_how_it_is_called(tmp_path):
+    pytest.importorskip("optuna")
+    for words in ((), ("out", "0"), ("out", "many")):
+        ended = subprocess.run(
+            [sys.executable, str(EXAMPLES / "sweep.py"), *words],
+            cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True,
+        )  # fmt: skip
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
+        assert "OUT TRIALS" in ended.stderr
+    assert not (tmp_path / "out").exists()

@@ -209,6 +209,7 @@ def test_an_id_of_the_emulator_is_the_game_that_is_shipped():
         ("gym:FrozenLake-v1", r"shows int64 \[\], but torsos see uint8 images"),
         ("gym:CartPole-v1@skip=4", "shows numbers, of which skip cannot keep the brighter ones"),
         ("gym:Pendulum-v1", "only Discrete ones are played"),
+        ("gym:ALE/Pong-ram-v5", "cannot be made by Gymnasium: .*ram"),
         ("gym:NoSuch-v1", "cannot be made by Gymnasium: .*NoSuch"),
         ("gym:nowhere:Some-v0", "No module named 'nowhere'"),
         ("gym:CartPole-v1@speed=4", "options that are not known"),

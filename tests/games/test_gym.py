@@ -212,7 +212,9 @@ def test_a_vector_that_is_not_finite_is_told():
     env.reset()
     env.step(np.array([1]))
     env.step(np.array([1]))
-    with pytest.raises(ValueError, match="an observation is not finite"):
+    with pytest.raises(
+        ValueError, match=r"an observation of '\w+': it has numbers that are not finite"
+    ):
         env.step(np.array([1]))
 
 

@@ -19,6 +19,7 @@ from networks.network import MultitaskNetwork
 from teachers.card import load_card
 from teachers.expert import load_expert, save_expert
 from teachers.shipped import shipped_experts
+from views.teachers.nearest import untrained
 from views.teachers.verification import draws_actions
 
 SPEC = signals.GAMES[0]
@@ -272,15 +273,31 @@ def test_sources_are_ordered_by_how_alike_they_see_a_game(good, bad, tmp_path, c
     zoo.main([*words, "--states", "200", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["game"] == SPEC.name
-    values = [row["cka"] for row in found["sources"]]
-    assert values == sorted(values, reverse=True)
-    assert values[0] == pytest.approx(1)  # The teacher itself.
+    values = {row["source"]: row["cka"] for row in found["sources"]}
+    assert list(values.values()) == sorted(values.values(), reverse=True)
+    assert values[str(good)] == pytest.approx(1)  # The teacher itself.
+    assert values[str(bad)] < 0.99
     assert found["floor"] < 0.99
     zoo.main([*words, "--states", "200", "--num", "1"])
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split() == ["source", "CKA"]
     assert shown[-2].startswith("(untrained)")
-    assert shown[-1] == f"nearest to {SPEC.name}: {found['sources'][0]['source']}"
+    assert shown[-1] == f"nearest to {SPEC.name}: {good}"
+    zoo.main(["nearest", str(good), "--sources", str(bad), "--states", "200", "--num", "1"])
+    is_above = values[str(bad)] > found["floor"]
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.endswith(str(bad) if is_above else "than a network without training")
+
+
+@pytest.mark.parametrize("torso", ["nature_quarter_norm", "minatar_norm"])
+def test_nothing_of_a_teacher_is_left_in_the_network_that_has_learned_nothing(tmp_path, torso):
+    game = "pong" if torso == "nature_quarter_norm" else SPEC.name
+    teacher = load_expert(save_random_expert(tmp_path, game, torso=torso))
+    for parameter in teacher.network.parameters():
+        parameter.data.fill_(7.0)
+    fresh = untrained(teacher, seed=1)
+    assert not any((parameter == 7.0).any() for parameter in fresh.network.parameters())
+    assert all((parameter == 7.0).all() for parameter in teacher.network.parameters())
 
 
 def test_a_source_of_other_observations_cannot_be_compared(good):

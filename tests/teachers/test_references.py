@@ -24,6 +24,7 @@ from teachers.hub import (
     fetch,
     fetch_folder,
     fill_in,
+    find_folder,
     parse_hub_reference,
     pin,
 )
@@ -332,6 +333,17 @@ def test_a_folder_is_fetched_with_the_files_that_it_must_have(files, address, in
     assert folder == files.root / "me/eight" / inner
     asked = [(name, commit) for kind, _, name, *commit in files.asked if kind == "fetch"]
     assert asked == [(f"{inner}/{name}".lstrip("/"), [COMMIT]) for name in names]
+
+
+@pytest.mark.parametrize("revision", ["", f"@{COMMIT}"])
+def test_an_experts_file_that_is_called_like_a_students_is_no_student(files, revision):
+    names = ("weights.safetensors", "config.json")
+    add(files, "me/pong", names[0])
+    assert find_folder(f"hf://me/pong{revision}/{names[0]}", names, files=files) is None
+    add(files, "me/eight", *names)
+    folder = find_folder(f"hf://me/eight{revision}/{names[0]}", names, files=files)
+    assert folder == files.root / "me/eight"
+    assert find_folder(f"hf://me/pong{revision}/exp_v1.0", names, files=files) is None
 
 
 def test_a_folder_without_one_of_its_files_is_refused(files):

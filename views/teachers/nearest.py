@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from teachers.expert import Expert
 from teachers.references import load_teacher
@@ -23,8 +25,10 @@ from views.words import for_reader, number
 class Similarity:
     """How alike a source and the game's own teacher see its states."""
 
+    # As it was named.
     source: str
-    cka: float
+    # None where either says the same of all states.
+    cka: float | None
 
 
 def nearest(options: NearestOptions) -> int:
@@ -32,25 +36,26 @@ def nearest(options: NearestOptions) -> int:
     teacher = load_teacher(options.teacher)
     own = teacher.spec.name
     sources = options.sources or [game for game in shipped_experts() if game != own]
-    found, floor = compare_sources(teacher, [load_teacher(source) for source in sources], options)
+    found, floor = compare_sources(teacher, {name: load_teacher(name) for name in sources}, options)
     if options.json:
         print(json.dumps({"game": own, "sources": [asdict(row) for row in found], "floor": floor}))
         return 0
     rows = [(row.source, number(row.cka, 3)) for row in found]
     print("\n".join(table_lines(("source", "CKA"), [*rows, ("(untrained)", number(floor, 3))])))
-    names = " ".join(row.source for row in found[: options.num])
+    alike = [row.source for row in found if row.cka is not None and row.cka > (floor or 0.0)]
+    names = " ".join(alike[: options.num]) or "none is more alike than a network without training"
     print(for_reader(f"nearest to {own}: {names}", sys.stdout))
     return 0
 
 
 def compare_sources(
-    teacher: Expert, sources: list[Expert], options: NearestOptions
-) -> tuple[list[Similarity], float]:
+    teacher: Expert, sources: Mapping[str, Expert], options: NearestOptions
+) -> tuple[list[Similarity], float | None]:
     """The sources, most alike first, and how alike a network is that has learned nothing.
 
     ValueError for a source that cannot see the game's observations.
     """
-    for source in sources:
+    for source in sources.values():
         if source.spec.observation_shape != teacher.spec.observation_shape:
             raise ValueError(
                 f"the teacher of {source.spec.name} sees {list(source.spec.observation_shape)}, "
@@ -60,18 +65,23 @@ def compare_sources(
     states = play_states(teacher, options.states, seed=options.seed)
     own = features_of(teacher, states)
     found = [
-        Similarity(source=source.spec.name, cka=linear_cka(own, features_of(source, states)))
-        for source in sources
+        Similarity(source=name, cka=_alike(own, source, states)) for name, source in sources.items()
     ]
-    floor = linear_cka(own, features_of(_untrained(teacher, options.seed), states))
-    return sorted(found, key=lambda row: -row.cka), floor
+    floor = _alike(own, untrained(teacher, seed=options.seed), states)
+    return sorted(found, key=lambda row: math.inf if row.cka is None else -row.cka), floor
 
 
-def _untrained(teacher: Expert, seed: int) -> Expert:
+def _alike(own: Tensor, other: Expert, states: Tensor) -> float | None:
+    cka = linear_cka(own, features_of(other, states))
+    return cka if math.isfinite(cka) else None
+
+
+def untrained(teacher: Expert, *, seed: int) -> Expert:
+    """A copy whose network has learned nothing."""
     fresh = copy.deepcopy(teacher)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for module in fresh.network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear | nn.LayerNorm):
-                module.reset_parameters()
+            if reset := getattr(module, "reset_parameters", None):
+                reset()
     return fresh
