@@ -11,8 +11,8 @@ import resource
 from dataclasses import dataclass
 
 _GIB = 1 << 30
-# Measured: what a process that learns alone reserves is 1.2 GiB of addresses; it dies in the import
-# of PyTorch at half a GiB.
+# Measured with PyTorch's CPU build: a process that learns alone reserves 1.2 GiB of addresses, and
+# dies in the import at half a GiB. The CUDA build wants more, and says so in one line by itself.
 _ALONE_ADDRESSES = 3 * _GIB // 2
 # Measured: Ray's node manager reserves 14 GiB of addresses, a worker 9 GiB; little of it is memory.
 _RAY_ADDRESSES = 16 * _GIB

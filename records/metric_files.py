@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from typing import Any
 
 _MAX_LINE_BYTES = 1 << 20
 # Lines that wait for a file that cannot be written; beyond it the oldest are lost.
@@ -83,43 +81,66 @@ def _json_value(value: Any) -> Any:
 
 
 class TensorBoard:
-    """The same rows as scalars over steps."""
+    """The same rows as scalars over steps, each on disk at once.
+
+    Written without TensorBoard's own writer, whose thread prints tracebacks where a folder is gone.
+    """
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing is opened yet; `folder` is made if it is missing."""
         self._folder = folder
         self._clock = clock
-        self._writer: SummaryWriter | None = None
+        self._file: FileIO | None = None
         self._has_failed_at = -math.inf
         self._error: OSError | None = None
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Add a row, which is on disk within 30 s; one that cannot be written is lost (OSError)."""
+        """Add a row; one that cannot be written is lost (OSError)."""
         if self._error is not None and self._clock() - self._has_failed_at < _RETRY_S:
             raise self._error
         step = int(row["steps"])
         try:
-            if self._writer is None:
-                self._writer = self._open(step)
-            for key, value in row.items():
-                self._writer.add_scalar(key, value, step)
+            # A file that was deleted takes rows without a complaint.
+            if self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0:
+                self.close()
+            if self._file is None:
+                self._file = self._open(step)
+            self._append(self._file, step=step, scalars=row)
             self._error = None
         except OSError as error:
             self._has_failed_at, self._error = self._clock(), error
             self.close()
             raise
 
-    def _open(self, step: int) -> SummaryWriter:
-        # Takes a second to import, which only a run that gets this far should spend.
-        from torch.utils.tensorboard import SummaryWriter
-
+    def _open(self, step: int) -> FileIO:
+        self._folder.mkdir(parents=True, exist_ok=True)
         resumes = any(self._folder.glob("events.out.tfevents.*"))
-        # A resumed run goes back to its checkpoint: hide what was recorded after it.
-        return SummaryWriter(str(self._folder), purge_step=step if resumes else None, flush_secs=30)
+        # Readers go by the time in the name.
+        name = f"events.out.tfevents.{int(time.time()):010}.{socket.gethostname()}.{os.getpid()}"
+        file = FileIO(self._folder / f"{name}.{time.monotonic_ns()}", "x")
+        self._append(file, file_version="brain.Event:2")
+        if resumes:
+            # A resumed run goes back to its checkpoint: hide what was recorded after it.
+            self._append(file, step=step, session_log={"status": "START"})
+        return file
+
+    @staticmethod
+    def _append(file: FileIO, *, scalars: Mapping[str, float] | None = None, **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        event = Event(wall_time=time.time(), **fields)
+        for key, value in (scalars or {}).items():
+            event.summary.value.add(tag=key, simple_value=value)
+        record = BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        left = record.getbuffer()
+        while left:
+            left = left[file.write(left) :]
 
     def close(self) -> None:
         """Finish the file, if it can be written."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
+        file, self._file = self._file, None
+        if file is not None:
             with suppress(OSError):
-                writer.close()
+                file.close()

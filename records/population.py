@@ -212,7 +212,8 @@ class Stretch:
 def ancestry(records: Mapping[int, MemberRecord], member: int) -> list[Stretch]:
     """The line of ancestors of a member's newest incarnation, oldest first.
 
-    It ends early at an ancestor whose record is missing, and is empty if the member's own is.
+    It ends early at an ancestor whose record is missing, or that is named twice, and is
+    empty if the member's own is missing.
     """
     line: list[Stretch] = []
     if member not in records:
@@ -221,7 +222,7 @@ def ancestry(records: Mapping[int, MemberRecord], member: int) -> list[Stretch]:
     number, end = records[member].incarnations[-1].number, None
     while member in records:
         own = [i for i in records[member].incarnations if i.number == number]
-        if not own:
+        if not own or any((s.member, s.incarnation.number) == (member, number) for s in line):
             break
         line.append(Stretch(own[0], member, end))
         if (parent := own[0].parent) is None:

@@ -43,7 +43,11 @@ def run_command(main: Callable[[Sequence[str]], None]) -> NoReturn:
             raise
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except MemoryError:
-        _fail("out of memory, or above a limit of the address space (ulimit -v)")
+        _fail(_SHORTAGE)
+    except ImportError as error:
+        if "failed to map segment" not in str(error):
+            raise
+        _fail(f"{_SHORTAGE}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
@@ -57,6 +61,9 @@ def say_it_starts() -> None:
     check_limits_of_one_process()
     if sys.stdout.isatty():
         print("starting ...", flush=True)
+
+
+_SHORTAGE = "out of memory, or above a limit of the address space (ulimit -v)"
 
 
 def _fail(reason: str) -> NoReturn:

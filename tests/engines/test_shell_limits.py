@@ -61,12 +61,3 @@ def test_a_limit_that_may_be_raised_is_raised():
     limit = limited(resource.RLIMIT_NOFILE, 64, 4096)
     assert for_ray(limit, 4).returncode == 0
     assert "needs 8,128" in for_ray(limit, 1000).stderr
-
-
-def test_what_a_reader_of_teachers_needs_follows_the_file_and_not_the_most_it_would_read(tmp_path):
-    """An expert is read where the address space holds it, and no half GiB beside it."""
-    words = ["--engine", "local", "--num-steps", "300", "--evaluation.check-teachers", "0"]
-    words += ["--evaluation.num-episodes", "1", "--report-at-end", "False"]
-    most = 1700 << 20
-    ended = run([*MULTITASK, *words], tmp_path, limited(resource.RLIMIT_AS, most, most))
-    assert ended.returncode == 0, ended.stderr

@@ -27,6 +27,7 @@ def describe_population(files: PopulationFiles) -> dict[str, Any] | None:
     if outcome is not None:
         # The last tests come after the last comparison.
         scores |= {int(number): ending.score for number, ending in outcome.members.items()}
+    if outcome is not None and outcome.student_of in records:
         best = outcome.student_of
     else:
         best = max(records, key=lambda n: (scores[n] is not None, scores[n] or 0.0))

@@ -67,9 +67,9 @@ LINEAR = ("--distillation.schedule", "linear", "--distillation.steps", "10000")
         (
             [
                 *("--network.lstm-width", "8", "--objective", "actor_critic"),
-                *("--actor-critic.sequence-length", "4"),
+                *("--actor-critic.sequence-length", "4", *LINEAR),
             ],
-            0,
+            1,
         ),
     ],
     ids=["dqn", "joint", "actor_critic", "lstm"],

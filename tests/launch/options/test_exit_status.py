@@ -168,3 +168,13 @@ run_command(main)
 def test_memory_that_is_refused_is_one_line(capsys):
     assert status_of(lambda argv: bytearray(1 << 62)) == 2
     assert capsys.readouterr().err.startswith("error: out of memory")
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_library_that_does_not_fit_in_the_address_space_is_one_line(capsys):
+    def main(argv):
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    assert status_of(main) == 2
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "ulimit -v" in said, "libtorch_cpu.so" in said) == (1, True, True)
