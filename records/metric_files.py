@@ -87,7 +87,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is opened yet; `folder` is made if it is missing."""
+        """Nothing is opened yet; `folder` is made if it is missing, in one that is there."""
         self._folder = folder
         self._clock = clock
         self._file: FileIO | None = None
@@ -113,7 +113,7 @@ class TensorBoard:
             raise
 
     def _open(self, step: int) -> FileIO:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(exist_ok=True)  # Not the run's own folder, which may be gone.
         resumes = any(self._folder.glob("events.out.tfevents.*"))
         # Readers go by the time in the name.
         name = f"events.out.tfevents.{int(time.time()):010}.{socket.gethostname()}.{os.getpid()}"

@@ -143,6 +143,10 @@ class PopulationFiles:
         """What a member has printed where it has processes of its own."""
         return self.run / "members" / f"{number}.log"
 
+    def lock(self, number: int) -> Path:
+        """Held by whoever carries a member in a process of its own (flock)."""
+        return self.run / "members" / f"{number}.lock"
+
     @property
     def is_population(self) -> bool:
         """Whether the folder is a population's."""

@@ -8,6 +8,7 @@ they share this process; engines/population/side_by_side.py gives each processes
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -170,7 +171,10 @@ def carry_in_turns(population: Population, screens_of: ScreensOf) -> dict[int, s
 
     The member that is furthest behind goes on, the first of several: none is scored twice before
     all have been through the comparison. Ctrl-C ends them all, each with its checkpoint.
+    ValueError if an earlier launcher, which was killed, has left members that still run.
     """
+    for number in population.members:
+        _check_nobody_carries(population, number)
     runs = {
         number: population.carry_member(number, screens_of(number))
         for number in population.members
@@ -193,6 +197,20 @@ def carry_in_turns(population: Population, screens_of: ScreensOf) -> dict[int, s
         _interrupt([runs[number] for number in positions])
         raise
     return lost
+
+
+def _check_nobody_carries(population: Population, number: int) -> None:
+    """Raises ValueError for a member that a process of an earlier launcher still carries."""
+    if not population.files.lock(number).is_file():
+        return
+    with population.files.lock(number).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"member {number} is still carried by a process that an earlier launcher has left; "
+                "wait for its end, or go on with --side-by-side True"
+            ) from None
 
 
 def _interrupt(runs: list[Generator[Position, None, RunDir]]) -> None:

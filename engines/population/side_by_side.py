@@ -77,7 +77,7 @@ class SideBySide:
 
     def _maybe_start(self, member: _Member) -> None:
         """Start a member, unless it is in the hands of a process that another launcher has left."""
-        lock = self.population.files.log(member.number).with_suffix(".lock").open("w")
+        lock = self.population.files.lock(member.number).open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

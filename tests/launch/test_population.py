@@ -1,5 +1,6 @@
 """launch/population.py: from its command to a student, deterministic, interrupted, gone on with."""
 
+import fcntl
 import json
 
 import pytest
@@ -52,7 +53,8 @@ def test_a_population_ends_with_what_every_run_ends_with_and_its_line_of_ancesto
     scores = {game: row.student.mean for game, row in summary.games.items()}
     # The student was tested once more: its summary is not the luckiest member's.
     assert sum(scores.values()) / len(scores) == pytest.approx(outcome.confirmed_score)
-    assert json.loads((run / "members" / kept / "summary.json").read_text())["games"] != scores
+    before = json.loads((run / "members" / kept / "summary.json").read_text())["games"]
+    assert {game: row["student"]["mean"] for game, row in before.items()} != scores
     line = outcome.ancestry
     assert line[-1].member == outcome.student_of
     records = PopulationFiles(run).read_records()
@@ -138,6 +140,16 @@ def test_members_without_a_whole_folder_or_a_last_test_are_brought_to_their_end(
     outcome = PopulationFiles(run).read_summary()
     assert all(ending.score is not None for ending in outcome.members.values())
     Summary.model_validate(read_summary(run))
+
+
+def test_members_that_an_earlier_launcher_has_left_are_not_carried_twice(words, tmp_path):
+    main([*words, "--run-dir", "run"])
+    files = PopulationFiles(tmp_path / "run")
+    with files.lock(1).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"member 1 is still carried .*--side-by-side True"):
+            main(["--resume", "run"])
+    main(["--resume", "run"])
 
 
 def test_a_member_that_diverges_is_lost_and_the_others_go_on(words, tmp_path):

@@ -86,13 +86,15 @@ def test_rows_go_to_a_folder_that_is_renamed_and_come_back_with_it(tmp_path, tol
     folder.mkdir()
     writing = SafeWriting(told.append)
     with Recorder(
-        folder / "metrics.jsonl", tmp_path / "board", [get_game("pong")], writing=writing
+        folder / "metrics.jsonl", folder / "board", [get_game("pong")], writing=writing
     ) as recorder:
         recorder.record(look(1))
         folder.rename(tmp_path / "elsewhere")
         recorder.record(look(2))
     assert written(tmp_path / "elsewhere") == [1, 2]
     assert told == []
+    # TensorBoard's rows have gone with the folder, too.
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
 
 
 def test_rows_wait_for_a_folder_that_is_gone(tmp_path, told):
