@@ -31,9 +31,12 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, num_updates: int, ke
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         # A full disk must not be filled further by half a checkpoint.
         temporary.unlink(missing_ok=True)
+        # PyTorch's writer follows an interrupt with an error about a file of the wrong length.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
         raise
     for old in list_checkpoints(folder)[:-keep]:
         # Never the one just written, even where older work has left higher numbers behind.

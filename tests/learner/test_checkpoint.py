@@ -2,6 +2,8 @@
 
 import pickle
 from collections import OrderedDict
+from io import FileIO
+from pathlib import Path
 
 import pytest
 import torch
@@ -174,3 +176,21 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         assert list_checkpoints(folder) == []
         with pytest.raises(ValueError, match=r"no checkpoint in .*cannot be resumed"):
             load_newest(folder)
+
+
+def test_an_interrupt_while_a_checkpoint_is_written_stays_an_interrupt(tmp_path, monkeypatch):
+    """PyTorch's writer follows it with an error about a file of the wrong length."""
+
+    class Interrupted(FileIO):
+        num_writes = 0
+
+        def write(self, data):
+            self.num_writes += 1
+            if self.num_writes == 3:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Interrupted(str(path), mode))
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, {"weights": torch.zeros(1000)}, num_updates=1, keep=1)
+    assert list(tmp_path.iterdir()) == []
