@@ -47,16 +47,13 @@ class JsonLines:
             raise
 
     def _write_waiting(self) -> None:
-        # A file that was deleted takes lines without a complaint, and nobody ever sees them.
-        if self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0:
+        if self._file is not None and _is_deleted(self._file):
             self.close()
         if self._file is None:
             self._file = FileIO(self._path, "a+")
             self._drop_torn_line(self._file)
         while self._waiting:
-            left = memoryview(self._waiting[0])
-            while left:
-                left = left[self._file.write(left) :]
+            _write_all(self._file, self._waiting[0])
             self._waiting.popleft()
 
     def _drop_torn_line(self, file: FileIO) -> None:
@@ -71,6 +68,17 @@ class JsonLines:
         if file is not None:
             with suppress(OSError):
                 file.close()
+
+
+def _is_deleted(file: FileIO) -> bool:
+    """A deleted file takes what is written without a complaint, and nobody ever sees it."""
+    return os.fstat(file.fileno()).st_nlink == 0
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _json_value(value: Any) -> Any:
@@ -100,8 +108,7 @@ class TensorBoard:
             raise self._error
         step = int(row["steps"])
         try:
-            # A file that was deleted takes rows without a complaint.
-            if self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0:
+            if self._file is not None and _is_deleted(self._file):
                 self.close()
             if self._file is None:
                 self._file = self._open(step)
@@ -134,9 +141,7 @@ class TensorBoard:
             event.summary.value.add(tag=key, simple_value=value)
         record = BytesIO()
         RecordWriter(record).write(event.SerializeToString())
-        left = record.getbuffer()
-        while left:
-            left = left[file.write(left) :]
+        _write_all(file, record.getvalue())
 
     def close(self) -> None:
         """Finish the file, if it can be written."""

@@ -19,11 +19,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from networks.atomic_file import write_atomically
 from records.documents import Document, parse
+from records.locking import try_lock
 from records.run_record import Row, read_rows
 
 
@@ -143,9 +145,9 @@ class PopulationFiles:
         """What a member has printed where it has processes of its own."""
         return self.run / "members" / f"{number}.log"
 
-    def lock(self, number: int) -> Path:
-        """Held by whoever carries a member in a process of its own (flock)."""
-        return self.run / "members" / f"{number}.lock"
+    def try_lock(self, number: int) -> TextIO | None:
+        """The lock of who carries a member in a process of its own; None while somebody has it."""
+        return try_lock(self.run / "members" / f"{number}.lock")
 
     @property
     def is_population(self) -> bool:

@@ -14,8 +14,6 @@ the figures.
 """
 
 import contextlib
-import errno
-import fcntl
 import json
 import re
 import secrets
@@ -27,11 +25,11 @@ from typing import Any, Self
 
 from networks.atomic_file import write_atomically
 from records.latest import LATEST, follow_latest, name_latest
+from records.locking import try_lock
 from records.run_meta import RunMeta, describe_run, read_meta, write_meta
 
 _META = "meta.json"
 _LOCK = ".lock"
-_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class RunDir:
@@ -176,24 +174,22 @@ class RunDir:
         noted as a warning, and the run goes on.
         """
         folder = self.path
+
+        def warn(error: OSError) -> None:
+            self.add_warning(
+                f"the file system of {folder} has no locks ({error.strerror}): nothing keeps "
+                "a second program from carrying the same run"
+            )
+
         try:
-            file = (folder / _LOCK).open("w")
+            file = try_lock(folder / _LOCK, without_locks=warn)
         except OSError as error:
             raise ValueError(
                 f"cannot write into the run's folder {folder}: {error.strerror}"
             ) from None
+        if file is None:
+            raise ValueError(f"another program is carrying the run in {folder}; stop it first")
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in _TAKEN:
-                    raise ValueError(
-                        f"another program is carrying the run in {folder}; stop it first"
-                    ) from None
-                self.add_warning(
-                    f"the file system of {folder} has no locks ({error.strerror}): nothing keeps "
-                    "a second program from carrying the same run"
-                )
             yield
 
     def write_config(self, config_text: str) -> None:

@@ -5,13 +5,12 @@
     DIR/ARM/GAME/SEED.log    what the command printed, all attempts
     DIR/ARM/GAME/SEED.lock   held by whoever carries the unit
 
-The lock is the kernel's (flock) and is inherited by the unit's process: it is free again when both
-launcher and unit are gone, however they ended, and no earlier.
+The lock is inherited by the unit's process: it is free again when both launcher and unit are gone,
+however they ended, and no earlier.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from networks.atomic_file import write_atomically
+from records.locking import try_lock
 from records.run_dir import RunDir
 from studies.study import Unit
 
@@ -82,13 +82,7 @@ class UnitFiles:
     def try_lock(self) -> TextIO | None:
         """An open file that holds the unit's lock; None while somebody else has it."""
         self.run.parent.mkdir(parents=True, exist_ok=True)
-        file = self.run.with_name(f"{self.run.name}.lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            return None
-        return file
+        return try_lock(self.run.with_name(f"{self.run.name}.lock"))
 
     def arguments(self) -> list[str]:
         """Words for the command: a fresh run, or the one that was cut off before.

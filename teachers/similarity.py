@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from games.registry import make_vector_env
+from networks.masking import masked_argmax
 from teachers.expert import Expert
 
 _NUM_ENVS = 8
@@ -41,10 +42,10 @@ def play_states(teacher: Expert, num_states: int, *, seed: int) -> Tensor:
             frames = torch.from_numpy(observations)
             if step % _PERIOD == _PERIOD - 1:
                 seen.append(frames)
-            scores = teacher.label(frames).logits_BA.masked_fill(~teacher.legal_A, -torch.inf)
+            best = masked_argmax(teacher.label(frames).logits_BA, teacher.legal_A).numpy()
             drawn = random.choice(spec.legal_actions, _NUM_ENVS)
             is_random = random.random(_NUM_ENVS) < _EPSILON
-            actions = np.where(is_random, drawn, scores.argmax(1).numpy())
+            actions = np.where(is_random, drawn, best)
             observations = env.step(actions).observations
     return torch.cat(seen)
 

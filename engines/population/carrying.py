@@ -8,7 +8,6 @@ they share this process; engines/population/side_by_side.py gives each processes
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -201,16 +200,13 @@ def carry_in_turns(population: Population, screens_of: ScreensOf) -> dict[int, s
 
 def _check_nobody_carries(population: Population, number: int) -> None:
     """Raises ValueError for a member that a process of an earlier launcher still carries."""
-    if not population.files.lock(number).is_file():
-        return
-    with population.files.lock(number).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(
-                f"member {number} is still carried by a process that an earlier launcher has left; "
-                "wait for its end, or go on with --side-by-side True"
-            ) from None
+    lock = population.files.try_lock(number)
+    if lock is None:
+        raise ValueError(
+            f"member {number} is still carried by a process that an earlier launcher has left; "
+            "wait for its end, or go on with --side-by-side True"
+        )
+    lock.close()
 
 
 def _interrupt(runs: list[Generator[Position, None, RunDir]]) -> None:

@@ -2,13 +2,12 @@
 
 A member is the command that goes on with it alone; it reads the others' records from the
 population's folder whenever it is scored. One that dies is started again from its newest
-checkpoint. A member's lock is the kernel's (flock) and its process inherits it, so a launcher that
+checkpoint. A member's process inherits its lock, so a launcher that
 takes over from one that was killed waits for the members that it has left.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -77,11 +76,8 @@ class SideBySide:
 
     def _maybe_start(self, member: _Member) -> None:
         """Start a member, unless it is in the hands of a process that another launcher has left."""
-        lock = self.population.files.lock(member.number).open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
+        lock = self.population.files.try_lock(member.number)
+        if lock is None:
             return
         if self.population.has_ended(member.number):
             lock.close()

@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from replay_chunks import EpisodeWriter, chunk_of, make_spec
+from replay_chunks import EpisodeWriter, chunk_of, make_spec, through_channel
 from replay_shards import make_config
 
 import replay.columns
 from actors.rows import RowWindow
 from networks.atomic_file import write_atomically
-from replay.channel.batch_channel import ChannelReader, ChannelServer
 from replay.columns import COLUMNS, Column, EntryShape, wrong_values
 from replay.shard import ReplayShard
 from replay.snapshots.keeper import ShardKeeper
@@ -71,14 +70,8 @@ def test_a_declared_column_travels_from_rows_to_batches_and_through_a_snapshot(
     shard = ReplayShard(config, [spec(sequence_length=length)])
     keeper = ShardKeeper(shard, tmp_path, write=write_atomically)
     assert shard.add(chunk_of_rows())
-    server = ChannelServer(shard, num_slots=1)
-    reader = ChannelReader.open(server.offer)
-    assert reader is not None
-    reader.ask(timeout_s=10.0)
-    batch = reader.receive()
-    assert batch is not None
-    check(batch, length)
-    reader.close()
+    with through_channel(shard) as batch:
+        check(batch, length)
     assert keeper.save()
     again = ReplayShard(config, [spec(sequence_length=length)])
     ShardKeeper(again, tmp_path, write=write_atomically)

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from replay_chunks import EpisodeWriter, chunk_of, make_spec
+from replay_chunks import EpisodeWriter, chunk_of, make_spec, through_channel
 from replay_shards import make_config
 
 from networks.atomic_file import write_atomically
-from replay.channel.batch_channel import ChannelReader, ChannelServer
 from replay.columns import EntryShape
 from replay.shard import ReplayShard
 from replay.snapshots.keeper import ShardKeeper
@@ -56,14 +55,8 @@ def test_vectors_come_back_in_batches_and_through_a_snapshot_of_the_other_kind(
     shard = ReplayShard(config, [spec(compression)])
     keeper = ShardKeeper(shard, tmp_path, write=write_atomically)
     assert shard.add(chunk())
-    server = ChannelServer(shard, num_slots=1)
-    reader = ChannelReader.open(server.offer)
-    assert reader is not None
-    reader.ask(timeout_s=10.0)
-    batch = reader.receive()
-    assert batch is not None
-    check(batch)
-    reader.close()
+    with through_channel(shard) as batch:
+        check(batch)
     assert keeper.save()
     other = "none" if compression == "lz4" else "lz4"
     again = ReplayShard(config, [spec(other)])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replay.channel.batch_channel import ChannelReader, ChannelServer
 from replay.columns import EntryShape
 from replay.config import ReplayConfig
 from replay.pace.game_settings import GameSettings
+from replay.shard import ReplayShard
 from replay.storage.ring import TableSpec, TransitionRing
-from replay.types import STREAMS_PER_ACTOR_BITS, Chunk, Successors
+from replay.types import STREAMS_PER_ACTOR_BITS, Chunk, SampleBatch, Successors
 
 NUM_ACTIONS = 3
 FRAME_SHAPE = (1, 2, 2)
@@ -208,3 +211,16 @@ class EpisodeWriter:
             discount=discount,
             priority=priority,
         )
+
+
+@contextmanager
+def through_channel(shard: ReplayShard) -> Iterator[SampleBatch]:
+    """A batch of the shard as a learner reads it from shared memory."""
+    server = ChannelServer(shard, num_slots=1)
+    reader = ChannelReader.open(server.offer)
+    assert reader is not None
+    reader.ask(timeout_s=10.0)
+    batch = reader.receive()
+    assert batch is not None
+    yield batch
+    reader.close()
